@@ -1,0 +1,1 @@
+"""One folder per policy; the loader finds them by their policy.py."""

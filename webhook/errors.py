@@ -1,0 +1,49 @@
+"""Every exception that Forestall raises on purpose.
+
+ForestallError
+├── BadReview          a request that is not an AdmissionReview v1
+├── BadQuantity        text that is not a Kubernetes quantity
+├── BadImage           text that is not an image reference
+├── BadConfig          a configuration that cannot be used, with its line
+├── BadManifest        a document that cannot be read, with its file and line
+├── FactsUnavailable   the cluster, or a facts file, could not be read
+└── TimeUp             the API server no longer waits for the answer
+"""
+
+
+class ForestallError(Exception):
+    """The root of the tree; its text is one line that a person can act on."""
+
+
+class BadReview(ForestallError):
+    """The bytes are no AdmissionReview v1; answered with HTTP 400."""
+
+
+class BadQuantity(ForestallError, ValueError):
+    """Not a Kubernetes quantity."""
+
+
+class BadImage(ForestallError, ValueError):
+    """Not an image reference."""
+
+
+class BadConfig(ForestallError):
+    """A configuration that cannot be used: names file, line, field and value."""
+
+
+class BadManifest(ForestallError):
+    """A document that cannot be read as Kubernetes objects."""
+
+    def __init__(self, file: str, line: int, message: str) -> None:
+        super().__init__(f"{file}:{line}: {message}")
+        self.file = file
+        self.line = line
+        self.message = message
+
+
+class FactsUnavailable(ForestallError):
+    """The cluster, or a facts file, could not be read."""
+
+
+class TimeUp(ForestallError):
+    """The API server's timeout passed before the decision was made."""

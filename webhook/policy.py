@@ -1,0 +1,153 @@
+"""What a policy is, and what passes between policies and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+Object = dict[str, Any]
+"""A Kubernetes object, as it arrived."""
+
+Mode = Literal["off", "audit", "warn", "patch", "deny"]
+MODES: tuple[Mode, ...] = ("off", "audit", "warn", "patch", "deny")
+"""From weakest to strongest."""
+
+Outcome = Literal["denied", "patched", "warned", "audited", "exempted", "unknown", "failed"]
+
+
+class GroupKind(NamedTuple):
+    """A kind whatever its version, with the plural that webhook rules and RBAC name."""
+
+    group: str
+    kind: str
+    resource: str
+
+
+class Reference(NamedTuple):
+    """A cluster object by name; `namespace` is empty for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionRequest:
+    """One create or update, as the API server or a file presents it.
+
+    `object` is None on DELETE, `old_object` on CREATE. A pod of a controller has no `name` yet when it reaches
+    /mutate, only metadata.generateName.
+    """
+
+    operation: str
+    group: str
+    version: str
+    kind: str
+    namespace: str
+    name: str
+    object: Object | None
+    old_object: Object | None = None
+    subresource: str = ""
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    dry_run: bool = False
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Put `value` at `path` ("spec.containers[0].resources.limits.memory"), making the maps above it as needed."""
+
+    path: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One way in which an object breaks a policy.
+
+    path      where, from the object's root and counted from zero
+    subject   whom it concerns, a container's or volume's name: the ratchet compares it
+    message   what is wrong and what to write instead
+    value     what was found: an int where more is better, so that "worse than before" can be told
+    fix       what mends it, all or nothing
+    fix_named the fix's size is one that the configuration names for this very image or container, so that it may
+              be given to a pod whose owner was let through
+    hint      how to type it: a Helm value, a kubectl line
+    at_most   the strongest mode that it may take: "warn" for what could not be seen
+    is_unknown what is wrong is that it could not be judged: the message says "cannot tell" and why
+    unseen    the objects that would have to be seen to judge it; the server looks them up and decides again
+    """
+
+    path: str
+    subject: str
+    message: str
+    value: int | str | None = None
+    fix: Set | tuple[Set, ...] | None = None
+    fix_named: bool = False
+    hint: str | None = None
+    at_most: Mode = "deny"
+    is_unknown: bool = False
+    unseen: tuple[Reference, ...] = ()
+    is_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy's declaration: webhook rules, RBAC, the configuration's schema and the docs are derived from it.
+
+    examine      (request, facts, params) -> violations; a pure function
+    params       a frozen msgspec.Struct with a default for every field
+    workloads    it judges every kind that carries a pod (and those that the configuration adds)
+    kinds        what it judges besides
+    subresources "resize" for pods/resize
+    facts        the kinds of cluster objects that it reads, by plural: "persistentvolumeclaims"
+    mode         the default mode, with `otherwise` for what "patch" cannot mend
+    """
+
+    id: str
+    summary: str
+    examine: Callable[[AdmissionRequest, Any, Any], Iterator[Violation]]
+    params: type[Any]
+    incidents: tuple[str, ...]
+    workloads: bool = True
+    kinds: tuple[GroupKind, ...] = ()
+    subresources: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ("CREATE", "UPDATE")
+    facts: frozenset[str] = frozenset()
+    mode: Mode = "deny"
+    otherwise: Mode = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A violation and what became of it."""
+
+    policy: str
+    mode: Mode
+    outcome: Outcome
+    violation: Violation
+    note: str = ""
+    """Why the outcome is weaker than the mode: an exemption, the ratchet, the owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the engine says of one request. `patch` holds RFC 6902 operations, `object` the object after them."""
+
+    allowed: bool
+    verdicts: tuple[Verdict, ...] = ()
+    patch: tuple[Mapping[str, Any], ...] = ()
+    object: Object | None = None
+    skipped: str = ""
+    """Why nothing was judged: "excluded namespace", "being deleted", …"""
+    failures: Mapping[str, BaseException] = field(default_factory=dict)
+    """Policy id -> what it raised; the shell logs the traceback."""
+
+    @property
+    def denied(self) -> tuple[Verdict, ...]:
+        return tuple(verdict for verdict in self.verdicts if verdict.outcome == "denied")
+
+
+ALLOWED = Decision(allowed=True)
