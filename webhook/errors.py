@@ -5,6 +5,7 @@ ForestallError
 ├── BadQuantity        text that is not a Kubernetes quantity
 ├── BadImage           text that is not an image reference
 ├── BadConfig          a configuration that cannot be used, with its line
+├── BadObject          an object whose fields are not of the kind that Kubernetes gives them
 ├── BadManifest        a document that cannot be read, with its file and line
 ├── FactsUnavailable   the cluster, or a facts file, could not be read
 └── TimeUp             the API server no longer waits for the answer
@@ -29,6 +30,10 @@ class BadImage(ForestallError, ValueError):
 
 class BadConfig(ForestallError):
     """A configuration that cannot be used: names file, line, field and value."""
+
+
+class BadObject(ForestallError):
+    """A field holds another kind of value than Kubernetes gives it: "spec.containers is a string, not a list"."""
 
 
 class BadManifest(ForestallError):

@@ -37,7 +37,8 @@ class AdmissionRequest:
     """One create or update, as the API server or a file presents it.
 
     `object` is None on DELETE, `old_object` on CREATE. A pod of a controller has no `name` yet when it reaches
-    /mutate, only metadata.generateName.
+    /mutate, only metadata.generateName. `pod_spec_path` says where a kind that only the configuration knows keeps its
+    pod spec.
     """
 
     operation: str
@@ -53,6 +54,7 @@ class AdmissionRequest:
     groups: tuple[str, ...] = ()
     dry_run: bool = False
     uid: str = ""
+    pod_spec_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

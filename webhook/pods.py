@@ -1,0 +1,291 @@
+"""Where a pod hides inside each kind, and the containers in it.
+
+A kind is known by group and kind, whatever its version: charts still bring extensions/v1beta1 and apps/v1beta2.
+Explicit nulls (`initContainers: null`), which Helm charts love, read as absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from webhook.errors import BadObject
+from webhook.policy import AdmissionRequest, GroupKind, Object
+
+Role = Literal["container", "init", "sidecar"]
+
+POD = GroupKind("", "Pod", "pods")
+
+POD_SPEC_PATHS: Mapping[GroupKind, str] = {
+    POD: "spec",
+    GroupKind("", "PodTemplate", "podtemplates"): "template.spec",
+    GroupKind("", "ReplicationController", "replicationcontrollers"): "spec.template.spec",
+    GroupKind("apps", "DaemonSet", "daemonsets"): "spec.template.spec",
+    GroupKind("apps", "Deployment", "deployments"): "spec.template.spec",
+    GroupKind("apps", "ReplicaSet", "replicasets"): "spec.template.spec",
+    GroupKind("apps", "StatefulSet", "statefulsets"): "spec.template.spec",
+    GroupKind("batch", "CronJob", "cronjobs"): "spec.jobTemplate.spec.template.spec",
+    GroupKind("batch", "Job", "jobs"): "spec.template.spec",
+    GroupKind("extensions", "DaemonSet", "daemonsets"): "spec.template.spec",
+    GroupKind("extensions", "Deployment", "deployments"): "spec.template.spec",
+    GroupKind("extensions", "ReplicaSet", "replicasets"): "spec.template.spec",
+    GroupKind("apps.kruise.io", "CloneSet", "clonesets"): "spec.template.spec",
+    GroupKind("apps.kruise.io", "StatefulSet", "statefulsets"): "spec.template.spec",
+    GroupKind("apps.openshift.io", "DeploymentConfig", "deploymentconfigs"): "spec.template.spec",
+    GroupKind("argoproj.io", "Rollout", "rollouts"): "spec.template.spec",
+}
+"""Where each built-in kind keeps its pod spec."""
+
+
+class _Operated(msgspec.Struct, frozen=True):
+    """What the Prometheus operator makes of one of its resources."""
+
+    container: str
+    image: str
+
+
+OPERATED: Mapping[GroupKind, _Operated] = {
+    GroupKind("monitoring.coreos.com", "Alertmanager", "alertmanagers"): _Operated(
+        "alertmanager", "quay.io/prometheus/alertmanager"
+    ),
+    GroupKind("monitoring.coreos.com", "Prometheus", "prometheuses"): _Operated(
+        "prometheus", "quay.io/prometheus/prometheus"
+    ),
+    GroupKind("monitoring.coreos.com", "PrometheusAgent", "prometheusagents"): _Operated(
+        "prometheus", "quay.io/prometheus/prometheus"
+    ),
+    GroupKind("monitoring.coreos.com", "ThanosRuler", "thanosrulers"): _Operated(
+        "thanos-ruler", "quay.io/thanos/thanos"
+    ),
+}
+"""Resources that an operator makes pods from, and the container that it makes (prometheus-operator
+pkg/{prometheus/server,alertmanager,thanos}/statefulset.go)."""
+
+WORKLOADS: tuple[GroupKind, ...] = (*POD_SPEC_PATHS, *OPERATED)
+
+# The operator sizes these by flags of its own; an entry of that name in spec.containers only amends them.
+_RELOADERS = frozenset({"config-reloader", "init-config-reloader"})
+_THANOS_SIDECAR = "thanos-sidecar"
+
+_PATHS = {(kind.group, kind.kind): path for kind, path in POD_SPEC_PATHS.items()}
+_OPERATED = {(kind.group, kind.kind): operated for kind, operated in OPERATED.items()}
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Container(msgspec.Struct, frozen=True, gc=False):
+    """A container that may carry resources; ephemeral containers may not, so they are never among these.
+
+    `path` is where a person finds it, `resources_path` where its resources stand. In an operator's resource
+    `spec.containers` amends by name what `spec.resources` says: `resources` is the merged view, and `overrides` the
+    amendment, at `overrides_path`.
+    """
+
+    path: str
+    name: str
+    image: str
+    role: Role
+    spec: Mapping[str, Any]
+    resources: Mapping[str, Any]
+    resources_path: str
+    overrides: Mapping[str, Any] = _NOTHING
+    overrides_path: str = ""
+
+    def memory(self, part: Literal["requests", "limits"]) -> Any:
+        """The quantity as it was written, or None."""
+        amounts = self.resources.get(part)
+        return amounts.get("memory") if amounts else None
+
+    def memory_path(self, part: Literal["requests", "limits"]) -> str:
+        """Where that quantity stands, or would have to stand to count."""
+        amended = self.overrides.get(part)
+        above = self.overrides_path if amended and amended.get("memory") is not None else self.resources_path
+        return f"{above}.{part}.memory"
+
+
+class Workload(msgspec.Struct, frozen=True, gc=False):
+    """An object that is a pod, or that pods are made from.
+
+    `spec` is the pod spec, or an operator's resource's spec, which looks like one where it matters here
+    (nodeSelector, affinity, tolerations, volumes); `spec_path` is where it stands; `labels` are those of the pods.
+    """
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+    object: Object
+    spec: Mapping[str, Any]
+    spec_path: str
+    labels: Mapping[str, str]
+    containers: tuple[Container, ...]
+    is_operated: bool = False
+
+    @property
+    def resources(self) -> Mapping[str, Any]:
+        """The pod-level resources; an operator's resource has none, its `spec.resources` is a container's."""
+        return _NOTHING if self.is_operated else mapping(self.spec, "resources", self.spec_path)
+
+
+def join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def mapping(parent: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
+    """The map at `parent[key]`, empty if absent or null; raises BadObject for anything else."""
+    value = parent.get(key)
+    if value is None:
+        return _NOTHING
+    if not isinstance(value, dict):
+        raise BadObject(f"{join(path, key)} is {_kind_of(value)}, not a map")
+    return value
+
+
+def items(parent: Mapping[str, Any], key: str, path: str) -> list[Mapping[str, Any]]:
+    """The maps in the list at `parent[key]`, empty if absent or null; raises BadObject for anything else."""
+    value = parent.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise BadObject(f"{join(path, key)} is {_kind_of(value)}, not a list")
+    for index, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise BadObject(f"{join(path, key)}[{index}] is {_kind_of(item)}, not a map")
+    return value
+
+
+def _kind_of(value: object) -> str:
+    if value is None:
+        return "null"
+    kinds: Mapping[type, str] = {str: "a string", bool: "a boolean", list: "a list", dict: "a map"}
+    return f"{kinds.get(type(value), 'a number')}{f' ({value!r})' if isinstance(value, str) else ''}"
+
+
+def is_workload(group: str, kind: str) -> bool:
+    return (group, kind) in _PATHS or (group, kind) in _OPERATED
+
+
+def read_workload(request: AdmissionRequest) -> Workload | None:
+    """The workload that the request's object is, or None; raises BadObject if its fields are of the wrong kind."""
+    obj, key = request.object, (request.group, request.kind)
+    if obj is None:
+        return None
+    if operated := _OPERATED.get(key):
+        return _read_operated(request, obj, operated)
+    path = request.pod_spec_path or _PATHS.get(key)
+    if path is None:
+        return None
+    parent: Mapping[str, Any] = obj
+    above = ""
+    *parents, last = path.split(".")
+    for part in parents:
+        parent = mapping(parent, part, above)
+        above = join(above, part)
+    spec = mapping(parent, last, above)
+    labels = mapping(mapping(parent, "metadata", above), "labels", f"{above}.metadata")
+    return Workload(
+        request.group,
+        request.kind,
+        request.namespace,
+        request.name,
+        obj,
+        spec,
+        path,
+        labels,
+        tuple(_read_containers(spec, path)),
+    )
+
+
+def _read_containers(spec: Mapping[str, Any], path: str) -> Iterator[Container]:
+    for index, container in enumerate(items(spec, "initContainers", path)):
+        role: Role = "sidecar" if container.get("restartPolicy") == "Always" else "init"
+        yield _read_container(container, f"{path}.initContainers[{index}]", role)
+    for index, container in enumerate(items(spec, "containers", path)):
+        yield _read_container(container, f"{path}.containers[{index}]", "container")
+
+
+def _read_container(container: Mapping[str, Any], path: str, role: Role) -> Container:
+    return Container(
+        path,
+        container.get("name") or "",
+        container.get("image") or "",
+        role,
+        container,
+        _read_resources(container, path),
+        f"{path}.resources",
+    )
+
+
+def _read_resources(parent: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    resources = mapping(parent, "resources", path)
+    for part in ("requests", "limits"):
+        mapping(resources, part, f"{path}.resources")
+    return resources
+
+
+def _read_operated(request: AdmissionRequest, obj: Object, operated: _Operated) -> Workload:
+    spec = mapping(obj, "spec", "")
+    metadata = mapping(spec, "podMetadata", "spec")
+    return Workload(
+        request.group,
+        request.kind,
+        request.namespace,
+        request.name,
+        obj,
+        spec,
+        "spec",
+        mapping(metadata, "labels", "spec.podMetadata"),
+        tuple(_read_operated_containers(spec, operated)),
+        is_operated=True,
+    )
+
+
+def _read_operated_containers(spec: Mapping[str, Any], operated: _Operated) -> Iterator[Container]:
+    amended: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for index, container in enumerate(items(spec, "initContainers", "spec")):
+        if container.get("name") not in _RELOADERS:
+            role: Role = "sidecar" if container.get("restartPolicy") == "Always" else "init"
+            yield _read_container(container, f"spec.initContainers[{index}]", role)
+    for index, container in enumerate(items(spec, "containers", "spec")):
+        path, name = f"spec.containers[{index}]", container.get("name") or ""
+        if name in (operated.container, _THANOS_SIDECAR):
+            amended[name] = path, container
+        elif name not in _RELOADERS:
+            yield _read_container(container, path, "container")
+    yield _made_container(spec, "spec", operated.container, operated.image, amended)
+    if spec.get("thanos") is not None:
+        thanos = mapping(spec, "thanos", "spec")
+        yield _made_container(thanos, "spec.thanos", _THANOS_SIDECAR, "quay.io/thanos/thanos", amended)
+
+
+def _made_container(
+    parent: Mapping[str, Any],
+    path: str,
+    name: str,
+    image: str,
+    amended: Mapping[str, tuple[str, Mapping[str, Any]]],
+) -> Container:
+    """A container that the operator makes from `parent`'s resources and image, amended by name."""
+    resources = _read_resources(parent, path)
+    image = parent.get("image") or parent.get("baseImage") or image
+    if name not in amended:
+        return Container(path, name, image, "container", parent, resources, f"{path}.resources")
+    override_path, override = amended[name]
+    overrides = _read_resources(override, override_path)
+    merged = {
+        part: {**(resources.get(part) or {}), **(overrides.get(part) or {})}
+        for part in ("requests", "limits")
+        if resources.get(part) or overrides.get(part)
+    }
+    return Container(
+        override_path,
+        name,
+        override.get("image") or image,
+        "container",
+        override,
+        merged,
+        f"{path}.resources",
+        overrides,
+        f"{override_path}.resources",
+    )
