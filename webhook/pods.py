@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from webhook.errors import BadObject
+from webhook.errors import BadObject, BadQuantity
 from webhook.policy import AdmissionRequest, GroupKind, Object
+from webhook.quantities import parse_memory
 
 Role = Literal["container", "init", "sidecar"]
 
@@ -97,6 +98,10 @@ class Container(msgspec.Struct, frozen=True, gc=False):
         amounts = self.resources.get(part)
         return amounts.get("memory") if amounts else None
 
+    def amount(self, part: Literal["requests", "limits"]) -> int | None:
+        """The same in bytes, or None; raises BadObject if it is no quantity."""
+        return _amount(self.memory(part), self.memory_path(part))
+
     def memory_path(self, part: Literal["requests", "limits"]) -> str:
         """Where that quantity stands, or would have to stand to count."""
         amended = self.overrides.get(part)
@@ -127,9 +132,22 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
         """The pod-level resources; an operator's resource has none, its `spec.resources` is a container's."""
         return _NOTHING if self.is_operated else mapping(self.spec, "resources", self.spec_path)
 
+    def memory(self, part: Literal["requests", "limits"]) -> int | None:
+        """The pod-level amount in bytes, or None; raises BadObject if it is no quantity."""
+        path = f"{self.spec_path}.resources"
+        quantity = mapping(self.resources, part, path).get("memory")
+        return _amount(quantity, f"{path}.{part}.memory")
+
 
 def join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+def _amount(quantity: Any, path: str) -> int | None:
+    try:
+        return None if quantity is None else parse_memory(quantity)
+    except BadQuantity as error:
+        raise BadObject(f"{path}: {error}") from error
 
 
 def mapping(parent: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:

@@ -131,7 +131,13 @@ class Verdict:
     outcome: Outcome
     violation: Violation
     note: str = ""
-    """Why the outcome is weaker than the mode: an exemption, the ratchet, the owner."""
+    """Why it is weaker than the policy's mode: an exemption, the ratchet, the owner."""
+    exemption: int | None = None
+    """Which of the configuration's exemptions covers it."""
+
+    @property
+    def denies(self) -> bool:
+        return self.mode == "deny" and self.outcome in ("denied", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,7 @@ class Decision:
 
     @property
     def denied(self) -> tuple[Verdict, ...]:
-        return tuple(verdict for verdict in self.verdicts if verdict.outcome == "denied")
+        return tuple(verdict for verdict in self.verdicts if verdict.denies)
 
 
 ALLOWED = Decision(allowed=True)

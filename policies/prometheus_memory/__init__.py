@@ -1,0 +1,1 @@
+"""A Prometheus gets the memory that its series need."""

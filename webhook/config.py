@@ -1,0 +1,244 @@
+"""The configuration: one YAML file, typed, the same for server, command line and CI.
+
+`load_config` reads it; every refusal names file, line, field and value. `config_schema` is its JSON Schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from webhook.errors import BadConfig
+from webhook.loader import load_policies
+from webhook.policy import GroupKind, Mode, Policy
+from webhook.quantities import Memory
+from webhook.typed_yaml import Node, compose, convert, convert_struct, suggest
+
+Otherwise = Literal["warn", "deny"]
+OnError = Literal["ignore", "deny"]
+
+ALWAYS_EXCLUDED = frozenset({"forestall-system", "kube-node-lease", "kube-public", "kube-system"})
+"""Namespaces that no configuration can have judged: a denial there could keep the cluster, or us, from starting."""
+
+
+class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    pass
+
+
+class Match(_Section, frozen=True):
+    """Which requests an override or exemption is about: `namespaces`, and whatever else is given narrows it."""
+
+    namespaces: Annotated[tuple[str, ...], Meta(min_length=1, description="Globs; all namespaces is '*'.")]
+    kinds: tuple[str, ...] = ()
+    names: Annotated[tuple[str, ...], Meta(description="Globs over the top-level workload's name.")] = ()
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    images: Annotated[tuple[str, ...], Meta(description="Patterns; the container concerned must match.")] = ()
+    groups: Annotated[tuple[str, ...], Meta(description="Groups of the requesting user (break-glass).")] = ()
+
+    def __post_init__(self) -> None:
+        if not self.namespaces:
+            raise ValueError("namespaces is empty: name at least one ('*' is all)")
+
+
+class PolicySection(_Section, frozen=True):
+    """How one policy is enforced; what is not given is the policy's own default."""
+
+    mode: Mode | None = None
+    otherwise: Annotated[Otherwise | None, Meta(description="With mode patch: what has no fix.")] = None
+    on_error: Annotated[OnError, Meta(description="When the policy itself fails.")] = "ignore"
+
+
+class OverrideSection(_Section, frozen=True):
+    mode: Mode | None = None
+    otherwise: Otherwise | None = None
+
+
+class Override(_Section, frozen=True):
+    match: Match
+    policies: dict[str, OverrideSection]
+
+
+class Exemption(_Section, frozen=True):
+    """Who answers for letting a violation pass, why, and until which day (the last on which it counts, UTC)."""
+
+    policy: str
+    match: Match
+    owner: Annotated[str, Meta(min_length=1)]
+    reason: Annotated[str, Meta(min_length=1)]
+    until: date
+
+    def __post_init__(self) -> None:
+        for name in ("owner", "reason"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} is empty")
+
+
+class Kind(_Section, frozen=True):
+    """A further kind that holds a pod spec, at the path `podSpec`."""
+
+    kind: str
+    resource: str
+    group: str = ""
+    pod_spec: str = "spec.template.spec"
+
+
+class _File(_Section, frozen=True):
+    """The configuration file."""
+
+    mode: Annotated[Mode, Meta(description="The ceiling: no policy acts more strongly than this.")] = "deny"
+    policies: dict[str, Any] = msgspec.field(default_factory=dict)
+    overrides: Annotated[tuple[Override, ...], Meta(description="The last that matches counts.")] = ()
+    exemptions: tuple[Exemption, ...] = ()
+    controllers: Annotated[
+        tuple[str, ...], Meta(description="Users of operators whose owned objects were judged at the owner.")
+    ] = ()
+    kinds: tuple[Kind, ...] = ()
+    exclude_namespaces: Annotated[tuple[str, ...], Meta(description="Globs of namespaces to leave alone.")] = ()
+    ratchet: Annotated[bool, Meta(description="On UPDATE, what the old object had only warns.")] = True
+    patch_existing: Annotated[bool, Meta(description="Patch what the old object already had.")] = False
+    patch_owned_pods: Annotated[bool, Meta(description="Give defaults to pods of controllers, too.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePolicy:
+    """A policy as the configuration wants it enforced."""
+
+    policy: Policy
+    mode: Mode
+    otherwise: Otherwise
+    on_error: OnError
+    params: Any
+
+
+@dataclass(frozen=True)
+class Config:
+    mode: Mode
+    policies: Mapping[str, ActivePolicy]
+    overrides: tuple[Override, ...]
+    exemptions: tuple[Exemption, ...]
+    controllers: frozenset[str]
+    pod_spec_paths: Mapping[tuple[str, str], str]
+    """(group, kind) -> path, of the kinds that only the configuration knows."""
+    kinds: tuple[GroupKind, ...]
+    exclude_namespaces: tuple[str, ...]
+    ratchet: bool
+    patch_existing: bool
+    patch_owned_pods: bool
+
+
+def load_config(text: bytes, file: str) -> Config:
+    """Read a configuration file's text; empty text is the defaults. Raises BadConfig."""
+    root = compose(text, file)
+    if root is None or root.is_null:
+        return _config(_File(), {})
+    entries = dict(root.entries())
+    policies = {}
+    if (section := entries.get("policies")) is not None and not section.is_null:
+        policies = {name: _read_policy(name, node) for name, node in section.entries()}
+    parsed = convert_struct(_without(root, "policies"), _File)
+    for name, node in _policies_named(entries):
+        _policy_called(name, node)
+    return _config(parsed, policies)
+
+
+def _without(root: Node, key: str) -> Node:
+    """The root without one of its entries, which is read by types of its own."""
+    entries = [(name, value) for name, value in root.yaml.value if name.value != key]
+    kept = yaml.MappingNode(root.yaml.tag, entries, root.yaml.start_mark, root.yaml.end_mark)
+    return root._replace(yaml=kept)
+
+
+def _policies_named(entries: Mapping[str, Node]) -> list[tuple[str, Node]]:
+    """Every place outside `policies` that names a policy."""
+    named = []
+    for override in entries["overrides"].items() if "overrides" in entries else ():
+        named += dict(override.entries())["policies"].entries()
+    for exemption in entries["exemptions"].items() if "exemptions" in entries else ():
+        node = dict(exemption.entries())["policy"]
+        named.append((str(node.yaml.value), node))
+    return named
+
+
+def _policy_called(name: str, node: Node) -> Policy:
+    loaded = load_policies().get(name)
+    if loaded is None:
+        raise node.error(f"there is no policy {name!r}{suggest(name, load_policies())}")
+    return loaded.policy
+
+
+def _read_policy(name: str, node: Node) -> ActivePolicy:
+    policy = _policy_called(name, node)
+    params = policy.params()
+    if not node.is_null:
+        if (section := dict(node.entries()).get("params")) is not None:
+            params = convert(section, policy.params)
+        node = _without(node, "params")
+    return _activate(policy, convert_struct(node, PolicySection), params)
+
+
+def _activate(policy: Policy, section: PolicySection, params: Any) -> ActivePolicy:
+    otherwise: Otherwise = "warn" if (section.otherwise or policy.otherwise) != "deny" else "deny"
+    return ActivePolicy(policy, section.mode or policy.mode, otherwise, section.on_error, params)
+
+
+def _config(parsed: _File, policies: Mapping[str, ActivePolicy]) -> Config:
+    return Config(
+        mode=parsed.mode,
+        policies={
+            name: policies.get(name) or _activate(loaded.policy, PolicySection(), loaded.policy.params())
+            for name, loaded in load_policies().items()
+        },
+        overrides=parsed.overrides,
+        exemptions=parsed.exemptions,
+        controllers=frozenset(parsed.controllers),
+        pod_spec_paths={(kind.group, kind.kind): kind.pod_spec for kind in parsed.kinds},
+        kinds=tuple(GroupKind(kind.group, kind.kind, kind.resource) for kind in parsed.kinds),
+        exclude_namespaces=parsed.exclude_namespaces,
+        ratchet=parsed.ratchet,
+        patch_existing=parsed.patch_existing,
+        patch_owned_pods=parsed.patch_owned_pods,
+    )
+
+
+def read_config(path: str) -> Config:
+    """The configuration in the file; raises BadConfig, also if it cannot be read."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a path is all that is needed here
+            text = file.read()
+    except OSError as error:
+        raise BadConfig(f"{path}: {error.strerror}") from error
+    return load_config(text, path)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of the configuration file, with every policy's parameters."""
+    params = [loaded.policy.params for loaded in load_policies().values()]
+    (root, section, *schemas), components = msgspec.json.schema_components(
+        [_File, PolicySection, *params], schema_hook=_schema_of, ref_template="#/$defs/{name}"
+    )
+    definitions = dict(components)
+    base = definitions.pop(section["$ref"].rpartition("/")[2])
+    sections = {}
+    for (name, loaded), schema in zip(load_policies().items(), schemas, strict=True):
+        properties = {**base["properties"], "params": schema}
+        sections[name] = {**base, "title": name, "description": loaded.policy.summary, "properties": properties}
+    top = definitions.pop(root["$ref"].rpartition("/")[2])
+    top["properties"]["policies"] = {"type": "object", "properties": sections, "additionalProperties": False}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Forestall's configuration",
+        **{key: value for key, value in top.items() if key not in ("title", "description")},
+        "$defs": definitions,
+    }
+
+
+def _schema_of(wanted: type) -> dict[str, Any]:
+    if wanted is Memory:
+        return {"type": ["string", "integer"], "description": "An amount of memory, such as 512Mi."}
+    raise NotImplementedError(wanted)

@@ -1,0 +1,125 @@
+"""From fixes to JSON Patch operations, and what they make of an object.
+
+The operations come from the fixes themselves, not from comparing two documents, and jsonpatch applies those very
+operations: what is examined afterwards is what the API server will make of the object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jsonpatch
+
+from webhook.policy import AdmissionRequest, Object, Set, Violation
+
+Operation = dict[str, Any]
+Token = str | int
+
+_TOKEN = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+
+def sets_of(violation: Violation) -> tuple[Set, ...]:
+    fix = violation.fix
+    if fix is None:
+        return ()
+    return fix if isinstance(fix, tuple) else (fix,)
+
+
+def can_change(request: AdmissionRequest, sets: Iterable[Set]) -> bool:
+    """Whether the API lets these fields be changed by this operation; if not, the patch would fail the request."""
+    if request.operation == "CREATE":
+        return True
+    match request.kind, request.subresource:
+        case "Pod", "resize":
+            # An absent request or limit can't be added there: that would change the pod's QoS class.
+            return all(_exists(request.old_object, fix.path) for fix in sets)
+        case ("Pod" | "Job" | "PersistentVolumeClaim"), _:
+            return False
+        case "StatefulSet", _:
+            return all(fix.path.startswith("spec.template.") for fix in sets)
+        case _:
+            return True
+
+
+def _exists(obj: Object | None, path: str) -> bool:
+    value: Any = obj
+    for token in parse_path(path):
+        try:
+            value = value[token]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return value is not None
+
+
+def parse_path(path: str) -> list[Token]:
+    """ "spec.containers[0].image" as ["spec", "containers", 0, "image"]."""
+    return [key or int(index) for key, index in _TOKEN.findall(path)]
+
+
+def overlaps(path: str, others: Iterable[str]) -> bool:
+    """Whether one of the paths is this one, above it or below it."""
+    return any(path == other or _is_above(path, other) or _is_above(other, path) for other in others)
+
+
+def _is_above(path: str, other: str) -> bool:
+    return other.startswith(path) and other[len(path)] in ".["
+
+
+def apply_sets(obj: Object, sets: Iterable[Set]) -> tuple[list[Operation], Object]:
+    """The operations for `sets`, and a copy of `obj` after them; what they don't touch is shared with `obj`."""
+    operations: list[Operation] = []
+    for fix in sets:
+        tokens = parse_path(fix.path)
+        obj = _copy_along(obj, tokens)
+        operation = _operation(obj, tokens, fix.value)
+        obj = jsonpatch.JsonPatch([operation]).apply(obj, in_place=True)
+        operations.append(operation)
+    return operations, obj
+
+
+def _copy_along(obj: Object, tokens: list[Token]) -> Object:
+    """A copy in which every container on the way to `tokens` is new."""
+    root: Any = obj.copy()
+    parent = root
+    for token in tokens[:-1]:
+        child = parent.get(token) if isinstance(parent, dict) else parent[token]  # type: ignore[index]
+        if child is None:
+            break
+        parent[token] = child.copy()
+        parent = parent[token]
+    return root  # type: ignore[no-any-return]
+
+
+def _operation(obj: Object, tokens: list[Token], value: Any) -> Operation:
+    """Put `value` at `tokens`: "add" below an absent or null map fails, so the map is added with the value in it."""
+    parent: Any = obj
+    for depth, token in enumerate(tokens):
+        child = parent.get(token) if isinstance(parent, dict) else parent[token]  # type: ignore[index]
+        is_leaf = depth == len(tokens) - 1
+        if child is None or is_leaf:
+            for missing in reversed(tokens[depth + 1 :]):
+                value = {missing: value}
+            exists = is_leaf and child is not None
+            return {"op": "replace" if exists else "add", "path": _pointer(tokens[: depth + 1]), "value": value}
+        parent = child
+    raise ValueError("a fix without a path")
+
+
+def _pointer(tokens: Iterable[Token]) -> str:
+    return "".join(_escaped(token) for token in tokens)
+
+
+def _escaped(token: Token) -> str:
+    return "/" + str(token).replace("~", "~0").replace("/", "~1")
+
+
+def changes(violations: Iterable[Violation]) -> Iterator[tuple[Violation, tuple[Set, ...]]]:
+    """Those violations whose fixes can be applied together; the others' turn comes when the result is examined."""
+    taken: list[str] = []
+    for violation in violations:
+        sets = sets_of(violation)
+        if not any(overlaps(fix.path, taken) for fix in sets):
+            taken += [fix.path for fix in sets]
+            yield violation, sets

@@ -1,0 +1,67 @@
+"""Who answers for an object: the person who asked, or the controller whose own object it is.
+
+An object with an owner reference `controller: true`, requested by that owner's known identity, was judged at its
+owner. A reference that a person typed proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from webhook.policy import AdmissionRequest, Object
+
+_KUBE_SYSTEM = "system:serviceaccount:kube-system:"
+_IDENTITIES: Mapping[tuple[str, str], str] = {
+    ("apps", "DaemonSet"): _KUBE_SYSTEM + "daemon-set-controller",
+    ("apps", "Deployment"): _KUBE_SYSTEM + "deployment-controller",
+    ("apps", "ReplicaSet"): _KUBE_SYSTEM + "replicaset-controller",
+    ("apps", "StatefulSet"): _KUBE_SYSTEM + "statefulset-controller",
+    ("batch", "CronJob"): _KUBE_SYSTEM + "cronjob-controller",
+    ("batch", "Job"): _KUBE_SYSTEM + "job-controller",
+    ("", "ReplicationController"): _KUBE_SYSTEM + "replication-controller",
+}
+_CONTROLLER_MANAGER = "system:kube-controller-manager"
+
+
+class Owner(NamedTuple):
+    """The controller that an object names; `is_known` if the request came from that very controller."""
+
+    kind: str
+    name: str
+    is_known: bool
+
+
+def owner_of(request: AdmissionRequest, controllers: frozenset[str]) -> Owner | None:
+    """The object's controller, or None; `controllers` are users that the configuration trusts besides."""
+    reference = _controller_reference(request.object)
+    if reference is None:
+        return None
+    group = str(reference.get("apiVersion") or "").rpartition("/")[0]
+    kind = str(reference.get("kind") or "")
+    identity = _IDENTITIES.get((group, kind))
+    is_known = identity is not None and request.user in (identity, _CONTROLLER_MANAGER)
+    return Owner(kind, str(reference.get("name") or ""), is_known or request.user in controllers)
+
+
+def _controller_reference(obj: Object | None) -> Mapping[str, Any] | None:
+    references = ((obj or {}).get("metadata") or {}).get("ownerReferences") or ()
+    return next((reference for reference in references if reference.get("controller") is True), None)
+
+
+def top_level(request: AdmissionRequest, owner: Owner | None) -> Iterator[tuple[str, str]]:
+    """The kind and name of the workload that a person made, as far as the object can tell.
+
+    A ReplicaSet's name is its Deployment's with a hash, a CronJob's Job's name the CronJob's with a time: both
+    readings are given, since the ReplicaSet or Job may also stand alone.
+    """
+    if owner is None or not owner.is_known:
+        yield request.kind, request.name
+        return
+    yield owner.kind, owner.name
+    above, _, suffix = owner.name.rpartition("-")
+    labels = ((request.object or {}).get("metadata") or {}).get("labels") or {}
+    if owner.kind == "ReplicaSet" and suffix and suffix == labels.get("pod-template-hash"):
+        yield "Deployment", above
+    if owner.kind == "Job" and suffix.isdigit() and above:
+        yield "CronJob", above
