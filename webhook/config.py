@@ -218,7 +218,7 @@ def read_config(path: str) -> Config:
 
 def config_schema() -> dict[str, Any]:
     """The JSON Schema of the configuration file, with every policy's parameters."""
-    params = [loaded.policy.params for loaded in load_policies().values()]
+    params = [_for_schema(loaded.policy.params, name) for name, loaded in load_policies().items()]
     (root, section, *schemas), components = msgspec.json.schema_components(
         [_File, PolicySection, *params], schema_hook=_schema_of, ref_template="#/$defs/{name}"
     )
@@ -236,6 +236,21 @@ def config_schema() -> dict[str, Any]:
         **{key: value for key, value in top.items() if key not in ("title", "description")},
         "$defs": definitions,
     }
+
+
+def _for_schema(params: type[msgspec.Struct], policy_id: str) -> type[msgspec.Struct]:
+    """The same parameters under a name of their own, and with defaults that JSON can hold."""
+    fields = [
+        (field.name, field.type, str(field.default) if isinstance(field.default, Memory) else _default(field))
+        for field in msgspec.structs.fields(params)
+    ]
+    return msgspec.defstruct(policy_id, fields, rename="camel", forbid_unknown_fields=True)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.field(default_factory=field.default_factory)
+    return field.default
 
 
 def _schema_of(wanted: type) -> dict[str, Any]:

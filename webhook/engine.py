@@ -105,9 +105,7 @@ def _overridden(active: ActivePolicy, request: AdmissionRequest, config: Config)
     for override in config.overrides:
         section = override.policies.get(active.policy.id)
         if section and _matches(override.match, request, owner_of(request, config.controllers)):
-            active = replace(
-                active, mode=section.mode or active.mode, otherwise=section.otherwise or active.otherwise
-            )
+            active = replace(active, mode=section.mode or active.mode, otherwise=section.otherwise or active.otherwise)
     return active
 
 

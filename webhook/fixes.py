@@ -35,7 +35,7 @@ def can_change(request: AdmissionRequest, sets: Iterable[Set]) -> bool:
         case "Pod", "resize":
             # An absent request or limit can't be added there: that would change the pod's QoS class.
             return all(_exists(request.old_object, fix.path) for fix in sets)
-        case ("Pod" | "Job" | "PersistentVolumeClaim"), _:
+        case (("Pod" | "Job" | "PersistentVolumeClaim"), _):
             return False
         case "StatefulSet", _:
             return all(fix.path.startswith("spec.template.") for fix in sets)
@@ -84,7 +84,7 @@ def _copy_along(obj: Object, tokens: list[Token]) -> Object:
     root: Any = obj.copy()
     parent = root
     for token in tokens[:-1]:
-        child = parent.get(token) if isinstance(parent, dict) else parent[token]  # type: ignore[index]
+        child = parent.get(token) if isinstance(parent, dict) else parent[token]
         if child is None:
             break
         parent[token] = child.copy()
@@ -96,7 +96,7 @@ def _operation(obj: Object, tokens: list[Token], value: Any) -> Operation:
     """Put `value` at `tokens`: "add" below an absent or null map fails, so the map is added with the value in it."""
     parent: Any = obj
     for depth, token in enumerate(tokens):
-        child = parent.get(token) if isinstance(parent, dict) else parent[token]  # type: ignore[index]
+        child = parent.get(token) if isinstance(parent, dict) else parent[token]
         is_leaf = depth == len(tokens) - 1
         if child is None or is_leaf:
             for missing in reversed(tokens[depth + 1 :]):

@@ -85,7 +85,7 @@ def _one_line(verdict: Verdict) -> str:
     return text if len(text) <= _WARNING_LENGTH else f"{text[: _WARNING_LENGTH - 1]}…"
 
 
-def annotations(decision: Decision) -> dict[str, str]:
+def audit_annotations(decision: Decision) -> dict[str, str]:
     """Audit annotations, one an outcome: "denied": "memory-limits spec.containers[0].resources.limits.memory"."""
     by_outcome: dict[str, list[str]] = {}
     for verdict in decision.verdicts:

@@ -92,7 +92,6 @@ class Violation:
     at_most: Mode = "deny"
     is_unknown: bool = False
     unseen: tuple[Reference, ...] = ()
-    is_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

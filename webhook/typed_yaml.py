@@ -10,7 +10,7 @@ import difflib
 import types
 from collections.abc import Iterable
 from datetime import date
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -90,6 +90,8 @@ def convert(node: Node, wanted: Any) -> Any:
     Raises BadConfig.
     """
     origin = get_origin(wanted)
+    if origin is Annotated:
+        return convert(node, get_args(wanted)[0])
     if origin in (Union, types.UnionType):
         return _convert_union(node, get_args(wanted))
     if origin is Literal:

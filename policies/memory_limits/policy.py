@@ -144,9 +144,11 @@ def _sized(container: Container, bounds: _Bounds, size: int, params: Params) -> 
     if bounds.most is not None:
         limit = min(limit, bounds.most)
     if limit < max(request or 0, bounds.least):
-        needed = f"its request {container.memory('requests')}" if request else f"the minimum {format_memory(bounds.least)}"
+        needed = (
+            f"its request {container.memory('requests')}" if request else f"the minimum {format_memory(bounds.least)}"
+        )
         return (), f"no limit fits, since the LimitRange allows {format_memory(limit)} at most, below {needed}"
-    sets = (Set(container.memory_path("limits"), format_memory(limit)),)
+    sets: tuple[Set, ...] = (Set(container.memory_path("limits"), format_memory(limit)),)
     if request is None:
         # Left out, the API server would copy the limit into it, and the pod would reserve all of that.
         least = bounds.least if bounds.ratio is None else max(bounds.least, -(-limit // bounds.ratio))

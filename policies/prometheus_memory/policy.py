@@ -11,19 +11,22 @@ from msgspec import Meta
 from webhook.charts import helm_value
 from webhook.facts import ClusterFacts
 from webhook.monitoring import is_agent, series_containers
-from webhook.nodes import largest_memory
+from webhook.nodes import largest_node
 from webhook.pods import Container, Workload, read_workload
 from webhook.policy import AdmissionRequest, Policy, Set, Violation
 from webhook.quantities import Memory, format_memory
 
 _MEBIBYTE = 2**20
+_Part = Literal["requests", "limits"]
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     min_request: Annotated[Memory, Meta(description="The least request.")] = Memory.parse("4Gi")
     min_limit: Annotated[Memory, Meta(description="The least limit.")] = Memory.parse("6Gi")
     series: Annotated[int | None, Meta(description="Head series; the floors are then computed from them.")] = None
-    largest_node: Annotated[Memory | None, Meta(description="Allocatable memory of the largest node there can be.")] = None
+    largest_node: Annotated[Memory | None, Meta(description="Allocatable memory of the largest node there can be.")] = (
+        None
+    )
 
     def __post_init__(self) -> None:
         if self.series is not None and self.series < 1:
@@ -50,21 +53,25 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
 def _judge(workload: Workload, container: Container, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
     floor = _floor(params)
     request = _first(container.amount("requests"), workload.memory("requests"))
-    limit = min(
-        (each for each in (container.amount("limits"), workload.memory("limits")) if each), default=None
-    )  # 0 means none; of two limits the lower one kills
+    # 0 means none; of two limits the lower one kills.
+    limit = min((each for each in (container.amount("limits"), workload.memory("limits")) if each), default=None)
+    parts: tuple[tuple[_Part, int | None, int], ...] = (
+        ("requests", request, floor.request),
+        ("limits", limit, floor.limit),
+    )
+    short = [(part, found, least) for part, found, least in parts if found is None or found < least]
+    if not short:
+        return
     obstacle = _obstacle(workload, container, facts, params, floor)
-    hint = helm_value(workload.object, container.name, "resources")
-    for part, found, least in (("requests", request, floor.request), ("limits", limit, floor.limit)):
-        if found is None or found < least:
-            yield Violation(
-                container.memory_path(part),
-                container.name,
-                _message(container, part, found, least, floor.reason, obstacle),
-                value=found,
-                fix=None if obstacle else _fix(container, floor),
-                hint=hint,
-            )
+    for part, found, least in short:
+        yield Violation(
+            container.memory_path(part),
+            container.name,
+            _message(container, part, found, least, floor.reason, obstacle),
+            value=found,
+            fix=None if obstacle else _fix(container, floor),
+            hint=helm_value(workload.object, container.name, "resources"),
+        )
 
 
 def _first(*amounts: int | None) -> int | None:
@@ -87,7 +94,7 @@ def _floor(params: Params) -> _Floor:
 
 def _message(
     container: Container,
-    part: Literal["requests", "limits"],
+    part: _Part,
     found: int | None,
     least: int,
     reason: str,
@@ -112,9 +119,7 @@ def _fix(container: Container, floor: _Floor) -> tuple[Set, ...]:
     return tuple(sets)
 
 
-def _obstacle(
-    workload: Workload, container: Container, facts: ClusterFacts, params: Params, floor: _Floor
-) -> str:
+def _obstacle(workload: Workload, container: Container, facts: ClusterFacts, params: Params, floor: _Floor) -> str:
     """Why the floor can't simply be patched in; empty if it can."""
     request = max(container.amount("requests") or 0, floor.request)
     limit = max(container.amount("limits") or 0, floor.limit, request)
@@ -123,7 +128,8 @@ def _obstacle(
     for each in facts.limit_ranges.get(workload.namespace, ()):
         if each.max is not None and each.max < limit:
             return f"; LimitRange {each.name} of namespace {each.namespace} allows {format_memory(each.max)} at most"
-    largest = params.largest_node or largest_memory(workload.spec, facts)
+    node = largest_node(workload, facts)
+    largest = params.largest_node or (node.memory if node else 0)
     if not largest:
         return "; no node that could hold it is known"
     if largest < request:

@@ -1,0 +1,109 @@
+"""Objects and requests for tests: a test shows only what differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from webhook.config import Config, load_config
+from webhook.facts import NO_FACTS, ClusterFacts
+from webhook.policy import AdmissionRequest, Object
+
+TODAY = date(2026, 11, 21)
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+def container(name: str = "web", image: str = "nginx:1.27", **fields: Any) -> Object:
+    return {"name": name, "image": image, **fields}
+
+
+def sized(limit: str | int | None, request: str | int | None = None) -> Object:
+    resources: Object = {}
+    if limit is not None:
+        resources["limits"] = {"memory": limit}
+    if request is not None:
+        resources["requests"] = {"memory": request}
+    return {"resources": resources}
+
+
+def pod_spec(*containers: Object, **fields: Any) -> Object:
+    return {"containers": list(containers) or [container()], **fields}
+
+
+def workload(kind: str = "Deployment", *containers: Object, name: str = "web", **fields: Any) -> Object:
+    """A workload with these containers; `fields` go into the pod spec."""
+    spec = pod_spec(*containers, **fields)
+    template = {"metadata": {"labels": {"app": name}}, "spec": spec}
+    metadata = {"name": name, "namespace": "shop"}
+    versions = {
+        "Pod": "v1",
+        "PodTemplate": "v1",
+        "ReplicationController": "v1",
+        "CronJob": "batch/v1",
+        "Job": "batch/v1",
+    }
+    top = {"apiVersion": versions.get(kind, "apps/v1"), "kind": kind, "metadata": metadata}
+    match kind:
+        case "Pod":
+            return {**top, "spec": spec}
+        case "PodTemplate":
+            return {**top, "template": template}
+        case "CronJob":
+            return {**top, "spec": {"jobTemplate": {"spec": {"template": template}}}}
+        case _:
+            return {**top, "spec": {"template": template}}
+
+
+def custom(kind: str, spec: Object, name: str = "main") -> Object:
+    """A resource of the Prometheus operator."""
+    metadata = {"name": name, "namespace": "shop"}
+    return {"apiVersion": "monitoring.coreos.com/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def request(obj: Object, old: Object | None = None, **fields: Any) -> AdmissionRequest:
+    """A CREATE of the object, or an UPDATE where the old one is given."""
+    group, _, version = str(obj["apiVersion"]).rpartition("/")
+    metadata = obj["metadata"]
+    given: dict[str, Any] = {
+        "operation": "UPDATE" if old else "CREATE",
+        "group": group,
+        "version": version,
+        "kind": obj["kind"],
+        "namespace": metadata.get("namespace", "default"),
+        "name": metadata.get("name", ""),
+        "object": obj,
+        "old_object": old,
+        "user": "jane",
+    }
+    return AdmissionRequest(**{**given, **fields})
+
+
+def facts(*objects: Object) -> ClusterFacts:
+    return NO_FACTS.with_objects(objects)
+
+
+def limit_range(name: str = "defaults", namespace: str = "shop", **item: Any) -> Object:
+    """A LimitRange of type Container; `item` in the API's names, memory amounts alone: default="512Mi"."""
+    limits = {key: {"memory": value} for key, value in item.items()}
+    metadata = {"name": name, "namespace": namespace}
+    return {
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": metadata,
+        "spec": {"limits": [{"type": "Container", **limits}]},
+    }
+
+
+def config(text: str = "") -> Config:
+    return load_config(text.encode(), "config.yaml")
+
+
+def recordings(*files: str) -> Iterable[dict[str, Any]]:
+    """What a real API server sent: scenario, path and review."""
+    for file in files:
+        for line in (SHARED / "recordings" / file).read_text().splitlines():
+            yield json.loads(line)

@@ -1,0 +1,460 @@
+"""The engine on policies of the test's own, so that each rule of design §4–§6 shows alone."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.builders import TODAY, config, container, request, workload
+from webhook.config import ActivePolicy, Config
+from webhook.engine import decide, undecided
+from webhook.errors import TimeUp
+from webhook.facts import NO_FACTS
+from webhook.pods import read_workload
+from webhook.policy import AdmissionRequest, Decision, Object, Policy, Set, Violation
+
+RS_CONTROLLER = "system:serviceaccount:kube-system:replicaset-controller"
+
+
+class Params(msgspec.Struct, frozen=True):
+    fixable: bool = True
+    named: bool = False
+    unknown: bool = False
+    at_most: Any = "deny"
+
+
+def examine(request: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
+    """Containers have a `size` of at least 4."""
+    found = read_workload(request)
+    for each in found.containers if found else ():
+        size = each.spec.get("size")
+        if size is None or size < 4:
+            yield Violation(
+                f"{each.path}.size",
+                each.name,
+                f"size {size} is below 4",
+                value=size,
+                fix=Set(f"{each.path}.size", 4) if params.fixable else None,
+                fix_named=params.named,
+                is_unknown=params.unknown,
+                at_most=params.at_most,
+            )
+
+
+SIZE = Policy("size", "", examine, Params, ("an incident",), subresources=("resize",))
+
+
+def settings(
+    mode: str = "deny",
+    otherwise: str = "deny",
+    on_error: str = "ignore",
+    text: str = "",
+    policy: Policy = SIZE,
+    **params: Any,
+) -> Config:
+    """A configuration in which `policy` is the only policy; `text` is the rest of the file."""
+    # The file's own check would refuse a policy that no folder holds, so a real name stands in for it there.
+    parsed = config(text.replace("POLICY", "memory-limits"))
+    active = ActivePolicy(policy, mode, otherwise, on_error, policy.params(**params))  # type: ignore[arg-type]
+    exemptions = tuple(msgspec.structs.replace(each, policy=policy.id) for each in parsed.exemptions)
+    overrides = tuple(
+        msgspec.structs.replace(each, policies={policy.id: each.policies["memory-limits"]}) for each in parsed.overrides
+    )
+    return replace(parsed, policies={policy.id: active}, exemptions=exemptions, overrides=overrides)
+
+
+def outcomes(decision: Decision) -> list[str]:
+    return [verdict.outcome for verdict in decision.verdicts]
+
+
+def judged(req: AdmissionRequest, cfg: Config, **kwargs: Any) -> Decision:
+    return decide(req, NO_FACTS, cfg, today=TODAY, **kwargs)
+
+
+SMALL = workload("Deployment", container(size=1))
+BIG = workload("Deployment", container(size=4))
+
+
+@pytest.mark.parametrize(
+    ("mode", "otherwise", "fixable", "ceiling", "outcome", "allowed"),
+    [
+        pytest.param("deny", "deny", True, "deny", "denied", False, id="deny-denies-what-could-be-fixed"),
+        pytest.param("patch", "deny", True, "deny", "patched", True, id="patch-patches"),
+        pytest.param("patch", "deny", False, "deny", "denied", False, id="patch-without-a-fix-is-otherwise"),
+        pytest.param("patch", "warn", False, "deny", "warned", True, id="otherwise-warn"),
+        pytest.param("warn", "deny", True, "deny", "warned", True, id="warn"),
+        pytest.param("audit", "deny", True, "deny", "audited", True, id="audit"),
+        pytest.param("deny", "deny", True, "audit", "audited", True, id="ceiling-audit-caps-deny"),
+        pytest.param("deny", "deny", True, "warn", "warned", True, id="ceiling-warn-caps-deny"),
+        pytest.param("deny", "deny", True, "patch", "patched", True, id="ceiling-patch-turns-deny-into-patch"),
+        pytest.param("patch", "deny", False, "patch", "warned", True, id="ceiling-patch-caps-otherwise"),
+        pytest.param("patch", "deny", False, "audit", "audited", True, id="ceiling-audit-caps-otherwise"),
+    ],
+)
+def test_modes(mode: str, otherwise: str, fixable: bool, ceiling: str, outcome: str, allowed: bool) -> None:
+    decision = judged(request(SMALL), settings(mode, otherwise, text=f"mode: {ceiling}", fixable=fixable))
+    assert (outcomes(decision), decision.allowed) == ([outcome], allowed)
+
+
+@pytest.mark.parametrize("cfg", [settings("off"), settings("deny", text="mode: off")], ids=["policy", "ceiling"])
+def test_off_examines_nothing(cfg: Config) -> None:
+    assert judged(request(SMALL), cfg) == Decision(allowed=True)
+
+
+@pytest.mark.parametrize(
+    ("at_most", "fixable", "outcome"),
+    [("warn", True, "warned"), ("patch", True, "patched"), ("patch", False, "warned"), ("deny", True, "denied")],
+)
+def test_a_violation_may_cap_its_own_mode(at_most: str, fixable: bool, outcome: str) -> None:
+    decision = judged(request(SMALL), settings("deny", at_most=at_most, fixable=fixable))
+    assert outcomes(decision) == [outcome]
+
+
+def test_what_could_not_be_seen_is_unknown() -> None:
+    decision = judged(request(SMALL), settings("deny", unknown=True, at_most="warn"))
+    assert [(verdict.outcome, verdict.mode) for verdict in decision.verdicts] == [("unknown", "warn")]
+
+
+def test_mutate_patches_and_never_denies() -> None:
+    patched = judged(request(SMALL), settings("patch"), stage="mutate")
+    assert list(patched.patch) == [{"op": "replace", "path": "/spec/template/spec/containers/0/size", "value": 4}]
+    assert outcomes(patched) == ["patched"]
+    denied = judged(request(SMALL), settings("deny"), stage="mutate")
+    assert (denied.allowed, denied.patch, denied.verdicts) == (True, (), ())
+
+
+def test_validate_denies_a_fixable_violation_that_is_still_there() -> None:
+    decision = judged(request(SMALL), settings("patch"), stage="validate")
+    assert (decision.allowed, decision.patch, outcomes(decision)) == (False, (), ["denied"])
+
+
+def test_the_submitted_object_is_not_changed() -> None:
+    submitted = copy.deepcopy(SMALL)
+    decision = judged(request(submitted), settings("patch"))
+    assert submitted == SMALL
+    assert decision.object == BIG
+
+
+# --- ratchet
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "outcome"),
+    [
+        pytest.param([container(size=1)], [container(size=1)], "warned", id="unchanged"),
+        pytest.param([container(size=1)], [container(size=2)], "warned", id="better"),
+        pytest.param([container(size=2)], [container(size=1)], "denied", id="worse"),
+        pytest.param([container(size=4)], [container(size=1)], "denied", id="new"),
+        pytest.param([container(size=1)], [container()], "denied", id="removed"),
+        pytest.param([container()], [container(size=1)], "warned", id="was-missing"),
+        pytest.param([container()], [container()], "warned", id="still-missing"),
+        pytest.param(
+            [container("a", size=4), container("b", size=1)],
+            [container("b", size=1), container("a", size=4)],
+            "warned",
+            id="reordered",
+        ),
+        pytest.param([container("a", size=1)], [container("b", size=1)], "denied", id="another-container"),
+    ],
+)
+def test_ratchet(old: list[Object], new: list[Object], outcome: str) -> None:
+    before, after = workload("Deployment", *old), workload("Deployment", *new)
+    assert outcomes(judged(request(after, before), settings("deny"))) == [outcome]
+
+
+def test_the_ratchet_does_not_patch_unless_told() -> None:
+    labelled = {**SMALL, "metadata": {**SMALL["metadata"], "labels": {"new": "label"}}}
+    kept = judged(request(labelled, SMALL), settings("patch"))
+    assert (kept.patch, outcomes(kept)) == ((), ["warned"])
+    told = judged(request(labelled, SMALL), settings("patch", text="patchExisting: true"))
+    assert outcomes(told) == ["patched"]
+    assert judged(request(labelled, SMALL), settings("deny", text="ratchet: false")).allowed is False
+
+
+def test_an_object_being_deleted_is_allowed() -> None:
+    deleting = {**SMALL, "metadata": {**SMALL["metadata"], "deletionTimestamp": "2026-11-21T00:00:00Z"}}
+    assert judged(request(deleting, deleting), settings("deny", text="ratchet: false")).skipped == "being deleted"
+    assert judged(request(deleting), settings("deny")).allowed is False, "on CREATE it is only typed"
+
+
+# --- owners
+
+
+def owned(kind: str, owner_kind: str, owner: str, *containers: Object) -> Object:
+    group = "apps/v1" if owner_kind in ("ReplicaSet", "Deployment", "StatefulSet") else "batch/v1"
+    group = "monitoring.coreos.com/v1" if owner_kind == "Prometheus" else group
+    obj = workload(kind, *(containers or (container(size=1),)))
+    reference = {"apiVersion": group, "kind": owner_kind, "name": owner, "controller": True}
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [reference]}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "user", "text", "mode", "outcome"),
+    [
+        pytest.param("Pod", "ReplicaSet", RS_CONTROLLER, "", "deny", "audited", id="a-controller's-pod"),
+        pytest.param("Pod", "ReplicaSet", RS_CONTROLLER, "", "patch", "audited", id="no-blanket-default-for-it"),
+        pytest.param("Pod", "ReplicaSet", RS_CONTROLLER, "patchOwnedPods: true", "patch", "patched", id="unless-told"),
+        pytest.param("Pod", "ReplicaSet", "jane", "", "deny", "denied", id="a-typed-reference-buys-nothing"),
+        pytest.param("Pod", "ReplicaSet", "jane", "", "patch", "denied", id="nor-a-patch"),
+        pytest.param(
+            "Pod",
+            "ReplicaSet",
+            "system:serviceaccount:kube-system:job-controller",
+            "",
+            "deny",
+            "denied",
+            id="another-controller",
+        ),
+        pytest.param("Pod", "ReplicaSet", "system:kube-controller-manager", "", "deny", "audited", id="one-identity"),
+        pytest.param(
+            "ReplicaSet",
+            "Deployment",
+            "system:serviceaccount:kube-system:deployment-controller",
+            "patchOwnedPods: true",
+            "patch",
+            "audited",
+            id="a-ReplicaSet-is-never-patched",
+        ),
+        pytest.param("ReplicaSet", "Deployment", "jane", "", "patch", "denied", id="whoever-asks"),
+        pytest.param(
+            "StatefulSet", "Prometheus", "operator", "controllers: [operator]", "deny", "audited", id="an-operator"
+        ),
+        pytest.param("StatefulSet", "Prometheus", "operator", "", "deny", "denied", id="an-unknown-operator"),
+    ],
+)
+def test_owners(kind: str, owner: str, user: str, text: str, mode: str, outcome: str) -> None:
+    decision = judged(request(owned(kind, owner, "web-5d8f"), user=user), settings(mode, text=text))
+    assert outcomes(decision) == [outcome]
+
+
+@pytest.mark.parametrize("user", [RS_CONTROLLER, "jane"])
+def test_a_named_size_reaches_owned_pods(user: str) -> None:
+    decision = judged(request(owned("Pod", "ReplicaSet", "web-5d8f"), user=user), settings("patch", named=True))
+    assert outcomes(decision) == ["patched"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "skipped"), [(("system:nodes",), "mirror pod"), (("developers",), "")], ids=["kubelet", "person"]
+)
+def test_a_mirror_pod_is_one_only_from_its_node(groups: tuple[str, ...], skipped: str) -> None:
+    pod = workload("Pod", container(size=1))
+    pod["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
+    decision = judged(request(pod, groups=groups), settings("deny"))
+    assert (decision.skipped, decision.allowed) == (skipped, bool(skipped))
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "forestall-system", "tmp-1"])
+def test_excluded_namespaces(namespace: str) -> None:
+    decision = judged(request(SMALL, namespace=namespace), settings(text="excludeNamespaces: [tmp-*]"))
+    assert decision.skipped == "excluded namespace"
+
+
+# --- fixes that the API would refuse
+
+
+@pytest.mark.parametrize(
+    ("kind", "subresource", "old", "outcome"),
+    [
+        pytest.param("Pod", "", 4, "denied", id="a-pod-can't-be-changed"),
+        pytest.param("Job", "", 4, "denied", id="nor-a-job"),
+        pytest.param("Pod", "resize", 4, "patched", id="resize-changes-what-is-there"),
+        pytest.param("StatefulSet", "", 4, "patched", id="a-template-can"),
+        pytest.param("Deployment", "", 4, "patched", id="deployment"),
+    ],
+)
+def test_an_update_is_patched_only_where_the_api_allows_it(kind: str, subresource: str, old: int, outcome: str) -> None:
+    before, after = workload(kind, container(size=old)), workload(kind, container(size=1))
+    decision = judged(request(after, before, subresource=subresource), settings("patch"))
+    assert outcomes(decision) == [outcome]
+
+
+def test_other_subresources_are_not_judged() -> None:
+    assert judged(request(workload("Pod", container(size=1)), subresource="status"), settings()) == Decision(
+        allowed=True
+    )
+
+
+# --- exemptions and overrides
+
+EXEMPTION = "exemptions: [{policy: POLICY, owner: sre, reason: migration, until: 2026-11-21, match: {MATCH}}]"
+
+
+@pytest.mark.parametrize(
+    ("match", "outcome"),
+    [
+        pytest.param("namespaces: [shop]", "exempted", id="namespace"),
+        pytest.param("namespaces: ['sh*']", "exempted", id="glob"),
+        pytest.param("namespaces: [other]", "denied", id="another-namespace"),
+        pytest.param("namespaces: ['*'], kinds: [Deployment]", "exempted", id="kind"),
+        pytest.param("namespaces: ['*'], kinds: [Pod]", "denied", id="another-kind"),
+        pytest.param("namespaces: ['*'], names: ['we*']", "exempted", id="name"),
+        pytest.param("namespaces: ['*'], names: [db]", "denied", id="another-name"),
+        pytest.param("namespaces: ['*'], labels: {team: a}", "denied", id="label-missing"),
+        pytest.param("namespaces: ['*'], images: [nginx]", "exempted", id="image"),
+        pytest.param("namespaces: ['*'], images: [redis]", "denied", id="another-image"),
+        pytest.param("namespaces: ['*'], groups: [sre]", "denied", id="not-in-the-group"),
+        pytest.param("namespaces: ['*'], groups: [developers]", "exempted", id="group"),
+    ],
+)
+def test_exemptions(match: str, outcome: str) -> None:
+    cfg = settings(text=EXEMPTION.replace("MATCH", match))
+    decision = judged(request(SMALL, groups=("developers",)), cfg)
+    assert (outcomes(decision), decision.allowed) == ([outcome], outcome == "exempted")
+
+
+def test_an_exemption_says_who_and_why() -> None:
+    (verdict,) = judged(request(SMALL), settings(text=EXEMPTION.replace("MATCH", "namespaces: [shop]"))).verdicts
+    assert (verdict.note, verdict.exemption) == ("exempted by sre until 2026-11-21: migration", 0)
+
+
+def test_an_exemption_ends_after_its_last_day() -> None:
+    cfg = settings(text=EXEMPTION.replace("MATCH", "namespaces: [shop]"))
+    assert decide(request(SMALL), NO_FACTS, cfg, today=date(2026, 11, 21)).allowed
+    assert not decide(request(SMALL), NO_FACTS, cfg, today=date(2026, 11, 22)).allowed
+
+
+def test_an_image_exempts_its_own_container_only() -> None:
+    two = workload("Deployment", container("a", "nginx", size=1), container("b", "redis", size=1))
+    decision = judged(request(two), settings(text=EXEMPTION.replace("MATCH", "namespaces: ['*'], images: [nginx]")))
+    assert outcomes(decision) == ["exempted", "denied"]
+
+
+@pytest.mark.parametrize(
+    ("user", "outcome"), [(RS_CONTROLLER, "exempted"), ("jane", "denied")], ids=["its-controller", "typed"]
+)
+def test_one_exemption_covers_a_workload_and_its_pods(user: str, outcome: str) -> None:
+    pod = owned("Pod", "ReplicaSet", "web-5d8f")
+    pod["metadata"] |= {"labels": {"pod-template-hash": "5d8f"}, "name": "x"}
+    cfg = settings(text=EXEMPTION.replace("MATCH", "namespaces: [shop], names: [web], kinds: [Deployment]"))
+    assert outcomes(judged(request(pod, user=user), cfg)) == [outcome]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "outcome"), [("legacy-a", "audited"), ("shop", "denied")], ids=["matching", "elsewhere"]
+)
+def test_overrides(namespace: str, outcome: str) -> None:
+    text = "overrides: [{match: {namespaces: [legacy-*]}, policies: {memory-limits: {mode: audit}}}]"
+    assert outcomes(judged(request(SMALL, namespace=namespace), settings(text=text))) == [outcome]
+
+
+def test_the_last_override_counts_and_the_ceiling_still_caps() -> None:
+    text = """
+    mode: warn
+    overrides:
+      - {match: {namespaces: ["*"]}, policies: {memory-limits: {mode: audit}}}
+      - {match: {namespaces: [shop]}, policies: {memory-limits: {mode: deny}}}
+    """
+    assert outcomes(judged(request(SMALL), settings(text=text))) == ["warned"]
+
+
+# --- failures
+
+
+def failing(request: AdmissionRequest, *_: Any) -> Iterator[Violation]:
+    raise ZeroDivisionError("a bug")
+    yield
+
+
+FAILING = Policy("size", "", failing, Params, ())
+
+
+@pytest.mark.parametrize(
+    ("on_error", "ceiling", "mode", "allowed"),
+    [("ignore", "deny", "warn", True), ("deny", "deny", "deny", False), ("deny", "audit", "audit", True)],
+)
+def test_a_policy_that_fails(on_error: str, ceiling: str, mode: str, allowed: bool) -> None:
+    decision = judged(request(SMALL), settings(on_error=on_error, text=f"mode: {ceiling}", policy=FAILING))
+    (verdict,) = decision.verdicts
+    assert (verdict.outcome, verdict.mode, decision.allowed) == ("failed", mode, allowed)
+    assert verdict.violation.message == "could not decide, this is Forestall's own failure: a bug"
+    assert isinstance(decision.failures["size"], ZeroDivisionError)
+
+
+def test_the_other_verdicts_stand() -> None:
+    cfg = settings("deny")
+    broken = replace(cfg.policies["size"], policy=replace(FAILING, id="broken"))
+    decision = judged(request(SMALL), replace(cfg, policies={"broken": broken, **cfg.policies}))
+    assert [(verdict.policy, verdict.outcome) for verdict in decision.verdicts] == [
+        ("size", "denied"),
+        ("broken", "failed"),
+    ]
+
+
+def test_a_comparison_that_fails_is_no_denial() -> None:
+    def examine_new_only(req: AdmissionRequest, given: Any, params: Params) -> Iterator[Violation]:
+        if req.old_object is None:
+            raise ZeroDivisionError
+        return examine(req, given, params)
+
+    cfg = settings("deny", policy=replace(SIZE, examine=examine_new_only))
+    decision = judged(request(SMALL, BIG), cfg)
+    assert (outcomes(decision), decision.allowed) == (["failed"], True)
+
+
+def test_fixes_that_undo_each_other_are_our_failure() -> None:
+    def flip(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
+        size = req.object["spec"]["template"]["spec"]["containers"][0]["size"]  # type: ignore[index]
+        yield Violation("size", "web", "flip", fix=Set("spec.template.spec.containers[0].size", -size))
+
+    decision = judged(request(SMALL), settings("patch", policy=replace(SIZE, examine=flip)))
+    assert (decision.patch, outcomes(decision), decision.allowed) == ((), ["failed"], True)
+    assert "8 rounds" in decision.verdicts[0].violation.message
+
+
+def test_a_policy_that_has_not_begun_in_time_counts_as_failed() -> None:
+    decision = judged(request(SMALL), settings(), deadline=time.monotonic() - 1)
+    assert isinstance(decision.failures["size"], TimeUp)
+    assert (outcomes(decision), decision.allowed) == (["failed"], True)
+
+
+@pytest.mark.parametrize(("on_error", "allowed"), [("ignore", True), ("deny", False)])
+def test_undecided(on_error: str, allowed: bool) -> None:
+    decision = undecided(request(SMALL), settings(on_error=on_error), "validate", TimeUp("too late"))
+    assert (outcomes(decision), decision.allowed) == (["failed"], allowed)
+
+
+# --- several fixes
+
+
+def test_fixes_of_several_policies_compose() -> None:
+    """One policy's fix makes room for the other's violation, which is fixed in the next round."""
+
+    def twice(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
+        found = read_workload(req)
+        for each in found.containers if found else ():
+            if each.spec.get("twice") != each.spec["size"] * 2:
+                yield Violation(
+                    f"{each.path}.twice", each.name, "twice", fix=Set(f"{each.path}.twice", each.spec["size"] * 2)
+                )
+
+    cfg = settings("patch")
+    other = replace(cfg.policies["size"], policy=replace(SIZE, id="twice", examine=twice))
+    decision = judged(request(SMALL), replace(cfg, policies={**cfg.policies, "twice": other}))
+    assert decision.object is not None
+    assert decision.object["spec"]["template"]["spec"]["containers"] == [container(size=4, twice=8)]
+    assert [(verdict.policy, verdict.outcome) for verdict in decision.verdicts] == [
+        ("size", "patched"),
+        ("twice", "patched"),
+    ]
+    again = judged(request(decision.object), replace(cfg, policies={**cfg.policies, "twice": other}))
+    assert again == Decision(allowed=True)
+
+
+def test_a_kind_that_the_configuration_adds_is_judged() -> None:
+    text = "kinds: [{group: example.com, kind: Worker, resource: workers, podSpec: spec.pod}]"
+    worker = {
+        "apiVersion": "example.com/v1",
+        "kind": "Worker",
+        "metadata": {"name": "w"},
+        "spec": {"pod": {"containers": [container(size=1)]}},
+    }
+    (verdict,) = judged(request(worker), settings(text=text)).verdicts
+    assert verdict.violation.path == "spec.pod.containers[0].size"
+    assert judged(request(worker), settings()) == Decision(allowed=True)
