@@ -14,7 +14,7 @@ MAX_BYTES = 2**63 - 1
 """More than this is read as this, as in apimachinery."""
 
 # "E" before digits is an exponent, alone it is exa: hence the exponent first.
-_GRAMMAR = re.compile(r"([+-]?[0-9]*(?:\.[0-9]*)?)(?:[eE]([+-]?)0*([0-9]{1,19})|([numkMGTPE]|[KMGTPE]i)?)")
+_GRAMMAR = re.compile(r"([+-]?[0-9]*+(?:\.[0-9]*+)?)(?:[eE]([+-]?)0*([0-9]{1,19})|([numkMGTPE]|[KMGTPE]i)?)")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {f"{prefix}i": Decimal(2 ** (10 * power)) for power, prefix in enumerate("KMGTPE", 1)}
 _BINARY_UNITS = ("", *_BINARY)
