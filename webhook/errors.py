@@ -6,6 +6,7 @@ ForestallError
 ├── BadImage           text that is not an image reference
 ├── BadConfig          a configuration that cannot be used, with its line
 ├── BadObject          an object whose fields are not of the kind that Kubernetes gives them
+├── BadCertificate     a serving certificate and key that cannot be used
 ├── BadManifest        a document that cannot be read, with its file and line
 ├── FactsUnavailable   the cluster, or a facts file, could not be read
 └── TimeUp             the API server no longer waits for the answer
@@ -30,6 +31,10 @@ class BadImage(ForestallError, ValueError):
 
 class BadConfig(ForestallError):
     """A configuration that cannot be used: names file, line, field and value."""
+
+
+class BadCertificate(ForestallError):
+    """A serving certificate and key that cannot be read, or don't belong together."""
 
 
 class BadObject(ForestallError):

@@ -1,0 +1,68 @@
+"""The server's log: one JSON object a line, on standard output, ours and gunicorn's alike."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+from gunicorn.glogging import Logger
+
+LEVELS = ("debug", "info", "warning", "error")
+
+# Nested objects are ours; what can't be encoded is shown rather than lost.
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
+
+
+def _render(_logger: object, level: str, event: MutableMapping[str, Any]) -> bytes:
+    return _encode({"time": datetime.now(UTC), "level": level, **event})
+
+
+def configure(level: str) -> None:
+    """Set up the log of this process and of those forked from it."""
+    structlog.configure(
+        processors=[_render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        # Writes a line and flushes it: lines of several workers stay whole.
+        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+        cache_logger_on_first_use=True,
+    )
+
+
+def describe(error: BaseException) -> str:
+    """The traceback, without the frames between that nobody reads."""
+    return "".join(traceback.format_exception(error, limit=-8))
+
+
+class _Forward(logging.Handler):
+    """Hands a library's record to our log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = {"logger": record.name}
+        if record.exc_info and record.exc_info[1]:
+            fields["exception"] = describe(record.exc_info[1])
+        structlog.get_logger().log(record.levelno, record.getMessage(), **fields)
+
+
+class GunicornLogger(Logger):  # type: ignore[misc]
+    """Gunicorn's messages in our log: it makes one of these itself, from its `logger_class` setting."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        forward_library_logs()
+        for handler in list(self.error_log.handlers):
+            self.error_log.removeHandler(handler)
+        # The root logger's handler forwards.
+        self.error_log.propagate = True
+
+
+def forward_library_logs() -> None:
+    """Send what libraries log from warnings up to our log."""
+    root = logging.getLogger()
+    root.handlers = [_Forward()]
+    root.setLevel(logging.WARNING)

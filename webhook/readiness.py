@@ -1,0 +1,64 @@
+"""What the processes of one replica tell each other: who lives, who is ready, whether the end has come."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import time
+from collections.abc import Iterator
+
+_SLOT = struct.Struct("=d?")
+_SIZE = 16
+"""A slot's distance from the next: aligned, so that a heartbeat is written in one go."""
+
+_STALE = 5.0
+"""Seconds without a heartbeat, which comes every second, after which a worker counts as stuck."""
+
+
+class Readiness:
+    """Memory shared with every process forked later: a slot for each worker, and whether the replica is draining.
+
+    The console's worker has a slot, too, the last one, but nobody waits for it: it is who asks.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._memory = mmap.mmap(-1, _SIZE * (workers + 2))
+
+    def drain(self) -> None:
+        self._memory[0] = 1
+
+    @property
+    def is_draining(self) -> bool:
+        return self._memory[0] == 1
+
+    def beat(self, slot: int, *, ready: bool) -> None:
+        """A worker says that it lives. The clock is the machine's, so that other processes can compare."""
+        _SLOT.pack_into(self._memory, _SIZE * (slot + 1), time.monotonic(), ready)
+
+    def clear(self, slot: int) -> None:
+        """The worker of this slot has died."""
+        _SLOT.pack_into(self._memory, _SIZE * (slot + 1), 0.0, False)
+
+    def is_alive(self) -> bool:
+        """Whether any worker has shown life lately; one that is stuck is replaced by the arbiter."""
+        return any(age < _STALE for age, _ in self._slots())
+
+    def missing(self) -> list[str]:
+        """Why the replica is not ready; empty if it is."""
+        if self.is_draining:
+            return ["draining"]
+        reasons = []
+        for slot, (age, ready) in enumerate(self._slots()):
+            if age >= _STALE:
+                reasons.append(f"worker {slot} does not answer")
+            elif not ready:
+                reasons.append(f"worker {slot} waits for cluster facts")
+        return reasons
+
+    def _slots(self) -> Iterator[tuple[float, bool]]:
+        """Every worker's seconds since its last heartbeat, and whether it was ready."""
+        now = time.monotonic()
+        for slot in range(self.workers):
+            beaten, ready = _SLOT.unpack_from(self._memory, _SIZE * (slot + 1))
+            yield (now - beaten if beaten else float("inf")), ready

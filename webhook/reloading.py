@@ -1,0 +1,56 @@
+"""A value that is read from files, and read again when they change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from webhook.errors import ForestallError
+
+T = TypeVar("T")
+
+
+class Reloaded(Generic[T]):
+    """The last good value of `read()`, which reads `paths`.
+
+    Files are looked at, not subscribed to: a mounted Secret or ConfigMap changes by a swapped symlink above the file,
+    and stat sees that on every file system. Reading for the first time raises what `read` raises; later a
+    ForestallError leaves the last good value and is kept in `error`.
+    """
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[], T]) -> None:
+        self._paths = paths
+        self._read = read
+        self._seen = self._look()
+        self.value = read()
+        self.read_at = time.time()
+        self.error: ForestallError | None = None
+
+    def poll(self) -> bool:
+        """Read again if the files have changed since last time; whether they had."""
+        seen = self._look()
+        if seen == self._seen:
+            return False
+        # Looked at before reading, so that a change while reading is seen by the next poll.
+        self._seen = seen
+        try:
+            self.value = self._read()
+        except ForestallError as error:
+            self.error = error
+        else:
+            self.error = None
+            self.read_at = time.time()
+        return True
+
+    def _look(self) -> list[tuple[int, ...]]:
+        return [_look(path) for path in self._paths]
+
+
+def _look(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,0 +1,570 @@
+"""`forestall serve`: reviews in, answers out, over HTTPS.
+
+bytes -> read_review -> decide -> render_review -> bytes. What surrounds that: how long it may take, what is looked up
+in between, what is logged and counted, what is read again when files change. Processes and connections are in workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache, partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from webhook import log as logs
+from webhook.certs import ServingCertificate, read_certificate, self_signed_certificate
+from webhook.config import Config, load_config, read_config
+from webhook.console import as_asgi, create_console
+from webhook.engine import Stage, decide, undecided
+from webhook.errors import BadConfig, BadManifest, BadQuantity, BadReview, FactsUnavailable, ForestallError, TimeUp
+from webhook.facts import ClusterFacts, facts_of
+from webhook.loader import load_policies
+from webhook.manifests import read_file
+from webhook.messages import object_name
+from webhook.metrics import Metrics
+from webhook.pods import WORKLOADS
+from webhook.policy import AdmissionRequest, Decision, Object, Reference
+from webhook.readiness import Readiness
+from webhook.reloading import Reloaded
+from webhook.review import read_review, render_review
+from webhook.workers import Replica
+
+if TYPE_CHECKING:
+    from webhook.cluster import Cluster, Watch
+
+BODY_BYTES = 8 * 2**20
+"""The largest review that is read: the API server reads 3 MiB a write, and a review may hold that twice and more."""
+
+_HELD_BYTES = 8 * BODY_BYTES
+"""Of half-received bodies, all together, in one worker."""
+
+_LONGEST = 10.0
+"""Seconds for one review, whatever the query says: a decision takes microseconds, and it keeps others waiting."""
+
+_LOOK_UP = 0.5
+"""Seconds for all that one review needs looked up."""
+
+_STAGES: dict[str, Stage] = {"/mutate": "mutate", "/validate": "validate"}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `forestall serve` can be told. Of `facts` and `kubeconfig` at most one is given; neither means in-cluster.
+
+    A port of 0 lets the system choose; the log says which. `bind` is an address; None is all of them.
+    """
+
+    config: Path | None = None
+    facts: Path | None = None
+    kubeconfig: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    self_signed: bool = False
+    port: int = 8443
+    metrics_port: int = 8080
+    bind: str | None = None
+    workers: int = 2
+    drain_delay: float = 5.0
+    log_level: str = "info"
+
+
+class FactsSource(Protocol):
+    """Where the facts come from, in a worker."""
+
+    @property
+    def facts(self) -> ClusterFacts:
+        """What is known now; never waits."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything has been read once."""
+
+    def look_up(self, references: Collection[Reference], timeout: float) -> tuple[list[Object], list[Reference]]:
+        """Fetch objects, called in a thread: what is there, and what provably is not."""
+
+
+@dataclass(frozen=True)
+class FixedFacts:
+    """Facts from a file: they never change, and there is nobody to ask for more."""
+
+    facts: ClusterFacts
+    synced: bool = True
+
+    def look_up(self, _references: Collection[Reference], _timeout: float) -> tuple[list[Object], list[Reference]]:
+        return [], []
+
+
+@dataclass(frozen=True)
+class LiveFacts:
+    """Facts of the cluster, kept current by watches."""
+
+    cluster: Cluster
+    watch: Watch
+
+    @property
+    def facts(self) -> ClusterFacts:
+        return self.watch.facts
+
+    @property
+    def synced(self) -> bool:
+        return self.watch.synced
+
+    def look_up(self, references: Collection[Reference], timeout: float) -> tuple[list[Object], list[Reference]]:
+        return self.cluster.look_up(references, timeout)
+
+
+class Alarm:
+    """Ends a synchronous call that runs too long, by TimeUp raised inside it.
+
+    A policy is somebody's code: nothing else stops a loop in it. The call must run in the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._is_armed = False
+        signal.signal(signal.SIGALRM, self._ring)
+
+    def _ring(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._is_armed:
+            raise TimeUp("the API server's timeout passed")
+
+    def call(self, function: Callable[[], Decision], seconds: float) -> Decision:
+        """Call the function; raises TimeUp."""
+        try:
+            self._is_armed = True
+            # Rings again and again: a policy may swallow every exception it sees.
+            signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), 0.05)
+            return function()
+        finally:
+            self._is_armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class Judge:
+    """Answers one review: decides within its time, looks up what the decision could not see, logs and counts."""
+
+    def __init__(self, config: Callable[[], Config], source: FactsSource, metrics: Metrics) -> None:
+        self._config = config
+        self._source = source
+        self._metrics = metrics
+        self._alarm = Alarm()
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="look-up")
+
+    async def answer(self, request: AdmissionRequest, stage: Stage, arrived: float, deadline: float) -> bytes:
+        began = time.monotonic()
+        config = self._config()
+        decision = self._decide(request, self._source.facts, config, stage, deadline)
+        if any(verdict.violation.unseen for verdict in decision.verdicts):
+            decision = await self._look_closer(request, decision, config, stage, deadline)
+        deciding = time.monotonic() - began
+        try:
+            answer = render_review(request, decision, stage)
+        except Exception as error:
+            decision = undecided(request, config, stage, error)
+            answer = render_review(request, decision, stage)
+        self._record(request, decision, stage, arrived, deciding)
+        return answer
+
+    def _decide(
+        self, request: AdmissionRequest, facts: ClusterFacts, config: Config, stage: Stage, deadline: float
+    ) -> Decision:
+        call = partial(decide, request, facts, config, today=_today(), stage=stage, deadline=deadline)
+        try:
+            return self._alarm.call(call, deadline - time.monotonic())
+        except Exception as error:
+            return undecided(request, config, stage, error)
+
+    async def _look_closer(
+        self, request: AdmissionRequest, decision: Decision, config: Config, stage: Stage, deadline: float
+    ) -> Decision:
+        """Fetch what the decision could not see and decide again; what stays unseen stays as it was judged."""
+        facts = self._source.facts
+        end = min(time.monotonic() + _LOOK_UP, deadline)
+        asked: set[Reference] = set()
+        # A claim leads to its volume or class: what is found may name what has to be looked up next.
+        while wanted := _unseen(decision) - asked:
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            asked |= wanted
+            try:
+                found, absent = await asyncio.wait_for(self._in_thread(wanted, left), left)
+                facts = facts.with_objects(found, absent=absent)
+            except (ForestallError, TimeoutError) as error:
+                log.warning("look-up failed", uid=request.uid, error=str(error) or "time is up")
+                break
+            decision = self._decide(request, facts, config, stage, deadline)
+        return decision
+
+    def _in_thread(self, wanted: set[Reference], seconds: float) -> Awaitable[tuple[list[Object], list[Reference]]]:
+        look_up = partial(self._source.look_up, sorted(wanted), seconds)
+        return asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+
+    def _record(
+        self, request: AdmissionRequest, decision: Decision, stage: Stage, arrived: float, deciding: float
+    ) -> None:
+        whole = time.monotonic() - arrived
+        violated = {verdict.policy for verdict in decision.verdicts}
+        patched = {verdict.policy for verdict in decision.verdicts if verdict.outcome == "patched"}
+        log.info(
+            "review",
+            stage=stage,
+            uid=request.uid,
+            operation=request.operation,
+            kind=request.kind,
+            subresource=request.subresource,
+            namespace=request.namespace,
+            name=object_name(request),
+            user=request.user,
+            dry_run=request.dry_run,
+            allowed=decision.allowed,
+            violated=sorted(violated),
+            patched=sorted(patched),
+            milliseconds=round(whole * 1000, 3),
+        )
+        for policy, error in decision.failures.items():
+            log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
+        self._metrics.count_review(request, decision, stage, deciding, whole)
+
+
+def _unseen(decision: Decision) -> set[Reference]:
+    return {reference for verdict in decision.verdicts for reference in verdict.violation.unseen}
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+class _Refused(Exception):  # noqa: N818 - an answer, not an error of ours
+    """The request is no review."""
+
+    def __init__(self, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
+
+
+class _Gone(Exception):  # noqa: N818
+    """The client left before its request had arrived."""
+
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_CLOSE = ((b"connection", b"close"),)
+_ALLOW = ((b"allow", b"POST"),)
+
+
+class App:
+    """The ASGI application on the TLS port."""
+
+    def __init__(self, judge: Judge, metrics: Metrics) -> None:
+        self._judge = judge
+        self._metrics = metrics
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = time.monotonic()
+        try:
+            stage = _stage_of(scope)
+            body = await self._read(scope, receive)
+            request = read_review(body)
+            del body
+        except _Gone:
+            return
+        except _Refused as refusal:
+            await self._refuse(scope, send, refusal.status, str(refusal), refusal.headers)
+            if refusal.headers is _CLOSE:
+                await _swallow(receive)
+            return
+        except BadReview as error:
+            await self._refuse(scope, send, 400, str(error))
+            return
+        deadline = arrived + _seconds_for(scope["query_string"])
+        answer = await self._judge.answer(request, stage, arrived, deadline)
+        await _send(send, 200, b"application/json", answer)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and int(value) > BODY_BYTES:
+                raise _TOO_LARGE
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            return body
+        chunks, size = [body], len(body)
+        self._held += size
+        try:
+            while message.get("more_body"):
+                message = await receive()
+                chunk = message.get("body", b"")
+                chunks.append(chunk)
+                size += len(chunk)
+                self._held += len(chunk)
+                if size > BODY_BYTES:
+                    raise _TOO_LARGE
+                if self._held > _HELD_BYTES:
+                    raise _TOO_MUCH
+        finally:
+            self._held -= size
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        return b"".join(chunks)
+
+    async def _refuse(
+        self, scope: Scope, send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        line = " ".join(text.split())[:500]
+        client = (scope["client"] or ("",))[0]
+        log.warning("refused", status=status, reason=line, path=scope["path"][:100], client=client)
+        self._metrics.count_refusal(status)
+        await _send(send, status, b"text/plain; charset=utf-8", f"{line}\n".encode("utf-8", "replace"), headers)
+
+
+_TOO_LARGE = _Refused(413, f"a review of more than {BODY_BYTES >> 20} MiB", _CLOSE)
+_TOO_MUCH = _Refused(503, "too many large requests at once", _CLOSE)
+
+
+def _stage_of(scope: Scope) -> Stage:
+    stage = _STAGES.get(scope["path"])
+    if stage is None:
+        raise _Refused(404, "no such path: reviews go to /mutate and /validate")
+    if scope["method"] != "POST":
+        raise _Refused(405, "reviews are posted", _ALLOW)
+    return stage
+
+
+async def _send(
+    send: Send, status: int, content_type: bytes, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    framing = ((b"content-type", content_type), (b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": framing + headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _swallow(receive: Receive) -> None:
+    """Read what a refused client still sends: closed at once, the connection would be reset, and the answer with it.
+
+    The worker's deadline for a request ends this.
+    """
+    while (await receive()).get("more_body"):
+        pass
+
+
+@lru_cache(maxsize=64)
+def _seconds_for(query: bytes) -> float:
+    """How long the answer may take, by the query's `timeout`, less a margin for its way back."""
+    seconds = _LONGEST
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if name == b"timeout":
+            seconds = min(parse_duration(value.decode("latin-1")) or _LONGEST, _LONGEST)
+    return seconds - min(0.1, seconds / 10)
+
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds of a Go duration: "3s" -> 3, "1m30s" -> 90, "500ms" -> 0.5; None for anything else.
+
+    Source: Go's time.ParseDuration; the API server writes whole seconds.
+    """
+    if not _DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+class Reviewing:
+    """What a worker on the TLS port serves."""
+
+    def __init__(
+        self,
+        config: Reloaded[Config],
+        certificate: Reloaded[ServingCertificate],
+        source: Callable[[], FactsSource],
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._certificate = certificate
+        self._open_source = source
+        self._metrics = metrics
+
+    def start(self, slot: int) -> App:
+        self._metrics.begin_worker(slot)
+        self._source = self._open_source()
+        return App(Judge(lambda: self._config.value, self._source, self._metrics), self._metrics)
+
+    def tick(self) -> bool:
+        self._config.poll()
+        self._certificate.poll()
+        facts, metrics = self._source.facts, self._metrics
+        metrics.facts_synced.set(self._source.synced)
+        metrics.facts_timestamp.set(facts.read_at.timestamp() if facts.read_at else 0)
+        metrics.certificate_expiry.set(self._certificate.value.expires.timestamp())
+        metrics.certificate_reloaded.set(self._certificate.error is None)
+        metrics.config_reloaded.set(self._config.error is None)
+        metrics.config_timestamp.set(self._config.read_at)
+        return self._source.synced
+
+    def context(self) -> ssl.SSLContext:
+        return self._certificate.value.context
+
+
+class Looking:
+    """What the worker on the console's port serves."""
+
+    def __init__(self, config: Reloaded[Config], readiness: Readiness, metrics: Metrics) -> None:
+        self._config = config
+        self._readiness = readiness
+        self._metrics = metrics
+
+    def start(self, _slot: int) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        return as_asgi(create_console(self._readiness, lambda: self._config.value, self._metrics))
+
+    def tick(self) -> bool:
+        self._config.poll()
+        return True
+
+    def context(self) -> None:
+        return None
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM has drained everything; returns the process's exit code.
+
+    Raises BadConfig, BadCertificate or FactsUnavailable if it cannot begin.
+    """
+    logs.configure(settings.log_level)
+    config = _read_config(settings)
+    certificate = _read_certificate(settings)
+    source = _facts_source(settings)
+    readiness = Readiness(settings.workers)
+    directory = Path(tempfile.mkdtemp(prefix="forestall-", dir=_memory_directory()))
+    parent = os.getpid()
+    try:
+        metrics = Metrics(directory, _kinds(config.value), load_policies())
+
+        def forget(slot: int) -> None:
+            readiness.clear(slot)
+            metrics.end_worker(slot)
+
+        Replica(
+            Reviewing(config, certificate, source, metrics),
+            Looking(config, readiness, metrics),
+            readiness,
+            binds=_binds(settings),
+            drain_delay=settings.drain_delay,
+            log_level=settings.log_level,
+            on_tick=partial(_report_reloads, config, certificate),
+            on_death=forget,
+        ).run()
+    except SystemExit as end:
+        # Workers, which are forked far below, come through here as well: they have to end, and to leave all as it is.
+        if os.getpid() != parent:
+            raise
+        return int(end.code or 0)
+    finally:
+        if os.getpid() == parent:
+            shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+def _read_config(settings: Settings) -> Reloaded[Config]:
+    file = settings.config
+    if file is None:
+        return Reloaded((), lambda: load_config(b"", "the defaults"))
+    return Reloaded((file,), lambda: read_config(str(file)))
+
+
+def _read_certificate(settings: Settings) -> Reloaded[ServingCertificate]:
+    cert, key = settings.tls_cert, settings.tls_key
+    if settings.self_signed:
+        return Reloaded((), self_signed_certificate)
+    if cert is None or key is None:
+        raise BadConfig("no certificate: give --tls-cert and --tls-key, or --self-signed to try things out")
+    return Reloaded((cert, key), lambda: read_certificate(cert, key))
+
+
+def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
+    """How a worker gets its facts. A file is read here, once for all workers."""
+    if settings.facts is not None:
+        fixed = FixedFacts(read_facts(settings.facts))
+        return lambda: fixed
+    # Takes a quarter of a second and 19 MB, which workers share when it is loaded before they are forked.
+    from webhook.cluster import Cluster  # noqa: PLC0415
+
+    def connect() -> Cluster:
+        return Cluster.from_kubeconfig(str(settings.kubeconfig)) if settings.kubeconfig else Cluster.in_cluster()
+
+    connect()  # missing credentials end the parent, with a message, rather than one worker after the other
+    # What policies need that are off today: the configuration may turn them on without a restart.
+    plurals = {plural for loaded in load_policies().values() for plural in loaded.policy.facts}
+
+    def follow() -> FactsSource:
+        cluster = connect()
+        watch = cluster.watch(plurals)
+        watch.start()
+        return LiveFacts(cluster, watch)
+
+    return follow
+
+
+def read_facts(file: Path) -> ClusterFacts:
+    """The facts in a file of `kubectl get -o yaml`, as of the file's own time; raises FactsUnavailable."""
+    try:
+        manifests, errors = read_file(str(file))
+        read_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        if errors:
+            raise FactsUnavailable(str(errors[0]))
+        return facts_of([manifest.object for manifest in manifests], read_at=read_at)
+    except (OSError, BadManifest, BadQuantity) as error:
+        raise FactsUnavailable(f"{file}: {error}") from error
+
+
+def _report_reloads(config: Reloaded[Config], certificate: Reloaded[ServingCertificate]) -> None:
+    """In the parent, every second: what workers do alike is logged once, and workers forked later have it as well."""
+    for name, reloaded in (("configuration", config), ("certificate", certificate)):
+        if reloaded.poll():
+            if reloaded.error is None:
+                log.info(f"{name} reloaded")
+            else:
+                log.error(f"{name} refused, the last good one stays", error=str(reloaded.error))
+
+
+def _kinds(config: Config) -> set[str]:
+    """Every kind that may be judged, or whose subresource is sent."""
+    judged = [*WORKLOADS, *config.kinds, *(kind for each in config.policies.values() for kind in each.policy.kinds)]
+    return {kind.kind for kind in judged} | {"Scale"}
+
+
+def _binds(settings: Settings) -> tuple[str, str]:
+    address = settings.bind or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104 - a pod's own address
+    host = f"[{address}]" if ":" in address else address
+    return f"{host}:{settings.port}", f"{host}:{settings.metrics_port}"
+
+
+def _memory_directory() -> str | None:
+    """Where files are memory, so that counting never waits for a disk; None for the usual place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108

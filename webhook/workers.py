@@ -1,0 +1,358 @@
+"""The processes of one replica, on gunicorn: an arbiter, workers that answer reviews over TLS, and one for the console.
+
+Gunicorn's own ASGI worker serves HTTP. What is added here is what it leaves open: deadlines for slow requests, a bound
+on connections, a certificate that is replaced while connections live on, and an end that cuts no request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import os
+import ssl
+import struct
+import termios
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import structlog
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.workers.gasgi import ASGIWorker
+
+from webhook.certs import new_context
+from webhook.log import GunicornLogger
+from webhook.readiness import Readiness
+
+READ_SECONDS = 5.0
+"""Within which a request must have arrived as a whole, counted from its first byte (the first one: from connecting)."""
+
+# Go's transport, which the API server uses, gives up an idle connection after 90 s. If we did so first, a request could
+# be on its way to a connection that is being closed.
+_KEEP_ALIVE_SECONDS = 120
+
+_CONNECTIONS = 1000
+"""Held open by one worker; an API server pools a few."""
+
+_GRACE_SECONDS = 15
+"""For the answers under way when draining has begun; no request waits longer than 10 s (see server.py)."""
+
+_IDLE_SECONDS = 1.0
+"""How long draining leaves idle connections open, for a request or a handshake that is already on its way."""
+
+log = structlog.get_logger()
+
+# Gunicorn keeps what it finds on the class that is asked, and looks for it on this one: asked by way of a subclass it
+# would believe that there is no C parser.
+ASGIProtocol._check_h1c_protocol_available()  # noqa: SLF001
+
+Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+
+
+class Service(Protocol):
+    """What one kind of worker serves."""
+
+    def start(self, slot: int) -> Application:
+        """Called once in the new process; returns the ASGI application."""
+
+    def tick(self) -> bool:
+        """Called every second between requests; whether this worker is ready."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """The TLS context for the next handshake; None for plain HTTP."""
+
+
+class Connection(ASGIProtocol):  # type: ignore[misc]
+    """One client's connection, with a deadline for every request."""
+
+    worker: Worker
+    reading_since: float | None = None
+    """When the request that has not arrived as a whole began; None between requests and while one is answered."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.reading_since = self.worker.loop.time()
+        self.worker.admit(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.connections.discard(self)
+        super().connection_lost(exc)
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        if self.reading_since is None:
+            self.reading_since = self.worker.loop.time()
+        return bool(super()._feed_callback_parser(data))
+
+    def _on_message_complete(self) -> None:
+        self.reading_since = None
+        super()._on_message_complete()
+
+    def _is_websocket_upgrade(self, _request: object) -> bool:
+        return False
+
+    def _will_close(self, request: object, response_requires_close: bool) -> bool:
+        # Only what has been announced is closed. Gunicorn would look at worker.alive once for the header and once more
+        # afterwards: a SIGTERM between the two cuts a client off that was told nothing.
+        return self.worker.is_draining or bool(super()._will_close(request, response_requires_close))
+
+    def cut(self) -> None:
+        """End a request that takes too long to arrive."""
+        if self.transport.is_closing():
+            self.transport.abort()  # the client doesn't even take our goodbye
+            return
+        if self._current_request is None and self._callback_parser is not None:
+            self._send_error_response(408, "the request did not arrive in time\n")
+        self._close_transport()
+        if self._request_ready is not None:
+            self._request_ready.set()
+
+    def close_if_idle(self) -> None:
+        """Close between two requests, unless the next one has already reached this machine.
+
+        HTTP/1.1 knows no way to tell a client beforehand. What remains is a request that crosses our goodbye on the
+        wire, after the connection has been idle for seconds; Go's transport sends such a request again if it had
+        written nothing of it.
+        """
+        if self._awaiting_request and self.reading_since is None and not self._has_unread():
+            self._keepalive_timeout()
+
+    def _has_unread(self) -> bool:
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        (count,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0\0\0\0"))
+        return bool(count)
+
+
+class Worker(ASGIWorker):  # type: ignore[misc]
+    """A process that serves one port."""
+
+    alive: bool
+    slot: int
+    """Its place among the workers, which the arbiter gives to the next one when this one dies."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.replica: Replica = self.app
+        self.connections: set[Connection] = set()
+        self.is_draining = False
+
+    @property
+    def service(self) -> Service:
+        return self.replica.reviews
+
+    def load_wsgi(self) -> None:
+        self.asgi = self.service.start(self.slot)
+
+    def handle_exit_signal(self) -> None:
+        # `alive` stays: gunicorn would close connections that were not told.
+        self.is_draining = True
+        self._woken.set()
+
+    def handle_quit_signal(self) -> None:
+        super().handle_quit_signal()
+        self._woken.set()
+
+    async def _serve(self) -> None:
+        self._woken = asyncio.Event()
+        self.loop.set_exception_handler(_log_connection_error)
+        server = await self.loop.create_server(
+            lambda: Connection(self),
+            sock=self.sockets[0].sock,
+            backlog=self.cfg.backlog,
+            **self._tls(),
+        )
+        while self.alive and not self.is_draining:
+            await self._beat()
+        server.close()
+        await self._drain()
+        self.alive = False
+
+    def _tls(self) -> dict[str, Any]:
+        if self.service.context() is None:
+            return {}
+        # A new certificate cannot be loaded into a context in use: OpenSSL keeps one for each type of key, and an RSA
+        # one would live on beside the ECDSA one that replaced it. So every handshake is given the current context.
+        entrance = new_context()
+        entrance.sni_callback = self._give_certificate
+        return {"ssl": entrance, "ssl_handshake_timeout": READ_SECONDS, "ssl_shutdown_timeout": READ_SECONDS}
+
+    def _give_certificate(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        if context := self.service.context():
+            connection.context = context
+
+    async def _beat(self, seconds: float = 1.0) -> None:
+        """What is done every second, then a pause, which a signal ends early."""
+        self.notify()
+        if self.ppid != os.getppid():
+            log.error("the parent process has ended")
+            self.is_draining = True
+        is_ready = self.service.tick()
+        self.replica.readiness.beat(self.slot, ready=is_ready and not self.is_draining)
+        self._cut_slow()
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+
+    def _cut_slow(self) -> None:
+        oldest = self.loop.time() - READ_SECONDS
+        for connection in [each for each in self.connections if (each.reading_since or oldest) < oldest]:
+            connection.cut()
+
+    def admit(self, connection: Connection) -> None:
+        """Count a connection in; at the limit the one that keeps its first request back longest has to go."""
+        self.connections.add(connection)
+        if len(self.connections) > _CONNECTIONS:
+            silent = [
+                each for each in self.connections if each.reading_since is not None and each.transport is not None
+            ]
+            if silent:
+                min(silent, key=lambda each: each.reading_since or 0.0).transport.abort()
+
+    async def _drain(self) -> None:
+        """Answer what is under way, let every client know that its connection ends, and close the idle ones last."""
+        began = self.loop.time()
+        while self.alive and self.loop.time() < began + _GRACE_SECONDS - 1:
+            waited = self.loop.time() - began
+            if waited >= _IDLE_SECONDS:
+                for connection in list(self.connections):
+                    connection.close_if_idle()
+                if not self.connections:
+                    return
+            await self._beat(0.1)
+        if self.connections:
+            log.warning("connections cut at the end of the grace period", connections=len(self.connections))
+
+
+def _log_connection_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A client that speaks no TLS, or leaves in the middle, is nobody's error."""
+    if isinstance(context.get("exception"), OSError):  # ssl.SSLError is one
+        log.debug("connection failed", error=str(context["exception"]))
+    else:
+        loop.default_exception_handler(context)
+
+
+class Reviews(Worker):
+    """Serves /mutate and /validate on the first port."""
+
+    def __init__(self, age: int, ppid: int, sockets: list[Any], *args: Any) -> None:
+        super().__init__(age, ppid, sockets[:1], *args)
+
+
+class Console(Worker):
+    """Serves probes and people on the second port."""
+
+    def __init__(self, age: int, ppid: int, sockets: list[Any], *args: Any) -> None:
+        super().__init__(age, ppid, sockets[1:], *args)
+
+    @property
+    def service(self) -> Service:
+        return self.replica.console
+
+
+class Replica(BaseApplication):  # type: ignore[misc]
+    """One replica: what gunicorn calls an application, with its settings.
+
+    `workers` processes answer reviews, one more serves the console; `drain_delay` is how many seconds pass between the
+    first failing readiness probe and the end. `on_tick` and `on_death` are called in the parent: every second, and
+    with the slot of a worker that has died.
+    """
+
+    def __init__(
+        self,
+        reviews: Service,
+        console: Service,
+        readiness: Readiness,
+        *,
+        binds: tuple[str, str],
+        drain_delay: float,
+        log_level: str,
+        on_tick: Callable[[], None],
+        on_death: Callable[[int], None],
+    ) -> None:
+        self.reviews = reviews
+        self.console = console
+        self.readiness = readiness
+        self.drain_delay = drain_delay
+        self.on_tick = on_tick
+        self._settings = {
+            "bind": list(binds),
+            "workers": readiness.workers + 1,
+            "worker_class": Reviews,
+            "logger_class": GunicornLogger,
+            "loglevel": log_level,
+            "keepalive": _KEEP_ALIVE_SECONDS,
+            "graceful_timeout": _GRACE_SECONDS,
+            "http_parser": "fast",
+            "asgi_loop": "uvloop",
+            "control_socket_disable": True,
+            # Heartbeats are file times: a disk that stalls must not cost a worker its life.
+            "worker_tmp_dir": "/dev/shm",  # noqa: S108 - an unlinked file in memory
+            "pre_fork": _give_slot,
+            "child_exit": lambda _arbiter, worker: on_death(worker.slot),
+            "when_ready": _announce,
+        }
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> None:
+        """Nothing: each kind of worker starts its own service."""
+
+    def run(self) -> None:
+        """Serve until told to end; leaves by SystemExit, in this process and in every worker forked from it."""
+        # What is loaded by now is shared by all workers as long as nobody touches it: a collector that looked through
+        # it would write to every object's header.
+        gc.collect()
+        gc.freeze()
+        ReplicaArbiter(self).run()
+
+
+def _give_slot(arbiter: Arbiter, worker: Worker) -> None:
+    taken = {each.slot for each in arbiter.WORKERS.values()}
+    console = arbiter.num_workers - 1
+    worker.slot = console if isinstance(worker, Console) else next(s for s in range(console) if s not in taken)
+
+
+def _announce(arbiter: Arbiter) -> None:
+    port, metrics_port = (listener.getsockname()[1] for listener in arbiter.LISTENERS)
+    log.info("serving", port=port, metrics_port=metrics_port, workers=arbiter.num_workers - 1)
+
+
+class ReplicaArbiter(Arbiter):  # type: ignore[misc]
+    """Keeps the workers alive, one of them for the console, and ends them so that no request is cut."""
+
+    app: Replica
+    _end: float | None = None
+    """When draining is over (time.monotonic); None before it has begun."""
+
+    def spawn_worker(self) -> Any:
+        has_console = any(isinstance(worker, Console) for worker in self.WORKERS.values())
+        self.worker_class = Reviews if has_console else Console
+        return super().spawn_worker()
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        self.app.on_tick()
+        if self._end is not None:
+            timeout = min(timeout, max(0.0, self._end - time.monotonic()))
+        signals: list[int] = super().wait_for_signals(timeout)
+        if self._end is not None and time.monotonic() >= self._end:
+            raise StopIteration
+        return signals
+
+    def handle_term(self) -> None:
+        """Fail readiness first: until every node knows that this replica has left the Service, requests arrive."""
+        if self._end is not None:  # told twice: at once, but still without cutting anybody
+            raise StopIteration
+        log.info("draining", seconds=self.app.drain_delay)
+        self.app.readiness.drain()
+        self._end = time.monotonic() + self.app.drain_delay
+
+    def handle_hup(self) -> None:
+        """Nothing: files are read again when they change, without new processes."""
+
+    handle_usr2 = handle_ttin = handle_ttou = handle_hup
