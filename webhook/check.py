@@ -1,0 +1,395 @@
+"""The same decision for files: what would become of each object if it were created as it stands.
+
+Prints nothing: report.py renders what `check_files` returns.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, BinaryIO, NamedTuple
+
+from webhook.config import Config
+from webhook.engine import decide
+from webhook.errors import BadImage, BadManifest, BadObject, BadQuantity
+from webhook.facts import ClusterFacts, facts_of, read_fact
+from webhook.fixes import sets_of
+from webhook.manifests import STDIN, Manifest, find_files, read_file
+from webhook.messages import incident
+from webhook.pods import Workload, is_workload, read_workload
+from webhook.policy import AdmissionRequest, Decision, Mode, Object, Outcome, Verdict, Violation
+
+_UNREADABLE = (BadObject, BadQuantity, BadImage)
+_WORTH_A_PROCESS = 200_000
+"""Bytes of manifests above which a second process earns its start."""
+
+Progress = Callable[[float], None]
+"""Told the fraction of the files that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An object that was judged, and where it begins; `containers` counts those judged."""
+
+    file: str
+    line: int
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    containers: int = 0
+    is_workload: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One violation, what became of it, and the line to look at."""
+
+    target: Target
+    line: int
+    policy: str
+    mode: Mode
+    outcome: Outcome
+    denies: bool
+    container: str | None
+    path: str
+    message: str
+    fix: Mapping[str, Any] | None
+    hint: str | None
+    incident: str
+    note: str = ""
+    exemption: int | None = None
+
+    @property
+    def file(self) -> str:
+        return self.target.file
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a run. `objects` counts everything that was read, `targets` are those that some policy judges."""
+
+    files: int = 0
+    objects: int = 0
+    targets: list[Target] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    errors: list[BadManifest] = field(default_factory=list)
+    bugs: dict[str, str] = field(default_factory=dict)
+    """Policy -> traceback of the first object that it failed on."""
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(result.outcome == outcome for result in self.results)
+
+    @property
+    def used_exemptions(self) -> set[int]:
+        return {result.exemption for result in self.results if result.exemption is not None}
+
+    def exit_code(self, *, strict: bool) -> int:
+        """0 nothing would be denied, 1 something would, 2 something could not be read, which wins."""
+        if self.errors:
+            return 2
+        return int(any(result.denies or (strict and result.outcome != "exempted") for result in self.results))
+
+
+def expand(paths: Iterable[str]) -> tuple[list[str], list[BadManifest]]:
+    """The files meant, each once; a path that means none is an error, and the others still count."""
+    files: dict[str, None] = {}
+    errors = []
+    for path in paths:
+        try:
+            files.update(dict.fromkeys(find_files([path])))
+        except BadManifest as error:
+            errors.append(error)
+    return list(files), errors
+
+
+def read_facts(file: str) -> ClusterFacts:
+    """The facts in a file as `kubectl get storageclass,pv,pvc,nodes,limitranges,namespaces -A -o yaml` prints it.
+
+    Raises BadManifest.
+    """
+    manifests, errors = read_file(file)
+    if errors:
+        raise errors[0]
+    try:
+        return facts_of(manifest.object for manifest in manifests)
+    except _UNREADABLE as error:
+        raise BadManifest(file, 1, str(error)) from error
+
+
+def check_files(
+    files: Sequence[str],
+    config: Config,
+    facts: ClusterFacts,
+    *,
+    today: date,
+    namespace: str = "default",
+    progress: Progress = lambda _done: None,
+) -> Report:
+    """Judge every object in `files`. What cluster objects they hold counts as facts for all of them.
+
+    `namespace` is for objects that carry none.
+    """
+    judge = _Judge(config, facts, today, namespace)
+    report = _check_in_two(files, judge, progress) if _is_worth_two(files) else _check_in_one(files, judge, progress)
+    report.files = len(files)
+    return report
+
+
+def _check_in_one(files: Sequence[str], judge: _Judge, progress: Progress) -> Report:
+    read = judge.read(files, progress)
+    judge.learn(read.cluster_objects)
+    return judge.judge(read)
+
+
+def _is_worth_two(files: Sequence[str]) -> bool:
+    # A fork copies no other thread, but the locks that it holds.
+    if STDIN in files or len(files) < 2 or not hasattr(os, "fork") or threading.active_count() > 1:
+        return False
+    return len(os.sched_getaffinity(0)) > 1 and sum(map(_size, files)) > _WORTH_A_PROCESS
+
+
+def _size(file: str) -> int:
+    try:
+        return os.stat(file).st_size  # noqa: PTH116 - a string goes in, and thousands of them
+    except OSError:
+        return 0
+
+
+def _check_in_two(files: Sequence[str], judge: _Judge, progress: Progress) -> Report:
+    """Read and judge half of the files in a second process. The halves tell each other their cluster objects."""
+    ours, theirs = _halves(files)
+    (from_child, to_parent), (from_parent, to_child) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(from_child)
+        os.close(to_child)
+        _work(theirs, judge, from_parent, to_parent)
+    os.close(from_parent)
+    os.close(to_parent)
+    with open(from_child, "rb") as answers, open(to_child, "wb") as questions:  # noqa: PTH123
+        read = judge.read(ours, progress)
+        # The child speaks first: two that both write before they read would wait for each other.
+        their_objects = _receive(answers)
+        _send(questions, read.cluster_objects)
+        judge.learn(_in_order(files, [*read.cluster_objects, *their_objects]))
+        report = _merge(files, judge.judge(read), _receive(answers))
+    os.waitpid(child, 0)
+    return report
+
+
+def _halves(files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Two parts of about the same size, each in the order given."""
+    halves: tuple[list[str], list[str]] = ([], [])
+    sizes = [0, 0]
+    for size, file in sorted(((_size(file), file) for file in files), reverse=True):
+        smaller = sizes.index(min(sizes))
+        halves[smaller].append(file)
+        sizes[smaller] += size
+    order = {file: index for index, file in enumerate(files)}
+    return sorted(halves[0], key=order.__getitem__), sorted(halves[1], key=order.__getitem__)
+
+
+def _work(files: Sequence[str], judge: _Judge, from_parent: int, to_parent: int) -> None:
+    """The child's part; ends the process, without what the parent registered to be done at its own end."""
+    status = 1
+    try:
+        with open(from_parent, "rb") as questions, open(to_parent, "wb") as answers:
+            read = judge.read(files, lambda _done: None)
+            _send(answers, read.cluster_objects)
+            judge.learn(_in_order(files, [*read.cluster_objects, *_receive(questions)]))
+            _send(answers, judge.judge(read))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _send(stream: BinaryIO, value: object) -> None:
+    pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
+    stream.flush()
+
+
+def _receive(stream: BinaryIO) -> Any:
+    return pickle.load(stream)  # noqa: S301 - our own child or parent wrote it
+
+
+def _merge(files: Sequence[str], one: Report, other: Report) -> Report:
+    order = {file: index for index, file in enumerate(files)}
+    return Report(
+        objects=one.objects + other.objects,
+        targets=sorted(one.targets + other.targets, key=lambda target: order[target.file]),
+        results=sorted(one.results + other.results, key=lambda result: order[result.file]),
+        errors=sorted(one.errors + other.errors, key=lambda error: order.get(error.file, -1)),
+        bugs={**other.bugs, **one.bugs},
+    )
+
+
+class _ClusterObject(NamedTuple):
+    """An object that facts are made of, and where it came from."""
+
+    file: str
+    object: Object
+
+
+def _in_order(files: Sequence[str], objects: list[_ClusterObject]) -> list[_ClusterObject]:
+    order = {file: index for index, file in enumerate(files)}
+    return sorted(objects, key=lambda found: order.get(found.file, len(order)))
+
+
+@dataclass(slots=True)
+class _Read:
+    """What is in the files: how many objects, and those that are judged or that facts are made of."""
+
+    objects: int = 0
+    judged: list[Manifest] = field(default_factory=list)
+    cluster_objects: list[_ClusterObject] = field(default_factory=list)
+    errors: list[BadManifest] = field(default_factory=list)
+
+
+class _Judge:
+    """A run's configuration and facts."""
+
+    def __init__(self, config: Config, facts: ClusterFacts, today: date, namespace: str) -> None:
+        self.config = config
+        self.facts = facts
+        self.today = today
+        self.namespace = namespace
+        self.kinds = {
+            (kind.group, kind.kind) for active in config.policies.values() for kind in active.policy.kinds
+        } | set(config.pod_spec_paths)
+
+    def read(self, files: Sequence[str], progress: Progress) -> _Read:
+        read = _Read()
+        for index, file in enumerate(files):
+            manifests, errors = read_file(file)
+            read.objects += len(manifests)
+            read.errors += errors
+            for manifest in manifests:
+                self._sort_in(manifest, read)
+            progress((index + 1) / len(files))
+        return read
+
+    def _sort_in(self, manifest: Manifest, read: _Read) -> None:
+        obj = manifest.object
+        kind = obj["kind"]
+        if kind in ("PersistentVolumeClaim", "LimitRange"):
+            obj = {**obj, "metadata": {**(obj.get("metadata") or {}), "namespace": self._namespace(obj)}}
+        try:
+            if read_fact(obj) is not None:
+                read.cluster_objects.append(_ClusterObject(manifest.file, obj))
+        except _UNREADABLE as error:
+            read.errors.append(_refused(manifest, error))
+            return
+        if self._is_judged(_group(obj), kind):
+            read.judged.append(manifest)
+
+    def _is_judged(self, group: str, kind: str) -> bool:
+        return is_workload(group, kind) or (group, kind) in self.kinds
+
+    def _namespace(self, obj: Object) -> str:
+        return str((obj.get("metadata") or {}).get("namespace") or self.namespace)
+
+    def learn(self, objects: Iterable[_ClusterObject]) -> None:
+        self.facts = self.facts.with_objects(found.object for found in objects)
+
+    def judge(self, read: _Read) -> Report:
+        report = Report(objects=read.objects, errors=read.errors)
+        for manifest in read.judged:
+            self._judge_one(manifest, report)
+        report.errors.sort(key=lambda error: (error.file, error.line))
+        return report
+
+    def _request(self, obj: Object) -> AdmissionRequest:
+        group = _group(obj)
+        metadata = obj.get("metadata") or {}
+        return AdmissionRequest(
+            operation="CREATE",
+            group=group,
+            version=obj["apiVersion"].rpartition("/")[2],
+            kind=obj["kind"],
+            namespace=self._namespace(obj),
+            name=str(metadata.get("name") or metadata.get("generateName") or ""),
+            object=obj,
+            pod_spec_path=self.config.pod_spec_paths.get((group, obj["kind"]), ""),
+        )
+
+    def _judge_one(self, manifest: Manifest, report: Report) -> None:
+        request = self._request(manifest.object)
+        try:
+            workload = read_workload(request)
+            decision = decide(request, self.facts, self.config, today=self.today)
+        except _UNREADABLE as error:
+            report.errors.append(_refused(manifest, error))
+            return
+        if decision.skipped:
+            return
+        if refusals := [error for error in decision.failures.values() if isinstance(error, _UNREADABLE)]:
+            report.errors.append(_refused(manifest, refusals[0]))
+            return
+        target = Target(
+            manifest.file,
+            manifest.line,
+            manifest.object["apiVersion"],
+            request.kind,
+            request.namespace,
+            request.name,
+            len(workload.containers) if workload else 0,
+            is_workload=workload is not None,
+        )
+        report.targets.append(target)
+        report.results += _results(manifest, target, workload, decision)
+        for policy_id, bug in decision.failures.items():
+            report.bugs.setdefault(policy_id, f"{target}: {''.join(traceback.format_exception(bug))}")
+
+
+def _group(obj: Object) -> str:
+    return str(obj["apiVersion"]).rpartition("/")[0]
+
+
+def _refused(manifest: Manifest, error: Exception) -> BadManifest:
+    """The object's line, or that of the field which the message begins with: "spec.containers is a string, …"."""
+    field_path = str(error).partition(" ")[0]
+    return BadManifest(manifest.file, manifest.line_of(field_path), f"{manifest.object['kind']}: {error}")
+
+
+def _results(manifest: Manifest, target: Target, workload: Workload | None, decision: Decision) -> Iterator[Result]:
+    for verdict in decision.verdicts:
+        yield _result(manifest, target, workload, verdict)
+
+
+def _result(manifest: Manifest, target: Target, workload: Workload | None, verdict: Verdict) -> Result:
+    violation = verdict.violation
+    return Result(
+        target=target,
+        line=manifest.line_of(violation.path),
+        policy=verdict.policy,
+        mode=verdict.mode,
+        outcome=verdict.outcome,
+        denies=verdict.denies,
+        container=_container(workload, violation),
+        path=violation.path,
+        message=violation.message,
+        fix={fix.path: fix.value for fix in sets_of(violation)} or None,
+        hint=violation.hint,
+        incident=incident(verdict.policy),
+        note=verdict.note,
+        exemption=verdict.exemption,
+    )
+
+
+def _container(workload: Workload | None, violation: Violation) -> str | None:
+    """The container concerned; a violation's subject may also be a volume, which may have a container's name."""
+    for container in workload.containers if workload else ():
+        if container.name == violation.subject and violation.path.startswith(
+            (container.path, container.resources_path)
+        ):
+            return container.name
+    return None
