@@ -1,21 +1,26 @@
 """What policies may know of the cluster: slim records of the few fields that they read, in one frozen value.
 
-The records are read by `read_fact` from objects as the API prints them, whether they come from a watch, from
-`kubectl get storageclass,pv,pvc,nodes,limitranges,namespaces -A -o yaml`, or from the files being checked.
+The records are read from objects as the API prints them, whether they come from a watch (`decode_fact`), from
+`kubectl get storageclass,pv,pvc,nodes,limitranges,namespaces -A -o yaml` (`facts_of`), or from the files being checked
+(`ClusterFacts.with_objects`). Ten thousand of them must fit in a few megabytes, so what repeats is kept once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from functools import lru_cache
+from sys import intern
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from webhook.errors import BadQuantity
+from webhook.errors import BadObject, BadQuantity
 from webhook.policy import Object, Reference
-from webhook.quantities import parse_memory
+from webhook.quantities import parse_memory, parse_quantity
 
 FACT_KINDS: Mapping[str, str] = {
     "StorageClass": "storageclasses",
@@ -26,6 +31,16 @@ FACT_KINDS: Mapping[str, str] = {
     "Namespace": "namespaces",
 }
 """Kind -> plural, of every kind that facts are made of."""
+
+FACT_FIELDS: Mapping[str, str] = {
+    "StorageClass": "storage_classes",
+    "PersistentVolume": "volumes",
+    "PersistentVolumeClaim": "claims",
+    "Node": "nodes",
+    "LimitRange": "limit_ranges",
+    "Namespace": "namespaces",
+}
+"""Kind -> field of ClusterFacts."""
 
 
 class Requirement(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +64,7 @@ class StorageClass(msgspec.Struct, frozen=True, gc=False):
     allowed_topologies: tuple[Term, ...]
     is_default: bool
     created: str
-    """RFC 3339, which sorts as text: of several defaults the newest counts."""
+    """RFC 3339, which sorts as text: of several defaults the newest counts. Empty in a file."""
 
 
 class Volume(msgspec.Struct, frozen=True, gc=False):
@@ -115,12 +130,9 @@ class LimitRange(msgspec.Struct, frozen=True, gc=False):
 Fact = StorageClass | Volume | Claim | Node | tuple[LimitRange, ...] | Mapping[str, str]
 """What one cluster object is to policies: a LimitRange its items, a Namespace its labels."""
 
+_NAMESPACED = frozenset({"PersistentVolumeClaim", "LimitRange"})
 _ZONE_LABELS = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
-_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
-_DEFAULT_ANNOTATIONS = (
-    "storageclass.kubernetes.io/is-default-class",
-    "storageclass.beta.kubernetes.io/is-default-class",
-)
+_NOT_YET_CREATED = "9999-12-31T23:59:59Z"
 
 
 def zone_of(labels: Mapping[str, str]) -> str:
@@ -142,83 +154,328 @@ class ClusterFacts:
     storage_classes: Mapping[str, StorageClass] = field(default_factory=dict)
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     claims: Mapping[tuple[str, str], Claim] = field(default_factory=dict)
+    """By namespace and name."""
     nodes: Mapping[str, Node] = field(default_factory=dict)
     limit_ranges: Mapping[str, tuple[LimitRange, ...]] = field(default_factory=dict)
+    """By namespace: the items of all its LimitRanges."""
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
     absent: frozenset[Reference] = frozenset()
     read_at: datetime | None = None
 
     def with_objects(self, objects: Iterable[Object], *, absent: Iterable[Reference] = ()) -> ClusterFacts:
-        """These facts and what `objects` add or replace; objects of other kinds are passed over.
+        """These facts as they will be once `objects` are applied; objects of other kinds are passed over.
 
-        Raises BadQuantity for a quantity that cannot be read.
+        Raises BadObject or BadQuantity for one that cannot be read.
         """
-        added = [(obj, fact) for obj in objects if (fact := read_fact(obj)) is not None]
-        classes, volumes, claims = dict(self.storage_classes), dict(self.volumes), dict(self.claims)
-        nodes, namespaces = dict(self.nodes), dict(self.namespaces)
-        limit_ranges = {key: list(items) for key, items in self.limit_ranges.items()} if added else {}
-        for obj, fact in added:
-            match fact:
-                case StorageClass():
-                    classes[fact.name] = fact
-                case Volume():
-                    volumes[fact.name] = fact
-                case Claim():
-                    claims[fact.namespace, fact.name] = fact
-                case Node():
-                    nodes[fact.name] = fact
-                case tuple():
-                    name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace") or "default"
-                    kept = [item for item in limit_ranges.get(namespace, []) if item.name != name]
-                    limit_ranges[namespace] = kept + list(fact)
-                case _:
-                    namespaces[obj["metadata"]["name"]] = fact
-        return replace(
-            self,
-            storage_classes=classes,
-            volumes=volumes,
-            claims=claims,
-            nodes=nodes,
-            namespaces=namespaces,
-            limit_ranges={key: tuple(items) for key, items in limit_ranges.items()} if added else self.limit_ranges,
-            absent=self.absent | frozenset(absent),
-        )
+        added = [record for obj in objects if (record := read_fact(obj)) is not None]
+        changed: dict[str, Any] = {}
+        for reference, fact in added:
+            name = FACT_FIELDS[reference.kind]
+            if name not in changed:
+                changed[name] = dict(getattr(self, name))
+            put_fact(changed[name], reference, _as_applied(fact, changed[name].get(_key(reference))))
+        not_there = self.absent.union(absent).difference(reference for reference, _ in added)
+        return replace(self, **changed, absent=not_there) if changed or not_there != self.absent else self
 
 
 NO_FACTS = ClusterFacts()
 
 
-def read_fact(obj: Object) -> Fact | None:
+def facts_of(objects: Iterable[Object], *, read_at: datetime | None = None) -> ClusterFacts:
+    """The facts that a dump of a cluster's objects holds: what isn't in it isn't in the cluster.
+
+    Raises BadObject or BadQuantity for an object that cannot be read.
+    """
+    return ClusterFacts(known=frozenset(FACT_KINDS.values()), read_at=read_at).with_objects(objects)
+
+
+def read_fact(obj: Object) -> tuple[Reference, Fact] | None:
     """The record of a cluster object as the API prints it; None for a kind that no fact is made of.
 
-    Raises BadQuantity for a quantity that cannot be read.
+    Raises BadObject or BadQuantity, which name the object and the field.
     """
-    reader = _READERS.get(obj.get("kind", ""))
-    return reader(obj) if reader else None
+    kind = obj.get("kind", "")
+    # The group counts: Longhorn has a Node of its own.
+    if kind not in FACT_KINDS or str(obj.get("apiVersion")).rpartition("/")[0] != _SHAPES[kind].group:
+        return None
+    return _read(kind, lambda wire: msgspec.convert(obj, wire))
 
 
-def _metadata(obj: Object) -> dict[str, Any]:
-    return obj.get("metadata") or {}
+def decode_fact(kind: str, body: bytes | msgspec.Raw) -> tuple[Reference, Fact]:
+    """The record of an object of a kind in FACT_KINDS as JSON, with or without its kind, as items of lists are.
+
+    Raises BadObject or BadQuantity, which name the object and the field.
+    """
+    return _read(kind, lambda wire: msgspec.json.decode(body, type=wire))
 
 
-def _read_storage_class(obj: Object) -> StorageClass:
-    metadata = _metadata(obj)
-    annotations = metadata.get("annotations") or {}
-    return StorageClass(
-        name=metadata.get("name", ""),
-        provisioner=obj.get("provisioner") or "",
-        parameters=obj.get("parameters") or {},
-        binding_mode=obj.get("volumeBindingMode") or "Immediate",
-        allowed_topologies=tuple(
-            tuple(
-                Requirement(expression["key"], "In", tuple(expression.get("values") or ()))
-                for expression in term.get("matchLabelExpressions") or ()
+def put_fact(mapping: MutableMapping[Any, Any], reference: Reference, fact: Fact) -> None:
+    """Add or replace a record in a mapping keyed as the field of ClusterFacts is."""
+    if reference.kind == "LimitRange":
+        drop_fact(mapping, reference)
+        fact = (*mapping.get(reference.namespace, ()), *cast("tuple[LimitRange, ...]", fact))
+    mapping[_key(reference)] = fact
+
+
+def drop_fact(mapping: MutableMapping[Any, Any], reference: Reference) -> None:
+    """Remove a record, if it is there, from a mapping keyed as the field of ClusterFacts is."""
+    if reference.kind != "LimitRange":
+        mapping.pop(_key(reference), None)
+    elif items := mapping.pop(reference.namespace, None):
+        if kept := tuple(item for item in items if item.name != reference.name):
+            mapping[reference.namespace] = kept
+
+
+def _key(reference: Reference) -> str | tuple[str, str]:
+    """What the field of ClusterFacts is keyed by."""
+    if reference.kind == "PersistentVolumeClaim":
+        return reference.namespace, reference.name
+    return reference.namespace if reference.kind == "LimitRange" else reference.name
+
+
+def _as_applied(fact: Fact, seen: Any) -> Fact:
+    """The record of an object from a file, with what the API server keeps of, or adds to, the one that it has."""
+    match fact:
+        case Claim(volume="") if seen is not None:
+            # A chart's claim never names its volume, and applying it doesn't unbind the one that is there.
+            storage_class = seen.storage_class if fact.storage_class is None else fact.storage_class
+            return msgspec.structs.replace(fact, volume=seen.volume, storage_class=storage_class)
+        case StorageClass(created=""):
+            return msgspec.structs.replace(fact, created=seen.created if seen is not None else _NOT_YET_CREATED)
+        case dict():
+            return fact if seen is None else {**seen, **fact}
+        case _:
+            return fact
+
+
+# What follows are the objects as they arrive: of each only what we read, every field optional and nullable, since Helm
+# charts love explicit nulls. The same shapes decode the API server's JSON without building what nobody reads.
+
+
+class _Part(msgspec.Struct, gc=False, rename="camel"):
+    pass
+
+
+class _Metadata(_Part):
+    name: str | None = None
+    generate_name: str | None = None
+    namespace: str | None = None
+    labels: dict[str, Any] | None = None
+    annotations: dict[str, Any] | None = None
+    creation_timestamp: str | None = None
+
+
+class _Expression(_Part):
+    key: str = ""
+    operator: str = "In"
+    values: list[str] | None = None
+
+
+class _SelectorTerm(_Part):
+    match_label_expressions: list[_Expression] | None = None
+    match_expressions: list[_Expression] | None = None
+    match_fields: list[_Expression] | None = None
+
+
+class _NodeSelector(_Part):
+    node_selector_terms: list[_SelectorTerm] | None = None
+
+
+class _StorageClass(_Part):
+    metadata: _Metadata | None = None
+    provisioner: str | None = None
+    parameters: dict[str, Any] | None = None
+    volume_binding_mode: str | None = None
+    allowed_topologies: list[_SelectorTerm] | None = None
+
+
+class _CSISource(_Part):
+    driver: str | None = None
+    volume_attributes: dict[str, Any] | None = None
+
+
+class _VolumeAffinity(_Part):
+    required: _NodeSelector | None = None
+
+
+class _VolumeSpec(_Part):
+    csi: _CSISource | None = None
+    node_affinity: _VolumeAffinity | None = None
+    storage_class_name: str | None = None
+
+
+class _Volume(_Part):
+    metadata: _Metadata | None = None
+    spec: dict[str, Any] | None = None
+
+
+class _SpecOfVolume(_Part):
+    spec: _VolumeSpec
+
+
+class _ClaimSpec(_Part):
+    volume_name: str | None = None
+    storage_class_name: str | None = None
+
+
+class _Claim(_Part):
+    metadata: _Metadata | None = None
+    spec: _ClaimSpec | None = None
+
+
+class _Taint(_Part):
+    key: str = ""
+    value: str | None = None
+    effect: str | None = None
+
+
+class _NodeSpec(_Part):
+    taints: list[_Taint] | None = None
+
+
+class _NodeStatus(_Part):
+    allocatable: dict[str, Any] | None = None
+
+
+class _Node(_Part):
+    metadata: _Metadata | None = None
+    spec: _NodeSpec | None = None
+    status: _NodeStatus | None = None
+
+
+class _Limits(_Part):
+    type: str | None = None
+    default: dict[str, Any] | None = None
+    default_request: dict[str, Any] | None = None
+    min: dict[str, Any] | None = None
+    max: dict[str, Any] | None = None
+    max_limit_request_ratio: dict[str, Any] | None = None
+
+
+class _LimitRangeSpec(_Part):
+    limits: list[_Limits] | None = None
+
+
+class _LimitRange(_Part):
+    metadata: _Metadata | None = None
+    spec: _LimitRangeSpec | None = None
+
+
+class _Namespace(_Part):
+    metadata: _Metadata | None = None
+
+
+class _Shape(NamedTuple):
+    group: str
+    wire: type[Any]
+    read: Callable[[Reference, _Metadata, Any], Fact]
+
+
+def _read(kind: str, parse: Callable[[Any], Any]) -> tuple[Reference, Fact]:
+    """The record of what `parse` makes of an object when given a type."""
+    shape = _SHAPES[kind]
+    try:
+        wired = parse(shape.wire)
+    except msgspec.ValidationError as error:
+        obj = parse(Any)
+        raise BadObject(f"{kind} {_name_in(obj)}: {_explain(error, obj)}") from error
+    metadata: _Metadata = wired.metadata or _Metadata()
+    namespace = intern(metadata.namespace or "default") if kind in _NAMESPACED else ""
+    # No reference can mean a name that the API server has yet to complete: names don't end in "-".
+    reference = Reference(kind, namespace, metadata.name or metadata.generate_name or "")
+    try:
+        return reference, shape.read(reference, metadata, wired)
+    except (BadObject, BadQuantity) as error:
+        raise type(error)(f"{kind} {'/'.join(filter(None, reference[1:]))}: {error}") from error
+
+
+def _name_in(obj: Any) -> str:
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+
+
+def _explain(error: msgspec.ValidationError, obj: Any) -> str:
+    """Expected `str | null`, got `int` - at `$.spec.volumeName` -> spec.volumeName is 5: expected `str | null`, …"""
+    complaint, _, path = str(error).partition(" - at `$")
+    value = obj
+    for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        value = value[int(index)] if index else value[key]
+    return f"{path.strip('.`') or 'it'} is {reprlib.repr(value)}: {complaint[:1].lower()}{complaint[1:]}"
+
+
+def _texts(texts: Mapping[str, Any] | None, path: str) -> Mapping[str, str]:
+    """A map of strings, with strings that are kept once."""
+    for key, value in (texts or {}).items():
+        if not isinstance(value, str | None):
+            raise BadObject(f"{path}.{key} is {value!r}, not a string: write it in quotes")
+    return {intern(key): intern(value or "") for key, value in (texts or {}).items()}
+
+
+# Thousands of volumes come from a few classes and drivers.
+@lru_cache(maxsize=1024)
+def _shared_texts(texts: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return dict(texts)
+
+
+@lru_cache(maxsize=1024)
+def _shared_terms(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    return terms
+
+
+def read_terms(selector: Mapping[str, Any]) -> tuple[Term, ...]:
+    """The terms of a NodeSelector: alternatives, each with expressions that must all hold. Raises BadObject."""
+    try:
+        return _terms(msgspec.convert(selector, _NodeSelector).node_selector_terms)
+    except msgspec.ValidationError as error:
+        raise BadObject(_explain(error, selector)) from error
+
+
+def _terms(terms: list[_SelectorTerm] | None) -> tuple[Term, ...]:
+    return tuple(
+        tuple(
+            Requirement(
+                intern(expression.key), intern(expression.operator), tuple(map(intern, expression.values or ()))
             )
-            for term in obj.get("allowedTopologies") or ()
-        ),
+            for part in (term.match_label_expressions, term.match_expressions, term.match_fields)
+            for expression in part or ()
+        )
+        for term in terms or ()
+    )
+
+
+def _read_storage_class(reference: Reference, metadata: _Metadata, wired: _StorageClass) -> StorageClass:
+    annotations = metadata.annotations or {}
+    return StorageClass(
+        name=intern(reference.name),
+        provisioner=intern(wired.provisioner or ""),
+        parameters=_texts(wired.parameters, "parameters"),
+        binding_mode=intern(wired.volume_binding_mode or "Immediate"),
+        allowed_topologies=_terms(wired.allowed_topologies),
         is_default=any(annotations.get(key) == "true" for key in _DEFAULT_ANNOTATIONS),
-        created=str(metadata.get("creationTimestamp") or ""),
+        created=metadata.creation_timestamp or "",
+    )
+
+
+def _read_volume(reference: Reference, metadata: _Metadata, wired: _Volume) -> Volume:
+    written = wired.spec or {}
+    try:
+        spec = msgspec.convert({"spec": written}, _SpecOfVolume).spec
+    except msgspec.ValidationError as error:
+        raise BadObject(_explain(error, {"spec": written})) from error
+    csi = spec.csi or _CSISource()
+    attributes = _texts(csi.volume_attributes, "spec.csi.volumeAttributes")
+    required = spec.node_affinity and spec.node_affinity.required
+    return Volume(
+        name=reference.name,
+        source=intern(
+            next((key for key, value in written.items() if key not in _NOT_SOURCES and value is not None), "")
+        ),
+        driver=intern(csi.driver or ""),
+        attributes=_shared_texts(tuple(attributes.items())),
+        node_affinity=_shared_terms(_terms(required.node_selector_terms)) if required else (),
+        zone_label=zone_of(_texts(metadata.labels, "metadata.labels")),
+        storage_class=intern(spec.storage_class_name or ""),
     )
 
 
@@ -231,120 +488,104 @@ _NOT_SOURCES = frozenset(
         "nodeAffinity",
         "persistentVolumeReclaimPolicy",
         "storageClassName",
-        "volumeMode",
         "volumeAttributesClassName",
+        "volumeMode",
     }
 )
 
 
-def _read_volume(obj: Object) -> Volume:
-    metadata, spec = _metadata(obj), obj.get("spec") or {}
-    csi = spec.get("csi") or {}
-    required = (spec.get("nodeAffinity") or {}).get("required") or {}
-    return Volume(
-        name=metadata.get("name", ""),
-        source=next((key for key in spec if key not in _NOT_SOURCES), ""),
-        driver=csi.get("driver", ""),
-        attributes=csi.get("volumeAttributes") or {},
-        node_affinity=read_terms(required),
-        zone_label=zone_of(metadata.get("labels") or {}),
-        storage_class=spec.get("storageClassName") or "",
-    )
-
-
-def read_terms(selector: Mapping[str, Any]) -> tuple[Term, ...]:
-    """The terms of a NodeSelector: alternatives, each with expressions that must all hold."""
-    return tuple(
-        tuple(
-            Requirement(expression.get("key", ""), expression.get("operator", ""), tuple(expression.get("values") or ()))
-            for part in ("matchExpressions", "matchFields")
-            for expression in term.get(part) or ()
-        )
-        for term in selector.get("nodeSelectorTerms") or ()
-    )
-
-
-def _read_claim(obj: Object) -> Claim:
-    metadata, spec = _metadata(obj), obj.get("spec") or {}
+def _read_claim(reference: Reference, metadata: _Metadata, wired: _Claim) -> Claim:
+    spec = wired.spec or _ClaimSpec()
+    storage_class = claim_class({"annotations": metadata.annotations}, {"storageClassName": spec.storage_class_name})
     return Claim(
-        namespace=metadata.get("namespace") or "default",
-        name=metadata.get("name", ""),
-        volume=spec.get("volumeName") or "",
-        storage_class=claim_class(metadata, spec),
+        namespace=reference.namespace,
+        name=reference.name,
+        volume=spec.volume_name or "",
+        storage_class=None if storage_class is None else intern(storage_class),
     )
 
 
 def claim_class(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str | None:
     """The class that a claim, or a template of one, names: None if it leaves it to the default, "" if it wants none."""
     annotated = (metadata.get("annotations") or {}).get(_CLASS_ANNOTATION)
-    if annotated is not None:
-        return str(annotated)
-    name = spec.get("storageClassName")
+    name = spec.get("storageClassName") if annotated is None else annotated
     return None if name is None else str(name)
 
 
-def _read_node(obj: Object) -> Node:
-    metadata, spec = _metadata(obj), obj.get("spec") or {}
-    allocatable = (obj.get("status") or {}).get("allocatable") or {}
+def _read_node(reference: Reference, metadata: _Metadata, wired: _Node) -> Node:
+    spec, status = wired.spec or _NodeSpec(), wired.status or _NodeStatus()
     return Node(
-        name=metadata.get("name", ""),
-        labels=metadata.get("labels") or {},
+        name=reference.name,
+        labels=_texts(metadata.labels, "metadata.labels"),
         taints=tuple(
-            Taint(taint.get("key", ""), taint.get("value") or "", taint.get("effect", ""))
-            for taint in spec.get("taints") or ()
+            Taint(intern(taint.key), intern(taint.value or ""), intern(taint.effect or ""))
+            for taint in spec.taints or ()
         ),
-        memory=parse_memory(allocatable.get("memory", 0)),
+        memory=_memory(status.allocatable, "status.allocatable") or 0,
     )
 
 
-def _read_limit_range(obj: Object) -> tuple[LimitRange, ...]:
-    metadata, spec = _metadata(obj), obj.get("spec") or {}
+def _read_limit_range(reference: Reference, _: _Metadata, wired: _LimitRange) -> tuple[LimitRange, ...]:
+    limits = wired.spec.limits if wired.spec else None
     return tuple(
-        _read_limits(metadata, item) for item in spec.get("limits") or () if item.get("type") in ("Container", "Pod")
+        _read_limits(reference, item, f"spec.limits[{index}]")
+        for index, item in enumerate(limits or ())
+        if item.type in ("Container", "Pod")
     )
 
 
-def _read_limits(metadata: Mapping[str, Any], item: Mapping[str, Any]) -> LimitRange:
-    def memory(field_name: str) -> int | None:
-        value = (item.get(field_name) or {}).get("memory")
-        return None if value is None else parse_memory(value)
-
-    # The API does this defaulting itself when it stores a LimitRange (SetDefaults_LimitRangeItem); one that comes
-    # from a chart has not been there yet.
-    minimum, maximum = memory("min"), memory("max")
-    default, request = memory("default"), memory("defaultRequest")
-    if item["type"] == "Container":
+def _read_limits(reference: Reference, item: _Limits, path: str) -> LimitRange:
+    minimum, maximum = _memory(item.min, f"{path}.min"), _memory(item.max, f"{path}.max")
+    default, request = _memory(item.default, f"{path}.default"), _memory(item.default_request, f"{path}.defaultRequest")
+    if item.type == "Container":
+        # The API does this defaulting itself when it stores a LimitRange (SetDefaults_LimitRangeItem); one that comes
+        # from a chart has not been there yet.
         default = maximum if default is None else default
         request = next((value for value in (request, default, minimum) if value is not None), None)
-    ratio = (item.get("maxLimitRequestRatio") or {}).get("memory")
     return LimitRange(
-        namespace=metadata.get("namespace") or "default",
-        name=metadata.get("name", ""),
-        type=item["type"],
+        namespace=reference.namespace,
+        name=reference.name,
+        type="Container" if item.type == "Container" else "Pod",
         default=default,
         default_request=request,
         min=minimum,
         max=maximum,
-        max_ratio=None if ratio is None else _read_ratio(ratio),
+        max_ratio=_ratio(item.max_limit_request_ratio, f"{path}.maxLimitRequestRatio"),
     )
 
 
-def _read_ratio(value: str | int | float) -> float:
+def _memory(amounts: Mapping[str, Any] | None, path: str) -> int | None:
+    value = (amounts or {}).get("memory")
     try:
-        return float(value)
-    except ValueError as error:
-        raise BadQuantity(f"maxLimitRequestRatio {value!r} is no number") from error
+        return None if value is None else parse_memory(value)
+    except BadQuantity as error:
+        raise BadQuantity(f"{path}.memory: {error}") from error
 
 
-def _read_namespace(obj: Object) -> Mapping[str, str]:
-    return _metadata(obj).get("labels") or {}
+def _ratio(amounts: Mapping[str, Any] | None, path: str) -> float | None:
+    value = (amounts or {}).get("memory")
+    try:
+        return None if value is None else float(parse_quantity(value))
+    except BadQuantity as error:
+        raise BadQuantity(f"{path}.memory: {error}") from error
 
 
-_READERS: Mapping[str, Any] = {
-    "StorageClass": _read_storage_class,
-    "PersistentVolume": _read_volume,
-    "PersistentVolumeClaim": _read_claim,
-    "Node": _read_node,
-    "LimitRange": _read_limit_range,
-    "Namespace": _read_namespace,
+def _read_namespace(reference: Reference, metadata: _Metadata, _: _Namespace) -> Mapping[str, str]:
+    # The API server gives every namespace this label; one that comes from a chart has not been there yet.
+    return {**_texts(metadata.labels, "metadata.labels"), _NAME_LABEL: reference.name}
+
+
+_NAME_LABEL = "kubernetes.io/metadata.name"
+_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+_DEFAULT_ANNOTATIONS = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
+_SHAPES: Mapping[str, _Shape] = {
+    "StorageClass": _Shape("storage.k8s.io", _StorageClass, _read_storage_class),
+    "PersistentVolume": _Shape("", _Volume, _read_volume),
+    "PersistentVolumeClaim": _Shape("", _Claim, _read_claim),
+    "Node": _Shape("", _Node, _read_node),
+    "LimitRange": _Shape("", _LimitRange, _read_limit_range),
+    "Namespace": _Shape("", _Namespace, _read_namespace),
 }
