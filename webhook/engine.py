@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
@@ -52,7 +52,8 @@ def decide(
         return ALLOWED
     if path := config.pod_spec_paths.get((request.group, request.kind)):
         request = replace(request, pod_spec_path=path)
-    return _Case(request, facts, config, in_scope, today, stage, deadline).decide()
+    owner = owner_of(request, config.controllers)
+    return _Case(request, facts, config, in_scope, today, stage, deadline, owner).decide()
 
 
 def undecided(request: AdmissionRequest, config: Config, stage: Stage, error: BaseException) -> Decision:
@@ -137,29 +138,20 @@ class _Found(NamedTuple):
         return self.active.policy.id, self.violation.subject, _INDEX.sub("[]", self.violation.path)
 
 
+@dataclass
 class _Case:
     """One request on its way to a decision."""
 
-    def __init__(
-        self,
-        request: AdmissionRequest,
-        facts: ClusterFacts,
-        config: Config,
-        in_scope: list[ActivePolicy],
-        today: date,
-        stage: Stage,
-        deadline: float | None,
-    ) -> None:
-        self.request = request
-        self.facts = facts
-        self.config = config
-        self.in_scope = in_scope
-        self.today = today
-        self.stage = stage
-        self.deadline = deadline
-        self.failures: dict[str, BaseException] = {}
-        self.owner = owner_of(request, config.controllers)
-        self._old: dict[str, dict[tuple[str, str, str], list[Violation]]] = {}
+    request: AdmissionRequest
+    facts: ClusterFacts
+    config: Config
+    in_scope: list[ActivePolicy]
+    today: date
+    stage: Stage
+    deadline: float | None
+    owner: Owner | None
+    failures: dict[str, BaseException] = field(default_factory=dict)
+    _old: dict[str, dict[tuple[str, str, str], list[Violation]]] = field(default_factory=dict)
 
     def decide(self) -> Decision:
         submitted = self._examine(self.request)
@@ -185,7 +177,7 @@ class _Case:
             if self.deadline is not None and time.monotonic() > self.deadline:
                 raise TimeUp("the API server's timeout passed")  # noqa: TRY301 - one place contains every failure
             return list(active.policy.examine(request, self.facts, active.params))
-        except Exception as error:  # noqa: BLE001 - the one place where a policy's bug is contained
+        except Exception as error:  # the one place where a policy's bug is contained
             self.failures[active.policy.id] = error
             return []
 

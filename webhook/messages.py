@@ -48,7 +48,7 @@ def details(policy_id: str, violation: Violation) -> list[tuple[str, str]]:
     lines = [("where", violation.path)] if violation.path else []
     lines += [("set", f"{fix.path}: {fix.value}") for fix in sets_of(violation) if isinstance(fix.value, (str, int))]
     if violation.hint:
-        lines.append(("how", violation.hint))
+        lines.append(("how", f"Helm value {violation.hint}"))
     lines.append(("why", f"{incident(policy_id)} (forestall explain {policy_id})"))
     return lines
 

@@ -76,7 +76,7 @@ class Violation:
     fix       what mends it, all or nothing
     fix_named the fix's size is one that the configuration names for this very image or container, so that it may
               be given to a pod whose owner was let through
-    hint      how to type it: a Helm value, a kubectl line
+    hint      the Helm value that sets it, where the chart is known
     at_most   the strongest mode that it may take: "warn" for what could not be seen
     is_unknown what is wrong is that it could not be judged: the message says "cannot tell" and why
     unseen    the objects that would have to be seen to judge it; the server looks them up and decides again

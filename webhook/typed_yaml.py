@@ -161,13 +161,11 @@ def _convert_literal(node: Node, allowed: tuple[str, ...]) -> str:
 
 
 def _convert_scalar(node: Node, wanted: Any) -> Any:
-    if not isinstance(node.yaml, yaml.ScalarNode):
+    if not isinstance(node.yaml, yaml.ScalarNode) or node.is_null:
         raise node.error(f"{node.shown()} is not {_NAMES[wanted]}")
     text = node.yaml.value
     try:
         if wanted is str:
-            if node.is_null:
-                raise ValueError
             return text
         if wanted is bool:
             return _BOOLEANS[text.lower()]

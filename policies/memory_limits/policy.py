@@ -92,7 +92,8 @@ def _missing(workload: Workload, container: Container, bounds: _Bounds, params: 
     elif (pod_request := workload.memory("requests")) is not None:
         # What a container requests has to fit into that, and the API server copies a lone limit into the request.
         size = max(pod_request, params.default_limit)
-        advice = f"the pod has a request of its own: set {workload.spec_path}.resources.limits.memory to {format_memory(size)}"
+        field = f"{workload.spec_path}.resources.limits.memory"
+        advice = f"the pod has a request of its own: set {field} to {format_memory(size)}"
     else:
         fix, advice = _sized(container, bounds, params.default_limit if named is None else named, params)
     return Violation(

@@ -1,0 +1,169 @@
+"""The configuration: what is refused, with which words, and its schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.builders import config
+from webhook.config import config_schema, read_config
+from webhook.errors import BadConfig
+from webhook.quantities import Memory
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        pytest.param("mode: denny", "1: mode: 'denny' is not one of off, audit, warn, patch, deny: did you mean 'deny'?", id="mode"),
+        pytest.param("mode:", "1: mode: nothing is not one of off, audit, warn, patch, deny", id="nothing"),
+        pytest.param("\nmodes: deny", "2: modes: unknown field: did you mean 'mode'?", id="unknown-field"),
+        pytest.param(
+            "policies:\n  memory-limit: {}",
+            "2: policies.memory-limit: there is no policy 'memory-limit': did you mean 'memory-limits'?",
+            id="unknown-policy",
+        ),
+        pytest.param(
+            "policies:\n  memory-limits:\n    params: {defaultlimit: 1Gi}",
+            "3: policies.memory-limits.params.defaultlimit: unknown field: did you mean 'defaultLimit'?",
+            id="unknown-parameter",
+        ),
+        pytest.param(
+            "policies:\n  memory-limits:\n    params: {defaultLimit: 1GB}",
+            "3: policies.memory-limits.params.defaultLimit: '1GB' is not a quantity: write 1G or 1Gi",
+            id="not-a-quantity",
+        ),
+        pytest.param(
+            "policies:\n  memory-limits:\n    params: {defaultLimit: {}}",
+            "3: policies.memory-limits.params.defaultLimit: a map is not an amount of memory (512Mi)",
+            id="a-map-for-a-quantity",
+        ),
+        pytest.param(
+            "policies: {memory-limits: {otherwise: patch}}",
+            "1: policies.memory-limits.otherwise: 'patch' is not one of warn, deny",
+            id="otherwise",
+        ),
+        pytest.param("policies: []", "1: policies: a list is not a map", id="a-list-for-a-map"),
+        pytest.param("overrides: {}", "1: overrides: a map is not a list", id="a-map-for-a-list"),
+        pytest.param("ratchet: maybe", "1: ratchet: 'maybe' is not true or false", id="boolean"),
+        pytest.param("mode: deny\nmode: warn", "2: mode: is given twice", id="twice"),
+        pytest.param("mode: [", "1: not YAML: did not find expected node content", id="not-yaml"),
+        pytest.param("- mode", "1: a list is not a map", id="a-list"),
+        pytest.param(
+            "exemptions:\n  - {policy: memory-limits, match: {namespaces: [a]}, owner: sre, until: 2027-01-01}",
+            "2: exemptions[0]: reason is missing",
+            id="an-exemption-needs-a-reason",
+        ),
+        pytest.param(
+            "exemptions:\n  - {policy: memory-limits, match: {namespaces: [a]}, owner: ' ', reason: r, until: 2027-01-01}",
+            "2: exemptions[0]: owner is empty",
+            id="and-an-owner",
+        ),
+        pytest.param(
+            "exemptions:\n  - {policy: memory-limits, match: {namespaces: [a]}, owner: sre, reason: r, until: soon}",
+            "2: exemptions[0].until: 'soon' is not a date (2027-03-31)",
+            id="and-a-date",
+        ),
+        pytest.param(
+            "exemptions:\n  - {policy: memory-limits, match: {names: [a]}, owner: sre, reason: r, until: 2027-01-01}",
+            "2: exemptions[0].match: namespaces is missing",
+            id="and-namespaces",
+        ),
+        pytest.param(
+            "overrides:\n  - match: {namespaces: []}\n    policies: {memory-limits: {mode: warn}}",
+            "2: overrides[0].match: namespaces is empty: name at least one ('*' is all)",
+            id="at-least-one-namespace",
+        ),
+        pytest.param(
+            "overrides:\n  - match: {namespaces: [a]}\n    policies: {memory: {mode: warn}}",
+            "3: overrides[0].policies.memory: there is no policy 'memory': did you mean 'memory-limits'?",
+            id="an-override-of-no-policy",
+        ),
+        pytest.param(
+            "exemptions:\n  - {policy: zonal, match: {namespaces: [a]}, owner: sre, reason: r, until: 2027-01-01}",
+            "2: exemptions[0].policy: there is no policy 'zonal': did you mean 'zonal-volumes'?",
+            id="an-exemption-from-no-policy",
+        ),
+    ],
+)
+def test_refusals(text: str, error: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        config(text)
+    assert str(caught.value) == f"config.yaml:{error}"
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"nowhere.yaml: No such file or directory$"):
+        read_config(str(tmp_path / "nowhere.yaml"))
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "policies:\n", "policies: {memory-limits: }"])
+def test_what_is_not_said_is_the_default(text: str) -> None:
+    parsed = config(text)
+    assert parsed.mode == "deny"
+    assert {name: (each.mode, each.otherwise, each.on_error) for name, each in parsed.policies.items()} == {
+        "memory-limits": ("patch", "deny", "ignore"),
+        "prometheus-memory": ("deny", "deny", "ignore"),
+        "zonal-volumes": ("deny", "deny", "ignore"),
+    }
+
+
+def test_off_is_a_mode_and_no_boolean() -> None:
+    assert config("mode: off").mode == "off"
+    assert config("policies: {memory-limits: {mode: off}}").policies["memory-limits"].mode == "off"
+
+
+def test_parameters_are_typed() -> None:
+    params = config("policies: {memory-limits: {params: {defaultLimit: 1Gi, images: {nginx: 64Mi}}}}").policies
+    assert params["memory-limits"].params.default_limit == Memory.parse("1Gi")
+    assert params["memory-limits"].params.images == {"nginx": 64 * 2**20}
+    assert params["memory-limits"].params.default_request == Memory.parse("256Mi")
+
+
+EXAMPLE = """
+mode: deny
+policies:
+  memory-limits: {mode: patch, params: {defaultLimit: 512Mi}}
+  zonal-volumes: {mode: deny}
+overrides:
+  - match: {namespaces: [legacy-*]}
+    policies: {memory-limits: {mode: audit}}
+exemptions:
+  - policy: zonal-volumes
+    match: {namespaces: [monitoring], names: [prometheus-*]}
+    owner: sre
+    reason: moving to regional disks
+    until: "2027-03-31"
+kinds:
+  - {group: example.com, kind: Worker, resource: workers, podSpec: spec.pod}
+"""
+
+
+def test_the_schema_takes_what_the_reader_takes() -> None:
+    schema = config_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    config(EXAMPLE)
+    jsonschema.validate(yaml.safe_load(EXAMPLE), schema)
+    jsonschema.validate({}, schema)
+    json.dumps(schema)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"modes": "deny"},
+        {"mode": "denny"},
+        {"policies": {"memory-limit": {}}},
+        {"policies": {"memory-limits": {"params": {"defaultlimit": "1Gi"}}}},
+        {"exemptions": [{"policy": "memory-limits"}]},
+        {"overrides": [{"match": {"namespaces": []}, "policies": {}}]},
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(document: object) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, config_schema())
+    with pytest.raises(BadConfig):
+        config(json.dumps(document))

@@ -1,0 +1,180 @@
+"""What prometheus-memory finds, says and fixes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policies.prometheus_memory.policy import Params, examine
+from tests.builders import container, custom, facts, limit_range, request, sized, workload
+from webhook.policy import Object, Violation
+from webhook.quantities import Memory
+
+IMAGE = "quay.io/prometheus/prometheus:v3.9.1"
+PATH = "spec.template.spec.containers[0].resources"
+NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "large", "labels": {"pool": "large"}},
+    "status": {"allocatable": {"memory": "32Gi"}},
+}
+SMALL_NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "small", "labels": {"pool": "small"}},
+    "status": {"allocatable": {"memory": "2Gi"}},
+}
+
+
+def prometheus(limit: Any = None, request_: Any = None, **fields: Any) -> Object:
+    return workload("StatefulSet", container("prometheus", IMAGE, **sized(limit, request_)), **fields)
+
+
+def violations(obj: Object, *cluster: Object, **params: Any) -> list[Violation]:
+    return list(examine(request(obj), facts(*cluster), Params(**params)))
+
+
+def paths(found: list[Violation]) -> list[str]:
+    return [violation.path for violation in found]
+
+
+REQUEST_AND_LIMIT = [f"{PATH}.requests.memory", f"{PATH}.limits.memory"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "request_", "expected"),
+    [
+        pytest.param("6Gi", "4Gi", [], id="the-size-that-ended-the-incident"),
+        pytest.param("6144Mi", "4096Mi", [], id="the-same-in-other-words"),
+        pytest.param("3Gi", "2Gi", REQUEST_AND_LIMIT, id="the-size-of-the-incident"),
+        pytest.param(None, None, REQUEST_AND_LIMIT, id="nothing"),
+        pytest.param(None, "8Gi", [f"{PATH}.limits.memory"], id="no-limit"),
+        pytest.param("8Gi", None, [f"{PATH}.requests.memory"], id="no-request"),
+        pytest.param("0", "8Gi", [f"{PATH}.limits.memory"], id="zero-is-no-limit"),
+        pytest.param("6G", "4Gi", [f"{PATH}.limits.memory"], id="6G-is-less-than-6Gi"),
+    ],
+)
+def test_floors(limit: str | None, request_: str | None, expected: list[str]) -> None:
+    assert paths(violations(prometheus(limit, request_))) == expected
+
+
+def test_the_message_says_what_was_found_and_what_to_set() -> None:
+    assert [(each.message, each.value) for each in violations(prometheus("3Gi", "2Gi"), NODE)] == [
+        ("Prometheus container 'prometheus' has memory request 2Gi: set requests.memory to 4Gi or more", 2 * 2**30),
+        ("Prometheus container 'prometheus' has memory limit 3Gi: set limits.memory to 6Gi or more", 3 * 2**30),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "args", "found"),
+    [
+        (IMAGE, [], 2),
+        ("cgr.dev/chainguard/prometheus:latest", [], 2),
+        (IMAGE, ["--agent"], 0),
+        (IMAGE, ["--enable-feature=agent"], 0),
+        ("quay.io/prometheus/node-exporter:v1", [], 0),
+        ("quay.io/prometheus-operator/prometheus-operator:v0.93.1", [], 0),
+        ("quay.io/prometheus-operator/prometheus-config-reloader:v0.93.1", [], 0),
+        ("nginx", [], 0),
+    ],
+)
+def test_who_is_asked(image: str, args: list[str], found: int) -> None:
+    assert len(violations(workload("Deployment", container("main", image, args=args)))) == found
+
+
+@pytest.mark.parametrize(
+    ("series", "limit", "request_"),
+    [(295_000, "3073Mi", "2049Mi"), (623_000, "6149Mi", "4100Mi"), (841_000, "8192Mi", "5462Mi"), (1, "308Mi", "206Mi")],
+)
+def test_the_formula(series: int, limit: str, request_: str) -> None:
+    found = violations(prometheus("1Mi", "1Mi"), series=series)
+    assert [f"set requests.memory to {request_} or more" in found[0].message] == [True], found[0].message
+    assert [f"set limits.memory to {limit} or more" in found[1].message] == [True], found[1].message
+
+
+def test_custom_resources() -> None:
+    assert paths(violations(custom("Prometheus", {}))) == [
+        "spec.resources.requests.memory",
+        "spec.resources.limits.memory",
+    ]
+    merged = {**sized("8Gi", "8Gi"), "containers": [container("prometheus", **sized("3Gi"))]}
+    assert paths(violations(custom("Prometheus", merged))) == ["spec.containers[0].resources.limits.memory"]
+    assert violations(custom("PrometheusAgent", {})) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "request_", "expected"),
+    [
+        ("3Gi", "2Gi", {"limits": "6Gi", "requests": "4Gi"}),
+        (None, None, {"limits": "6Gi", "requests": "4Gi"}),
+        (None, "8Gi", {"limits": "8Gi"}),
+        ("8Gi", None, {"requests": "4Gi"}),
+    ],
+)
+def test_the_fix_raises_and_never_lowers(limit: str, request_: str, expected: Object) -> None:
+    for violation in violations(prometheus(limit, request_), NODE):
+        assert isinstance(violation.fix, tuple)
+        assert {fix.path: fix.value for fix in violation.fix} == {
+            f"{PATH}.{part}.memory": value for part, value in expected.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("fields", "cluster", "params", "obstacle"),
+    [
+        pytest.param({}, [], {}, "; no node that could hold it is known", id="no-node-known"),
+        pytest.param(
+            {},
+            [SMALL_NODE],
+            {},
+            "; the largest node that it may use has 2Gi, less than that request",
+            id="no-node-large-enough",
+        ),
+        pytest.param(
+            {"nodeSelector": {"pool": "small"}},
+            [SMALL_NODE, NODE],
+            {},
+            "; the largest node that it may use has 2Gi, less than that request",
+            id="it-may-not-use-the-large-one",
+        ),
+        pytest.param({}, [SMALL_NODE], {"largest_node": Memory.parse("64Gi")}, "", id="largestNode"),
+        pytest.param(
+            {},
+            [NODE, limit_range("tight", max="2Gi")],
+            {},
+            "; LimitRange tight of namespace shop allows 2Gi at most",
+            id="LimitRange",
+        ),
+        pytest.param(
+            {"resources": {"requests": {"memory": "1Gi"}}},
+            [NODE],
+            {},
+            "; the pod has memory resources of its own, which have to grow with it",
+            id="pod-level-resources",
+        ),
+    ],
+)
+def test_what_stands_in_the_way_is_said(fields: Object, cluster: list[Object], params: Object, obstacle: str) -> None:
+    for violation in violations(prometheus("3Gi", "2Gi", **fields), *cluster, **params):
+        assert violation.message.endswith(f"or more{obstacle}")
+        assert (violation.fix is None) == bool(obstacle)
+
+
+def test_pod_level_resources_count() -> None:
+    enough = {"requests": {"memory": "4Gi"}, "limits": {"memory": "6Gi"}}
+    assert violations(prometheus(resources=enough)) == []
+    small = {"requests": {"memory": "8Gi"}, "limits": {"memory": "3Gi"}}
+    assert paths(violations(prometheus("8Gi", "8Gi", resources=small))) == [f"{PATH}.limits.memory"]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"series": 0}, "series 0 is not a positive number"),
+        ({"min_request": Memory.parse("8Gi")}, "minRequest 8Gi is above minLimit 6Gi"),
+    ],
+)
+def test_parameters_that_make_no_sense(params: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Params(**params)
