@@ -121,9 +121,7 @@ ANYWHERE = Placement()
 def read_placement(workload: Workload) -> Placement:
     """What the workload's pods require of a node; raises BadObject if its fields are of the wrong kind."""
     spec, path = workload.spec, workload.spec_path
-    selector = tuple(
-        Requirement(key, "In", (str(value),)) for key, value in mapping(spec, "nodeSelector", path).items()
-    )
+    selector = mapping(spec, "nodeSelector", path)
     affinity = mapping(mapping(spec, "affinity", path), "nodeAffinity", f"{path}.affinity")
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     return Placement(
@@ -152,6 +150,12 @@ def eligible_nodes(placement: Placement, facts: ClusterFacts) -> list[Node]:
         if (is_anywhere or placement.admits(node.labels, node.name))
         and (not node.taints or placement.tolerates(node.taints))
     ]
+
+
+def usable_zones(placement: Placement, facts: ClusterFacts, key: str = "") -> frozenset[str]:
+    """The zones of those nodes; `key` is the label that names them, if it isn't the usual one."""
+    zones = {node.labels.get(key, "") if key else node.zone for node in eligible_nodes(placement, facts)}
+    return frozenset(zones - {""})
 
 
 def largest_node(workload: Workload, facts: ClusterFacts) -> Node | None:

@@ -1,0 +1,1 @@
+"""Every container has a memory limit."""

@@ -1,0 +1,285 @@
+"""Monitoring software doesn't keep its data on a volume that its pods can leave behind in another zone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from webhook.charts import helm_value
+from webhook.facts import ClusterFacts, claim_class
+from webhook.images import match_image
+from webhook.monitoring import is_monitoring, is_monitoring_claim
+from webhook.nodes import ANYWHERE, ZONE_LABEL, Placement, eligible_nodes, read_placement, usable_zones
+from webhook.pods import Workload, items, mapping, read_workload
+from webhook.policy import AdmissionRequest, GroupKind, Mode, Policy, Set, Violation
+from webhook.storage import StoredVolume, Tie, tie_of_bound, tie_of_class, volumes_of
+
+CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
+
+# Each is a live look-up within 500 ms before a template may become an emptyDir.
+_MOST_LOOK_UPS = 10
+
+
+class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Workloads of one's own, judged besides monitoring software."""
+
+    labels: Annotated[tuple[dict[str, str], ...], Meta(description="Label selectors; one that fits is enough.")] = ()
+    images: Annotated[tuple[str, ...], Meta(description="Image patterns; one container is enough.")] = ()
+
+
+class Replacement(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What a new claim or template gets instead: one of the two."""
+
+    storage_class: Annotated[str, Meta(description="A class whose disks are reachable from every zone.")] = ""
+    empty_dir: Annotated[bool, Meta(description="For templates whose claims don't exist yet.")] = False
+    size_limit: Annotated[str, Meta(description="The emptyDir's; without it, what the template asks for.")] = ""
+
+    def __post_init__(self) -> None:
+        if self.empty_dir == bool(self.storage_class):
+            raise ValueError("name either storageClass or emptyDir: true")
+        if self.size_limit and not self.empty_dir:
+            raise ValueError("sizeLimit belongs to emptyDir: true")
+
+
+class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    zones: Annotated[
+        tuple[str, ...], Meta(description="Every zone that nodes may come up in; without it, those of today's nodes.")
+    ] = ()
+    workloads: Annotated[
+        Literal["monitoring", "all"] | Workloads, Meta(description="Which are judged; a map adds to monitoring.")
+    ] = "monitoring"
+    replacement: Replacement | None = None
+
+
+class _Finding(NamedTuple):
+    """What is wrong with a volume, as the message begins."""
+
+    wrong: str
+    at_most: Mode = "deny"
+    is_unknown: bool = False
+
+
+def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
+    if (request.group, request.kind) == (CLAIM.group, CLAIM.kind):
+        yield from _examine_claim(request, facts, params)
+        return
+    workload = read_workload(request)
+    if workload is None or not _is_meant(workload, params):
+        return
+    placement = read_placement(workload)
+    for volume in volumes_of(workload, facts):
+        if finding := _find_in(volume, placement, facts, params):
+            yield _violation(request, workload, volume, finding, facts, params)
+
+
+def _is_meant(workload: Workload, params: Params) -> bool:
+    if params.workloads == "all" or is_monitoring(workload):
+        return True
+    if params.workloads == "monitoring":
+        return False
+    labels = [workload.labels, (workload.object.get("metadata") or {}).get("labels") or {}]
+    return any(_has_labels(each, params.workloads) for each in labels) or any(
+        match_image(pattern, each.image) for pattern in params.workloads.images for each in workload.containers
+    )
+
+
+def _has_labels(labels: Mapping[str, Any], wanted: Workloads) -> bool:
+    return any(selector.items() <= labels.items() for selector in wanted.labels)
+
+
+def _find_in(volume: StoredVolume, placement: Placement, facts: ClusterFacts, params: Params) -> _Finding | None:
+    what = f"volume {volume.name!r}"
+    if volume.route == "ephemeral":
+        # Made anew with each pod; only one that is made before its pod has a node can be in the wrong zone.
+        if volume.tie.binds == "WaitForFirstConsumer":
+            return None
+        what = f"ephemeral {what}"
+    finding = _find(what, volume.tie, placement, facts, params)
+    # hostPath and its like don't keep a pod from starting elsewhere: it starts without its data.
+    is_mild = volume.route in ("ephemeral", "inline")
+    return finding._replace(at_most="warn") if finding and is_mild and finding.at_most == "deny" else finding
+
+
+def _find(what: str, tie: Tie, placement: Placement, facts: ClusterFacts, params: Params) -> _Finding | None:
+    """What is wrong with a volume that is tied like this, for pods that are placed like this."""
+    if tie.extent == "nothing":
+        return None
+    if placement.pinned_node or placement.pinned_zone:
+        return _find_pinned(what, tie, placement)
+    zones = _zones(placement, tie, facts, params)
+    seen = ", ".join(sorted(zones))
+    if params.zones and len(zones) == 1 and (tie.key or tie.zones <= zones):
+        return None
+    if tie.extent == "unknown":
+        return _Finding(f"cannot tell whether {what} is tied to a zone", "warn", is_unknown=True)
+    if not zones:
+        why = _why_no_zones(placement, facts)
+        return _Finding(f"cannot tell in which zones pods with {what} may run: {why}", "warn", is_unknown=True)
+    if tie.extent == "zones":
+        is_everywhere = zones <= tie.zones if tie.zones else len(zones) <= tie.count
+        wrong = f"{what} is in {tie.says}, but its pods may run in {len(zones)}: {seen}"
+        return None if is_everywhere else _Finding(wrong, "warn")
+    if len(zones) > 1:
+        return _Finding(f"{what} is tied to {tie.says}, but its pods may run in {len(zones)} zones: {seen}")
+    if tie.zones and not tie.zones & zones:
+        return _Finding(f"{what} is tied to {tie.says}, but its pods may only run in zone {seen}", "warn")
+    return _Finding(f"{what} is tied to {tie.says}, and only zone {seen} is seen today", "warn")
+
+
+def _find_pinned(what: str, tie: Tie, placement: Placement) -> _Finding:
+    """A pod that binds itself is fine, and noted; unless its volume is known to be elsewhere."""
+    if placement.pinned_node:
+        return _Finding(f"{what} is tied to {tie.says}, and its pods to node {placement.pinned_node}", "audit")
+    zone = placement.pinned_zone
+    if tie.zones and not tie.key and zone not in tie.zones:
+        return _Finding(f"{what} is tied to {tie.says}, but its pods to zone {zone}: they stay Pending", "warn")
+    return _Finding(f"{what} is tied to {tie.says}, and its pods to zone {zone}", "audit")
+
+
+def _zones(placement: Placement, tie: Tie, facts: ClusterFacts, params: Params) -> frozenset[str]:
+    """The zones that the pods may run in: of those that the parameters name, or of today's nodes."""
+    if params.zones:
+        return frozenset(zone for zone in params.zones if placement.admits_zone(zone))
+    return usable_zones(placement, facts, tie.key)
+
+
+def _why_no_zones(placement: Placement, facts: ClusterFacts) -> str:
+    if not facts.nodes:
+        return "there are none" if "nodes" in facts.known else "nodes could not be read"
+    return (
+        "no node that they may use has a zone label" if eligible_nodes(placement, facts) else "no node is open to them"
+    )
+
+
+def _violation(
+    request: AdmissionRequest,
+    workload: Workload,
+    volume: StoredVolume,
+    finding: _Finding,
+    facts: ClusterFacts,
+    params: Params,
+) -> Violation:
+    fix: Set | tuple[Set, ...] | None = None
+    unseen = volume.tie.unseen
+    is_mendable = request.operation == "CREATE" and finding.at_most == "deny"
+    if is_mendable and params.replacement and volume.route == "template" and not volume.is_made:
+        if params.replacement.empty_dir:
+            not_looked_up = tuple(each for each in volume.claims if each not in facts.absent)
+            if len(volume.claims) <= _MOST_LOOK_UPS:
+                unseen += not_looked_up
+            if volume.claims and not not_looked_up:
+                fix = _as_empty_dir(workload, volume, params.replacement)
+        else:
+            fix = _as_class(volume.path, volume.source, facts, params)
+    return Violation(
+        volume.path,
+        volume.name,
+        f"{finding.wrong} ({volume.tie}){_advice(volume, finding, params)}",
+        value=str(volume.tie),
+        fix=fix,
+        hint=helm_value(workload.object, volume.name, "storageClass")
+        if volume.route in ("claim", "template")
+        else None,
+        at_most=finding.at_most,
+        is_unknown=finding.is_unknown,
+        unseen=unseen,
+    )
+
+
+def _advice(volume: StoredVolume, finding: _Finding, params: Params) -> str:
+    """What to set, after the chain of what was seen."""
+    if finding.at_most == "audit" or finding.is_unknown:
+        return ""
+    if volume.route == "ephemeral":
+        return ": use a class that binds WaitForFirstConsumer"
+    if volume.route == "inline":
+        return ": keep the data on a claim whose class spans zones"
+    wanted = params.replacement.storage_class if params.replacement else ""
+    wanted = f"class {wanted}" if wanted else "a class whose disks span zones"
+    pin = f"pin the pods to one zone (nodeSelector {ZONE_LABEL})"
+    if volume.is_made:
+        zone = f"{ZONE_LABEL}: {next(iter(volume.tie.zones))}" if len(volume.tie.zones) == 1 else ZONE_LABEL
+        return f": move the data to a claim of {wanted}, or pin the pods to the volume's zone (nodeSelector {zone})"
+    if params.replacement and params.replacement.empty_dir:
+        return f": use an emptyDir with a sizeLimit, or {pin}"
+    return f": set storageClassName to {wanted}, or {pin}"
+
+
+def _as_class(path: str, template: Mapping[str, Any], facts: ClusterFacts, params: Params) -> Set | None:
+    """The replacement's class, unless it is tied itself, or the old annotation would outvote it."""
+    name = params.replacement.storage_class if params.replacement else ""
+    metadata, spec = template.get("metadata") or {}, template.get("spec") or {}
+    is_outvoted = claim_class(metadata, {}) is not None
+    if not name or is_outvoted or claim_class(metadata, spec) == name:
+        return None
+    return None if tie_of_class(name, facts).extent in ("node", "zone") else Set(path, name)
+
+
+def _as_empty_dir(workload: Workload, volume: StoredVolume, replacement: Replacement) -> tuple[Set, ...]:
+    """The template as an emptyDir of the pods; its size is the template's, unless the configuration names one."""
+    spec = volume.source.get("spec") or {}
+    asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    size = replacement.size_limit or asked
+    if size is None:
+        return ()
+    empty_dir = {"emptyDir": {"sizeLimit": size}}
+    if workload.is_operated:
+        return (Set("spec.storage", empty_dir),)
+    templates = items(mapping(workload.object, "spec", ""), "volumeClaimTemplates", "spec")
+    volumes = [each for each in items(workload.spec, "volumes", workload.spec_path) if each.get("name") != volume.name]
+    return (
+        Set("spec.volumeClaimTemplates", [each for each in templates if each is not volume.source]),
+        Set(f"{workload.spec_path}.volumes", [*volumes, {"name": volume.name, **empty_dir}]),
+    )
+
+
+def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
+    """A claim by itself, while its class can still be changed; where its pods may run is not known here.
+
+    The denial belongs to the workload that mounts it.
+    """
+    claim = request.object or {}
+    metadata, spec = mapping(claim, "metadata", ""), mapping(claim, "spec", "")
+    if request.operation != "CREATE" or not _is_meant_claim(metadata, params):
+        return
+    seen = facts.claims.get((request.namespace, request.name))
+    bound = spec.get("volumeName") or (seen.volume if seen else "")
+    tie = tie_of_bound(bound, facts) if bound else tie_of_class(claim_class(metadata, spec), facts)
+    finding = _find(f"claim {request.name!r}", tie, ANYWHERE, facts, params)
+    if finding is None:
+        return
+    path = "spec.volumeName" if spec.get("volumeName") else "spec.storageClassName"
+    volume = StoredVolume(request.name, "template", path, tie, claim, is_made=bool(bound))
+    yield Violation(
+        path,
+        request.name,
+        f"{finding.wrong} ({tie}){_advice(volume, finding, params)}",
+        value=str(tie),
+        fix=None if bound or finding.at_most != "deny" else _as_class(path, claim, facts, params),
+        hint=helm_value(claim, request.name, "storageClass"),
+        at_most="patch" if finding.at_most == "deny" else finding.at_most,
+        is_unknown=finding.is_unknown,
+        unseen=tie.unseen,
+    )
+
+
+def _is_meant_claim(metadata: Mapping[str, Any], params: Params) -> bool:
+    if any(owner.get("kind") == "Pod" for owner in metadata.get("ownerReferences") or ()):
+        return False  # an ephemeral volume's, judged with its pod
+    if params.workloads == "all" or is_monitoring_claim(metadata):
+        return True
+    return params.workloads != "monitoring" and _has_labels(metadata.get("labels") or {}, params.workloads)
+
+
+POLICY = Policy(
+    id="zonal-volumes",
+    summary="Monitoring software doesn't keep its data on a volume of one zone while its pods may run in several.",
+    examine=examine,
+    params=Params,
+    incidents=("kubecost 3: Prometheus Pending after its node was replaced in another zone, metering lost",),
+    kinds=(CLAIM,),
+    facts=frozenset({"nodes", "persistentvolumeclaims", "persistentvolumes", "storageclasses"}),
+)
