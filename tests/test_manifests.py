@@ -254,6 +254,12 @@ def test_find_files_refuses(path: str, message: str, tmp_path: Path, monkeypatch
     assert str(refused.value) == f"{path}:1: {message}"
 
 
+def test_a_recursive_glob_passes_over_empty_folders(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.yaml").write_text(SERVICE)
+    assert find_files([f"{tmp_path}/**"]) == [f"{tmp_path}/a.yaml"]
+
+
 def test_read_file_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(SERVICE.encode())))
     (manifest,), errors = read_file("-")

@@ -579,8 +579,8 @@ _SURROGATES = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 def _compose_again(text: bytes) -> Node | None:
     """Compose a document for its lines; None for what only a JSON parser takes, such as very long keys."""
     if text.startswith(b"{"):
-        # JSON's tabs and halves of characters are errors in YAML, and have no part in the lines.
-        text = _SURROGATES.sub(rb"\\u0020", text.replace(b"\t", b" "))
+        # JSON writes 😀 as two escapes, which YAML refuses; they have no part in the lines.
+        text = _SURROGATES.sub(rb"\\u0020", text)
     try:
         return _compose(text)
     except yaml.YAMLError:
