@@ -85,7 +85,12 @@ def test_who_is_asked(image: str, args: list[str], found: int) -> None:
 
 @pytest.mark.parametrize(
     ("series", "limit", "request_"),
-    [(295_000, "3073Mi", "2049Mi"), (623_000, "6149Mi", "4100Mi"), (841_000, "8192Mi", "5462Mi"), (1, "308Mi", "206Mi")],
+    [
+        (295_000, "3073Mi", "2049Mi"),
+        (623_000, "6148Mi", "4099Mi"),
+        (841_000, "8Gi", "5462Mi"),
+        (1, "308Mi", "206Mi"),
+    ],
 )
 def test_the_formula(series: int, limit: str, request_: str) -> None:
     found = violations(prometheus("1Mi", "1Mi"), series=series)

@@ -1,0 +1,156 @@
+"""Properties of fixes, over generated workloads and mutations of the corpus.
+
+The patched object passes, patching it again changes nothing, and no fix lowers a value or puts a limit below a request.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.builders import SHARED, TODAY, config, container, custom, facts, limit_range, request, workload
+from webhook.engine import decide
+from webhook.facts import NO_FACTS, ClusterFacts
+from webhook.manifests import read_manifests
+from webhook.pods import is_workload, read_workload
+from webhook.policy import Object
+from webhook.quantities import is_fraction_of_byte, parse_memory
+
+CONFIG = config("""
+policies:
+  memory-limits: {params: {images: {"fluent*": 64Mi}, containers: {istio-proxy: 128Mi}}}
+  prometheus-memory: {mode: patch, params: {largestNode: 64Gi}}
+""")
+
+amounts = st.sampled_from(
+    [None, "0", "1", "512m", "64Mi", "100M", "512Mi", "1Gi", "3Gi", "0.3Gi", "8Gi", 134217728, "1e3"]
+)
+resources = st.fixed_dictionaries(
+    {},
+    optional={
+        "limits": st.one_of(st.none(), st.fixed_dictionaries({}, optional={"memory": amounts, "cpu": st.just("1")})),
+        "requests": st.one_of(st.none(), st.fixed_dictionaries({}, optional={"memory": amounts, "cpu": st.just("1")})),
+    },
+)
+images = st.sampled_from(["nginx:1.27", "quay.io/prometheus/prometheus:v3.9.1", "fluent/fluent-bit:3.2", "busybox"])
+
+
+@st.composite
+def containers(draw: st.DrawFn) -> list[Object]:
+    names = draw(st.lists(st.sampled_from(["a", "b", "c", "istio-proxy"]), min_size=1, max_size=3, unique=True))
+    return [
+        container(
+            name, draw(images), **draw(st.sampled_from([{}, {"resources": None}, {"resources": draw(resources)}]))
+        )
+        for name in names
+    ]
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> Object:
+    kind = draw(st.sampled_from(["Pod", "Deployment", "StatefulSet", "CronJob", "Prometheus", "Alertmanager"]))
+    if kind in ("Prometheus", "Alertmanager"):
+        spec: dict[str, Any] = {"resources": draw(resources)}
+        if draw(st.booleans()):
+            spec["containers"] = [
+                {**each, "name": name} for each, name in zip(draw(containers()), ["prometheus", "x", "y"], strict=False)
+            ]
+        return custom(kind, spec)
+    fields: dict[str, Any] = {}
+    if draw(st.booleans()):
+        fields["initContainers"] = [{**each, "name": f"init-{each['name']}"} for each in draw(containers())]
+    if draw(st.integers(0, 4)) == 0:
+        fields["resources"] = draw(resources)
+    return workload(kind, *draw(containers()), **fields)
+
+
+bounds = st.sampled_from(["64Mi", "256Mi", "512Mi", "1Gi", "8Gi"])
+ranges = st.one_of(
+    st.just(NO_FACTS),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "min": bounds,
+            "max": bounds,
+            "default": bounds,
+            "defaultRequest": bounds,
+            "maxLimitRequestRatio": st.sampled_from(["1", "2"]),
+        },
+    ).map(lambda item: facts(limit_range(**item))),
+)
+
+
+def memory(obj: Object) -> dict[tuple[str, str], tuple[int | None, int | None]]:
+    """Request and limit of every container in bytes; what counts as missing is None."""
+    found = read_workload(request(obj))
+    assert found is not None
+    return {
+        (each.path.rpartition("[")[0], each.name): (counted(each.memory("requests")), counted(each.memory("limits")))
+        for each in found.containers
+    }
+
+
+def counted(quantity: Any) -> int | None:
+    return (
+        None
+        if quantity is None or is_fraction_of_byte(quantity) or not parse_memory(quantity)
+        else parse_memory(quantity)
+    )
+
+
+def check_fixes(obj: Object, cluster: ClusterFacts) -> None:
+    submitted = copy.deepcopy(obj)
+    first = decide(request(obj), cluster, CONFIG, today=TODAY, stage="mutate")
+    assert obj == submitted, "the submitted object was changed"
+    assert first.failures == {}
+    if not first.patch:
+        return
+    assert first.object is not None
+    assert decide(request(first.object), cluster, CONFIG, today=TODAY, stage="mutate").patch == (), "not idempotent"
+    for verdict in decide(request(first.object), cluster, CONFIG, today=TODAY, stage="validate").verdicts:
+        assert verdict.violation.fix is None or verdict.policy == "zonal-volumes", f"{verdict} was fixable and is left"
+    before, after = memory(obj), memory(first.object)
+    for key, (request_, limit) in after.items():
+        old_request, old_limit = before.get(key, (None, None))
+        assert old_request is None or (request_ or 0) >= old_request, "a request was lowered"
+        assert old_limit is None or (limit or 0) >= old_limit, "a limit was lowered"
+        if (request_, limit) != (old_request, old_limit) and limit is not None:
+            assert limit >= (request_ or 0), "a limit was put below a request"
+
+
+@settings(max_examples=300, deadline=None)
+@given(objects(), ranges)
+@example(workload("Pod", container(resources=None)), NO_FACTS)
+def test_fixes_of_generated_objects(obj: Object, cluster: ClusterFacts) -> None:
+    check_fixes(obj, cluster)
+
+
+@cache
+def corpus() -> list[Object]:
+    found = []
+    for path in sorted((SHARED / "corpus").glob("*/*.yaml")):
+        for manifest in read_manifests(path.read_bytes(), path.name)[0]:
+            group = str(manifest.object["apiVersion"]).rpartition("/")[0]
+            if is_workload(group, manifest.object["kind"]):
+                found.append(manifest.object)
+    return found
+
+
+@pytest.mark.skipif(not (SHARED / "corpus").is_dir(), reason="needs the corpus of rendered charts beside the checkout")
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data(), ranges)
+def test_fixes_of_mutated_charts(data: st.DataObject, cluster: ClusterFacts) -> None:
+    obj = copy.deepcopy(data.draw(st.sampled_from(corpus())))
+    namespace = next(iter(cluster.limit_ranges), "shop")
+    obj["metadata"]["namespace"] = namespace
+    found = read_workload(request(obj))
+    assert found is not None
+    for each in found.containers:
+        if data.draw(st.booleans()) and isinstance(each.spec, dict):
+            each.spec["resources"] = data.draw(st.one_of(st.none(), resources))
+    check_fixes(obj, cluster)
