@@ -18,7 +18,11 @@ from webhook.quantities import Memory
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        pytest.param("mode: denny", "1: mode: 'denny' is not one of off, audit, warn, patch, deny: did you mean 'deny'?", id="mode"),
+        pytest.param(
+            "mode: denny",
+            "1: mode: 'denny' is not one of off, audit, warn, patch, deny: did you mean 'deny'?",
+            id="mode",
+        ),
         pytest.param("mode:", "1: mode: nothing is not one of off, audit, warn, patch, deny", id="nothing"),
         pytest.param("\nmodes: deny", "2: modes: unknown field: did you mean 'mode'?", id="unknown-field"),
         pytest.param(
@@ -50,7 +54,7 @@ from webhook.quantities import Memory
         pytest.param("overrides: {}", "1: overrides: a map is not a list", id="a-map-for-a-list"),
         pytest.param("ratchet: maybe", "1: ratchet: 'maybe' is not true or false", id="boolean"),
         pytest.param("mode: deny\nmode: warn", "2: mode: is given twice", id="twice"),
-        pytest.param("mode: [", "1: not YAML: did not find expected node content", id="not-yaml"),
+        pytest.param("mode: [", "2: not YAML: did not find expected node content", id="not-yaml"),
         pytest.param("- mode", "1: a list is not a map", id="a-list"),
         pytest.param(
             "exemptions:\n  - {policy: memory-limits, match: {namespaces: [a]}, owner: sre, until: 2027-01-01}",

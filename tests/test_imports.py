@@ -57,7 +57,15 @@ def test_the_foundations_import_nothing_of_ours(module: str) -> None:
 
 
 def test_the_engine_knows_no_shell() -> None:
-    assert not ours(ROOT / "webhook" / "engine.py") & {"cli", "server", "console", "cluster", "review", "check", "certs"}
+    assert not ours(ROOT / "webhook" / "engine.py") & {
+        "cli",
+        "server",
+        "console",
+        "cluster",
+        "review",
+        "check",
+        "certs",
+    }
 
 
 @pytest.mark.parametrize(("package", "homes"), HOMES.items())

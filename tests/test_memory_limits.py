@@ -152,9 +152,7 @@ def test_a_default_above_the_pod_s_limit() -> None:
         pytest.param(
             sized(None), {"maxLimitRequestRatio": "1"}, {PATH: "512Mi", REQUEST: "512Mi"}, id="ratio-raises-the-request"
         ),
-        pytest.param(
-            sized(None, "64Mi"), {"maxLimitRequestRatio": "2"}, {PATH: "128Mi"}, id="ratio-lowers-the-limit"
-        ),
+        pytest.param(sized(None, "64Mi"), {"maxLimitRequestRatio": "2"}, {PATH: "128Mi"}, id="ratio-lowers-the-limit"),
     ],
 )
 def test_the_fix_keeps_within_its_bounds(resources: Object, item: Object, expected: Object) -> None:
@@ -247,9 +245,14 @@ def test_a_pod_s_own_request_leaves_no_fix() -> None:
             id="another-container",
         ),
         pytest.param(
-            "Alertmanager", {**sized("1Gi"), "containers": [{"name": "config-reloader"}]}, [], id="reloaders-are-not-asked"
+            "Alertmanager",
+            {**sized("1Gi"), "containers": [{"name": "config-reloader"}]},
+            [],
+            id="reloaders-are-not-asked",
         ),
-        pytest.param("Prometheus", {**sized("8Gi"), "thanos": {}}, ["spec.thanos.resources.limits.memory"], id="thanos"),
+        pytest.param(
+            "Prometheus", {**sized("8Gi"), "thanos": {}}, ["spec.thanos.resources.limits.memory"], id="thanos"
+        ),
         pytest.param("ThanosRuler", {}, ["spec.resources.limits.memory"], id="ruler"),
         pytest.param("PrometheusAgent", {}, ["spec.resources.limits.memory"], id="agent"),
     ],
@@ -260,7 +263,9 @@ def test_operators_resources(kind: str, spec: Object, paths: list[str]) -> None:
 
 def test_a_field_of_the_wrong_kind_is_named() -> None:
     with pytest.raises(BadObject, match=r"^spec.template.spec.containers is a string \('web'\), not a list$"):
-        list(examine(request({**workload(), "spec": {"template": {"spec": {"containers": "web"}}}}), NO_FACTS, Params()))
+        list(
+            examine(request({**workload(), "spec": {"template": {"spec": {"containers": "web"}}}}), NO_FACTS, Params())
+        )
     with pytest.raises(BadObject, match=r"^spec.template.spec.containers\[0\].resources.limits.memory: "):
         violations(workload("Deployment", container(**sized("1GB"))))
 
