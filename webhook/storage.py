@@ -258,7 +258,7 @@ class StoredVolume(msgspec.Struct, frozen=True, gc=False):
               "inline" is a plugin's volume in the pod itself
     path      where its class, or its claim, is named
     source    the volume or the template, as written
-    is_made   the tie is that of a claim that exists, which keeps its volume whatever the workload says
+    is_made   the volume is there already, and stays what it is whatever the workload says
     claims    the claims that a template's pods will look for; empty if their names can't be known
     """
 
@@ -287,8 +287,11 @@ def volumes_of(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume
 def _from_pod(workload: Workload, volume: Mapping[str, Any], path: str, facts: ClusterFacts) -> Iterator[StoredVolume]:
     name = volume.get("name") or ""
     if claim := mapping(volume, "persistentVolumeClaim", path):
-        tie = tie_of_claim(workload.namespace, claim.get("claimName") or "", facts)
-        yield StoredVolume(name, "claim", f"{path}.persistentVolumeClaim.claimName", tie, volume, is_made=True)
+        claim_name = claim.get("claimName") or ""
+        tie = tie_of_claim(workload.namespace, claim_name, facts)
+        seen = facts.claims.get((workload.namespace, claim_name))
+        is_made = seen is not None and bool(seen.volume)
+        yield StoredVolume(name, "claim", f"{path}.persistentVolumeClaim.claimName", tie, volume, is_made)
     elif ephemeral := mapping(volume, "ephemeral", path):
         yield _ephemeral(name, f"{path}.ephemeral", ephemeral, facts)
     elif _keeps_data(workload, name):

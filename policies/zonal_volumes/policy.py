@@ -203,6 +203,8 @@ def _advice(volume: StoredVolume, finding: _Finding, params: Params) -> str:
     if volume.is_made:
         zone = f"{ZONE_LABEL}: {next(iter(volume.tie.zones))}" if len(volume.tie.zones) == 1 else ZONE_LABEL
         return f": move the data to a claim of {wanted}, or pin the pods to the volume's zone (nodeSelector {zone})"
+    if volume.route == "claim":
+        return f": give the claim {wanted}, or {pin}"
     if params.replacement and params.replacement.empty_dir:
         return f": use an emptyDir with a sizeLimit, or {pin}"
     return f": set storageClassName to {wanted}, or {pin}"
