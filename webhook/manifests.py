@@ -52,13 +52,18 @@ class _Document:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One object of a file, unfolded from its List. `line` is counted from one."""
+    """One object of a file, unfolded from its List."""
 
     file: str
-    line: int
     object: Object
     _document: _Document = field(repr=False, compare=False)
-    _path: str = field(default="", repr=False, compare=False)
+    _line: int | None = field(repr=False, compare=False)
+    _path: str = field(repr=False, compare=False)
+
+    @property
+    def line(self) -> int:
+        """Its first line, counted from one."""
+        return self._document.line_of(self._path) if self._line is None else self._line
 
     def line_of(self, path: str) -> int:
         """The line of "spec.containers[0].image", or of its nearest ancestor that the file has."""
@@ -226,8 +231,8 @@ class _Reader:
                 self._refuse(chunk, line, skipped, str(error))
         return bool(decoded)
 
-    def _add(self, built: Any, document: _Document, line: int, path: str = "") -> None:
-        """Add the object, or the items of a list, each under its own line."""
+    def _add(self, built: Any, document: _Document, line: int | None, path: str = "") -> None:
+        """Add the object, or the items of a list, each under its own line; None is a line to look up if asked for."""
         where = f"{path}: " if path else ""
         if not isinstance(built, dict):
             raise _UnreadableError(f"{where}not a Kubernetes object: {_describe(built)}, not a mapping")
@@ -244,19 +249,20 @@ class _Reader:
         elif not isinstance(built.get("metadata") or {}, dict):
             raise _UnreadableError(f"{where}'metadata' of {kind} is {_describe(built['metadata'])}, not a mapping")
         else:
-            self.manifests.append(Manifest(self.file, line, built, document, path))
+            self.manifests.append(Manifest(self.file, built, document, line, path))
 
     def _add_items(self, listed: Object, document: _Document, path: str) -> None:
         for index, item in enumerate(listed.get("items") or ()):
             at = f"{path}.items[{index}]" if path else f"items[{index}]"
-            line = document.line_of(at)
+            # Nodes are at hand for YAML; composing JSON for lines that nobody may want takes longer than reading it.
+            line = document.line_of(at) if document.root else None
             # The API server leaves kind and version out of a PodList's items.
             if isinstance(item, dict) and listed["kind"] != "List":
                 item = {"apiVersion": listed["apiVersion"], "kind": listed["kind"].removesuffix("List"), **item}  # noqa: PLW2901
             try:
                 self._add(item, document, line, at)
             except _UnreadableError as error:
-                self.errors.append(BadManifest(self.file, line, str(error)))
+                self.errors.append(BadManifest(self.file, line or document.line_of(at), str(error)))
 
     def _refuse(self, chunk: bytes, line: int, relative: int, message: str) -> None:
         near = b"\n".join(chunk.split(b"\n")[max(relative - 1, 0) : relative + 1])
