@@ -504,6 +504,8 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
 
 
 def _one_line(error: BaseException) -> str:
+    if len(error.args) == 2 and isinstance(error.args[1], Exception):  # urllib3's ProtocolError wraps the cause so
+        error = error.args[1]
     return " ".join(str(error).split()) or type(error).__name__
 
 
