@@ -11,12 +11,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from webhook.config import Config
 from webhook.engine import decide
-from webhook.errors import BadImage, BadManifest, BadObject, BadQuantity
+from webhook.errors import BadImage, BadManifest, BadObject, BadQuantity, FactsUnavailable
 from webhook.facts import ClusterFacts, facts_of, read_fact
 from webhook.fixes import sets_of
 from webhook.manifests import STDIN, Manifest, find_files, read_file
@@ -111,18 +112,21 @@ def expand(paths: Iterable[str]) -> tuple[list[str], list[BadManifest]]:
     return list(files), errors
 
 
-def read_facts(file: str) -> ClusterFacts:
-    """The facts in a file as `kubectl get storageclass,pv,pvc,nodes,limitranges,namespaces -A -o yaml` prints it.
+def read_facts(file: Path) -> ClusterFacts:
+    """The facts that `kubectl get storageclass,pv,pvc,nodes,limitranges,namespaces -A -o yaml` has printed to a file.
 
-    Raises BadManifest.
+    They are as old as the file. Raises FactsUnavailable.
     """
-    manifests, errors = read_file(file)
-    if errors:
-        raise errors[0]
+    manifests, errors = read_file(str(file))
     try:
-        return facts_of(manifest.object for manifest in manifests)
-    except _UNREADABLE as error:
-        raise BadManifest(file, 1, str(error)) from error
+        if errors:
+            raise errors[0]
+        read_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        return facts_of((manifest.object for manifest in manifests), read_at=read_at)
+    except BadManifest as error:
+        raise FactsUnavailable(str(error)) from error
+    except (OSError, *_UNREADABLE) as error:
+        raise FactsUnavailable(f"{file}: {error}") from error
 
 
 def check_files(
@@ -172,18 +176,19 @@ def _check_in_two(files: Sequence[str], judge: _Judge, progress: Progress) -> Re
     if child == 0:
         os.close(from_child)
         os.close(to_child)
-        _work(theirs, judge, from_parent, to_parent)
+        _work(theirs, files, judge, from_parent, to_parent)
     os.close(from_parent)
     os.close(to_parent)
-    with open(from_child, "rb") as answers, open(to_child, "wb") as questions:  # noqa: PTH123
-        read = judge.read(ours, progress)
-        # The child speaks first: two that both write before they read would wait for each other.
-        their_objects = _receive(answers)
-        _send(questions, read.cluster_objects)
-        judge.learn(_in_order(files, [*read.cluster_objects, *their_objects]))
-        report = _merge(files, judge.judge(read), _receive(answers))
-    os.waitpid(child, 0)
-    return report
+    try:
+        with open(from_child, "rb") as answers, open(to_child, "wb") as questions:  # noqa: PTH123
+            read = judge.read(ours, progress)
+            # The child speaks first: two that both write before they read would wait for each other.
+            their_objects = _receive(answers)
+            _send(questions, read.cluster_objects)
+            judge.learn(_in_order(files, [*read.cluster_objects, *their_objects]))
+            return _merge(files, judge.judge(read), _receive(answers))
+    finally:
+        os.waitpid(child, 0)
 
 
 def _halves(files: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -198,18 +203,20 @@ def _halves(files: Sequence[str]) -> tuple[list[str], list[str]]:
     return sorted(halves[0], key=order.__getitem__), sorted(halves[1], key=order.__getitem__)
 
 
-def _work(files: Sequence[str], judge: _Judge, from_parent: int, to_parent: int) -> None:
+def _work(files: Sequence[str], order: Sequence[str], judge: _Judge, from_parent: int, to_parent: int) -> None:
     """The child's part; ends the process, without what the parent registered to be done at its own end."""
-    status = 1
     try:
         with open(from_parent, "rb") as questions, open(to_parent, "wb") as answers:
-            read = judge.read(files, lambda _done: None)
-            _send(answers, read.cluster_objects)
-            judge.learn(_in_order(files, [*read.cluster_objects, *_receive(questions)]))
-            _send(answers, judge.judge(read))
-        status = 0
+            try:
+                read = judge.read(files, lambda _done: None)
+                _send(answers, read.cluster_objects)
+                judge.learn(_in_order(order, [*read.cluster_objects, *_receive(questions)]))
+                _send(answers, judge.judge(read))
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                _send(answers, error)
     finally:
-        os._exit(status)
+        os._exit(0)
 
 
 def _send(stream: BinaryIO, value: object) -> None:
@@ -218,7 +225,10 @@ def _send(stream: BinaryIO, value: object) -> None:
 
 
 def _receive(stream: BinaryIO) -> Any:
-    return pickle.load(stream)  # noqa: S301 - our own child or parent wrote it
+    value = pickle.load(stream)  # noqa: S301 - our own child or parent wrote it
+    if isinstance(value, Exception):
+        raise value
+    return value
 
 
 def _merge(files: Sequence[str], one: Report, other: Report) -> Report:

@@ -1,0 +1,382 @@
+"""The command line: arguments, printed text, exit codes.
+
+Imports what a command needs when it runs: `forestall version` answers before the policies would be loaded.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from webhook import __version__
+from webhook.errors import BadConfig, ForestallError
+from webhook.policy import MODES, Mode
+
+if TYPE_CHECKING:
+    from webhook.check import Report
+    from webhook.config import Config
+    from webhook.facts import ClusterFacts
+    from webhook.report import Format, Style
+
+_FORMATS = ("text", "json", "sarif", "junit", "github")
+_SHELLS = ("bash", "zsh", "fish", "kubectl")
+_NARROW, _WIDE = 60, 120
+_PATIENCE = 1.0
+"""Seconds after which a person likes to see that something happens."""
+
+# Whoever reads it says in one line what is wrong with it.
+_FILE = click.Path(path_type=Path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    2 stands for anything that could not be read or understood, 3 for a failure of our own, so that a bug never looks
+    like a denial.
+    """
+    try:
+        return _run(argv)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+    except ForestallError as error:
+        click.echo(f"forestall: {error}", err=True)
+    except Exception:
+        click.echo(f"forestall failed, which is our bug; please report it\n{traceback.format_exc()}", err=True)
+        return 3
+    return 2
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    # As a kubectl plugin we are called by another name, and so should the usage say.
+    is_plugin = Path(sys.argv[0]).name.startswith("kubectl-")
+    code = cli.main(argv, prog_name="kubectl forestall" if is_plugin else "forestall", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", message="forestall %(version)s")
+def cli() -> None:
+    """Stops Kubernetes outages that other teams have already had.
+
+    Exit codes: 0 nothing would be denied, 1 something would, 2 unreadable input or configuration, 3 our own failure.
+    """
+
+
+@cli.command()
+@click.argument("paths", metavar="PATH… | -", nargs=-1, required=True, type=click.Path())
+@click.option("--config", metavar="FILE", type=_FILE, help="The cluster's configuration.")
+@click.option(
+    "--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=f"Put the ceiling aside: {', '.join(MODES[1:])}."
+)
+@click.option(
+    "--facts",
+    metavar="FILE",
+    type=_FILE,
+    help="What `kubectl get storageclass,pv,pvc,nodes,limitranges,namespaces -A -o yaml` printed.",
+)
+@click.option("--cluster", is_flag=True, help="Read the facts from the cluster of the current kubectl context.")
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="With --cluster: another kubeconfig than kubectl's.")
+@click.option("--namespace", "-n", metavar="NS", default="default", help="For objects that carry none.")
+@click.option("--output", "-o", "output", type=click.Choice(_FORMATS), default="text", show_default=True)
+@click.option("--strict", is_flag=True, help="Any violation that is not exempted makes the exit code 1.")
+def check(
+    paths: tuple[str, ...],
+    config: Path | None,
+    as_if: Mode | None,
+    facts: Path | None,
+    cluster: bool,
+    kubeconfig: Path | None,
+    namespace: str,
+    output: Format,
+    strict: bool,
+) -> int:
+    """Judge manifests: files, folders, globs or standard input (-).
+
+    \b
+    forestall check deploy/
+    helm template my-release my-chart | forestall check -
+    kustomize build overlays/prod | forestall check --output sarif -
+    """
+    if facts and cluster:
+        raise click.UsageError("--facts and --cluster exclude each other: facts come from one place")
+    if kubeconfig and not cluster:
+        raise click.UsageError("--kubeconfig says which cluster --cluster reads: give both")
+    # The process is short and makes no cycles: collecting them costs a sixth of its time.
+    gc.disable()
+    from webhook.check import check_files, expand  # noqa: PLC0415
+
+    loaded = _config(config, as_if)
+    today = datetime.now(UTC).date()
+    files, errors = expand(paths)
+    known = _facts(facts, cluster, kubeconfig)
+    with _Bar("Reading manifests") as bar:
+        report = check_files(files, loaded, known, today=today, namespace=namespace, progress=bar.show)
+    report.errors[:0] = errors
+    code = report.exit_code(strict=strict)
+    _tell_exemptions(loaded, config, report)
+    _tell_bugs(report)
+    if output == "text":
+        for error in report.errors:
+            click.echo(f"{_style(sys.stderr)('error', 'red')}: {error}", err=True)
+    _print(_render(report, output, code, strict=strict))
+    if report.count("unknown") and not facts and not cluster:
+        _note("what is unknown depends on the cluster: give --cluster, or --facts FILE")
+    return code
+
+
+def _config(file: Path | None, as_if: Mode | None = None) -> Config:
+    from dataclasses import replace  # noqa: PLC0415
+
+    from webhook.config import load_config, read_config  # noqa: PLC0415
+
+    loaded = read_config(str(file)) if file else load_config(b"", "defaults")
+    return replace(loaded, mode=as_if) if as_if else loaded
+
+
+def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> ClusterFacts:
+    if is_cluster:
+        from webhook.cluster import Cluster  # noqa: PLC0415
+
+        return Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None).read_facts()
+    if file:
+        from webhook.check import read_facts  # noqa: PLC0415
+
+        return read_facts(file)
+    from webhook.facts import NO_FACTS  # noqa: PLC0415
+
+    return NO_FACTS
+
+
+def _render(report: Report, output: Format, code: int, *, strict: bool) -> str:
+    from webhook import report as reports  # noqa: PLC0415
+
+    match output:
+        case "json":
+            return reports.render_json(report)
+        case "sarif":
+            return reports.render_sarif(report, code)
+        case "junit":
+            return reports.render_junit(report, strict=strict)
+        case "github":
+            return reports.render_github(report)
+        case _:
+            return reports.render_text(report, _width(), _style(sys.stdout))
+
+
+def _width() -> int:
+    import shutil  # noqa: PLC0415
+
+    return min(max(shutil.get_terminal_size((100, 24)).columns, _NARROW), _WIDE)
+
+
+def _style(stream: TextIO) -> Style:
+    """Colours for a person at a terminal who doesn't mind them (no-color.org, force-color.org)."""
+    if os.environ.get("NO_COLOR") or not (os.environ.get("FORCE_COLOR") or stream.isatty()):
+        return lambda text, _style: text
+
+    def styled(text: str, style: str) -> str:
+        return click.style(text, **({style: True} if style in ("bold", "dim") else {"fg": style}))
+
+    return styled
+
+
+def _print(text: str) -> None:
+    """Print it all; whoever closes the pipe early (`| head`) has seen enough, and the exit code still counts."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # which in JSON reads as what it stands for
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Bar:
+    """A progress bar on standard error, once it takes long and if a person is watching."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.began = time.monotonic()
+        self.bar: Any = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def show(self, done: float) -> None:
+        if self.bar is None and sys.stderr.isatty() and time.monotonic() - self.began > _PATIENCE:
+            self.bar = click.progressbar(length=100, label=self.label, file=sys.stderr)
+            self.bar.__enter__()
+        if self.bar is not None:
+            self.bar.update(int(done * 100) - self.bar.pos)
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.render_finish()
+
+
+def _tell_exemptions(config: Config, file: Path | None, report: Report) -> None:
+    """Expired ones no longer count, and unused ones hide what they were for: both should go."""
+    from webhook.engine import iter_expired  # noqa: PLC0415
+
+    expired = dict(iter_expired(config, datetime.now(UTC).date()))
+    for index, exemption in enumerate(config.exemptions):
+        name = f"{file}: exemptions[{index}] ({exemption.policy}, owner {exemption.owner})"
+        if index in expired:
+            _note(f"{name} expired on {exemption.until} and no longer counts")
+        elif index not in report.used_exemptions:
+            _note(f"{name} covers nothing in these files")
+
+
+def _note(text: str) -> None:
+    click.echo(f"{_style(sys.stderr)('note', 'yellow')}: {text}", err=True)
+
+
+def _tell_bugs(report: Report) -> None:
+    for policy, text in report.bugs.items():
+        click.echo(f"forestall: policy {policy} failed, which is our bug; please report it\n{text}", err=True)
+
+
+@cli.command()
+@click.argument("policy", required=False, shell_complete=lambda _ctx, _param, word: _policy_names(word))
+def explain(policy: str | None) -> None:
+    """Print a policy's page: the incident, what is checked, how to fix it; without POLICY, list them."""
+    from webhook.loader import load_policies  # noqa: PLC0415
+
+    policies = load_policies()
+    if policy is None:
+        width = max(map(len, policies), default=0)
+        _print("".join(f"{name:<{width}}  {loaded.policy.summary}\n" for name, loaded in policies.items()))
+        return
+    if policy not in policies:
+        from webhook.typed_yaml import suggest  # noqa: PLC0415
+
+        raise BadConfig(f"there is no policy {policy!r}{suggest(policy, policies)}")
+    _print(policies[policy].folder.joinpath("README.md").read_text(encoding="utf-8"))
+
+
+def _policy_names(word: str) -> list[str]:
+    from webhook.loader import load_policies  # noqa: PLC0415
+
+    return [name for name in load_policies() if name.startswith(word)]
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"forestall {__version__}")
+
+
+@cli.command()
+@click.option("--config", metavar="FILE", type=_FILE, help="Reloaded when it changes.")
+@click.option("--facts", metavar="FILE", type=_FILE, help="Facts from a file, for trying things out.")
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Facts from this cluster; default: the one we run in.")
+@click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serving certificate, reloaded when it changes.")
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key.")
+@click.option("--self-signed", is_flag=True, help="Make a certificate for this run.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8443, show_default=True, help="For the API server.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Health, metrics.")
+def serve(
+    config: Path | None,
+    facts: Path | None,
+    kubeconfig: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    self_signed: bool,
+    port: int,
+    metrics_port: int,
+) -> int:
+    """Answer the API server's admission reviews until SIGTERM."""
+    if facts and kubeconfig:
+        raise click.UsageError("--facts and --kubeconfig exclude each other: facts come from one place")
+    if bool(tls_cert) != bool(tls_key):
+        raise click.UsageError("--tls-cert and --tls-key belong together")
+    if self_signed == bool(tls_cert):
+        raise click.UsageError("give either --tls-cert and --tls-key, or --self-signed")
+    from webhook import server  # noqa: PLC0415
+
+    return server.serve(
+        server.Settings(
+            config=config,
+            facts=facts,
+            kubeconfig=kubeconfig,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            self_signed=self_signed,
+            port=port,
+            metrics_port=metrics_port,
+        )
+    )
+
+
+@cli.group("config")
+def config_group() -> None:
+    """The configuration file: its schema, and whether one is valid."""
+
+
+@config_group.command()
+def schema() -> None:
+    """Print the configuration's JSON Schema, for editors."""
+    import json  # noqa: PLC0415
+
+    from webhook.config import config_schema  # noqa: PLC0415
+
+    _print(json.dumps(config_schema(), indent=2) + "\n")
+
+
+@config_group.command("check")
+@click.argument("file", type=_FILE)
+def check_config(file: Path) -> None:
+    """Say whether FILE can be used; if not, where and why."""
+    from webhook.engine import iter_expired  # noqa: PLC0415
+
+    loaded = _config(file)
+    for index, exemption in iter_expired(loaded, datetime.now(UTC).date()):
+        _note(f"{file}: exemptions[{index}] ({exemption.policy}) expired on {exemption.until} and no longer counts")
+    click.echo(f"{file}: valid")
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(_SHELLS))
+def completion(shell: str) -> None:
+    """Print a completion script: `eval "$(forestall completion bash)"`.
+
+    For `kubectl forestall`, put an executable `kubectl_complete-forestall` on the PATH that holds what
+    `forestall completion kubectl` prints.
+    """
+    _print(_KUBECTL if shell == "kubectl" else _completion_script(shell))
+
+
+# kubectl hands over the words after the plugin's name and reads Cobra's form: a word a line, then ":" and a directive;
+# 4 means that files are not wanted, 0 that they are.
+_KUBECTL = """\
+#!/bin/sh
+# Completion of `kubectl forestall`: install as kubectl_complete-forestall, executable, on the PATH.
+COMP_WORDS="forestall $*" COMP_CWORD=$# _FORESTALL_COMPLETE=bash_complete forestall | sed -n 's/^plain,//p'
+echo ":0"
+"""
+
+
+def _completion_script(shell: str) -> str:
+    from click.shell_completion import ShellComplete, get_completion_class  # noqa: PLC0415
+
+    found = get_completion_class(shell)
+    if found is None:
+        raise click.UsageError(f"no completion for {shell}")
+    # Bash's own source() starts a bash, only to warn of old ones.
+    source: Callable[[ShellComplete], str] = ShellComplete.source
+    return source(found(cli, {}, "forestall", "_FORESTALL_COMPLETE")) + "\n"
