@@ -61,7 +61,7 @@ class Tie(msgspec.Struct, frozen=True, gc=False):
             case "nothing":
                 return "not tied to a zone"
             case _:
-                return "unknown"
+                return "something unknown"
 
     def after(self, *steps: str) -> Tie:
         """The same, reached by `steps`."""

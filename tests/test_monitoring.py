@@ -1,0 +1,226 @@
+"""Which workloads are monitoring software, and where Prometheus' series are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.builders import container, custom, request, workload
+from webhook.monitoring import is_agent, is_monitoring, is_monitoring_claim, series_containers
+from webhook.pods import Workload, read_workload
+from webhook.policy import Object
+
+
+def read(obj: Object) -> Workload:
+    found = read_workload(request(obj))
+    assert found is not None
+    return found
+
+
+def of_images(*images: str, **labels: str) -> Workload:
+    obj = workload("Deployment", *(container(f"c{index}", image) for index, image in enumerate(images)))
+    obj["spec"]["template"]["metadata"]["labels"] = labels
+    return read(obj)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "quay.io/prometheus/prometheus:v3.14.0",
+        "prom/prometheus",
+        "cgr.dev/chainguard/prometheus:latest",
+        "public.ecr.aws/kubecost/prometheus:v2",
+        "mirror.example.com:5000/prom/prometheus@sha256:" + "0" * 64,
+        "rancher/mirrored-prometheus-prometheus:v2.45.0",
+        "quay.io/prometheus/alertmanager",
+        "prom/pushgateway:v1.4.3",
+        "docker.io/grafana/grafana:12.3.1",
+        "grafana/loki:2.6.1",
+        "docker.io/grafana/tempo:2.9.0",
+        "grafana/mimir",
+        "thanosio/thanos:v0.19.0",
+        "gcr.io/kubecost1/cost-model:prod-2.4.2",
+        "gcr.io/kubecost1/frontend:prod-2.4.2",
+        "gcr.io/kubecost1/server:prod-1.81.0",
+        "ghcr.io/opencost/opencost:1.120.1",
+        "jertel/elastalert2:2.31.0",
+        "jertel/elastalert-docker:0.2.4",
+        "victoriametrics/victoria-metrics",
+        "jaegertracing/all-in-one:1.57",
+        "grafana/promtail:3.0",
+        "otel/opentelemetry-collector-contrib",
+    ],
+)
+def test_images_of_monitoring_software(image: str) -> None:
+    assert is_monitoring(of_images(image)) == f"image {image}"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "nginx:1.27",
+        "us-central1-docker.pkg.dev/google-samples/microservices-demo/frontend:v0.10.6",
+        "gitlab/agent",
+        "quay.io/prometheus/node-exporter",
+        "quay.io/prometheus-operator/prometheus-operator:v0.93.1",
+        "quay.io/prometheus-operator/prometheus-config-reloader:v0.93.1",
+        "jimmidyson/configmap-reload:v0.8.0",
+        "quay.io/kiwigrid/k8s-sidecar:2.5.0",
+        "registry.k8s.io/prometheus-adapter/prometheus-adapter",
+        "oliver006/redis_exporter",
+        "example.com/my-prometheus",
+        "example.com/prometheus-tools",
+        "not an image",
+        "",
+    ],
+)
+def test_images_of_something_else(image: str) -> None:
+    assert is_monitoring(of_images(image)) is None
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "expected"),
+    [
+        pytest.param(["postgres:17", "fluent/fluent-bit:3.2"], {}, None, id="a-collector-beside-an-application"),
+        pytest.param(["fluent/fluent-bit:3.2"], {}, "image fluent/fluent-bit:3.2", id="a-collector-alone"),
+        pytest.param(
+            ["jimmidyson/configmap-reload", "grafana/promtail"],
+            {},
+            "image grafana/promtail",
+            id="collector-and-reloader",
+        ),
+        pytest.param(["postgres:17", "x/postgres-exporter"], {}, None, id="an-exporter-beside-a-database"),
+        pytest.param(["postgres:17", "thanosio/thanos"], {}, "image thanosio/thanos", id="a-store-beside-something"),
+        pytest.param(
+            ["quay.io/prometheus/node-exporter"], {"app": "prometheus"}, None, id="a-label-makes-no-exporter-it"
+        ),
+        pytest.param(
+            ["example.com/tsdb"],
+            {"app.kubernetes.io/name": "prometheus"},
+            "label app.kubernetes.io/name=prometheus",
+            id="name",
+        ),
+        pytest.param(
+            ["example.com/q"],
+            {"app.kubernetes.io/name": "thanos-query"},
+            "label app.kubernetes.io/name=thanos-query",
+            id="thanos",
+        ),
+        pytest.param(
+            ["example.com/x"], {"app.kubernetes.io/name": "prometheus-node-exporter"}, None, id="exporter-by-name"
+        ),
+        pytest.param(["example.com/x"], {"app.kubernetes.io/name": "prometheus-blackbox"}, None, id="no-substrings"),
+        pytest.param(
+            ["example.com/x"],
+            {"app.kubernetes.io/component": "elastalert2"},
+            "label app.kubernetes.io/component=elastalert2",
+            id="component",
+        ),
+        pytest.param(
+            ["example.com/x"], {"app": "prometheus", "component": "server"}, "label app=prometheus", id="older-labels"
+        ),
+        pytest.param(["example.com/x"], {"app": "prometheus", "component": "node-exporter"}, None, id="older-exporter"),
+        pytest.param(
+            ["example.com/x"], {"chart": "cost-analyzer-2.4.2"}, "label chart=cost-analyzer-2.4.2", id="chart"
+        ),
+        pytest.param(["example.com/x"], {"helm.sh/chart": "prometheus-adapter-4.1.0"}, None, id="another-chart"),
+        pytest.param(["jupyterhub/k8s-hub"], {"app": "jupyterhub", "chart": "jupyterhub-4.4.0"}, None, id="jupyterhub"),
+    ],
+)
+def test_containers_and_labels_together(images: list[str], labels: Object, expected: str | None) -> None:
+    assert is_monitoring(of_images(*images, **labels)) == expected
+
+
+def test_an_init_container_makes_no_workload_monitoring() -> None:
+    obj = workload("Deployment", container(), initContainers=[container("wait", "prom/prometheus")])
+    assert is_monitoring(read(obj)) is None
+    assert series_containers(read(obj)) == []
+
+
+def test_the_labels_of_the_object_itself_count() -> None:
+    obj = workload("StatefulSet", container(image="example.com/tsdb"))
+    obj["metadata"]["labels"] = {"helm.sh/chart": "loki-2.16.0"}
+    assert is_monitoring(read(obj)) == "label helm.sh/chart=loki-2.16.0"
+
+
+@pytest.mark.parametrize("kind", ["Prometheus", "PrometheusAgent", "Alertmanager", "ThanosRuler"])
+def test_kinds(kind: str) -> None:
+    assert is_monitoring(read(custom(kind, {}))) == f"kind {kind}"
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"app.kubernetes.io/name": "prometheus"}, "label app.kubernetes.io/name=prometheus"),
+        ({"app": "prometheus", "component": "server", "release": "kubecost"}, "label app=prometheus"),
+        ({"app": "prometheus", "component": "node-exporter", "chart": "prometheus-15.18.0"}, None),
+        ({"app": "minio-storage-claim"}, None),
+        (None, None),
+    ],
+)
+def test_claims(labels: Object | None, expected: str | None) -> None:
+    assert is_monitoring_claim({"name": "data", "labels": labels}) == expected
+
+
+def series(obj: Object) -> list[str]:
+    return [each.name for each in series_containers(read(obj))]
+
+
+def test_series_are_in_the_server_alone() -> None:
+    obj = workload(
+        "Deployment",
+        container("reload", "quay.io/prometheus-operator/prometheus-config-reloader:v0.93.1"),
+        container("server", "quay.io/prometheus/prometheus:v3.14.0"),
+        container("sidecar", "thanosio/thanos:v0.19.0"),
+        initContainers=[container("native", "prom/prometheus", restartPolicy="Always")],
+    )
+    assert series(obj) == ["native", "server"]
+
+
+def test_promtool_holds_no_series() -> None:
+    assert series(workload("Job", container("check", "prom/prometheus", command=["/bin/promtool", "check"]))) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("Prometheus", ["prometheus"]), ("PrometheusAgent", ["prometheus"]), ("Alertmanager", []), ("ThanosRuler", [])],
+)
+def test_series_of_the_operators_resources(kind: str, expected: list[str]) -> None:
+    spec = {"thanos": {}, "containers": [{"name": "oauth", "image": "oauth2-proxy"}], "image": "example.com/mine:1"}
+    assert series(custom(kind, spec)) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"args": ["--config.file=/etc/prometheus.yml", "--agent"]}, True),
+        ({"args": ["--enable-feature=agent"]}, True),
+        ({"args": ["--enable-feature=exemplar-storage,agent"]}, True),
+        ({"args": ["--enable-feature", "agent"]}, True),
+        ({"command": ["sh", "-c", "exec prometheus --agent --config.file=x"]}, True),
+        ({"args": ["--enable-feature=exemplar-storage"]}, False),
+        ({"args": ["--storage.agent.path=/data"]}, False),
+        ({"args": None}, False),
+        ({}, False),
+    ],
+)
+def test_agents(fields: dict[str, Any], expected: bool) -> None:
+    found = read(workload("StatefulSet", container("prometheus", "prom/prometheus", **fields)))
+    assert is_agent(found, found.containers[0]) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "expected"),
+    [
+        ("PrometheusAgent", {}, True),
+        ("Prometheus", {}, False),
+        ("Prometheus", {"enableFeatures": ["agent"]}, True),
+        ("Prometheus", {"additionalArgs": [{"name": "agent"}]}, True),
+        ("Prometheus", {"additionalArgs": [{"name": "enable-feature", "value": "agent"}]}, True),
+        ("Prometheus", {"additionalArgs": [{"name": "scrape.discovery-reload-interval", "value": "5s"}]}, False),
+    ],
+)
+def test_agents_of_the_operator(kind: str, spec: Object, expected: bool) -> None:
+    found = read(custom(kind, spec))
+    assert is_agent(found, found.containers[0]) is expected

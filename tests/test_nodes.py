@@ -1,0 +1,227 @@
+"""Which nodes and zones a pod may use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.builders import facts, request, workload
+from webhook.facts import ClusterFacts
+from webhook.nodes import (
+    Placement,
+    eligible_nodes,
+    is_node_key,
+    is_zone_key,
+    largest_node,
+    read_placement,
+    usable_zones,
+)
+from webhook.pods import Workload, read_workload
+from webhook.policy import Object
+
+ZONE = "topology.kubernetes.io/zone"
+
+
+def node(name: str, zone: str = "", memory: str = "8Gi", taints: list[Object] | None = None, **labels: str) -> Object:
+    labels = {"kubernetes.io/hostname": name, **({ZONE: zone} if zone else {}), **labels}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"taints": taints or []},
+        "status": {"allocatable": {"memory": memory}},
+    }
+
+
+CLUSTER = facts(
+    node("a1", "a", pool="web", cores="4"),
+    node(
+        "a2",
+        "a",
+        memory="32Gi",
+        pool="metrics",
+        cores="16",
+        taints=[{"key": "pool", "value": "metrics", "effect": "NoSchedule"}],
+    ),
+    node("b1", "b", pool="web", cores="8"),
+    node("c1", "c", pool="gpu", taints=[{"key": "gpu", "effect": "NoExecute"}]),
+)
+
+
+def read(**spec: Any) -> Workload:
+    found = read_workload(request(workload("Deployment", **spec)))
+    assert found is not None
+    return found
+
+
+def names(cluster: ClusterFacts = CLUSTER, **spec: Any) -> list[str]:
+    return [each.name for each in eligible_nodes(read_placement(read(**spec)), cluster)]
+
+
+def required(*terms: Object) -> Object:
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}}
+
+
+def expression(key: str, operator: str, *values: str) -> Object:
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+TOLERATE_ALL = [{"operator": "Exists"}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param({}, ["a1", "b1"], id="taints-keep-it-away"),
+        pytest.param({"tolerations": TOLERATE_ALL}, ["a1", "a2", "b1", "c1"], id="an-empty-key-tolerates-all"),
+        pytest.param({"tolerations": [{"key": "gpu", "operator": "Exists"}]}, ["a1", "b1", "c1"], id="exists"),
+        pytest.param({"tolerations": [{"key": "pool", "value": "metrics"}]}, ["a1", "a2", "b1"], id="equal-is-default"),
+        pytest.param({"tolerations": [{"key": "pool", "value": "web"}]}, ["a1", "b1"], id="equal-to-another-value"),
+        pytest.param({"tolerations": [{"value": "metrics"}]}, ["a1", "b1"], id="an-empty-key-needs-exists"),
+        pytest.param(
+            {"tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]}, ["a1", "b1"], id="effect"
+        ),
+        pytest.param({"tolerations": None}, ["a1", "b1"], id="null-is-absent"),
+        pytest.param({"nodeSelector": {"pool": "web"}}, ["a1", "b1"], id="node-selector"),
+        pytest.param({"nodeSelector": {"pool": "none"}}, [], id="node-selector-without-a-node"),
+        pytest.param({"nodeName": "c1", "tolerations": TOLERATE_ALL}, ["c1"], id="node-name"),
+        pytest.param({"affinity": required(expression(ZONE, "In", "b", "c"))}, ["b1"], id="in"),
+        pytest.param({"affinity": required(expression(ZONE, "NotIn", "b"))}, ["a1"], id="not-in"),
+        pytest.param(
+            {"affinity": required(expression("x", "NotIn", "b"))}, ["a1", "b1"], id="not-in-of-an-absent-label"
+        ),
+        pytest.param({"affinity": required(expression("pool", "Exists"))}, ["a1", "b1"], id="exists-label"),
+        pytest.param({"affinity": required(expression("pool", "DoesNotExist"))}, [], id="does-not-exist"),
+        pytest.param({"affinity": required(expression("cores", "Gt", "4"))}, ["b1"], id="gt"),
+        pytest.param({"affinity": required(expression("cores", "Lt", "8"))}, ["a1"], id="lt"),
+        pytest.param({"affinity": required(expression("pool", "Gt", "4"))}, [], id="gt-of-no-number"),
+        pytest.param({"affinity": required(expression("x", "Gt", "4"))}, [], id="gt-of-an-absent-label"),
+        pytest.param(
+            {"affinity": required({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b1"]}]})},
+            ["b1"],
+            id="match-fields",
+        ),
+        pytest.param(
+            {"affinity": required(expression(ZONE, "In", "a"), expression(ZONE, "In", "b"))},
+            ["a1", "b1"],
+            id="terms-are-alternatives",
+        ),
+        pytest.param({"affinity": required()}, [], id="no-terms-match-nothing"),
+        pytest.param({"affinity": required({})}, [], id="an-empty-term-matches-nothing"),
+        pytest.param(
+            {"affinity": required(expression(ZONE, "In", "a")), "nodeSelector": {"pool": "gpu"}},
+            [],
+            id="both-must-hold",
+        ),
+        pytest.param(
+            {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}}},
+            ["a1", "b1"],
+            id="preferences-don't-count",
+        ),
+    ],
+)
+def test_eligible_nodes(spec: Object, expected: list[str]) -> None:
+    assert names(**spec) == expected
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "node.kubernetes.io/unschedulable",
+        "node.kubernetes.io/not-ready",
+        "ToBeDeletedByClusterAutoscaler",
+        "karpenter.sh/disrupted",
+    ],
+)
+def test_a_passing_taint_hides_no_zone(key: str) -> None:
+    cluster = facts(node("a1", "a", taints=[{"key": key, "effect": "NoSchedule"}]))
+    assert usable_zones(Placement(), cluster) == {"a"}
+
+
+def test_a_preferred_taint_keeps_nobody_away() -> None:
+    assert names(facts(node("a1", "a", taints=[{"key": "spot", "effect": "PreferNoSchedule"}]))) == ["a1"]
+
+
+def test_zones_by_another_key_and_without_any() -> None:
+    location = "csi.hetzner.cloud/location"
+    cluster = facts(node("n1", "nbg1-dc3", **{location: "nbg1"}), node("n2"))
+    assert usable_zones(Placement(), cluster) == {"nbg1-dc3"}
+    assert usable_zones(Placement(), cluster, location) == {"nbg1"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "zone", "on"),
+    [
+        pytest.param({}, "", "", id="free"),
+        pytest.param({"nodeSelector": {ZONE: "a"}}, "a", "", id="selector"),
+        pytest.param({"nodeSelector": {"failure-domain.beta.kubernetes.io/zone": "a"}}, "a", "", id="beta-key"),
+        pytest.param({"nodeSelector": {"pool": "a"}}, "", "", id="another-label"),
+        pytest.param({"affinity": required(expression(ZONE, "In", "a"))}, "a", "", id="affinity"),
+        pytest.param({"affinity": required(expression(ZONE, "In", "a", "b"))}, "", "", id="two-zones"),
+        pytest.param(
+            {"affinity": required(expression(ZONE, "In", "a"), expression("pool", "In", "web"))}, "", "", id="a-way-out"
+        ),
+        pytest.param(
+            {"affinity": required(expression(ZONE, "In", "a"), expression(ZONE, "In", "a"))}, "a", "", id="same-twice"
+        ),
+        pytest.param(
+            {"affinity": required(expression(ZONE, "In", "a", "b")), "nodeSelector": {ZONE: "b"}}, "b", "", id="both"
+        ),
+        pytest.param({"affinity": required(expression(ZONE, "NotIn", "a"))}, "", "", id="not-in"),
+        pytest.param({"nodeName": "b1"}, "", "b1", id="node-name"),
+        pytest.param({"nodeSelector": {"kubernetes.io/hostname": "b1"}}, "", "b1", id="hostname"),
+    ],
+)
+def test_what_a_pod_pins_itself_to(spec: Object, zone: str, on: str) -> None:
+    placement = read_placement(read(**spec))
+    assert (placement.pinned_zone, placement.pinned_node) == (zone, on)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param({}, "abc", id="free"),
+        pytest.param({"nodeSelector": {ZONE: "a", "pool": "web"}}, "a", id="selector"),
+        pytest.param({"affinity": required(expression(ZONE, "NotIn", "a"))}, "bc", id="not-in"),
+        pytest.param(
+            {"affinity": required(expression(ZONE, "In", "a"), expression("pool", "In", "web"))},
+            "abc",
+            id="alternatives",
+        ),
+        pytest.param({"affinity": required()}, "", id="no-terms"),
+    ],
+)
+def test_admits_zone(spec: Object, expected: str) -> None:
+    placement = read_placement(read(**spec))
+    assert "".join(zone for zone in "abc" if placement.admits_zone(zone)) == expected
+
+
+def test_largest_node() -> None:
+    largest = largest_node(read(tolerations=TOLERATE_ALL), CLUSTER)
+    assert largest is not None
+    assert largest.name == "a2"
+    largest = largest_node(read(), CLUSTER)
+    assert largest is not None
+    assert largest.memory == 8 * 2**30
+    assert largest_node(read(nodeSelector={"pool": "none"}), CLUSTER) is None
+
+
+@pytest.mark.parametrize(
+    "key", [ZONE, "topology.gke.io/zone", "topology.ebs.csi.aws.com/zone", "csi.hetzner.cloud/location"]
+)
+def test_zone_keys(key: str) -> None:
+    assert is_zone_key(key)
+    assert not is_node_key(key)
+
+
+@pytest.mark.parametrize("key", ["kubernetes.io/hostname", "topology.topolvm.io/node", "metadata.name"])
+def test_node_keys(key: str) -> None:
+    assert is_node_key(key)
+    assert not is_zone_key(key)
+
+
+def test_a_region_or_a_machine_type_is_neither() -> None:
+    for key in ("topology.kubernetes.io/region", "eks.amazonaws.com/compute-type"):
+        assert not is_zone_key(key)
+        assert not is_node_key(key)
