@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -358,12 +359,9 @@ def _templates(workload: Workload) -> Iterator[_Template]:
 
 def _claims(namespace: str, template: str, sets: Iterable[str], start: int, replicas: Any) -> tuple[Reference, ...]:
     """TEMPLATE-SET-ORDINAL for each pod, at least one: what is scaled to nothing is scaled up again."""
-    ordinals = range(start, start + min(max(1, 1 if replicas is None else int(replicas)), _MOST_CLAIMS))
-    return tuple(
-        Reference("PersistentVolumeClaim", namespace, f"{template}-{name}-{ordinal}")
-        for name in sets
-        for ordinal in ordinals
-    )
+    ordinals = range(start, start + max(1, 1 if replicas is None else int(replicas)))
+    names = (f"{template}-{name}-{ordinal}" for name in sets for ordinal in ordinals)
+    return tuple(Reference("PersistentVolumeClaim", namespace, name) for name in islice(names, _MOST_CLAIMS))
 
 
 _OPERATED_NAMES: Mapping[str, tuple[str, str]] = {
@@ -392,7 +390,7 @@ def _operated_template(workload: Workload) -> Iterator[_Template]:
     base = f"{prefix}-{workload.name}"
     name = mapping(template, "metadata", path).get("name") or f"{base}-{suffix}"
     shards = max(1, int(workload.spec.get("shards") or 1))
-    sets = [base, *(f"{base}-shard-{shard}" for shard in range(1, shards))]
+    sets = (f"{base}-shard-{shard}" if shard else base for shard in range(shards))
     yield name, path, template, _claims(workload.namespace, name, sets, 0, workload.spec.get("replicas"))
 
 
