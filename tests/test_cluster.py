@@ -342,6 +342,16 @@ class TestWatch:
             api.send("limitranges", ("DELETED", limits("two", "2Mi", 102)), ("DELETED", limits("one", "4Mi", 103)))
             eventually(lambda: watch.facts.limit_ranges == {})
 
+    def test_a_connection_that_is_dead_without_a_word_is_given_up(
+        self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(under_test, "_WATCH_SECONDS", (0, 0))
+        monkeypatch.setattr(under_test, "_GRACE_SECONDS", 0.2)
+        api.script("watch", "nodes", lambda request: request.server.api.closing.wait(20))
+        with watching(cluster, "nodes") as watch:
+            api.send("nodes", ("ADDED", node("a", 101)))
+            eventually(lambda: "a" in watch.facts.nodes)
+
     def test_stop_ends_the_threads(self, api: FakeApi, cluster: Cluster) -> None:
         with watching(cluster, "nodes") as watch:
             eventually(lambda: api.count("watch", "nodes") == 1)

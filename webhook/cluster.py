@@ -41,6 +41,7 @@ _PAGE = 500
 _PAGE_SECONDS = 60.0
 _CONNECT_SECONDS = 5.0
 _WATCH_SECONDS = (240, 300)
+_GRACE_SECONDS = 15.0
 _GOOD_SECONDS = 10.0
 _COALESCE_SECONDS = 0.1
 _LONGEST_PAUSE = {False: 10.0, True: 60.0}
@@ -214,7 +215,7 @@ class Cluster:
             if not token:
                 return records, page.metadata.resource_version
 
-    def get(self, path: str, query: Mapping[str, str], timeout: float) -> bytes:
+    def get(self, path: str, query: Mapping[str, str], timeout: float) -> bytearray:
         """The body of the answer, if all of it arrives within `timeout` seconds.
 
         Raises _ApiError for any status but 200, or what a broken or slow connection raises.
@@ -226,7 +227,7 @@ class Cluster:
                 body += chunk
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{path} took longer than {timeout:.3g} s")
-        return bytes(body)
+        return body
 
     def open(self, path: str, query: Mapping[str, str], read_timeout: float) -> urllib3.BaseHTTPResponse:
         """The answer, with the body still to be read; at no point does it wait longer than `read_timeout` seconds.
@@ -403,7 +404,7 @@ class Watch:
             "resourceVersion": each.version,
             "timeoutSeconds": str(seconds),
         }
-        with contextlib.closing(self._cluster.open(_path(each.kind), query, seconds + 15)) as response:
+        with contextlib.closing(self._cluster.open(_path(each.kind), query, seconds + _GRACE_SECONDS)) as response:
             each.response = response
             if self._stopped.is_set():  # stop() may have looked a moment too early
                 return

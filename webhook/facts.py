@@ -379,7 +379,7 @@ def _read(kind: str, parse: Callable[[Any], Any]) -> tuple[Reference, Fact]:
         wired = parse(shape.wire)
     except msgspec.ValidationError as error:
         obj = parse(Any)
-        raise BadObject(f"{kind} {_name_in(obj)}: {_explain(error, obj)}") from error
+        raise BadObject(f"{_called(kind, obj)}: {_explain(error, obj)}") from error
     metadata: _Metadata = wired.metadata or _Metadata()
     namespace = intern(metadata.namespace or "default") if kind in _NAMESPACED else ""
     # No reference can mean a name that the API server has yet to complete: names don't end in "-".
@@ -390,9 +390,11 @@ def _read(kind: str, parse: Callable[[Any], Any]) -> tuple[Reference, Fact]:
         raise type(error)(f"{kind} {'/'.join(filter(None, reference[1:]))}: {error}") from error
 
 
-def _name_in(obj: Any) -> str:
+def _called(kind: str, obj: Any) -> str:
+    """What to call an object that has something wrong with it, perhaps its name."""
     metadata = obj.get("metadata") if isinstance(obj, dict) else None
-    return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+    names = (metadata.get("namespace"), metadata.get("name")) if isinstance(metadata, dict) else ()
+    return " ".join(filter(None, (kind, "/".join(str(name) for name in names if name))))
 
 
 def _explain(error: msgspec.ValidationError, obj: Any) -> str:
