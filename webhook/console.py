@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -14,7 +15,7 @@ from flask import Flask, Response, render_template_string
 from webhook import __version__
 from webhook.config import Config
 from webhook.engine import weakest
-from webhook.metrics import Metrics
+from webhook.metrics import print_metrics
 from webhook.readiness import Readiness
 
 _PAGE = """<!doctype html>
@@ -46,8 +47,8 @@ _PAGE = """<!doctype html>
 """
 
 
-def create_console(readiness: Readiness, config: Callable[[], Config], metrics: Metrics) -> Flask:
-    """The application; `config` gives the configuration in use."""
+def create_console(readiness: Readiness, config: Callable[[], Config], metrics: Path) -> Flask:
+    """The application; `config` gives the configuration in use, `metrics` is where workers write theirs."""
     # Neither templates nor static files on disk: the page is above, and nothing is loaded from elsewhere.
     app = Flask(__name__, static_folder=None, template_folder=None)
 
@@ -62,7 +63,9 @@ def create_console(readiness: Readiness, config: Callable[[], Config], metrics: 
 
     @app.get("/metrics")
     def metrics_page() -> Response:
-        return Response(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            print_metrics(metrics, readiness.workers), content_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
     @app.get("/")
     def landing() -> str:

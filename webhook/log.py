@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import MutableMapping
@@ -20,7 +22,22 @@ _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 def _render(_logger: object, level: str, event: MutableMapping[str, Any]) -> bytes:
-    return _encode({"time": datetime.now(UTC), "level": level, **event})
+    return _encode({"time": datetime.now(UTC), "level": level, **event}) + b"\n"
+
+
+class _Lines:
+    """Writes each line by one system call, so that the lines of several workers stay whole."""
+
+    def __init__(self, *_: object) -> None:
+        self._descriptor = sys.stdout.fileno()
+
+    def msg(self, line: bytes) -> None:
+        # A log that nobody takes any more must not cost the answer.
+        with contextlib.suppress(OSError):
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+
+    debug = info = warning = error = critical = msg
 
 
 def configure(level: str) -> None:
@@ -28,8 +45,7 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[_render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        # Writes a line and flushes it: lines of several workers stay whole.
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+        logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
 

@@ -7,6 +7,7 @@ in between, what is logged and counted, what is read again when files change. Pr
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import signal
 import socket
 import ssl
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +60,9 @@ _LONGEST = 10.0
 
 _LOOK_UP = 0.5
 """Seconds for all that one review needs looked up."""
+
+_ALARM = 0.05
+"""Seconds between two looks at whether a decision takes too long."""
 
 _STAGES: dict[str, Stage] = {"/mutate": "mutate", "/validate": "validate"}
 
@@ -131,29 +136,36 @@ class LiveFacts:
 
 
 class Alarm:
-    """Ends a synchronous call that runs too long, by TimeUp raised inside it.
+    """Ends a synchronous call in the main thread that runs too long, by TimeUp raised inside it.
 
-    A policy is somebody's code: nothing else stops a loop in it. The call must run in the main thread.
+    A policy is somebody's code: nothing else stops a loop in it. A thread watches, rather than a timer set for every
+    call, which would cost each of them two system calls.
     """
 
     def __init__(self) -> None:
-        self._is_armed = False
+        self._deadline = math.inf
         signal.signal(signal.SIGALRM, self._ring)
+        threading.Thread(target=self._watch, name="alarm", daemon=True).start()
 
-    def _ring(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._is_armed:
-            raise TimeUp("the API server's timeout passed")
-
-    def call(self, function: Callable[[], Decision], seconds: float) -> Decision:
-        """Call the function; raises TimeUp."""
+    def call(self, function: Callable[[], Decision], deadline: float) -> Decision:
+        """Call the function; raises TimeUp when it still runs at `deadline` (time.monotonic)."""
+        self._deadline = deadline
         try:
-            self._is_armed = True
-            # Rings again and again: a policy may swallow every exception it sees.
-            signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), 0.05)
             return function()
         finally:
-            self._is_armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._deadline = math.inf
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_ALARM)
+            # Rings every time: a policy may swallow whatever it catches.
+            if time.monotonic() > self._deadline:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    def _ring(self, _signal: int, _frame: FrameType | None) -> None:
+        # Looked at again: the call may have ended since.
+        if time.monotonic() > self._deadline:
+            raise TimeUp("the API server's timeout passed")
 
 
 class Judge:
@@ -165,6 +177,7 @@ class Judge:
         self._metrics = metrics
         self._alarm = Alarm()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="look-up")
+        self._log = log.bind()  # once, rather than for every line
 
     async def answer(self, request: AdmissionRequest, stage: Stage, arrived: float, deadline: float) -> bytes:
         began = time.monotonic()
@@ -186,7 +199,7 @@ class Judge:
     ) -> Decision:
         call = partial(decide, request, facts, config, today=_today(), stage=stage, deadline=deadline)
         try:
-            return self._alarm.call(call, deadline - time.monotonic())
+            return self._alarm.call(call, deadline)
         except Exception as error:
             return undecided(request, config, stage, error)
 
@@ -222,7 +235,7 @@ class Judge:
         whole = time.monotonic() - arrived
         violated = {verdict.policy for verdict in decision.verdicts}
         patched = {verdict.policy for verdict in decision.verdicts if verdict.outcome == "patched"}
-        log.info(
+        self._log.info(
             "review",
             stage=stage,
             uid=request.uid,
@@ -404,29 +417,33 @@ class Reviewing:
         config: Reloaded[Config],
         certificate: Reloaded[ServingCertificate],
         source: Callable[[], FactsSource],
-        metrics: Metrics,
+        metrics: Path,
     ) -> None:
         self._config = config
         self._certificate = certificate
         self._open_source = source
-        self._metrics = metrics
+        self._directory = metrics
 
     def start(self, slot: int) -> App:
-        self._metrics.begin_worker(slot)
+        self._metrics = Metrics(self._directory, slot, _kinds(self._config.value), load_policies())
         self._source = self._open_source()
         return App(Judge(lambda: self._config.value, self._source, self._metrics), self._metrics)
 
     def tick(self) -> bool:
         self._config.poll()
         self._certificate.poll()
-        facts, metrics = self._source.facts, self._metrics
-        metrics.facts_synced.set(self._source.synced)
-        metrics.facts_timestamp.set(facts.read_at.timestamp() if facts.read_at else 0)
-        metrics.certificate_expiry.set(self._certificate.value.expires.timestamp())
-        metrics.certificate_reloaded.set(self._certificate.error is None)
-        metrics.config_reloaded.set(self._config.error is None)
-        metrics.config_timestamp.set(self._config.read_at)
-        return self._source.synced
+        config, certificate, read_at = self._config, self._certificate, self._source.facts.read_at
+        is_synced = self._source.synced
+        self._metrics.gauges = {
+            "forestall_facts_synced": is_synced,
+            "forestall_facts_timestamp_seconds": read_at.timestamp() if read_at else 0,
+            "forestall_certificate_expiry_timestamp_seconds": certificate.value.expires.timestamp(),
+            "forestall_certificate_last_reload_successful": certificate.error is None,
+            "forestall_config_last_reload_successful": config.error is None,
+            "forestall_config_last_reload_success_timestamp_seconds": config.read_at,
+        }
+        self._metrics.write()
+        return is_synced
 
     def context(self) -> ssl.SSLContext:
         return self._certificate.value.context
@@ -435,7 +452,7 @@ class Reviewing:
 class Looking:
     """What the worker on the console's port serves."""
 
-    def __init__(self, config: Reloaded[Config], readiness: Readiness, metrics: Metrics) -> None:
+    def __init__(self, config: Reloaded[Config], readiness: Readiness, metrics: Path) -> None:
         self._config = config
         self._readiness = readiness
         self._metrics = metrics
@@ -464,21 +481,15 @@ def serve(settings: Settings) -> int:
     directory = Path(tempfile.mkdtemp(prefix="forestall-", dir=_memory_directory()))
     parent = os.getpid()
     try:
-        metrics = Metrics(directory, _kinds(config.value), load_policies())
-
-        def forget(slot: int) -> None:
-            readiness.clear(slot)
-            metrics.end_worker(slot)
-
         Replica(
-            Reviewing(config, certificate, source, metrics),
-            Looking(config, readiness, metrics),
+            Reviewing(config, certificate, source, directory),
+            Looking(config, readiness, directory),
             readiness,
             binds=_binds(settings),
             drain_delay=settings.drain_delay,
             log_level=settings.log_level,
             on_tick=partial(_report_reloads, config, certificate),
-            on_death=forget,
+            on_death=readiness.clear,
         ).run()
     except SystemExit as end:
         # Workers, which are forked far below, come through here as well: they have to end, and to leave all as it is.
