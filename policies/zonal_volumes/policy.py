@@ -171,7 +171,7 @@ def _violation(
             if len(volume.claims) <= _MOST_LOOK_UPS:
                 unseen += not_looked_up
             if volume.claims and not not_looked_up:
-                fix = _as_empty_dir(workload, volume, params.replacement)
+                fix = _as_empty_dir(workload, volume, params.replacement) or None
         else:
             fix = _as_class(volume.path, volume.source, facts, params)
     return Violation(

@@ -1,0 +1,529 @@
+"""What zonal-volumes finds, says and fixes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.zonal_volumes.policy import Params, Replacement, Workloads, examine
+from tests.builders import SHARED, TODAY, config, container, custom, facts, recordings, request, sized, workload
+from webhook.engine import decide
+from webhook.facts import NO_FACTS, ClusterFacts, facts_of
+from webhook.manifests import read_manifests
+from webhook.policy import AdmissionRequest, Object, Reference, Set, Violation
+
+ZONE = "topology.kubernetes.io/zone"
+IMAGE = "quay.io/prometheus/prometheus:v3.9.1"
+CLAIM_PATH = "spec.template.spec.volumes[0].persistentVolumeClaim.claimName"
+TEMPLATE_PATH = "spec.volumeClaimTemplates[0].spec.storageClassName"
+VOLUME = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+
+
+def node(name: str, zone: str = "", **fields: Any) -> Object:
+    labels = {ZONE: zone} if zone else {}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": fields}
+
+
+def storage_class(name: str = "gp3", provisioner: str = "ebs.csi.aws.com", **fields: Any) -> Object:
+    kind = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
+    return {**kind, "provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer", **fields}
+
+
+def claim(storage_class: str | None = "gp3", name: str = "data", bound: str | None = None, **metadata: Any) -> Object:
+    metadata = {"name": name, "namespace": "shop", **metadata}
+    spec = {"storageClassName": storage_class, "volumeName": bound}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def volume(*zones: str, name: str = "pv") -> Object:
+    terms = [{"matchExpressions": [{"key": ZONE, "operator": "In", "values": list(zones)}]}]
+    spec = {"csi": {"driver": "ebs.csi.aws.com"}, "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+
+
+NODES = [node("a1", "a"), node("b1", "b"), node("c1", "c")]
+REGIONAL = storage_class("regional", "pd.csi.storage.gke.io", parameters={"replication-type": "regional-pd"})
+ZRS = storage_class("zrs", "disk.csi.azure.com", parameters={"skuName": "Premium_ZRS"})
+CLUSTER = facts(*NODES, storage_class(), REGIONAL, ZRS, claim())
+
+
+def deployment(source: Object | None = None, image: str = IMAGE, **spec: Any) -> Object:
+    mounted = container("prometheus", image, volumeMounts=[{"name": "data", "mountPath": "/data"}])
+    return workload("Deployment", mounted, volumes=[{"name": "data", **source} if source else VOLUME], **spec)
+
+
+def stateful_set(storage_class: str | None = "gp3", size: str | None = "50Gi", **spec: Any) -> Object:
+    obj = workload("StatefulSet", container("prometheus", IMAGE, **sized("6Gi", "4Gi")), name="prometheus")
+    resources = {"requests": {"storage": size}} if size else {}
+    template = {"metadata": {"name": "data"}, "spec": {"storageClassName": storage_class, "resources": resources}}
+    obj["spec"] |= {"volumeClaimTemplates": [template], **spec}
+    return obj
+
+
+def ephemeral(storage_class: str) -> Object:
+    return {"ephemeral": {"volumeClaimTemplate": {"spec": {"storageClassName": storage_class}}}}
+
+
+def violations(obj: Object, cluster: ClusterFacts = CLUSTER, **params: Any) -> list[Violation]:
+    return list(examine(request(obj), cluster, Params(**params)))
+
+
+def affinity(*terms: dict[str, list[str]]) -> Object:
+    selector = [
+        {"matchExpressions": [{"key": key, "operator": "In", "values": values} for key, values in term.items()]}
+        for term in terms
+    ]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": selector}}}
+
+
+def cluster(*objects: Object, nodes: Iterable[Object] = NODES) -> ClusterFacts:
+    return facts(*nodes, storage_class(), REGIONAL, ZRS, *objects)
+
+
+DENIED, WARNED, UNKNOWN, NOTED = ("deny", False), ("warn", False), ("warn", True), ("audit", False)
+
+
+@pytest.mark.parametrize(
+    ("obj", "known", "params", "expected"),
+    [
+        pytest.param(deployment(), CLUSTER, {}, DENIED, id="three-zones"),
+        pytest.param(deployment(), cluster(claim("zrs")), {}, None, id="zone-redundant"),
+        pytest.param(deployment(), cluster(claim("regional")), {}, WARNED, id="two-zone-disk-and-a-third-zone"),
+        pytest.param(
+            deployment(nodeSelector={}, affinity=affinity({ZONE: ["a", "b"]})),
+            cluster(claim("regional")),
+            {},
+            None,
+            id="two-zone-disk-and-two-zones",
+        ),
+        pytest.param(
+            deployment(), cluster(claim(bound="pv"), volume("a", "b")), {}, WARNED, id="bound-in-two-of-three"
+        ),
+        pytest.param(deployment(), cluster(claim(bound="pv"), volume("a", "b", "c")), {}, None, id="bound-in-all"),
+        pytest.param(deployment(), cluster(claim(bound="pv"), volume("a")), {}, DENIED, id="bound-in-one"),
+        pytest.param(deployment({"emptyDir": {}}), CLUSTER, {}, None, id="empty-dir"),
+        pytest.param(deployment(ephemeral("gp3")), CLUSTER, {}, None, id="ephemeral"),
+        pytest.param(
+            deployment(ephemeral("now")),
+            cluster(storage_class("now", volumeBindingMode=None)),
+            {},
+            WARNED,
+            id="ephemeral-at-once",
+        ),
+        pytest.param(
+            deployment(ephemeral("now")),
+            cluster(storage_class("now", "nfs.csi.k8s.io", volumeBindingMode=None)),
+            {},
+            None,
+            id="ephemeral-at-once-anywhere",
+        ),
+        pytest.param(deployment(ephemeral("x")), CLUSTER, {}, UNKNOWN, id="ephemeral-of-an-unknown-class"),
+        pytest.param(deployment({"hostPath": {"path": "/srv"}}), CLUSTER, {}, WARNED, id="host-path"),
+        pytest.param(deployment(), cluster(claim(), nodes=[node("a1", "a")]), {}, WARNED, id="a-single-visible-zone"),
+        pytest.param(
+            deployment(), cluster(claim(), nodes=[node("a1", "a")]), {"zones": ("a",)}, None, id="a-single-zone"
+        ),
+        pytest.param(
+            deployment(), cluster(claim(), nodes=[node("a1", "a")]), {"zones": ("a", "b")}, DENIED, id="zones-to-come"
+        ),
+        pytest.param(
+            deployment(), facts(storage_class(), claim()), {"zones": ("a", "b")}, DENIED, id="zones-without-nodes"
+        ),
+        pytest.param(deployment(), facts(storage_class(), claim()), {}, UNKNOWN, id="no-nodes-read"),
+        pytest.param(deployment(), cluster(claim(), nodes=[node("a1")]), {}, UNKNOWN, id="nodes-without-zones"),
+        pytest.param(deployment(nodeSelector={"pool": "x"}), CLUSTER, {}, UNKNOWN, id="no-node-fits"),
+        pytest.param(
+            deployment(),
+            cluster(claim(), nodes=[node("a1", "a"), node("b1", "b", taints=[{"key": "gpu", "effect": "NoSchedule"}])]),
+            {},
+            WARNED,
+            id="the-other-zone-is-tainted",
+        ),
+        pytest.param(
+            deployment(),
+            cluster(claim(bound="pv"), volume("a"), nodes=[node("b1", "b")]),
+            {},
+            WARNED,
+            id="the-volume-is-elsewhere",
+        ),
+        pytest.param(deployment(nodeSelector={ZONE: "a"}), CLUSTER, {}, NOTED, id="pinned"),
+        pytest.param(
+            deployment(nodeSelector={ZONE: "a"}), facts(storage_class(), claim()), {}, NOTED, id="pinned-unseen"
+        ),
+        pytest.param(
+            deployment(affinity=affinity({ZONE: ["a"]})), CLUSTER, {"zones": ("a", "b")}, NOTED, id="pinned-by-affinity"
+        ),
+        pytest.param(deployment(nodeName="a1"), CLUSTER, {}, NOTED, id="pinned-to-a-node"),
+        pytest.param(
+            deployment(nodeSelector={ZONE: "a"}),
+            cluster(claim(bound="pv"), volume("b")),
+            {},
+            WARNED,
+            id="pinned-elsewhere",
+        ),
+        pytest.param(deployment(nodeSelector={ZONE: "a"}), cluster(claim("zrs")), {}, None, id="pinned-but-not-tied"),
+        pytest.param(deployment(), facts(*NODES), {}, UNKNOWN, id="no-claim"),
+        pytest.param(deployment(), facts(*NODES, claim("x")), {}, UNKNOWN, id="no-class"),
+        pytest.param(
+            deployment(), cluster(claim("x"), storage_class("x", "csi.example.com")), {}, UNKNOWN, id="odd-provisioner"
+        ),
+        pytest.param(deployment(), NO_FACTS, {}, UNKNOWN, id="no-facts"),
+        pytest.param(deployment(image="postgres:17"), CLUSTER, {}, None, id="not-monitoring"),
+        pytest.param(deployment(image="postgres:17"), CLUSTER, {"workloads": "all"}, DENIED, id="all"),
+        pytest.param(
+            deployment(image="postgres:17"),
+            CLUSTER,
+            {"workloads": Workloads(images=("postgres",))},
+            DENIED,
+            id="own-image",
+        ),
+        pytest.param(
+            deployment(image="postgres:17"),
+            CLUSTER,
+            {"workloads": Workloads(labels=({"app": "x"}, {"app": "web"}))},
+            DENIED,
+            id="own-labels",
+        ),
+        pytest.param(
+            deployment(image="postgres:17"),
+            CLUSTER,
+            {"workloads": Workloads(labels=({"app": "x"},))},
+            None,
+            id="other-labels",
+        ),
+        pytest.param(
+            deployment(), CLUSTER, {"workloads": Workloads(images=("postgres",))}, DENIED, id="own-ones-are-added"
+        ),
+        pytest.param(stateful_set(), CLUSTER, {}, DENIED, id="template"),
+        pytest.param(stateful_set(), cluster(claim("zrs", "data-prometheus-0")), {}, None, id="an-existing-claim-wins"),
+        pytest.param(
+            custom("Prometheus", {"storage": {"volumeClaimTemplate": {"spec": {"storageClassName": "gp3"}}}}),
+            CLUSTER,
+            {},
+            DENIED,
+            id="cr",
+        ),
+    ],
+)
+def test_outcomes(obj: Object, known: ClusterFacts, params: Any, expected: tuple[str, bool] | None) -> None:
+    found = [(violation.at_most, violation.is_unknown) for violation in violations(obj, known, **params)]
+    assert found == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("obj", "known", "path", "message"),
+    [
+        (
+            deployment(),
+            CLUSTER,
+            CLAIM_PATH,
+            (
+                "volume 'data' is tied to one zone, but its pods may run in 3 zones: a, b, c "
+                "(claim data → class gp3 → ebs.csi.aws.com → one zone): give the claim a class whose disks span zones, "
+                f"or pin the pods to one zone (nodeSelector {ZONE})"
+            ),
+        ),
+        (
+            deployment(),
+            cluster(claim(bound="pv"), volume("a")),
+            CLAIM_PATH,
+            (
+                "volume 'data' is tied to zone a, but its pods may run in 3 zones: a, b, c "
+                "(claim data → volume pv → node affinity → zone a): move the data to a claim of a class whose disks span "
+                f"zones, or pin the pods to the volume's zone (nodeSelector {ZONE}: a)"
+            ),
+        ),
+        (
+            deployment(),
+            cluster(claim("regional")),
+            CLAIM_PATH,
+            (
+                "volume 'data' is in 2 zones, but its pods may run in 3: a, b, c (claim data → class regional → "
+                "pd.csi.storage.gke.io → replication-type regional-pd → 2 zones): give the claim a class whose disks span "
+                f"zones, or pin the pods to one zone (nodeSelector {ZONE})"
+            ),
+        ),
+        (
+            stateful_set(),
+            cluster(nodes=[node("a1", "a")]),
+            TEMPLATE_PATH,
+            (
+                "volume 'data' is tied to one zone, and only zone a is seen today (template data → class gp3 → "
+                "ebs.csi.aws.com → one zone): set storageClassName to a class whose disks span zones, or pin the pods to "
+                f"one zone (nodeSelector {ZONE})"
+            ),
+        ),
+        (
+            deployment(),
+            facts_of(NODES),
+            CLAIM_PATH,
+            "cannot tell whether volume 'data' is tied to a zone (claim data → which is not in the cluster)",
+        ),
+        (
+            deployment(nodeSelector={ZONE: "a"}),
+            CLUSTER,
+            CLAIM_PATH,
+            (
+                "volume 'data' is tied to one zone, and its pods to zone a "
+                "(claim data → class gp3 → ebs.csi.aws.com → one zone)"
+            ),
+        ),
+    ],
+)
+def test_messages(obj: Object, known: ClusterFacts, path: str, message: str) -> None:
+    assert [(each.path, each.subject, each.message) for each in violations(obj, known)] == [(path, "data", message)]
+
+
+def test_what_the_server_shall_look_up() -> None:
+    assert violations(deployment(), facts(*NODES))[0].unseen == (Reference("PersistentVolumeClaim", "shop", "data"),)
+    assert violations(deployment(), facts(*NODES, claim("x")))[0].unseen == (Reference("StorageClass", "", "x"),)
+
+
+def test_the_value_tells_another_chain() -> None:
+    first, second = violations(deployment())[0], violations(deployment(), cluster(claim(bound="pv"), volume("a")))[0]
+    assert first.value == "claim data → class gp3 → ebs.csi.aws.com → one zone"
+    assert first.value != second.value
+
+
+LABELS = {"labels": {"app.kubernetes.io/name": "prometheus"}}
+TO_ZRS = Replacement(storage_class="zrs")
+TO_EMPTY_DIR = Replacement(empty_dir=True)
+
+
+@pytest.mark.parametrize(
+    ("obj", "params", "expected"),
+    [
+        pytest.param(claim(**LABELS), {}, ("patch", None), id="labelled"),
+        pytest.param(
+            claim(**LABELS), {"replacement": TO_ZRS}, ("patch", Set("spec.storageClassName", "zrs")), id="replaced"
+        ),
+        pytest.param(claim(None, **LABELS), {"replacement": TO_ZRS}, ("warn", None), id="no-default-class"),
+        pytest.param(claim(**LABELS), {"replacement": Replacement("gp3")}, ("patch", None), id="the-same-class"),
+        pytest.param(claim(**LABELS), {"replacement": Replacement("gp2")}, ("patch", None), id="a-zonal-replacement"),
+        pytest.param(claim(**LABELS), {"replacement": TO_EMPTY_DIR}, ("patch", None), id="never-an-empty-dir"),
+        pytest.param(claim(bound="pv", **LABELS), {"replacement": TO_ZRS}, ("patch", None), id="bound"),
+        pytest.param(
+            claim(**LABELS, annotations={"volume.beta.kubernetes.io/storage-class": "gp3"}),
+            {"replacement": TO_ZRS},
+            ("patch", None),
+            id="the-old-annotation-would-win",
+        ),
+        pytest.param(claim("zrs", **LABELS), {}, None, id="spans-zones"),
+        pytest.param(claim(), {}, None, id="not-labelled"),
+        pytest.param(claim(), {"workloads": "all"}, ("patch", None), id="all"),
+        pytest.param(
+            claim(labels={"a": "b"}), {"workloads": Workloads(labels=({"a": "b"},))}, ("patch", None), id="own"
+        ),
+        pytest.param(claim(**LABELS, ownerReferences=[{"kind": "Pod"}]), {}, None, id="of-an-ephemeral-volume"),
+    ],
+)
+def test_claims(obj: Object, params: Any, expected: tuple[str, Set | None] | None) -> None:
+    known = cluster(storage_class("gp2"), volume("a"))
+    found = [(violation.at_most, violation.fix) for violation in violations(obj, known, **params)]
+    assert found == ([expected] if expected else [])
+
+
+def test_a_claim_is_judged_at_its_creation_alone() -> None:
+    obj = claim(**LABELS)
+    assert list(examine(request(obj, obj), CLUSTER, Params(replacement=TO_ZRS))) == []
+
+
+def references(*names: str) -> list[Reference]:
+    return [Reference("PersistentVolumeClaim", "shop", name) for name in names]
+
+
+def absent(*names: str) -> ClusterFacts:
+    return CLUSTER.with_objects([], absent=references(*names))
+
+
+EMPTY_DIR = (
+    Set("spec.volumeClaimTemplates", []),
+    Set("spec.template.spec.volumes", [{"name": "data", "emptyDir": {"sizeLimit": "50Gi"}}]),
+)
+
+
+@pytest.mark.parametrize(
+    ("obj", "known", "replacement", "fix", "unseen"),
+    [
+        pytest.param(stateful_set(), CLUSTER, TO_ZRS, Set(TEMPLATE_PATH, "zrs"), [], id="class"),
+        pytest.param(stateful_set(), CLUSTER, Replacement("gp3"), None, [], id="the-same-class"),
+        pytest.param(
+            stateful_set(),
+            cluster(claim(name="data-prometheus-0", bound="pv"), volume("a")),
+            TO_ZRS,
+            None,
+            [],
+            id="an-existing-claim-keeps-its-class",
+        ),
+        pytest.param(stateful_set(), CLUSTER, TO_EMPTY_DIR, None, ["data-prometheus-0"], id="not-looked-up"),
+        pytest.param(stateful_set(), absent("data-prometheus-0"), TO_EMPTY_DIR, EMPTY_DIR, [], id="empty-dir"),
+        pytest.param(
+            stateful_set(replicas=2),
+            absent("data-prometheus-0"),
+            TO_EMPTY_DIR,
+            None,
+            ["data-prometheus-1"],
+            id="one-of-two",
+        ),
+        pytest.param(
+            stateful_set(),
+            absent("data-prometheus-0").with_objects([claim(name="data-prometheus-0")]),
+            TO_EMPTY_DIR,
+            None,
+            [],
+            id="it-exists",
+        ),
+        pytest.param(stateful_set(replicas=11), CLUSTER, TO_EMPTY_DIR, None, [], id="too-many-look-ups"),
+        pytest.param(stateful_set(size=None), absent("data-prometheus-0"), TO_EMPTY_DIR, None, [], id="no-size"),
+        pytest.param(
+            stateful_set(size=None),
+            absent("data-prometheus-0"),
+            Replacement(empty_dir=True, size_limit="9Gi"),
+            (EMPTY_DIR[0], Set("spec.template.spec.volumes", [{"name": "data", "emptyDir": {"sizeLimit": "9Gi"}}])),
+            [],
+            id="size-from-the-parameters",
+        ),
+        pytest.param(deployment(), absent("data"), TO_EMPTY_DIR, None, [], id="never-a-volume-that-names-a-claim"),
+        pytest.param(deployment(), CLUSTER, TO_ZRS, None, [], id="the-claim-is-patched-where-it-is-created"),
+        pytest.param(
+            custom("Prometheus", {"storage": {"volumeClaimTemplate": {"spec": {"storageClassName": "gp3"}}}}),
+            CLUSTER,
+            TO_ZRS,
+            Set("spec.storage.volumeClaimTemplate.spec.storageClassName", "zrs"),
+            [],
+            id="cr-class",
+        ),
+        pytest.param(
+            custom("Prometheus", {"storage": {"volumeClaimTemplate": {"spec": {"storageClassName": "gp3"}}}}),
+            absent("prometheus-main-db-prometheus-main-0"),
+            Replacement(empty_dir=True, size_limit="9Gi"),
+            (Set("spec.storage", {"emptyDir": {"sizeLimit": "9Gi"}}),),
+            [],
+            id="cr-empty-dir",
+        ),
+    ],
+)
+def test_fixes(obj: Object, known: ClusterFacts, replacement: Replacement, fix: Any, unseen: list[str]) -> None:
+    (violation,) = violations(obj, known, replacement=replacement)
+    assert violation.fix == fix
+    assert list(violation.unseen) == references(*unseen)
+
+
+def test_nothing_is_fixed_after_creation() -> None:
+    obj = stateful_set()
+    found = list(examine(request(obj, obj), absent("data-prometheus-0"), Params(replacement=TO_ZRS)))
+    assert [(violation.fix, violation.at_most) for violation in found] == [(None, "deny")]
+
+
+@pytest.mark.parametrize(
+    ("replacement", "known"),
+    [("{storageClass: zrs}", CLUSTER), ("{emptyDir: true}", absent("data-prometheus-0", "wal-prometheus-0"))],
+)
+def test_the_patched_object_passes(replacement: str, known: ClusterFacts) -> None:
+    obj = stateful_set()
+    second = {**obj["spec"]["volumeClaimTemplates"][0], "metadata": {"name": "wal"}}
+    obj["spec"]["volumeClaimTemplates"].append(second)
+    mend = config(f"policies: {{zonal-volumes: {{mode: patch, params: {{replacement: {replacement}}}}}}}")
+    decision = decide(request(obj), known, mend, today=TODAY)
+    assert decision.allowed
+    assert {verdict.outcome for verdict in decision.verdicts} == {"patched"}
+    assert decision.object is not None
+    again = decide(request(decision.object), known, mend, today=TODAY)
+    assert (again.patch, again.verdicts) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("replacement: {}", "name either storageClass or emptyDir: true"),
+        ("replacement: {storageClass: x, emptyDir: true}", "name either storageClass or emptyDir: true"),
+        ("replacement: {storageClass: x, sizeLimit: 1Gi}", "sizeLimit belongs to emptyDir: true"),
+        ("workloads: some", "'some' is not one of monitoring, all"),
+    ],
+)
+def test_parameters_that_make_no_sense(text: str, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        config(f"policies: {{zonal-volumes: {{params: {{{text}}}}}}}")
+
+
+# --- real charts
+
+THREE_ZONES = [
+    *(node(name, f"us-east-1{name}") for name in "abc"),
+    storage_class("gp2")
+    | {"metadata": {"name": "gp2", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}},
+    *(storage_class(name) for name in ("gp3", "standard", "fast", "thin-disk", "managedssd")),
+]
+NOT_MONITORING = ("jupyterhub/", "kubernetes-examples/")
+CORPUS = SHARED / "corpus"
+
+
+def judged(path: Path) -> set[tuple[str, str]]:
+    """The claims and templates that are flagged in a chart, as pvc.tsv names them."""
+    manifests, _ = read_manifests(path.read_bytes(), str(path))
+    known = facts_of(THREE_ZONES).with_objects(manifest.object for manifest in manifests)
+    flagged = set()
+    for manifest in manifests:
+        obj = manifest.object
+        for violation in examine(request(obj), known, Params()):
+            if violation.at_most == "audit":
+                continue
+            assert not violation.is_unknown
+            assert violation.at_most == ("patch" if obj["kind"] == "PersistentVolumeClaim" else "deny")
+            chain = str(violation.value).split(" → ")[0]
+            kind, _, name = chain.partition(" ")
+            if kind == "template":
+                flagged.add((f"{obj['kind']}/{obj['metadata']['name']}", name))
+            else:
+                flagged.add(("-", name if kind == "claim" else violation.subject))
+    return flagged
+
+
+@pytest.mark.skipif(not CORPUS.exists(), reason="needs ../shared/corpus")
+def test_the_corpus() -> None:
+    with (CORPUS / "pvc.tsv").open() as table:
+        rows = [row for row in csv.DictReader(table, delimiter="\t") if not row["file"].startswith(NOT_MONITORING)]
+    # The table calls an operator's template "storage"; the operator itself calls it prometheus-NAME-db.
+    operated = ("Prometheus/", "Alertmanager/")
+    expected = {(row["file"], row["owner"], "" if row["owner"].startswith(operated) else row["name"]) for row in rows}
+    found = {
+        (str(path.relative_to(CORPUS)), owner, "" if owner.startswith(operated) else name)
+        for path in CORPUS.glob("*/*.yaml")
+        for owner, name in judged(path)
+    }
+    assert found == expected
+
+
+@pytest.mark.skipif(not (SHARED / "recordings").exists(), reason="needs ../shared/recordings")
+def test_the_recorded_prometheus_on_a_bound_zonal_volume() -> None:
+    scenario = "storage: prometheus on a bound zonal volume"
+    reviews = [each["review"]["request"] for each in recordings("people.jsonl") if each["scenario"] == scenario]
+    bound = {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+    bound |= next(each["object"] for each in reviews if each["kind"]["kind"] == "PersistentVolumeClaim")
+    known = facts_of([*THREE_ZONES, volume("us-east-1a", name="pv-a"), bound])
+    found = [
+        (each["kind"]["kind"], violation.value)
+        for each in reviews
+        for violation in examine(_recorded(each), known, Params())
+    ]
+    chain = "claim prometheus-server → volume pv-a → node affinity → zone us-east-1a"
+    workloads = [each["kind"]["kind"] for each in reviews if each["kind"]["kind"] != "PersistentVolumeClaim"]
+    assert workloads
+    assert found == [(kind, chain) for kind in workloads]
+
+
+def _recorded(review: Object) -> AdmissionRequest:
+    kind = review["kind"]
+    return AdmissionRequest(
+        review["operation"],
+        kind["group"],
+        kind["version"],
+        kind["kind"],
+        review["namespace"],
+        review.get("name", ""),
+        review["object"],
+    )
