@@ -132,7 +132,8 @@ def check(
     if output == "text":
         for error in report.errors:
             click.echo(f"{_style(sys.stderr)('error', 'red')}: {error}", err=True)
-    _print(_render(report, output, code, strict=strict))
+    # What programs read is UTF-8 whatever the terminal.
+    _print(_render(report, output, code, strict=strict), encoding=None if output == "text" else "utf-8")
     if report.count("unknown") and not facts and not cluster:
         _note("what is unknown depends on the cluster: give --cluster, or --facts FILE")
     return code
@@ -194,10 +195,10 @@ def _style(stream: TextIO) -> Style:
     return styled
 
 
-def _print(text: str) -> None:
+def _print(text: str, *, encoding: str | None = None) -> None:
     """Print it all; whoever closes the pipe early (`| head`) has seen enough, and the exit code still counts."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # which in JSON reads as what it stands for
+        sys.stdout.reconfigure(encoding=encoding, errors="replace")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -1,0 +1,464 @@
+"""The command line: what is judged, what is printed where, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.builders import SHARED, container, limit_range, sized, workload
+from webhook import __version__, check
+from webhook.cli import main
+from webhook.policy import Object
+
+Write = Callable[..., Path]
+Run = Callable[..., SimpleNamespace]
+
+GOOD = workload("Deployment", container(**sized("128Mi", "64Mi")), name="good")
+BARE = workload("Deployment", container(), name="bare")
+BROKEN = "kind: [unclosed\n"
+DENY = "policies: {memory-limits: {mode: deny}}\n"
+EXEMPT = """
+policies: {memory-limits: {mode: deny}}
+exemptions:
+  - {policy: memory-limits, match: {namespaces: [shop]}, owner: sre, reason: moving, until: 2999-12-31}
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes a file of objects (as JSON, which is YAML too) or text into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, *contents: Object | str) -> Path:
+        texts = [each if isinstance(each, str) else json.dumps(each, indent=1) for each in contents]
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n---\n".join(texts))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command; its exit code, output and errors."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str) -> SimpleNamespace:
+        code = main(arguments)
+        printed = capsys.readouterr()
+        return SimpleNamespace(code=code, out=printed.out, err=printed.err)
+
+    return run
+
+
+def judged(run: Run, *arguments: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(run("check", "--output", "json", *arguments).out)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("objects", "config", "arguments", "code"),
+    [
+        pytest.param([GOOD], "", [], 0, id="nothing-wrong"),
+        pytest.param([BARE], DENY, [], 1, id="denied"),
+        pytest.param([BARE], "", [], 0, id="patched-is-not-denied"),
+        pytest.param([BARE], "", ["--strict"], 1, id="strict-any-violation"),
+        pytest.param([GOOD], "", ["--strict"], 0, id="strict-no-violation"),
+        pytest.param([BARE], EXEMPT, ["--strict"], 0, id="strict-exempted"),
+        pytest.param([BARE], "mode: audit\n" + DENY, [], 0, id="ceiling"),
+        pytest.param([BARE], "mode: audit\n" + DENY, ["--as-if", "deny"], 1, id="as-if-puts-the-ceiling-aside"),
+        pytest.param([BARE], DENY, ["--as-if", "warn"], 0, id="as-if-lowers-it-too"),
+        pytest.param([GOOD, BROKEN], "", [], 2, id="unreadable"),
+        pytest.param([BROKEN, BARE], DENY, [], 2, id="unreadable-wins-over-denied"),
+        pytest.param([BARE], "policies: {memory-limit: {mode: deny}}", [], 2, id="bad-configuration"),
+        pytest.param([BARE], "", ["--as-if", "off"], 2, id="bad-option"),
+        pytest.param([BARE], "", ["--facts", "nowhere.yaml"], 2, id="no-facts"),
+        pytest.param([BARE], "", ["--facts", "config.yaml", "--cluster"], 2, id="facts-from-two-places"),
+        pytest.param([BARE], "", ["--kubeconfig", "config.yaml"], 2, id="kubeconfig-without-cluster"),
+        pytest.param([BARE], "", ["nowhere.yaml"], 2, id="no-such-file"),
+    ],
+)
+def test_exit_code(
+    write: Write, run: Run, objects: list[Object | str], config: str, arguments: list[str], code: int
+) -> None:
+    write("all.yaml", *objects)
+    write("config.yaml", config)
+    assert run("check", "all.yaml", "--config", "config.yaml", *arguments).code == code
+
+
+def test_json_is_as_documented(write: Write, run: Run) -> None:
+    write("deploy/web.yaml", BARE, BROKEN)
+    assert judged(run, "deploy") == {
+        "schema": "forestall.dev/check/v1",
+        "summary": {
+            "objects": 1,
+            "workloads": 1,
+            "containers": 1,
+            "denied": 0,
+            "patched": 1,
+            "warned": 0,
+            "audited": 0,
+            "exempted": 0,
+            "unreadable": 1,
+        },
+        "results": [
+            {
+                "file": "deploy/web.yaml",
+                "line": 17,
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "namespace": "shop",
+                "name": "bare",
+                "policy": "memory-limits",
+                "mode": "patch",
+                "outcome": "patched",
+                "container": "web",
+                "path": "spec.template.spec.containers[0].resources.limits.memory",
+                "message": "container 'web' has no memory limit: set limits.memory to 512Mi",
+                "fix": {
+                    "spec.template.spec.containers[0].resources.limits.memory": "512Mi",
+                    "spec.template.spec.containers[0].resources.requests.memory": "256Mi",
+                },
+                "hint": None,
+                "incident": "NU.nl 2019: ElastAlert pods without memory limits took node after node",
+            }
+        ],
+        "errors": [
+            {
+                "file": "deploy/web.yaml",
+                "line": 28,
+                "message": "broken YAML: while parsing a flow sequence, did not find expected ',' or ']'",
+            }
+        ],
+    }
+
+
+def test_objects_in_the_files_are_facts_for_all_of_them(write: Write, run: Run) -> None:
+    write("a.yaml", BARE)
+    write("b.yaml", limit_range(default="512Mi"))
+    assert len(judged(run, "a.yaml")["results"]) == 1
+    assert judged(run, "a.yaml", "b.yaml")["results"] == []
+
+
+def test_namespace_is_for_objects_without_one(write: Write, run: Run) -> None:
+    bare = {**BARE, "metadata": {"name": "bare"}}
+    limits = limit_range(default="512Mi")
+    del limits["metadata"]["namespace"]
+    write("a.yaml", bare)
+    write("limits.yaml", limits)
+    write("shop.yaml", limit_range(default="512Mi"))
+    assert judged(run, "a.yaml")["results"][0]["namespace"] == "default"
+    assert judged(run, "a.yaml", "--namespace", "web")["results"][0]["namespace"] == "web"
+    assert judged(run, "a.yaml", "limits.yaml", "--namespace", "web")["results"] == []
+    assert judged(run, "a.yaml", "shop.yaml", "--namespace", "web")["results"] != []
+    assert judged(run, "a.yaml", "shop.yaml", "--namespace", "shop")["results"] == []
+
+
+def test_facts_file_is_what_kubectl_prints(write: Write, run: Run) -> None:
+    write("a.yaml", BARE)
+    write("facts.yaml", {"apiVersion": "v1", "kind": "List", "items": [limit_range(default="512Mi")]})
+    assert judged(run, "a.yaml", "--facts", "facts.yaml")["results"] == []
+
+
+def test_standard_input(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = SimpleNamespace(buffer=io.BytesIO(json.dumps(BARE).encode()))
+    monkeypatch.setattr("sys.stdin", stream)
+    assert [result["file"] for result in judged(run, "-")["results"]] == ["<stdin>"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "line", "message"),
+    [
+        pytest.param(
+            {"spec": {"template": {"spec": {"containers": "x"}}}}, 10, "is a string ('x'), not a list", id="list"
+        ),
+        pytest.param({"spec": {"template": []}}, 8, "spec.template is a list, not a map", id="map"),
+    ],
+)
+def test_object_of_another_shape_is_unreadable(write: Write, run: Run, fields: Object, line: int, message: str) -> None:
+    write("a.yaml", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, **fields})
+    write("b.yaml", BARE)
+    document = judged(run, "a.yaml", "b.yaml")
+    assert [(error["file"], error["line"]) for error in document["errors"]] == [("a.yaml", line)]
+    assert message in document["errors"][0]["message"]
+    assert len(document["results"]) == 1
+
+
+def test_cluster_object_that_cannot_be_read_is_an_error(write: Write, run: Run) -> None:
+    write("a.yaml", limit_range(default="512 megabytes"), BARE)
+    document = judged(run, "a.yaml")
+    assert [(error["file"], "512 megabytes" in error["message"]) for error in document["errors"]] == [("a.yaml", True)]
+    assert len(document["results"]) == 1
+
+
+def test_two_processes_say_what_one_says(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(5):
+        write(f"{index}.yaml", {**BARE, "metadata": {"name": f"bare-{index}", "namespace": f"shop-{index}"}})
+    write("5.yaml", limit_range(namespace="shop-1", default="512Mi"))
+    write("6.yaml", limit_range(namespace="shop-4", default="512Mi"))
+    write("7.yaml", BROKEN)
+    monkeypatch.setattr(check, "_is_worth_two", lambda files: False)
+    one = run("check", ".", "--output", "json")
+    monkeypatch.setattr(check, "_is_worth_two", lambda files: True)
+    two = run("check", ".", "--output", "json")
+    assert [result["name"] for result in json.loads(two.out)["results"]] == ["bare-0", "bare-2", "bare-3"]
+    assert (two.code, two.out) == (one.code, one.out)
+
+
+def test_second_process_that_fails_fails_the_run(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("0.yaml", BARE)
+    write("1.yaml", BARE)
+    parent = os.getpid()
+    judge = check._Judge.judge
+
+    def fail(self: check._Judge, read: Any) -> check.Report:
+        if os.getpid() != parent:
+            raise ZeroDivisionError("a bug")
+        return judge(self, read)
+
+    monkeypatch.setattr(check, "_is_worth_two", lambda files: True)
+    monkeypatch.setattr(check._Judge, "judge", fail)
+    ended = run("check", ".")
+    assert (ended.code, ended.out, "ZeroDivisionError: a bug" in ended.err) == (3, "", True)
+
+
+@pytest.mark.skipif(not (SHARED / "corpus").is_dir(), reason="needs the corpus of rendered charts")
+def test_corpus_counts(run: Run) -> None:
+    document = judged(run, str(SHARED / "corpus"))
+    assert document["errors"] == []
+    missing = {
+        (result["file"], result["kind"], result["name"], result["container"])
+        for result in document["results"]
+        if result["policy"] == "memory-limits"
+    }
+    assert (document["summary"]["containers"], len(missing)) == (257, 203)
+
+
+def test_exemptions_that_should_go_are_told(write: Write, run: Run) -> None:
+    write("a.yaml", GOOD)
+    exemption = "{{policy: memory-limits, match: {{namespaces: [shop]}}, owner: sre, reason: moving, until: {}}}"
+    lines = [f"  - {exemption.format(until)}" for until in ("2020-01-01", "2999-12-31")]
+    write("config.yaml", "\n".join(["exemptions:", *lines]))
+    ended = run("check", "a.yaml", "--config", "config.yaml")
+    assert ended.err.splitlines() == [
+        "note: config.yaml: exemptions[0] (memory-limits, owner sre) expired on 2020-01-01 and no longer counts",
+        "note: config.yaml: exemptions[1] (memory-limits, owner sre) covers nothing in these files",
+    ]
+
+
+def test_used_exemption_is_not_told(write: Write, run: Run) -> None:
+    write("a.yaml", BARE)
+    write("config.yaml", EXEMPT)
+    assert run("check", "a.yaml", "--config", "config.yaml").err == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_coloured"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+)
+def test_colour(
+    write: Write, run: Run, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_coloured: bool
+) -> None:
+    write("a.yaml", BARE)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert ("\x1b[" in run("check", "a.yaml").out) is is_coloured
+
+
+def test_errors_are_one_line_on_standard_error(write: Write, run: Run) -> None:
+    write("config.yaml", "mode: denyy\n")
+    write("a.yaml", GOOD)
+    ended = run("check", "a.yaml", "--config", "config.yaml")
+    assert (ended.out, ended.err.count("\n")) == ("", 1)
+    assert "config.yaml:1" in ended.err
+    assert run("check", "a.yaml", "--config", "none.yaml").err == "forestall: none.yaml: No such file or directory\n"
+
+
+def test_interrupt_ends_with_130(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.yaml", GOOD)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "expand", interrupt)
+    assert run("check", "a.yaml").code == 130
+
+
+def test_bug_never_looks_like_a_denial(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.yaml", GOOD)
+    monkeypatch.setattr(check, "expand", lambda paths: 1 / 0)
+    ended = run("check", "a.yaml")
+    assert (ended.code, "our bug" in ended.err, "ZeroDivisionError" in ended.err) == (3, True, True)
+
+
+def test_policies_failure_is_told_and_denies_nothing(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from policies.memory_limits import policy  # noqa: PLC0415
+
+    monkeypatch.setattr(policy, "read_workload", lambda request: 1 / 0)
+    write("a.yaml", BARE)
+    ended = run("check", "a.yaml", "--output", "json")
+    assert ended.code == 0
+    assert [result["outcome"] for result in json.loads(ended.out)["results"]] == ["failed"]
+    assert "policy memory-limits failed, which is our bug" in ended.err
+
+
+def forestall(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", "import sys; from webhook.cli import main; sys.exit(main())", *arguments]
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, **options.pop("env", {})}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options)
+
+
+def test_closed_pipe_is_quiet(write: Write) -> None:
+    objects = [{**BARE, "metadata": {"name": f"bare-{index}", "namespace": "shop"}} for index in range(400)]
+    write("a.yaml", *objects)
+    write("config.yaml", DENY)
+    with forestall("check", "a.yaml", "--config", "config.yaml") as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 1)
+
+
+def test_json_is_utf_8_whatever_the_terminal(write: Write) -> None:
+    name = "päckchen"
+    write("a.yaml", workload("Deployment", container(name), name="bare"))
+    with forestall("check", "a.yaml", "--output", "json", env={"PYTHONIOENCODING": "ascii"}) as process:
+        assert json.loads(process.communicate()[0])["results"][0]["container"] == name
+
+
+def test_version_loads_no_policies() -> None:
+    code = (
+        "import sys; from webhook.cli import main; main(['version']);"
+        "print(sorted(set(sys.modules) & {'msgspec', 'yaml', 'webhook.engine', 'policies', 'kubernetes', 'flask'}))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
+    assert printed.stdout == f"forestall {__version__}\n[]\n"
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--version"]])
+def test_version(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments).out == f"forestall {__version__}\n"
+
+
+def test_explain_lists_policies(run: Run) -> None:
+    names = [line.split()[0] for line in run("explain").out.splitlines()]
+    assert names == ["memory-limits", "prometheus-memory", "zonal-volumes"]
+
+
+@pytest.mark.parametrize("policy", ["memory-limits", "prometheus-memory", "zonal-volumes"])
+def test_explain_prints_the_policies_page(run: Run, policy: str) -> None:
+    page = Path(__file__).parents[1] / "policies" / policy.replace("-", "_") / "README.md"
+    ended = run("explain", policy)
+    assert (ended.code, ended.out) == (0, page.read_text())
+
+
+def test_explain_suggests_the_right_name(run: Run) -> None:
+    ended = run("explain", "memory-limit")
+    assert (ended.code, ended.out) == (2, "")
+    assert "did you mean 'memory-limits'?" in ended.err
+
+
+def test_config_schema_is_json(run: Run) -> None:
+    schema = json.loads(run("config", "schema").out)
+    assert set(schema["properties"]["policies"]["properties"]) >= {"memory-limits", "zonal-volumes"}
+
+
+def test_config_check(write: Write, run: Run) -> None:
+    write("good.yaml", DENY)
+    write("bad.yaml", "mode: deny\npolicies: {memory-limits: {mode: dney}}\n")
+    good, bad = run("config", "check", "good.yaml"), run("config", "check", "bad.yaml")
+    assert (good.code, good.out, good.err) == (0, "good.yaml: valid\n", "")
+    assert (bad.code, bad.out, bad.err.count("\n")) == (2, "", 1)
+    assert "bad.yaml:2" in bad.err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(run: Run, shell: str) -> None:
+    ended = run("completion", shell)
+    assert (ended.code, f"_FORESTALL_COMPLETE={shell}_complete" in ended.out, ended.err) == (0, True, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["che"], ["check", ":0"]),
+        (["explain", "mem"], ["memory-limits", ":0"]),
+        (["config", ""], ["check", "schema", ":0"]),
+        (["check", "--output", "js"], ["json", ":0"]),
+    ],
+)
+def test_kubectl_completes(tmp_path: Path, run: Run, words: list[str], completed: list[str]) -> None:
+    script = tmp_path / "kubectl_complete-forestall"
+    script.write_text(run("completion", "kubectl").out)
+    program = tmp_path / "forestall"
+    program.write_text(f"#!{sys.executable}\nimport sys\nfrom webhook.cli import main\nsys.exit(main())\n")
+    script.chmod(0o755)
+    program.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    ended = subprocess.run([script, *words], capture_output=True, text=True, check=True, env=environment)
+    assert ended.stdout.split() == completed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([], id="no-certificate"),
+        pytest.param(["--tls-cert", "cert.pem"], id="no-key"),
+        pytest.param(["--tls-cert", "c", "--tls-key", "k", "--self-signed"], id="two-certificates"),
+        pytest.param(["--self-signed", "--facts", "f", "--kubeconfig", "k"], id="facts-from-two-places"),
+        pytest.param(["--self-signed", "--port", "70000"], id="no-such-port"),
+    ],
+)
+def test_serve_refuses(run: Run, arguments: list[str]) -> None:
+    assert run("serve", *arguments).code == 2
+
+
+def test_serve_hands_everything_to_the_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from webhook import server  # noqa: PLC0415
+
+    given = []
+
+    def serve(settings: server.Settings) -> int:
+        given.append(settings)
+        return 0
+
+    monkeypatch.setattr(server, "serve", serve)
+    arguments = [
+        "--config",
+        "c",
+        "--facts",
+        "f",
+        "--tls-cert",
+        "cert",
+        "--tls-key",
+        "key",
+        "--port",
+        "1",
+        "--metrics-port",
+        "2",
+    ]
+    assert run("serve", *arguments).code == 0
+    assert given == [
+        server.Settings(
+            config=Path("c"), facts=Path("f"), tls_cert=Path("cert"), tls_key=Path("key"), port=1, metrics_port=2
+        )
+    ]
