@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from webhook import charts
 from webhook.charts import Value, helm_value
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
@@ -156,6 +157,15 @@ def labelled(kind: str = "Deployment", annotations: dict[str, str] | None = None
 )
 def test_helm_value(obj: dict[str, Any], name: str, what: Value, value: str | None) -> None:
     assert helm_value(obj, name, what) == value
+
+
+def test_umbrellas_that_disagree_give_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = charts._read_charts()
+    other = charts._Umbrella(releases=("prometheus",), subcharts={"alertmanager": "elsewhere"})
+    more = charts._Charts(known.charts, {**known.umbrellas, "other": other})
+    monkeypatch.setattr(charts, "_read_charts", lambda: more)
+    obj = labelled(chart="alertmanager-1.42.0", release="prometheus")
+    assert helm_value(obj, "alertmanager", "resources") is None
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="needs the corpus of rendered charts")
