@@ -233,8 +233,8 @@ def test_outcomes(obj: Object, known: ClusterFacts, params: Any, expected: tuple
             CLAIM_PATH,
             (
                 "volume 'data' is tied to zone a, but its pods may run in 3 zones: a, b, c "
-                "(claim data → volume pv → node affinity → zone a): move the data to a claim of a class whose disks span "
-                f"zones, or pin the pods to the volume's zone (nodeSelector {ZONE}: a)"
+                "(claim data → volume pv → node affinity → zone a): move the data to a claim of a class whose disks "
+                f"span zones, or pin the pods to the volume's zone (nodeSelector {ZONE}: a)"
             ),
         ),
         (
@@ -243,8 +243,8 @@ def test_outcomes(obj: Object, known: ClusterFacts, params: Any, expected: tuple
             CLAIM_PATH,
             (
                 "volume 'data' is in 2 zones, but its pods may run in 3: a, b, c (claim data → class regional → "
-                "pd.csi.storage.gke.io → replication-type regional-pd → 2 zones): give the claim a class whose disks span "
-                f"zones, or pin the pods to one zone (nodeSelector {ZONE})"
+                "pd.csi.storage.gke.io → replication-type regional-pd → 2 zones): give the claim a class whose disks "
+                f"span zones, or pin the pods to one zone (nodeSelector {ZONE})"
             ),
         ),
         (
@@ -253,8 +253,8 @@ def test_outcomes(obj: Object, known: ClusterFacts, params: Any, expected: tuple
             TEMPLATE_PATH,
             (
                 "volume 'data' is tied to one zone, and only zone a is seen today (template data → class gp3 → "
-                "ebs.csi.aws.com → one zone): set storageClassName to a class whose disks span zones, or pin the pods to "
-                f"one zone (nodeSelector {ZONE})"
+                "ebs.csi.aws.com → one zone): set storageClassName to a class whose disks span zones, or pin the pods "
+                f"to one zone (nodeSelector {ZONE})"
             ),
         ),
         (

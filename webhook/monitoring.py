@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,7 +169,7 @@ def _words(arguments: Any) -> list[str]:
 
 
 def _asks_for_agent(words: list[str]) -> bool:
-    for flag, following in zip(words, [*words[1:], ""], strict=True):
+    for flag, following in pairwise([*words, ""]):
         name, equals, value = flag.partition("=")
         if name == "--agent":
             return True

@@ -13,9 +13,10 @@ from webhook.facts import ClusterFacts, claim_class
 from webhook.images import match_image
 from webhook.monitoring import is_monitoring, is_monitoring_claim
 from webhook.nodes import ANYWHERE, ZONE_LABEL, Placement, eligible_nodes, read_placement, usable_zones
-from webhook.pods import Workload, items, mapping, read_workload
-from webhook.policy import AdmissionRequest, GroupKind, Mode, Policy, Set, Violation
-from webhook.storage import StoredVolume, Tie, tie_of_bound, tie_of_class, volumes_of
+from webhook.pods import Workload, mapping, read_workload
+from webhook.policy import AdmissionRequest, GroupKind, Mode, Policy, Reference, Set, Violation
+from webhook.storage import Tie, tie_of_bound, tie_of_class
+from webhook.volumes import StoredVolume, as_empty_dir, volumes_of
 
 CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 
@@ -126,6 +127,7 @@ def _find(what: str, tie: Tie, placement: Placement, facts: ClusterFacts, params
         return _Finding(f"{what} is tied to {tie.says}, but its pods may run in {len(zones)} zones: {seen}")
     if tie.zones and not tie.zones & zones:
         return _Finding(f"{what} is tied to {tie.says}, but its pods may only run in zone {seen}", "warn")
+    # An autoscaler may bring nodes in other zones tomorrow; the parameter `zones` would tell.
     return _Finding(f"{what} is tied to {tie.says}, and only zone {seen} is seen today", "warn")
 
 
@@ -136,7 +138,9 @@ def _find_pinned(what: str, tie: Tie, placement: Placement) -> _Finding:
     zone = placement.pinned_zone
     if tie.zones and not tie.key and zone not in tie.zones:
         return _Finding(f"{what} is tied to {tie.says}, but its pods to zone {zone}: they stay Pending", "warn")
-    return _Finding(f"{what} is tied to {tie.says}, and its pods to zone {zone}", "audit")
+    # Made before its pod has a node, it may come to be in another zone than the pod's.
+    doubt = ", but its class binds Immediate" if tie.binds == "Immediate" and not tie.zones else ""
+    return _Finding(f"{what} is tied to {tie.says}, and its pods to zone {zone}{doubt}", "audit")
 
 
 def _zones(placement: Placement, tie: Tie, facts: ClusterFacts, params: Params) -> frozenset[str]:
@@ -149,9 +153,7 @@ def _zones(placement: Placement, tie: Tie, facts: ClusterFacts, params: Params) 
 def _why_no_zones(placement: Placement, facts: ClusterFacts) -> str:
     if not facts.nodes:
         return "there are none" if "nodes" in facts.known else "nodes could not be read"
-    return (
-        "no node that they may use has a zone label" if eligible_nodes(placement, facts) else "no node is open to them"
-    )
+    return "their nodes have no zone label" if eligible_nodes(placement, facts) else "no node is open to them"
 
 
 def _violation(
@@ -162,31 +164,36 @@ def _violation(
     facts: ClusterFacts,
     params: Params,
 ) -> Violation:
-    fix: Set | tuple[Set, ...] | None = None
-    unseen = volume.tie.unseen
-    is_mendable = request.operation == "CREATE" and finding.at_most == "deny"
-    if is_mendable and params.replacement and volume.route == "template" and not volume.is_made:
-        if params.replacement.empty_dir:
-            not_looked_up = tuple(each for each in volume.claims if each not in facts.absent)
-            if len(volume.claims) <= _MOST_LOOK_UPS:
-                unseen += not_looked_up
-            if volume.claims and not not_looked_up:
-                fix = _as_empty_dir(workload, volume, params.replacement) or None
-        else:
-            fix = _as_class(volume.path, volume.source, facts, params)
+    is_new = request.operation == "CREATE" and volume.route == "template" and not volume.is_made
+    fix, to_look_up = _fix(workload, volume, facts, params) if is_new and finding.at_most == "deny" else (None, ())
+    has_class = volume.route in ("claim", "template")
     return Violation(
         volume.path,
         volume.name,
         f"{finding.wrong} ({volume.tie}){_advice(volume, finding, params)}",
         value=str(volume.tie),
         fix=fix,
-        hint=helm_value(workload.object, volume.name, "storageClass")
-        if volume.route in ("claim", "template")
-        else None,
+        hint=helm_value(workload.object, volume.name, "storageClass") if has_class else None,
         at_most=finding.at_most,
         is_unknown=finding.is_unknown,
-        unseen=unseen,
+        unseen=volume.tie.unseen + to_look_up,
     )
+
+
+def _fix(
+    workload: Workload, volume: StoredVolume, facts: ClusterFacts, params: Params
+) -> tuple[Set | tuple[Set, ...] | None, tuple[Reference, ...]]:
+    """What mends a template of new claims, and the claims that must be looked up before that is safe."""
+    replacement = params.replacement
+    if replacement is None:
+        return None, ()
+    if not replacement.empty_dir:
+        return _as_class(volume.path, volume.source, facts, params), ()
+    # A reinstallation is a CREATE too: a claim that may be there may hold data.
+    doubtful = tuple(each for each in volume.claims if each not in facts.absent)
+    if doubtful or not volume.claims:
+        return None, doubtful if len(volume.claims) <= _MOST_LOOK_UPS else ()
+    return as_empty_dir(workload, volume, replacement.size_limit) or None, ()
 
 
 def _advice(volume: StoredVolume, finding: _Finding, params: Params) -> str:
@@ -200,7 +207,7 @@ def _advice(volume: StoredVolume, finding: _Finding, params: Params) -> str:
     wanted = params.replacement.storage_class if params.replacement else ""
     wanted = f"class {wanted}" if wanted else "a class whose disks span zones"
     pin = f"pin the pods to one zone (nodeSelector {ZONE_LABEL})"
-    if volume.is_made:
+    if volume.is_made:  # neither its claim nor a template can be changed any more
         zone = f"{ZONE_LABEL}: {next(iter(volume.tie.zones))}" if len(volume.tie.zones) == 1 else ZONE_LABEL
         return f": move the data to a claim of {wanted}, or pin the pods to the volume's zone (nodeSelector {zone})"
     if volume.route == "claim":
@@ -218,24 +225,6 @@ def _as_class(path: str, template: Mapping[str, Any], facts: ClusterFacts, param
     if not name or is_outvoted or claim_class(metadata, spec) == name:
         return None
     return None if tie_of_class(name, facts).extent in ("node", "zone") else Set(path, name)
-
-
-def _as_empty_dir(workload: Workload, volume: StoredVolume, replacement: Replacement) -> tuple[Set, ...]:
-    """The template as an emptyDir of the pods; its size is the template's, unless the configuration names one."""
-    spec = volume.source.get("spec") or {}
-    asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    size = replacement.size_limit or asked
-    if size is None:
-        return ()
-    empty_dir = {"emptyDir": {"sizeLimit": size}}
-    if workload.is_operated:
-        return (Set("spec.storage", empty_dir),)
-    templates = items(mapping(workload.object, "spec", ""), "volumeClaimTemplates", "spec")
-    volumes = [each for each in items(workload.spec, "volumes", workload.spec_path) if each.get("name") != volume.name]
-    return (
-        Set("spec.volumeClaimTemplates", [each for each in templates if each is not volume.source]),
-        Set(f"{workload.spec_path}.volumes", [*volumes, {"name": volume.name, **empty_dir}]),
-    )
 
 
 def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
