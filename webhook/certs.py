@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from webhook.errors import BadCertificate
@@ -40,13 +46,20 @@ def read_certificate(cert: Path, key: Path) -> ServingCertificate:
 def load_certificate(chain: bytes, key: bytes, source: str) -> ServingCertificate:
     """Load a chain and its key, both PEM; `source` is what an error calls them."""
     try:
-        expires = x509.load_pem_x509_certificates(chain)[0].not_valid_after_utc
-        return ServingCertificate(_context(chain, key), expires)
-    except (ValueError, ssl.SSLError) as error:
-        # OpenSSL speaks of "key values mismatch" and the like; ssl adds where in its source it noticed.
-        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        text = " ".join(str(reason).replace("_", " ").split())
-        raise BadCertificate(f"{source}: no usable certificate and key: {text}") from error
+        certificate = x509.load_pem_x509_certificates(chain)[0]
+    except ValueError as error:
+        raise BadCertificate(f"{source}: no certificate in PEM") from error
+    try:
+        private = load_pem_private_key(key, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        reason = "the key is encrypted" if isinstance(error, TypeError) else "no private key in PEM"
+        raise BadCertificate(f"{source}: {reason}") from error
+    if private.public_key() != certificate.public_key():
+        raise BadCertificate(f"{source}: the key belongs to another certificate")
+    try:
+        return ServingCertificate(_context(chain, key), certificate.not_valid_after_utc)
+    except ssl.SSLError as error:  # a key too small, a signature too weak
+        raise BadCertificate(f"{source}: {error.reason or error}") from error
 
 
 def _context(chain: bytes, key: bytes) -> ssl.SSLContext:
@@ -57,15 +70,10 @@ def _context(chain: bytes, key: bytes) -> ssl.SSLContext:
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(key + b"\n" + chain)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
     return context
-
-
-def _no_password() -> str:
-    """An encrypted key would otherwise make OpenSSL ask at the terminal."""
-    raise ValueError("the key is encrypted")
 
 
 def new_context() -> ssl.SSLContext:
