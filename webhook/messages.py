@@ -6,6 +6,7 @@ The order is always: what is wrong, where, what to set, how to type it, why.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import zip_longest
 
 from webhook.fixes import sets_of
 from webhook.loader import load_policies
@@ -24,7 +25,8 @@ def denial(request: AdmissionRequest, decision: Decision) -> str:
     denied = decision.denied
     count = "1 violation" if len(denied) == 1 else f"{len(denied)} violations"
     parts = [f"{count} in {request.kind} {request.namespace}/{object_name(request)}"]
-    parts += [_paragraph(verdict) for verdict in denied[:_DENIALS]]
+    shown = denied[:_DENIALS]
+    parts += [_paragraph(verdict, following) for verdict, following in zip_longest(shown, shown[1:])]
     if len(denied) > _DENIALS:
         parts.append(f"and {len(denied) - _DENIALS} more")
     return "\n\n".join(parts) + "\n"
@@ -36,10 +38,13 @@ def object_name(request: AdmissionRequest) -> str:
     return request.name or str(metadata.get("name") or metadata.get("generateName") or "")
 
 
-def _paragraph(verdict: Verdict) -> str:
-    violation = verdict.violation
-    lines = [f"{verdict.policy}: {violation.message}"]
-    lines += [f"  {label:<6}{text}" for label, text in details(verdict.policy, violation)]
+def _paragraph(verdict: Verdict, following: Verdict | None) -> str:
+    """One violation; what the next one says as well (a fix that mends both, the incident) is left to it."""
+    lines = [f"{verdict.policy}: {verdict.violation.message}"]
+    repeated = details(following.policy, following.violation) if following else []
+    for label, text in details(verdict.policy, verdict.violation):
+        if label == "where" or (label, text) not in repeated:
+            lines.append(f"  {label:<6}{text}")
     return "\n".join(lines)
 
 

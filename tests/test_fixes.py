@@ -1,0 +1,100 @@
+"""From fixes to JSON Patch operations."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import jsonpatch
+import pytest
+
+from tests.builders import request, workload
+from webhook.fixes import apply_sets, can_change, changes, overlaps, parse_path
+from webhook.policy import Object, Set, Violation
+
+
+@pytest.mark.parametrize(
+    ("obj", "fix", "operation"),
+    [
+        pytest.param({"a": {"b": 1}}, Set("a.b", 2), {"op": "replace", "path": "/a/b", "value": 2}, id="replace"),
+        pytest.param({"a": {}}, Set("a.b", 2), {"op": "add", "path": "/a/b", "value": 2}, id="add"),
+        pytest.param({}, Set("a.b.c", 2), {"op": "add", "path": "/a", "value": {"b": {"c": 2}}}, id="maps-above"),
+        pytest.param({"a": None}, Set("a.b", 2), {"op": "add", "path": "/a", "value": {"b": 2}}, id="null-above"),
+        pytest.param({"a": {"b": None}}, Set("a.b", 2), {"op": "add", "path": "/a/b", "value": 2}, id="null"),
+        pytest.param(
+            {"a": [{}, {"b": {}}]}, Set("a[1].b.c", 2), {"op": "add", "path": "/a/1/b/c", "value": 2}, id="index"
+        ),
+        pytest.param(
+            {"a": {}}, Set("a.x/y~z", 2), {"op": "add", "path": "/a/x~1y~0z", "value": 2}, id="slash-and-tilde"
+        ),
+    ],
+)
+def test_operations(obj: Object, fix: Set, operation: Object) -> None:
+    before = copy.deepcopy(obj)
+    operations, patched = apply_sets(obj, [fix])
+    assert operations == [operation]
+    assert obj == before, "the object that was given stays as it is"
+    assert patched == jsonpatch.apply_patch(before, operations)
+
+
+def test_later_fixes_see_earlier_ones() -> None:
+    operations, patched = apply_sets({}, [Set("a.limits", 2), Set("a.requests", 1)])
+    assert [each["path"] for each in operations] == ["/a", "/a/requests"]
+    assert patched == {"a": {"limits": 2, "requests": 1}}
+
+
+def test_what_is_not_touched_is_shared() -> None:
+    obj: Object = {"a": {"b": 1}, "c": {"d": 1}}
+    _, patched = apply_sets(obj, [Set("a.b", 2)])
+    assert patched["c"] is obj["c"]
+
+
+@pytest.mark.parametrize(
+    ("path", "tokens"),
+    [("spec.containers[0].image", ["spec", "containers", 0, "image"]), ("a", ["a"]), ("a[10]", ["a", 10])],
+)
+def test_paths(path: str, tokens: list[Any]) -> None:
+    assert parse_path(path) == tokens
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "expected"),
+    [
+        ("a.b", "a.b", True),
+        ("a.b", "a", True),
+        ("a", "a.b", True),
+        ("a", "a[0]", True),
+        ("a.b", "a.bc", False),
+        ("a[1]", "a[10]", False),
+        ("a.b", "a.c", False),
+    ],
+)
+def test_overlaps(path: str, other: str, expected: bool) -> None:
+    assert overlaps(path, [other]) is expected
+
+
+def test_fixes_that_touch_the_same_place_wait_for_their_turn() -> None:
+    first = Violation("a", "x", "", fix=(Set("a.b", 1), Set("a.c", 1)))
+    clashing = Violation("a", "y", "", fix=Set("a.c", 2))
+    other = Violation("a", "z", "", fix=Set("d", 2))
+    assert [violation.subject for violation, _ in changes([first, clashing, other])] == ["x", "z"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subresource", "path", "expected"),
+    [
+        ("StatefulSet", "", "spec.template.spec.containers[0].resources.limits.memory", True),
+        ("StatefulSet", "", "spec.volumeClaimTemplates[0].spec.storageClassName", False),
+        ("Deployment", "", "spec.template.spec.containers[0].resources.limits.memory", True),
+        ("Job", "", "spec.template.spec.containers[0].resources.limits.memory", False),
+        ("Pod", "", "spec.containers[0].resources.limits.memory", False),
+        ("Pod", "resize", "spec.containers[0].image", True),
+        ("Pod", "resize", "spec.containers[0].resources.limits.memory", False),
+        ("PersistentVolumeClaim", "", "spec.storageClassName", False),
+    ],
+)
+def test_what_an_update_may_change(kind: str, subresource: str, path: str, expected: bool) -> None:
+    obj = workload(kind)
+    update = request(obj, obj, subresource=subresource)
+    assert can_change(update, [Set(path, "1Gi")]) is expected
+    assert can_change(request(obj), [Set(path, "1Gi")]) is True

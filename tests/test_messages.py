@@ -1,0 +1,114 @@
+"""What people read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.builders import TODAY, config, container, request, sized, workload
+from webhook.engine import Stage, decide
+from webhook.facts import NO_FACTS
+from webhook.messages import audit_annotations, denial, warnings
+from webhook.policy import Decision, Object, Verdict, Violation
+
+PROMETHEUS = workload("StatefulSet", container("prometheus", "prom/prometheus:v3", **sized("3Gi", "2Gi")), name="prom")
+
+
+def decision(obj: Object, text: str = "", stage: Stage = "check") -> Decision:
+    return decide(request(obj), NO_FACTS, config(text), today=TODAY, stage=stage)
+
+
+def test_a_denial_says_what_where_what_to_set_and_why() -> None:
+    text = "policies: {prometheus-memory: {params: {largestNode: 64Gi}}}"
+    assert denial(request(PROMETHEUS), decision(PROMETHEUS, text, "validate")) == (
+        """\
+2 violations in StatefulSet shop/prom
+
+prometheus-memory: Prometheus container 'prometheus' has memory request 2Gi: set requests.memory to 4Gi or more
+  where spec.template.spec.containers[0].resources.requests.memory
+
+prometheus-memory: Prometheus container 'prometheus' has memory limit 3Gi: set limits.memory to 6Gi or more
+  where spec.template.spec.containers[0].resources.limits.memory
+  set   spec.template.spec.containers[0].resources.limits.memory: 6Gi
+  set   spec.template.spec.containers[0].resources.requests.memory: 4Gi
+  why   Kubecost incident 4: a Prometheus with 2Gi/3Gi was killed for three days and its billing data lost \
+(forestall explain prometheus-memory)
+"""
+    )
+
+
+def test_a_chart_s_value_is_named() -> None:
+    labels = {
+        "helm.sh/chart": "prometheus-29.27.0",
+        "app.kubernetes.io/component": "server",
+        "app.kubernetes.io/instance": "prometheus",
+    }
+    obj = workload("Deployment", container("prometheus-server", "prom/prometheus:v3", **sized("3Gi", "4Gi")))
+    obj["metadata"]["labels"] = labels
+    assert "  how   Helm value server.resources\n" in denial(request(obj), decision(obj, stage="validate"))
+
+
+def test_a_patch_is_explained() -> None:
+    assert warnings(decision(workload(), stage="mutate")) == [
+        "memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi (patched: "
+        "spec.template.spec.containers[0].resources.limits.memory=512Mi, "
+        "spec.template.spec.containers[0].resources.requests.memory=256Mi)"
+    ]
+
+
+def test_what_was_so_before_is_said_to_have_been() -> None:
+    obj = workload()
+    updated = decide(request(obj, obj), NO_FACTS, config(), today=TODAY, stage="validate")
+    assert warnings(updated) == [
+        "memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi "
+        "(spec.template.spec.containers[0].resources.limits.memory); it was so before this change"
+    ]
+
+
+def test_audit_says_nothing_and_records_everything() -> None:
+    audited = decision(workload(), "mode: audit", "validate")
+    assert warnings(audited) == []
+    assert audit_annotations(audited) == {
+        "audited": "memory-limits spec.template.spec.containers[0].resources.limits.memory"
+    }
+
+
+def verdicts(count: int, message: str, path: str = "spec") -> Decision:
+    return Decision(
+        allowed=True,
+        verdicts=tuple(
+            Verdict("memory-limits", "warn", "warned", Violation(path, "web", f"{index} {message}"))
+            for index in range(count)
+        ),
+    )
+
+
+def test_warnings_have_no_newlines_and_are_cut() -> None:
+    (text,) = warnings(verdicts(1, "two\nlines " + "x" * 300))
+    assert text.startswith("memory-limits: 0 two lines xxx")
+    assert (len(text), text[-1]) == (256, "…")
+
+
+@pytest.mark.parametrize("count", [1, 15, 100, 500])
+def test_all_warnings_together_keep_within_the_api_s_budget(count: int) -> None:
+    texts = warnings(verdicts(count, "x" * 300))
+    assert sum(map(len, texts)) <= 4096
+    assert texts[-1].startswith("memory-limits: " if count <= 15 else "forestall: and ")
+
+
+def test_the_same_warning_is_said_once() -> None:
+    twice = verdicts(1, "the same").verdicts * 2
+    assert len(warnings(Decision(allowed=True, verdicts=twice))) == 1
+
+
+def test_annotations_keep_within_bounds() -> None:
+    (text,) = audit_annotations(verdicts(500, "", "spec.template.spec.containers[0]")).values()
+    assert (len(text), text[-1]) == (1024, "…")
+
+
+def test_a_denial_of_very_many_is_cut() -> None:
+    many = tuple(
+        Verdict("memory-limits", "deny", "denied", Violation(f"spec[{index}]", "web", "wrong")) for index in range(50)
+    )
+    text = denial(request(workload()), Decision(allowed=False, verdicts=many))
+    assert text.startswith("50 violations in Deployment shop/web\n")
+    assert text.endswith("\n\nand 30 more\n")

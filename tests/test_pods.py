@@ -1,0 +1,143 @@
+"""Where containers and their resources are found. What each policy makes of them is tested with the policy."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.builders import container, custom, request, sized, workload
+from webhook.errors import BadObject
+from webhook.pods import WORKLOADS, Workload, is_workload, read_workload
+from webhook.policy import AdmissionRequest, Object
+
+
+def read(obj: Object) -> Workload:
+    found = read_workload(request(obj))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["extensions/v1beta1", "apps/v1beta1", "apps/v1beta2", "apps/v1", "apps/v9"],
+)
+def test_a_kind_is_known_whatever_its_version(version: str) -> None:
+    found = read({**workload(), "apiVersion": version})
+    assert [each.path for each in found.containers] == ["spec.template.spec.containers[0]"]
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        ("argoproj.io/v1alpha1", "Rollout"),
+        ("apps.kruise.io/v1alpha1", "CloneSet"),
+        ("apps.kruise.io/v1beta1", "StatefulSet"),
+        ("apps.openshift.io/v1", "DeploymentConfig"),
+    ],
+)
+def test_kinds_of_others_that_ship_built_in(version: str, kind: str) -> None:
+    assert len(read({**workload(), "apiVersion": version, "kind": kind}).containers) == 1
+
+
+@pytest.mark.parametrize(
+    ("group", "kind"), [("example.com", "Deployment"), ("", "Service"), ("apps", "Scale"), ("", "Deployment")]
+)
+def test_other_kinds_are_none(group: str, kind: str) -> None:
+    obj = {**workload(), "apiVersion": f"{group}/v1" if group else "v1", "kind": kind}
+    assert (read_workload(request(obj)), is_workload(group, kind)) == (None, False)
+
+
+def test_every_kind_has_a_plural_and_is_there_once() -> None:
+    assert len({(kind.group, kind.kind) for kind in WORKLOADS}) == len(WORKLOADS)
+    assert all(kind.resource.islower() for kind in WORKLOADS)
+
+
+def test_roles_and_their_order() -> None:
+    pod = workload(
+        "Pod", container("app"), initContainers=[container("init"), container("side", restartPolicy="Always")]
+    )
+    assert [(each.name, each.role) for each in read(pod).containers] == [
+        ("init", "init"),
+        ("side", "sidecar"),
+        ("app", "container"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        workload("Pod", initContainers=None, volumes=None, resources=None),
+        workload("Pod", container(resources={"limits": None, "requests": None})),
+        {**workload(), "spec": {"template": None}},
+        {**workload(), "spec": None},
+    ],
+)
+def test_nulls_read_as_absent(obj: Object) -> None:
+    assert all(each.memory("limits") is None for each in read(obj).containers)
+
+
+@pytest.mark.parametrize(
+    ("obj", "error"),
+    [
+        ({**workload("Pod"), "spec": "x"}, "spec is a string ('x'), not a map"),
+        (workload("Pod", initContainers={}), "spec.initContainers is a map, not a list"),
+        (workload("Pod", initContainers=["x"]), "spec.initContainers[0] is a string ('x'), not a map"),
+        (workload("Pod", container(resources=1)), "spec.containers[0].resources is a number, not a map"),
+        (
+            workload("Pod", container(resources={"limits": True})),
+            "spec.containers[0].resources.limits is a boolean, not a map",
+        ),
+        ({**workload(), "spec": {"template": []}}, "spec.template is a list, not a map"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_named(obj: Object, error: str) -> None:
+    with pytest.raises(BadObject) as caught:
+        read(obj)
+    assert str(caught.value) == error
+
+
+def test_amounts() -> None:
+    (found,) = read(workload("Pod", container(**sized("1Gi", 1024)))).containers
+    assert (found.memory("limits"), found.amount("limits"), found.amount("requests")) == ("1Gi", 2**30, 1024)
+    assert read(workload("Pod", resources={"limits": {"memory": "2Gi"}})).memory("limits") == 2**31
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "limit", "path"),
+    [
+        pytest.param(sized("1Gi"), "prometheus", "1Gi", "spec.resources.limits.memory", id="the-resource's-own"),
+        pytest.param(
+            {**sized("1Gi"), "containers": [container("prometheus", **sized("2Gi"))]},
+            "prometheus",
+            "2Gi",
+            "spec.containers[0].resources.limits.memory",
+            id="amended",
+        ),
+        pytest.param(
+            {**sized("1Gi"), "containers": [container("x"), container("prometheus", **sized(None, "2Gi"))]},
+            "prometheus",
+            "1Gi",
+            "spec.resources.limits.memory",
+            id="amended-elsewhere",
+        ),
+        pytest.param(
+            {"thanos": sized("1Gi")}, "thanos-sidecar", "1Gi", "spec.thanos.resources.limits.memory", id="thanos"
+        ),
+    ],
+)
+def test_where_an_operator_s_container_has_its_memory(spec: Object, name: str, limit: str, path: str) -> None:
+    (found,) = [each for each in read(custom("Prometheus", spec)).containers if each.name == name]
+    assert (found.memory("limits"), found.memory_path("limits")) == (limit, path)
+
+
+def test_an_operator_s_image() -> None:
+    (found,) = read(custom("Prometheus", {})).containers
+    assert found.image == "quay.io/prometheus/prometheus"
+    (found,) = read(custom("Prometheus", {"image": "mirror/prometheus:v3"})).containers
+    assert found.image == "mirror/prometheus:v3"
+
+
+def test_the_last_workload_read_is_kept_for_its_request_alone() -> None:
+    first, second = request(workload(name="a")), request(workload(name="b"))
+    assert read_workload(first) is read_workload(first)
+    assert [read_workload(each).name for each in (first, second, first)] == ["a", "b", "a"]  # type: ignore[union-attr]
+    assert read_workload(AdmissionRequest("DELETE", "apps", "v1", "Deployment", "shop", "web", None)) is None
