@@ -1,0 +1,53 @@
+# Needs Python 3.11 or later (PYTHON names another one); everything else comes into .venv.
+PYTHON ?= python3
+WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/forestall/wheels
+BIN := .venv/bin
+
+.PHONY: demo serve test check format bench e2e lock clean
+
+demo: .venv/ready  ## The incidents, told by the real server: rejected, patched, warned. Ends by itself.
+	@$(BIN)/python -m demo
+
+serve: .venv/ready  ## The demo's server, kept running, and the line to try a file of one's own.
+	@$(BIN)/python -m demo serve
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n auto --ignore tests/e2e --ignore tests/browser
+
+check: .venv/ready  ## Format, lint, types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/ready  ## The figures of docs/performance.md.
+	$(BIN)/python bench/run.py
+
+# Where KUBEBUILDER_ASSETS doesn't name the folder of the control plane's programs, they are built if their recipe lies
+# beside the checkout; else the tests say so and skip.
+e2e: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || ../shared/cluster/build)
+e2e: .venv/ready
+	$(BIN)/python -m pytest tests/e2e
+
+lock: .venv/ready  ## What the image installs: the newest versions that pyproject.toml allows, with their hashes.
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# pip's own cache is of no use without a network, since the index is asked first. So the wheels are kept beside it, and
+# the next .venv is made from them alone.
+.venv/ready: pyproject.toml Makefile
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+	  print(*p["project"]["dependencies"], *p["dependency-groups"]["dev"], sep="\n")' > .venv/requirements.txt
+	$(BIN)/pip install -q --no-index --find-links $(WHEELS) -r .venv/requirements.txt 2> /dev/null || { \
+	  $(BIN)/pip wheel -q --wheel-dir $(WHEELS) -r .venv/requirements.txt && \
+	  $(BIN)/pip install -q --no-index --find-links $(WHEELS) -r .venv/requirements.txt; }
+	$(BIN)/pip install -q --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
