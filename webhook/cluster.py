@@ -104,7 +104,11 @@ class _Status(msgspec.Struct):
 
 
 class Cluster:
-    """A cluster to read from, for any number of threads. Make it after a fork rather than before."""
+    """A cluster to read from, for any number of threads.
+
+    Make it after a fork rather than before: threads and connections don't survive one, and a kubeconfig's inline
+    certificates are temporary files to the kubernetes package, which the first fork that ends removes for all.
+    """
 
     def __init__(self, load: _Load, source: str) -> None:
         self._load = load
@@ -408,6 +412,7 @@ class Watch:
             each.response = response
             if self._stopped.is_set():  # stop() may have looked a moment too early
                 return
+            self._heard(each)  # it may stay silent for a minute
             for line in _lines(response):
                 event = msgspec.json.decode(line, type=_Event)
                 if event.type == "ERROR":
@@ -444,7 +449,8 @@ class Watch:
             # A starting API server refuses for seconds what it allows after; one that goes on means it, and what was
             # seen before it took the right away is no longer worth judging by.
             with self._lock:
-                each.records, each.is_listed, each.is_changed, each.version = {}, False, True, ""
+                each.records, each.is_listed, each.is_changed = {}, False, True
+            each.version, each.heard_at = "", None
         self._changed.set()
 
 
@@ -513,8 +519,7 @@ def _one_line(error: BaseException) -> str:
 def _ssl_context(configuration: Configuration) -> ssl.SSLContext:
     """What the package would make anew for each connection, made once.
 
-    A kubeconfig's inline certificates are temporary files to the package, which the first forked worker that ends
-    removes under the others. Nobody needs them after this.
+    So nobody needs the temporary files of inline certificates after this.
     """
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
     # As kubectl does: many a cluster's CA lacks the extensions that newer Pythons ask for.

@@ -220,11 +220,14 @@ def put_fact(mapping: MutableMapping[Any, Any], reference: Reference, fact: Fact
 
 def drop_fact(mapping: MutableMapping[Any, Any], reference: Reference) -> None:
     """Remove a record, if it is there, from a mapping keyed as the field of ClusterFacts is."""
-    if reference.kind != "LimitRange":
-        mapping.pop(_key(reference), None)
-    elif items := mapping.pop(reference.namespace, None):
-        if kept := tuple(item for item in items if item.name != reference.name):
-            mapping[reference.namespace] = kept
+    key = _key(reference)
+    others = reference.kind == "LimitRange" and tuple(
+        item for item in mapping.get(key, ()) if item.name != reference.name
+    )
+    if others:
+        mapping[key] = others
+    else:
+        mapping.pop(key, None)
 
 
 def _key(reference: Reference) -> str | tuple[str, str]:
