@@ -282,10 +282,11 @@ class TestWatch:
         self, api: FakeApi, cluster: Cluster, answer: Callable[[Request], None]
     ) -> None:
         api.objects["nodes"] = [node("a")]
-        api.script("list", "nodes", answer, answer)
+        api.script("list", "nodes", *[answer] * 1000)
         with watching(cluster, "nodes") as watch:
             eventually(lambda: watch.unread)
             assert not watch.synced
+            api.scripts.clear()
             eventually(lambda: watch.synced)
             eventually(lambda: not watch.unread)
             assert set(watch.facts.nodes) == {"a"}
@@ -307,11 +308,12 @@ class TestWatch:
             eventually(lambda: "a" in watch.facts.nodes)
 
     def test_a_forbidden_kind_does_not_hold_up_the_others(self, api: FakeApi, cluster: Cluster) -> None:
-        api.script("list", "nodes", *[refuse(403, "nodes is forbidden")] * 3)
+        api.script("list", "nodes", *[refuse(403, "nodes is forbidden")] * 1000)
         with watching(cluster, "nodes", "namespaces") as watch:
             eventually(lambda: watch.synced)
             assert watch.facts.known == {"namespaces"}
             assert watch.unread == {"nodes": "nodes is forbidden (403)"}
+            api.scripts.clear()
             eventually(lambda: watch.facts.known == {"nodes", "namespaces"})
             eventually(lambda: not watch.unread)
 
@@ -320,8 +322,8 @@ class TestWatch:
     ) -> None:
         monkeypatch.setattr(under_test, "_FORGET_AFTER", 2)
         api.objects["nodes"] = [node("a")]
-        api.script("watch", "nodes", *[refuse(403)] * 9)
-        api.script("list", "nodes", Request.behave, *[refuse(403)] * 9)
+        api.script("watch", "nodes", *[refuse(403)] * 1000)
+        api.script("list", "nodes", Request.behave, *[refuse(403)] * 1000)
         with watching(cluster, "nodes") as watch:
             eventually(lambda: "a" in watch.facts.nodes)
             eventually(lambda: watch.facts.known == set() and not watch.facts.nodes)
