@@ -38,8 +38,12 @@ def volume(name: str = "pv", *terms: Object, labels: Object | None = None, **spe
     return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": {**spec, **affinity}}
 
 
+def expression(key: str, *values: str, operator: str = "In") -> Object:
+    return {"key": key, "operator": operator, "values": list(values)}
+
+
 def term(key: str, *values: str, operator: str = "In") -> Object:
-    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+    return {"matchExpressions": [expression(key, *values, operator=operator)]}
 
 
 def claim(name: str = "data", storage_class: str | None = None, bound: str = "", **metadata: Any) -> Object:
@@ -149,6 +153,18 @@ def test_allowed_topologies(
         pytest.param(volume("pv", term("topology.ebs.csi.aws.com/zone", "a")), ("zone", "a", 1), id="a-driver's-key"),
         pytest.param(volume("pv", term(ZONE, "a"), term(ZONE, "b")), ("zones", "a,b", 2), id="terms-are-alternatives"),
         pytest.param(volume("pv", term("topology.gke.io/zone", "a", "b")), ("zones", "a,b", 2), id="regional"),
+        pytest.param(
+            volume("pv", term(ZONE, "a"), term("pool", "x"), csi={"driver": "nfs.csi.k8s.io"}),
+            ("nothing", "", 0),
+            id="an-alternative-without-a-zone",
+        ),
+        pytest.param(
+            volume(
+                "pv", {"matchExpressions": [expression(ZONE, "a", "b"), expression("topology.gke.io/zone", "b", "c")]}
+            ),
+            ("zone", "b", 1),
+            id="expressions-must-all-hold",
+        ),
         pytest.param(
             volume("pv", term("topology.disk.csi.azure.com/zone", "a", "b", "c", "")), ("zones", "a,b,c", 3), id="azure"
         ),

@@ -88,6 +88,9 @@ MOUNT = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
             id="empty-dir-first",
         ),
         pytest.param(
+            custom("Prometheus", {"storage": {"emptyDir": {}, "volumeClaimTemplate": {}}}), [], id="empty-dir"
+        ),
+        pytest.param(
             custom(
                 "Prometheus",
                 {"storage": {"ephemeral": {"volumeClaimTemplate": {"spec": {}}}, "volumeClaimTemplate": {}}},

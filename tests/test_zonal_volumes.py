@@ -45,6 +45,7 @@ def volume(*zones: str, name: str = "pv") -> Object:
     return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
 
 
+ONLY = "policies: {memory-limits: {mode: 'off'}, prometheus-memory: {mode: 'off'}}"
 NODES = [node("a1", "a"), node("b1", "b"), node("c1", "c")]
 REGIONAL = storage_class("regional", "pd.csi.storage.gke.io", parameters={"replication-type": "regional-pd"})
 ZRS = storage_class("zrs", "disk.csi.azure.com", parameters={"skuName": "Premium_ZRS"})
@@ -434,6 +435,34 @@ def test_the_patched_object_passes(replacement: str, known: ClusterFacts) -> Non
     assert decision.object is not None
     again = decide(request(decision.object), known, mend, today=TODAY)
     assert (again.patch, again.verdicts) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("old", "outcome"),
+    [
+        pytest.param("data", "warned", id="as-before"),
+        pytest.param("other", "denied", id="another-claim"),
+        pytest.param("zrs", "denied", id="it-was-fine"),
+    ],
+)
+def test_the_ratchet(old: str, outcome: str) -> None:
+    known = cluster(claim(), claim("zrs", "zrs"), claim(name="other", bound="pv"), volume("a"))
+    before = deployment({"persistentVolumeClaim": {"claimName": old}})
+    decision = decide(request(deployment(), before), known, config(ONLY), today=TODAY)
+    assert [verdict.outcome for verdict in decision.verdicts] == [outcome]
+
+
+@pytest.mark.parametrize(
+    ("obj", "outcomes"),
+    [
+        pytest.param(deployment(), ["denied"], id="workload"),
+        pytest.param(claim(**LABELS), ["warned"], id="claim"),
+        pytest.param(deployment(nodeSelector={ZONE: "a"}), ["audited"], id="pinned"),
+    ],
+)
+def test_what_becomes_of_it_by_default(obj: Object, outcomes: list[str]) -> None:
+    decision = decide(request(obj), CLUSTER, config(ONLY), today=TODAY)
+    assert [verdict.outcome for verdict in decision.verdicts] == outcomes
 
 
 @pytest.mark.parametrize(

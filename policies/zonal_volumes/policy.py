@@ -166,7 +166,7 @@ def _violation(
 ) -> Violation:
     is_new = request.operation == "CREATE" and volume.route == "template" and not volume.is_made
     fix, to_look_up = _fix(workload, volume, facts, params) if is_new and finding.at_most == "deny" else (None, ())
-    has_class = volume.route in ("claim", "template")
+    has_class = volume.route in ("claim", "template") and finding.at_most != "audit"
     return Violation(
         volume.path,
         volume.name,
