@@ -15,6 +15,7 @@ from webhook.facts import ClusterFacts, Node, Requirement, Taint, Term, read_ter
 from webhook.pods import Workload, items, mapping
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _FIELD = "metadata.name"
 _ODD_ZONE_KEYS = frozenset({"csi.hetzner.cloud/location", "topology.csi.vmware.com/k8s-zone"})
 _ODD_NODE_KEYS = frozenset({"kubernetes.io/hostname", "openebs.io/nodeid", "openebs.io/nodename", _FIELD})
@@ -123,11 +124,11 @@ def read_placement(workload: Workload) -> Placement:
     spec, path = workload.spec, workload.spec_path
     selector = mapping(spec, "nodeSelector", path)
     affinity = mapping(mapping(spec, "affinity", path), "nodeAffinity", f"{path}.affinity")
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    required = mapping(affinity, _REQUIRED, f"{path}.affinity.nodeAffinity")
     return Placement(
         node_name=spec.get("nodeName") or "",
         selector=tuple(Requirement(key, "In", (str(value),)) for key, value in selector.items()),
-        terms=read_terms(required) if isinstance(required, dict) else None,
+        terms=None if affinity.get(_REQUIRED) is None else read_terms(required),
         tolerations=tuple(_read_toleration(each) for each in items(spec, "tolerations", path)),
     )
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from webhook.errors import BadObject
 from webhook.facts import ClusterFacts, claim_class
 from webhook.pods import Workload, items, mapping
 from webhook.policy import Reference, Set
@@ -116,16 +117,25 @@ def _templates(workload: Workload) -> Iterator[_Template]:
     spec = mapping(workload.object, "spec", "")
     for index, template in enumerate(items(spec, "volumeClaimTemplates", "spec")):
         name = (template.get("metadata") or {}).get("name") or ""
-        start = mapping(spec, "ordinals", "spec").get("start") or 0
+        start = _number(mapping(spec, "ordinals", "spec"), "start", 0)
         # A CloneSet gives its claims random names.
         sets = [workload.name] if workload.kind == "StatefulSet" and workload.name else []
-        claims = _claims(workload.namespace, name, sets, start, spec.get("replicas"))
+        claims = _claims(workload.namespace, name, sets, start, _number(spec, "replicas", 1))
         yield name, f"spec.volumeClaimTemplates[{index}]", template, claims
 
 
-def _claims(namespace: str, template: str, sets: Iterable[str], start: int, replicas: Any) -> tuple[Reference, ...]:
+def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
+    value = parent.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int):
+        raise BadObject(f"{key} is {value!r}, not a whole number")
+    return value
+
+
+def _claims(namespace: str, template: str, sets: Iterable[str], start: int, replicas: int) -> tuple[Reference, ...]:
     """TEMPLATE-SET-ORDINAL for each pod, at least one: what is scaled to nothing is scaled up again."""
-    ordinals = range(start, start + max(1, 1 if replicas is None else int(replicas)))
+    ordinals = range(start, start + max(1, replicas))
     names = (f"{template}-{name}-{ordinal}" for name in sets for ordinal in ordinals)
     return tuple(Reference("PersistentVolumeClaim", namespace, name) for name in islice(names, _MOST_CLAIMS))
 
@@ -155,9 +165,9 @@ def _operated_template(workload: Workload) -> Iterator[_Template]:
     prefix, suffix = _OPERATED_NAMES[workload.kind]
     base = f"{prefix}-{workload.name}"
     name = mapping(template, "metadata", path).get("name") or f"{base}-{suffix}"
-    shards = max(1, int(workload.spec.get("shards") or 1))
+    shards = max(1, _number(workload.spec, "shards", 1))
     sets = (f"{base}-shard-{shard}" if shard else base for shard in range(shards))
-    yield name, path, template, _claims(workload.namespace, name, sets, 0, workload.spec.get("replicas"))
+    yield name, path, template, _claims(workload.namespace, name, sets, 0, _number(workload.spec, "replicas", 1))
 
 
 def _ephemeral_storage(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
