@@ -1,0 +1,1 @@
+"""The incidents, told by the real server."""
