@@ -124,6 +124,10 @@ DENIED, WARNED, UNKNOWN, NOTED = ("deny", False), ("warn", False), ("warn", True
         ),
         pytest.param(deployment(ephemeral("x")), CLUSTER, {}, UNKNOWN, id="ephemeral-of-an-unknown-class"),
         pytest.param(deployment({"hostPath": {"path": "/srv"}}), CLUSTER, {}, WARNED, id="host-path"),
+        pytest.param(
+            deployment({"awsElasticBlockStore": {"volumeID": "vol-1"}}), CLUSTER, {}, DENIED, id="a-disk-inline"
+        ),
+        pytest.param(deployment({"nfs": {"server": "x", "path": "/"}}), CLUSTER, {}, None, id="nfs-inline"),
         pytest.param(deployment(), cluster(claim(), nodes=[node("a1", "a")]), {}, WARNED, id="a-single-visible-zone"),
         pytest.param(
             deployment(), cluster(claim(), nodes=[node("a1", "a")]), {"zones": ("a",)}, None, id="a-single-zone"

@@ -99,8 +99,8 @@ def _find_in(volume: StoredVolume, placement: Placement, facts: ClusterFacts, pa
             return None
         what = f"ephemeral {what}"
     finding = _find(what, volume.tie, placement, facts, params)
-    # hostPath and its like don't keep a pod from starting elsewhere: it starts without its data.
-    is_mild = volume.route in ("ephemeral", "inline")
+    # A hostPath doesn't keep a pod from starting elsewhere: it starts without its data.
+    is_mild = volume.route == "ephemeral" or (volume.route == "inline" and volume.tie.extent == "node")
     return finding._replace(at_most="warn") if finding and is_mild and finding.at_most == "deny" else finding
 
 
