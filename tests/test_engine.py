@@ -336,6 +336,13 @@ def test_one_exemption_covers_a_workload_and_its_pods(user: str, outcome: str) -
     assert outcomes(judged(request(pod, user=user), cfg)) == [outcome]
 
 
+def test_a_job_of_a_cronjob_is_covered_by_its_name() -> None:
+    pod = owned("Pod", "Job", "report-29384750")
+    cfg = settings(text=EXEMPTION.replace("MATCH", "namespaces: [shop], names: [report], kinds: [CronJob]"))
+    user = "system:serviceaccount:kube-system:job-controller"
+    assert outcomes(judged(request(pod, user=user), cfg)) == ["exempted"]
+
+
 @pytest.mark.parametrize(
     ("namespace", "outcome"), [("legacy-a", "audited"), ("shop", "denied")], ids=["matching", "elsewhere"]
 )
@@ -377,6 +384,10 @@ def test_a_policy_that_fails(on_error: str, ceiling: str, mode: str, allowed: bo
     assert isinstance(decision.failures["size"], ZeroDivisionError)
 
 
+def test_mutate_does_not_deny_for_a_failure_either() -> None:
+    assert judged(request(SMALL), settings(on_error="deny", policy=FAILING), stage="mutate").allowed
+
+
 def test_the_other_verdicts_stand() -> None:
     cfg = settings("deny")
     broken = replace(cfg.policies["size"], policy=replace(FAILING, id="broken"))
@@ -393,9 +404,9 @@ def test_a_comparison_that_fails_is_no_denial() -> None:
             raise ZeroDivisionError
         return examine(req, given, params)
 
-    cfg = settings("deny", policy=replace(SIZE, examine=examine_new_only))
-    decision = judged(request(SMALL, BIG), cfg)
-    assert (outcomes(decision), decision.allowed) == (["failed"], True)
+    for mode in ("deny", "patch"):
+        decision = judged(request(SMALL, BIG), settings(mode, policy=replace(SIZE, examine=examine_new_only)))
+        assert (outcomes(decision), decision.allowed, decision.patch) == (["failed"], True, ())
 
 
 def test_fixes_that_undo_each_other_are_our_failure() -> None:
@@ -445,6 +456,20 @@ def test_fixes_of_several_policies_compose() -> None:
     ]
     again = judged(request(decision.object), replace(cfg, policies={**cfg.policies, "twice": other}))
     assert again == Decision(allowed=True)
+
+
+def test_messages_quote_what_was_submitted() -> None:
+    """One policy's fix is too small for another policy, which must not speak of the value that it never saw typed."""
+    prometheus = workload("StatefulSet", container("prometheus", "prom/prometheus:v3"))
+    text = "policies: {memory-limits: {params: {images: {prometheus: 2Gi}}}}"
+    decision = judged(request(prometheus), config(text))
+    assert [
+        (verdict.policy, verdict.outcome, verdict.violation.message.partition(":")[0]) for verdict in decision.verdicts
+    ] == [
+        ("memory-limits", "patched", "container 'prometheus' has no memory limit"),
+        ("prometheus-memory", "denied", "Prometheus container 'prometheus' has no memory request"),
+        ("prometheus-memory", "denied", "Prometheus container 'prometheus' has no memory limit"),
+    ]
 
 
 def test_a_kind_that_the_configuration_adds_is_judged() -> None:

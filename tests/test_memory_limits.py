@@ -212,6 +212,11 @@ def test_a_prometheus_gets_no_default() -> None:
     assert fixed(one(workload("StatefulSet", PROMETHEUS), images={"prometheus": Memory.parse("8Gi")}))[PATH] == "8Gi"
 
 
+def test_an_agent_holds_no_series_and_gets_the_default() -> None:
+    agent = {**PROMETHEUS, "args": ["--agent"]}
+    assert fixed(one(workload("StatefulSet", agent)))[PATH] == "512Mi"
+
+
 def test_a_pod_s_own_request_leaves_no_fix() -> None:
     violation = one(workload("Pod", resources={"requests": {"memory": "1Gi"}}))
     assert violation.fix is None

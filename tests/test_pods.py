@@ -120,6 +120,13 @@ def test_amounts() -> None:
             id="amended-elsewhere",
         ),
         pytest.param(
+            {**sized("1Gi"), "containers": [container("prometheus", resources={"limits": {"memory": None}})]},
+            "prometheus",
+            "1Gi",
+            "spec.resources.limits.memory",
+            id="amended-by-null",
+        ),
+        pytest.param(
             {"thanos": sized("1Gi")}, "thanos-sidecar", "1Gi", "spec.thanos.resources.limits.memory", id="thanos"
         ),
     ],

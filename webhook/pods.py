@@ -290,6 +290,10 @@ def _read_operated_containers(spec: Mapping[str, Any], operated: _Operated) -> I
         yield _made_container(thanos, "spec.thanos", _THANOS_SIDECAR, "quay.io/thanos/thanos", amended)
 
 
+def _without_nulls(amounts: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: amount for name, amount in amounts.items() if amount is not None}
+
+
 def _made_container(
     parent: Mapping[str, Any],
     path: str,
@@ -305,7 +309,7 @@ def _made_container(
     override_path, override = amended[name]
     overrides = _read_resources(override, override_path)
     merged = {
-        part: {**(resources.get(part) or {}), **(overrides.get(part) or {})}
+        part: {**(resources.get(part) or {}), **_without_nulls(overrides.get(part) or {})}
         for part in ("requests", "limits")
         if resources.get(part) or overrides.get(part)
     }
