@@ -101,6 +101,10 @@ def test_text_without_violations_says_what_was_checked() -> None:
     )
 
 
+def test_text_of_an_empty_input_does_not_sound_like_praise() -> None:
+    assert render_text(Report(files=1), 80) == "no Kubernetes objects in 1 file\n"
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_text_fits_the_terminal_but_for_what_is_to_be_copied(width: int) -> None:
     long = replace(BARE, message="a word " * 60, incident="an incident " * 30, hint="say this " * 20)

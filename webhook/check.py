@@ -155,8 +155,9 @@ def _check_in_one(files: Sequence[str], judge: _Judge, progress: Progress) -> Re
 
 
 def _is_worth_two(files: Sequence[str]) -> bool:
-    # A fork copies no other thread, but the locks that it holds.
-    if STDIN in files or len(files) < 2 or not hasattr(os, "fork") or threading.active_count() > 1:
+    # A fork copies no other thread, but the locks that it holds. Where there is no affinity to ask for, forking is
+    # not safe (macOS) or not there (Windows).
+    if STDIN in files or len(files) < 2 or threading.active_count() > 1 or not hasattr(os, "sched_getaffinity"):
         return False
     return len(os.sched_getaffinity(0)) > 1 and sum(map(_size, files)) > _WORTH_A_PROCESS
 

@@ -122,6 +122,8 @@ def _value(value: Any) -> str:
 
 def _summary_line(report: Report, style: Style) -> str:
     total = summary(report)
+    if not report.objects and not report.errors:
+        return f"no Kubernetes objects in {_count(report.files, 'file')}"
     checked = (
         f"{_count(total['objects'], 'object')} in {_count(report.files, 'file')} checked, "
         f"{_count(total['workloads'], 'workload')} with {_count(total['containers'], 'container')}"
