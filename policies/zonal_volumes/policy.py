@@ -15,8 +15,7 @@ from webhook.monitoring import is_monitoring, is_monitoring_claim
 from webhook.nodes import ANYWHERE, ZONE_LABEL, Placement, eligible_nodes, read_placement, usable_zones
 from webhook.pods import Workload, mapping, read_workload
 from webhook.policy import AdmissionRequest, GroupKind, Mode, Policy, Reference, Set, Violation
-from webhook.storage import Tie, tie_of_bound, tie_of_class
-from webhook.volumes import StoredVolume, as_empty_dir, volumes_of
+from webhook.storage import StoredVolume, Tie, as_empty_dir, tie_of_bound, tie_of_class, volumes_of
 
 CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 
