@@ -2,6 +2,7 @@
 PYTHON ?= python3
 WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/forestall/wheels
 BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock"
 
 .PHONY: demo serve test check format bench e2e lock clean
 
@@ -32,10 +33,10 @@ e2e: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || .
 e2e: .venv/ready
 	$(BIN)/python -m pytest tests/e2e
 
-lock: .venv/ready  ## What the image installs: the newest versions that pyproject.toml allows, with their hashes.
+lock: .venv/ready  ## What the image is built from: the newest versions allowed, with their hashes.
 	$(BIN)/pip install -q uv
-	$(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
-	  --output-file requirements.lock pyproject.toml
+	echo hatchling setuptools wheel | tr ' ' '\n' | $(LOCK) --output-file requirements-build.lock -
+	$(LOCK) --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,26 @@
+# Everything that is installed is named in a lock file with its hash: the build tools, the dependencies, and nothing else.
+FROM docker.io/library/python:3.13-slim-bookworm AS build
+# gunicorn_h1c comes as source and is compiled here; the compiler stays here.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY requirements-build.lock requirements.lock ./
+RUN pip install --require-hashes -r requirements-build.lock
+RUN pip wheel --require-hashes --no-build-isolation --wheel-dir /wheels -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY webhook webhook
+COPY policies policies
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+RUN python -m venv --without-pip /opt/forestall \
+    && pip --python /opt/forestall/bin/python install --no-index --no-deps /wheels/*.whl
+
+FROM docker.io/library/python:3.13-slim-bookworm
+COPY --from=build /opt/forestall /opt/forestall
+ENV PATH=/opt/forestall/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+# A number, so that Kubernetes' runAsNonRoot can tell. The root file system may be read-only: /dev/shm, which every
+# container has, is all that is written to.
+USER 65532:65532
+WORKDIR /
+EXPOSE 8443 8080
+ENTRYPOINT ["/opt/forestall/bin/forestall"]
+CMD ["--help"]
