@@ -435,11 +435,11 @@ class Reviewing:
         config, certificate, read_at = self._config, self._certificate, self._source.facts.read_at
         is_synced = self._source.synced
         self._metrics.gauges = {
-            "forestall_facts_synced": is_synced,
+            "forestall_facts_synced": float(is_synced),
             "forestall_facts_timestamp_seconds": read_at.timestamp() if read_at else 0,
             "forestall_certificate_expiry_timestamp_seconds": certificate.value.expires.timestamp(),
-            "forestall_certificate_last_reload_successful": certificate.error is None,
-            "forestall_config_last_reload_successful": config.error is None,
+            "forestall_certificate_last_reload_successful": float(certificate.error is None),
+            "forestall_config_last_reload_successful": float(config.error is None),
             "forestall_config_last_reload_success_timestamp_seconds": config.read_at,
         }
         self._metrics.write()

@@ -31,6 +31,9 @@ from webhook.readiness import Readiness
 READ_SECONDS = 5.0
 """Within which a request must have arrived as a whole, counted from its first byte (the first one: from connecting)."""
 
+BEAT_SECONDS = 1.0
+"""Between two looks at files, slow clients and everything else that is done regularly."""
+
 # Go's transport, which the API server uses, gives up an idle connection after 90 s. If we did so first, a request could
 # be on its way to a connection that is being closed.
 _KEEP_ALIVE_SECONDS = 120
@@ -169,7 +172,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             **self._tls(),
         )
         while self.alive and not self.is_draining:
-            await self._beat()
+            await self._beat(BEAT_SECONDS)
         server.close()
         await self._drain()
         self.alive = False
@@ -187,8 +190,8 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         if context := self.service.context():
             connection.context = context
 
-    async def _beat(self, seconds: float = 1.0) -> None:
-        """What is done every second, then a pause, which a signal ends early."""
+    async def _beat(self, seconds: float) -> None:
+        """What is done regularly, then a pause, which a signal ends early."""
         self.notify()
         if self.ppid != os.getppid():
             log.error("the parent process has ended")
@@ -343,6 +346,7 @@ class ReplicaArbiter(Arbiter):  # type: ignore[misc]
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
         self.app.on_tick()
+        timeout = min(timeout, BEAT_SECONDS)
         if self._end is not None:
             timeout = min(timeout, max(0.0, self._end - time.monotonic()))
         signals: list[int] = super().wait_for_signals(timeout)

@@ -1,0 +1,200 @@
+"""A real server process for tests, and a client that shows what goes over the wire."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.builders import ROOT, workload
+from webhook.certs import make_self_signed
+
+FACTS = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
+PATIENCE = 20.0
+
+
+def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Wait until the check returns something true, which is returned."""
+    end = time.monotonic() + seconds
+    while not (result := check()):
+        assert time.monotonic() < end, f"never came true: {result!r}"
+        time.sleep(0.02)
+    return result
+
+
+def review(uid: str = "1", **changes: Any) -> bytes:
+    """An AdmissionReview that creates a Deployment without a memory limit."""
+    request = {
+        "uid": uid,
+        "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+        "operation": "CREATE",
+        "namespace": "shop",
+        "name": "web",
+        "userInfo": {"username": "ann", "groups": ["dev"]},
+        "object": workload(),
+        "oldObject": None,
+        "dryRun": False,
+    }
+    return json.dumps(
+        {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {**request, **changes}}
+    ).encode()
+
+
+def post(body: bytes, path: str = "/validate?timeout=5s", headers: str = "") -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def response(self) -> Any:
+        return self.json["response"]
+
+
+class Client:
+    """One TLS connection, spoken to in bytes."""
+
+    def __init__(self, port: int, alpn: list[str] | None = None) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        self.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+        self._file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def receive(self) -> Answer | None:
+        """The next answer; None if the server closes instead."""
+        first = self._file.readline()
+        if not first:
+            return None
+        status = int(first.split()[1])
+        headers = {}
+        while (line := self._file.readline().strip()) != b"":
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.lower()] = value.strip()
+        return Answer(status, headers, self._file.read(int(headers.get("content-length", 0))))
+
+    def ask(self, data: bytes) -> Answer:
+        self.send(data)
+        answer = self.receive()
+        assert answer is not None, "closed without an answer"
+        return answer
+
+
+class Server:
+    """`forestall serve` in a process of its own; `patch` is Python to run in it before it serves."""
+
+    def __init__(self, folder: Path, patch: str = "", **settings: Any) -> None:
+        self.folder = folder
+        self.cert, self.key, self.config = folder / "tls.crt", folder / "tls.key", folder / "config.yaml"
+        facts = folder / "facts.yaml"
+        facts.write_text(FACTS)
+        self.write_certificate(*make_self_signed())
+        self.config.write_text("mode: deny\n")
+        given = {
+            "config": self.config,
+            "facts": facts,
+            "tls_cert": self.cert,
+            "tls_key": self.key,
+            "bind": "127.0.0.1",
+            "port": 0,
+            "metrics_port": 0,
+            "drain_delay": 0.5,
+            **settings,
+        }
+        program = (
+            "import sys; from pathlib import Path, PosixPath; from webhook import server, workers; "
+            f"exec({patch!r}); sys.exit(server.serve(server.Settings(**{given!r})))"
+        )
+        self._log = folder / "log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=log, stderr=log)
+        serving = eventually(lambda: self.logged("serving") or self.process.poll() is not None)
+        assert serving is not True, self._log.read_text()
+        self.port, self.metrics_port = serving[0]["port"], serving[0]["metrics_port"]
+        eventually(lambda: self.get("/readyz")[0] == 200)
+
+    def write_certificate(self, chain: bytes, key: bytes) -> None:
+        self.cert.write_bytes(chain)
+        self.key.write_bytes(key)
+
+    def client(self, **kwargs: Any) -> Client:
+        return Client(self.port, **kwargs)
+
+    def ask(self, data: bytes) -> Answer:
+        with self.client() as client:
+            return client.ask(data)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """From the console; status 0 when nobody listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=PATIENCE) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, start: str) -> float:
+        """The sum of the samples whose line begins with `start`."""
+        lines = [line for line in self.get("/metrics")[1].splitlines() if re.match(re.escape(start) + r"[ {,}]", line)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def log(self) -> list[dict[str, Any]]:
+        lines = self._log.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.log() if line["event"] == event]
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def end(self) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def served(folder: Path, patch: str = "", **settings: Any) -> Iterator[Server]:
+    server = Server(folder, patch, **settings)
+    try:
+        yield server
+    finally:
+        server.end()
