@@ -50,8 +50,7 @@ def test_a_chart_s_value_is_named() -> None:
 def test_a_patch_is_explained() -> None:
     assert warnings(decision(workload(), stage="mutate")) == [
         "memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi (patched: "
-        "spec.template.spec.containers[0].resources.limits.memory=512Mi, "
-        "spec.template.spec.containers[0].resources.requests.memory=256Mi)"
+        "limits.memory=512Mi, requests.memory=256Mi in spec.template.spec.containers[0].resources)"
     ]
 
 
@@ -84,8 +83,14 @@ def verdicts(count: int, message: str, path: str = "spec") -> Decision:
 
 def test_warnings_have_no_newlines_and_are_cut() -> None:
     (text,) = warnings(verdicts(1, "two\nlines " + "x" * 300))
-    assert text.startswith("memory-limits: 0 two lines xxx")
-    assert (len(text), text[-1]) == (256, "…")
+    assert text == f"memory-limits: 0 two lines {'x' * 221}… (spec)"
+    assert len(text) == 256
+
+
+def test_a_long_path_leaves_the_first_120_characters_to_the_problem() -> None:
+    (text,) = warnings(verdicts(1, "x" * 300, "y" * 300))
+    assert text == f"memory-limits: 0 {'x' * 102}… ({'y' * 133}…"
+    assert len(text) == 256
 
 
 @pytest.mark.parametrize("count", [1, 15, 100, 500])

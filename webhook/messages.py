@@ -5,12 +5,12 @@ The order is always: what is wrong, where, what to set, how to type it, why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import zip_longest
+from collections.abc import Sequence
+from itertools import takewhile, zip_longest
 
 from webhook.fixes import sets_of
 from webhook.loader import load_policies
-from webhook.policy import AdmissionRequest, Decision, Verdict, Violation
+from webhook.policy import AdmissionRequest, Decision, Set, Verdict, Violation
 
 # kubectl prints all of a denial, but nobody reads more than this; the limit keeps a status small.
 _DENIALS = 20
@@ -18,6 +18,8 @@ _DENIALS = 20
 _WARNING_LENGTH = 256
 _WARNINGS_LENGTH = 4096
 _ANNOTATION_LENGTH = 1024
+# All of a warning that some clients show: the problem and its value have to be in it.
+_SHOWN_LENGTH = 120
 
 
 def denial(request: AdmissionRequest, decision: Decision) -> str:
@@ -80,14 +82,27 @@ def _is_told(verdict: Verdict) -> bool:
 
 
 def _one_line(verdict: Verdict) -> str:
+    """What is wrong, then where or what was patched, and why it is no denial: only the first part may be cut."""
     violation = verdict.violation
-    where = f" ({violation.path})" if violation.path else ""
+    where = violation.path
     if verdict.outcome == "patched":
-        # The value is in the first 120 characters, which is all that some clients show.
-        where = f" (patched: {', '.join(f'{fix.path}={fix.value}' for fix in sets_of(violation))})"
-    note = f"; {verdict.note}" if verdict.note else ""
-    text = " ".join(f"{verdict.policy}: {violation.message}{where}{note}".split())
-    return text if len(text) <= _WARNING_LENGTH else f"{text[: _WARNING_LENGTH - 1]}…"
+        where = f"patched: {_changed(sets_of(violation))}"
+    end = (f" ({where})" if where else "") + (f"; {verdict.note}" if verdict.note else "")
+    begin = " ".join(f"{verdict.policy}: {violation.message}".split())
+    begin = _cut(begin, max(_WARNING_LENGTH - len(end), _SHOWN_LENGTH))
+    return _cut(begin + end, _WARNING_LENGTH)
+
+
+def _changed(sets: Sequence[Set]) -> str:
+    """What was set, the path that all share said once: "limits.memory=1Gi, requests.memory=1Gi in spec.resources"."""
+    paths = [fix.path.split(".") for fix in sets]
+    alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)) if len(paths) > 1 else ()
+    shared = [parts[0] for parts in alike]
+    texts = []
+    for path, fix in zip(paths, sets, strict=True):
+        value = f"={fix.value}" if isinstance(fix.value, (str, int)) else ""
+        texts.append(".".join(path[len(shared) :]) + value)
+    return ", ".join(texts) + (f" in {'.'.join(shared)}" if shared else "")
 
 
 def audit_annotations(decision: Decision) -> dict[str, str]:
@@ -96,9 +111,8 @@ def audit_annotations(decision: Decision) -> dict[str, str]:
     for verdict in decision.verdicts:
         note = f" ({verdict.note})" if verdict.outcome == "exempted" else ""
         by_outcome.setdefault(verdict.outcome, []).append(f"{verdict.policy} {verdict.violation.path}{note}".strip())
-    return {outcome: _cut(texts) for outcome, texts in by_outcome.items()}
+    return {outcome: _cut("; ".join(texts), _ANNOTATION_LENGTH) for outcome, texts in by_outcome.items()}
 
 
-def _cut(texts: Iterable[str]) -> str:
-    text = "; ".join(texts)
-    return text if len(text) <= _ANNOTATION_LENGTH else f"{text[: _ANNOTATION_LENGTH - 1]}…"
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

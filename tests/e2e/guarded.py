@@ -1,0 +1,362 @@
+"""A real control plane that asks a real `forestall serve`, which reads its facts with a ServiceAccount's rights."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.builders import SHARED
+from tests.cluster_fixture import ControlPlane
+from webhook.certs import make_self_signed
+
+Object = dict[str, Any]
+
+# What is never judged isn't even asked about, as in the chart. UNGUARDED lets a test make what was there before us.
+UNGUARDED = "test/unguarded"
+_EXCLUDED = ["kube-system", "kube-public", "kube-node-lease", "forestall-system"]
+_RULES = [
+    ("", ["pods", "pods/resize", "replicationcontrollers", "podtemplates"], ["CREATE", "UPDATE"]),
+    ("", ["persistentvolumeclaims"], ["CREATE"]),
+    ("apps", ["deployments", "replicasets", "statefulsets", "daemonsets"], ["CREATE", "UPDATE"]),
+    ("batch", ["jobs", "cronjobs"], ["CREATE", "UPDATE"]),
+    (
+        "monitoring.coreos.com",
+        ["prometheuses", "prometheusagents", "alertmanagers", "thanosrulers"],
+        ["CREATE", "UPDATE"],
+    ),
+]
+_READS = {
+    "": ["nodes", "namespaces", "limitranges", "persistentvolumes", "persistentvolumeclaims"],
+    "storage.k8s.io": ["storageclasses"],
+}
+OPERATOR = "system:serviceaccount:operators:prometheus-operator"
+CONFIG = f"controllers: [{OPERATOR}]\n"
+_SECONDS = 60.0
+
+
+def eventually(is_so: Callable[[], Any], what: str = "") -> Any:
+    """Wait until it is so, and return what it was; what takes longer than a minute doesn't happen."""
+    deadline = time.monotonic() + _SECONDS
+    while not (value := is_so()):
+        assert time.monotonic() < deadline, what or "it did not happen"
+        time.sleep(0.1)
+    return value
+
+
+class Server:
+    """`forestall serve` as a process of its own; its log is in `log_file`."""
+
+    def __init__(self, folder: Path, kubeconfig: Path) -> None:
+        self.config_file = folder / "forestall.yaml"
+        self.log_file = folder / "forestall.log"
+        self.config_file.write_text(CONFIG)
+        self.certificate, key = make_self_signed()
+        (folder / "tls.crt").write_bytes(self.certificate)
+        (folder / "tls.key").write_bytes(key)
+        self.port, self._metrics_port = _free_ports()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._command = [
+            *(sys.executable, "-c", "from webhook.cli import main; raise SystemExit(main())", "serve"),
+            *("--config", str(self.config_file), "--kubeconfig", str(kubeconfig)),
+            *("--tls-cert", str(folder / "tls.crt"), "--tls-key", str(folder / "tls.key")),
+            *("--port", str(self.port), "--metrics-port", str(self._metrics_port)),
+        ]
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        with self.log_file.open("ab") as log:
+            # A session of its own, so that its workers can be told together.
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        eventually(self._is_ready, f"forestall serve did not become ready: see {self.log_file}")
+
+    def stop(self) -> int:
+        """End it without the delay for readiness that SIGTERM alone brings; returns its exit code."""
+        assert self._process
+        self._process.terminate()
+        time.sleep(0.2)
+        self._process.terminate()
+        return self._process.wait(30)
+
+    def kill(self) -> None:
+        """As if its node had lost power: parent and workers at once."""
+        assert self._process
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
+
+    def _is_ready(self) -> bool:
+        assert self._process
+        assert self._process.poll() is None, self.log_file.read_text()[-2000:]
+        try:
+            return self.get("/readyz") == "ok\n"
+        except OSError:
+            return False
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def metric(self, name: str) -> float:
+        lines = self.get("/metrics").splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+    @contextmanager
+    def configured(self, text: str) -> Iterator[None]:
+        """Every worker follows this configuration meanwhile, as it would a changed ConfigMap."""
+        self.configure(text)
+        try:
+            yield
+        finally:
+            self.configure(CONFIG)
+
+    def configure(self, text: str) -> None:
+        before = time.time()
+        new = self.config_file.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.config_file)
+        name = "forestall_config_last_reload_success_timestamp_seconds"
+        eventually(lambda: self.metric(name) >= before, "the configuration was not read again")
+
+    def log(self, event: str = "review", **fields: Any) -> list[Object]:
+        """The log's lines of this event that say all of this."""
+        lines = (json.loads(line) for line in self.log_file.read_text().splitlines() if line.startswith("{"))
+        return [line for line in lines if ({"event": event} | fields).items() <= line.items()]
+
+
+class Guarded:
+    """The control plane with Forestall in front of it, and what tests do to both."""
+
+    def __init__(self, plane: ControlPlane, server: Server) -> None:
+        self.plane = plane
+        self.server = server
+
+    def install(self) -> None:
+        """Service and webhook configurations. They fail closed: nothing slips by in a test."""
+        service = {"name": "forestall", "namespace": "forestall-system"}
+        self.plane.kubectl(
+            *("create", "service", "externalname", "forestall", "--external-name=localhost", "-n", "forestall-system")
+        )
+        rules = [
+            {"apiGroups": [group], "apiVersions": ["*"], "resources": resources, "operations": operations}
+            for group, resources, operations in _RULES
+        ]
+        selector = [
+            {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": _EXCLUDED},
+            {"key": UNGUARDED, "operator": "DoesNotExist"},
+        ]
+        for kind, path in (("MutatingWebhookConfiguration", "mutate"), ("ValidatingWebhookConfiguration", "validate")):
+            webhook = {
+                "name": f"{path}.forestall.dev",
+                "clientConfig": {
+                    "service": {**service, "path": f"/{path}", "port": self.server.port},
+                    "caBundle": base64.b64encode(self.server.certificate).decode(),
+                },
+                "rules": rules,
+                "namespaceSelector": {"matchExpressions": selector},
+                "failurePolicy": "Fail",
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+                "timeoutSeconds": 5,
+            } | ({"reinvocationPolicy": "IfNeeded"} if path == "mutate" else {})
+            self.apply({**_top("admissionregistration.k8s.io/v1", kind, "forestall"), "webhooks": [webhook]})
+
+    def kubectl(self, *arguments: str, **options: Any) -> str:
+        return self.plane.kubectl(*arguments, **options)
+
+    def try_kubectl(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.plane.try_kubectl(*arguments, **options)
+
+    def apply(self, *objects: Object, user: str = "admin") -> str:
+        """Apply the objects, which must be let through; returns the warnings, as kubectl prints them."""
+        done = self.try_apply(*objects, user=user)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def try_apply(
+        self, *objects: Object, arguments: tuple[str, ...] = (), user: str = "admin"
+    ) -> subprocess.CompletedProcess[str]:
+        documents = "\n---\n".join(json.dumps(each) for each in objects)
+        return self.try_kubectl("apply", "-f", "-", *arguments, input=documents, user=user)
+
+    def helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.plane.assets / "helm"), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=self.plane.environment,
+        )
+
+    def get(self, kind: str, name: str, namespace: str) -> Object:
+        read: Object = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+        return read
+
+    def pods(self, namespace: str, selector: str = "") -> list[Object]:
+        """The pods that are not being deleted."""
+        listed = json.loads(self.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))
+        return [each for each in listed["items"] if "deletionTimestamp" not in each["metadata"]]
+
+    def running(self, namespace: str, count: int = 1, selector: str = "") -> list[Object]:
+        """Wait until just so many pods run, and return them."""
+
+        def all_run() -> list[Object]:
+            pods = self.pods(namespace, selector)
+            phases = [each["status"].get("phase") for each in pods]
+            return pods if phases == ["Running"] * count else []
+
+        pods: list[Object] = eventually(all_run, f"{count} pods in {namespace} don't run")
+        return pods
+
+    def rolled_out(self, workload: str, namespace: str) -> None:
+        self.kubectl("rollout", "status", workload, "-n", namespace, "--timeout=60s")
+
+    def make_namespace(self, name: str, *, guarded: bool = True) -> None:
+        labels = {} if guarded else {UNGUARDED: ""}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        eventually(
+            lambda: self.try_kubectl("get", "serviceaccount", "default", "-n", name).returncode == 0,
+            f"no service account in {name}",
+        )
+
+    def guard(self, namespace: str) -> None:
+        """From now on what happens in a namespace that was made unguarded is judged."""
+        self.kubectl("label", "namespace", namespace, f"{UNGUARDED}-")
+        probe = ("run", "probe", "--image=probe", "--dry-run=server", "-n", namespace)
+        # The API server sees the label's removal a moment later.
+        eventually(lambda: "memory-limits" in self.try_kubectl(*probe).stderr, f"{namespace} is not guarded")
+
+    def audited(self, **wanted: str) -> list[Object]:
+        """What the API server's audit log says of requests on this resource, namespace, name, subresource."""
+        events = (json.loads(line) for line in self.plane.audit_log.read_text().splitlines())
+        return [event for event in events if wanted.items() <= event.get("objectRef", {}).items()]
+
+    def annotations(self, **wanted: str) -> Mapping[str, str]:
+        """Forestall's audit annotations of the last such request, by stage and outcome: "validate/denied"."""
+        annotations = self.audited(**wanted)[-1].get("annotations", {})
+        return {
+            key.replace(".forestall.dev/", "/"): value for key, value in annotations.items() if ".forestall.dev/" in key
+        }
+
+
+def prepare(plane: ControlPlane) -> Path:
+    """Make Forestall's namespace and a ServiceAccount that may read facts; returns its kubeconfig."""
+    rules = [
+        {"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]}
+        for group, resources in _READS.items()
+    ]
+    account = {"name": "forestall", "namespace": "forestall-system"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "forestall"}
+    objects = [
+        _top("v1", "Namespace", "forestall-system"),
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+        {**_top("rbac.authorization.k8s.io/v1", "ClusterRole", "forestall"), "rules": rules},
+        {
+            **_top("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "forestall"),
+            "roleRef": role,
+            "subjects": [{"kind": "ServiceAccount", **account}],
+        },
+        *map(storage_class, ("ebs", "ebs-regional"), ("ebs.csi.aws.com", "efs.csi.aws.com")),
+    ]
+    plane.kubectl("apply", "-f", "-", input="\n---\n".join(json.dumps(each) for each in objects))
+    if (crds := SHARED / "cluster" / "crds").is_dir():
+        plane.kubectl("apply", "--server-side", "-f", str(crds))
+    token = plane.kubectl("create", "token", "forestall", "-n", "forestall-system", "--duration=24h").strip()
+    return plane.write_kubeconfig("forestall", token)
+
+
+def _top(version: str, kind: str, name: str) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}}
+
+
+def storage_class(name: str, provisioner: str) -> Object:
+    return {
+        **_top("storage.k8s.io/v1", "StorageClass", name),
+        "provisioner": provisioner,
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+
+
+def claim(name: str, namespace: str, class_name: str = "ebs", **metadata: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace, **metadata},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": class_name,
+            "resources": {"requests": {"storage": "8Gi"}},
+        },
+    }
+
+
+def volume(name: str, namespace: str, claimed_by: str, zones: list[str], class_name: str = "ebs") -> Object:
+    """A disk that only nodes of these zones reach, as a provisioner would have made it for the claim."""
+    key = "topology.kubernetes.io/zone"
+    terms = [{"matchExpressions": [{"key": key, "operator": "In", "values": zones}]}]
+    return {
+        **_top("v1", "PersistentVolume", name),
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "8Gi"},
+            "storageClassName": class_name,
+            "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": name},
+            "claimRef": {"namespace": namespace, "name": claimed_by},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+        },
+    }
+
+
+def deployment(name: str, namespace: str, *containers: Object, replicas: int = 1, **spec: Any) -> Object:
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": list(containers), **spec}},
+        },
+    }
+
+
+def memory_of(obj: Object, index: int = 0) -> tuple[str | None, str | None]:
+    """The memory request and limit of a pod's, or a template's, container."""
+    spec = obj["spec"]
+    if job := spec.get("jobTemplate"):
+        spec = job["spec"]
+    if template := spec.get("template"):
+        spec = template["spec"]
+    resources = spec["containers"][index].get("resources", {})
+    return resources.get("requests", {}).get("memory"), resources.get("limits", {}).get("memory")
+
+
+def uids(pods: list[Object]) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in pods}
+
+
+def has_helm() -> bool:
+    folder = os.environ.get("KUBEBUILDER_ASSETS", "")
+    return shutil.which("helm", path=folder) is not None
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]

@@ -1,0 +1,45 @@
+"""What Forestall says, as kubectl prints it."""
+
+from __future__ import annotations
+
+TEMPLATE = "spec.template.spec.containers[0]"
+_POLICIES = ("memory-limits: ", "prometheus-memory: ", "zonal-volumes: ")
+NO_DEFAULT = "a Prometheus' series are in it, so no default is safe: prometheus-memory says the size"
+PIN = "pin the pods to one zone (nodeSelector topology.kubernetes.io/zone)"
+MANY_ZONES = "but its pods may run in 3 zones: zone-a, zone-b, zone-c"
+EARLIER = "it was so before this change"
+
+
+def patched(container: str, path: str = TEMPLATE, wrong: str = "no memory limit", *, with_request: bool = True) -> str:
+    """The warning that explains a patch of the default size."""
+    sets = f"{path}.resources.limits.memory=512Mi"
+    if with_request:
+        sets = f"limits.memory=512Mi, requests.memory=256Mi in {path}.resources"
+    return f"Warning: {unlimited(container, wrong)} (patched: {sets})\n"
+
+
+def ratcheted(container: str = "web", path: str = TEMPLATE) -> str:
+    return f"Warning: {unlimited(container)} ({path}.resources.limits.memory); {EARLIER}\n"
+
+
+def unlimited(container: str, wrong: str = "no memory limit", advice: str = "set limits.memory to 512Mi") -> str:
+    return f"memory-limits: container '{container}' has {wrong}: {advice}"
+
+
+def small_request(found: str, container: str = "prometheus") -> str:
+    wrong = f"memory request {found}" if found else "no memory request"
+    return f"prometheus-memory: Prometheus container '{container}' has {wrong}: set requests.memory to 4Gi or more"
+
+
+def small_limit(found: str, container: str = "prometheus") -> str:
+    wrong = f"memory limit {found}" if found else "no memory limit"
+    return f"prometheus-memory: Prometheus container '{container}' has {wrong}: set limits.memory to 6Gi or more"
+
+
+def zonal(tie: str, chain: str, advice: str) -> str:
+    return f"zonal-volumes: volume 'data' is tied to {tie}, {MANY_ZONES} ({chain}): {advice}"
+
+
+def told(stderr: str) -> list[str]:
+    """What a denial says is wrong, a line for each violation."""
+    return [line for line in stderr.splitlines() if line.startswith(_POLICIES)]
