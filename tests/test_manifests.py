@@ -2,13 +2,14 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from webhook.errors import BadManifest
@@ -310,6 +311,15 @@ SCALARS = (
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20)
 
 
+def is_written_plainly(value: Any) -> bool:
+    """Whether PyYAML leaves the quotes off some text that kubectl reads as something else, such as 1E0 or y."""
+    if isinstance(value, dict):
+        return any(map(is_written_plainly, value)) or any(map(is_written_plainly, value.values()))
+    if isinstance(value, list):
+        return any(map(is_written_plainly, value))
+    return isinstance(value, str) and bool(re.match(r"[-+.]*\d|[yYnN]$", value))
+
+
 @given(VALUES)
 @settings(deadline=None)
 def test_json_comes_back(value: Any) -> None:
@@ -321,6 +331,7 @@ def test_json_comes_back(value: Any) -> None:
 @given(VALUES, st.booleans(), st.sampled_from([yaml.SafeDumper, yaml.CSafeDumper]))
 @settings(deadline=None)
 def test_yaml_comes_back(value: Any, is_flow: bool, dumper: Any) -> None:
+    assume(not is_written_plainly(value))
     written = {"apiVersion": "v1", "kind": "A", "value": value}
     text = yaml.dump(written, Dumper=dumper, default_flow_style=is_flow, allow_unicode=True)
     assert objects(f"# comment\n{text}---\n{text}") == [written, written]

@@ -125,7 +125,7 @@ def test_json_tells_why_an_outcome_is_weaker() -> None:
 
 @pytest.fixture(scope="module")
 def sarif_schema() -> Draft7Validator:
-    schema = json.loads((Path(__file__).parent / "data/sarif/sarif-2.1.0-used.json").read_text())
+    schema = json.loads((Path(__file__).parent / "data/sarif/sarif-2.1.0.json").read_text())
     return Draft7Validator(schema, format_checker=Draft7Validator.FORMAT_CHECKER)
 
 

@@ -68,6 +68,8 @@ class Result:
     incident: str
     note: str = ""
     exemption: int | None = None
+    is_fine: bool = False
+    """Noted, as a pod that binds itself to its volume's zone is, but nothing to mend."""
 
     @property
     def file(self) -> str:
@@ -97,7 +99,8 @@ class Report:
         """0 nothing would be denied, 1 something would, 2 something could not be read, which wins."""
         if self.errors:
             return 2
-        return int(any(result.denies or (strict and result.outcome != "exempted") for result in self.results))
+        violations = [result for result in self.results if result.outcome != "exempted" and not result.is_fine]
+        return int(any(result.denies or strict for result in violations))
 
 
 def expand(paths: Iterable[str]) -> tuple[list[str], list[BadManifest]]:
@@ -393,6 +396,7 @@ def _result(manifest: Manifest, target: Target, workload: Workload | None, verdi
         incident=incident(verdict.policy),
         note=verdict.note,
         exemption=verdict.exemption,
+        is_fine=violation.at_most == "audit",
     )
 
 

@@ -188,6 +188,8 @@ def _fix(
         return None, ()
     if not replacement.empty_dir:
         return _as_class(volume.path, volume.source, facts, params), ()
+    if workload.group == "apps.kruise.io":  # its reserved ordinals make other claims than these
+        return None, ()
     # A reinstallation is a CREATE too: a claim that may be there may hold data.
     doubtful = tuple(each for each in volume.claims if each not in facts.absent)
     if doubtful or not volume.claims:
@@ -269,7 +271,7 @@ POLICY = Policy(
     summary="Monitoring software doesn't keep its data on a volume of one zone while its pods may run in several.",
     examine=examine,
     params=Params,
-    incidents=("kubecost 3: Prometheus Pending after its node was replaced in another zone, metering lost",),
+    incidents=("Kubecost incident 3: Prometheus Pending after its node was replaced in another zone, metering lost",),
     kinds=(CLAIM,),
     facts=frozenset({"nodes", "persistentvolumeclaims", "persistentvolumes", "storageclasses"}),
 )
