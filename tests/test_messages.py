@@ -49,8 +49,10 @@ def test_a_chart_s_value_is_named() -> None:
 
 def test_a_patch_is_explained() -> None:
     assert warnings(decision(workload(), stage="mutate")) == [
-        "memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi (patched: "
-        "limits.memory=512Mi, requests.memory=256Mi in spec.template.spec.containers[0].resources)"
+        (
+            "memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi (patched: "
+            "limits.memory=512Mi, requests.memory=256Mi in spec.template.spec.containers[0].resources)"
+        )
     ]
 
 
@@ -58,8 +60,10 @@ def test_what_was_so_before_is_said_to_have_been() -> None:
     obj = workload()
     updated = decide(request(obj, obj), NO_FACTS, config(), today=TODAY, stage="validate")
     assert warnings(updated) == [
-        "memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi "
-        "(spec.template.spec.containers[0].resources.limits.memory); it was so before this change"
+        (
+            "memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi "
+            "(spec.template.spec.containers[0].resources.limits.memory); it was so before this change"
+        )
     ]
 
 

@@ -124,12 +124,23 @@ class Server:
             self.configure(CONFIG)
 
     def configure(self, text: str) -> None:
+        """Write a new configuration and wait until every worker has it."""
         before = time.time()
+        self._write_config(text)
+        name = "forestall_config_last_reload_success_timestamp_seconds"
+        eventually(lambda: self.metric(name) >= before, "the configuration was not read again")
+
+    def refuse_configuration(self, text: str) -> Object:
+        """Write a bad one and wait until every worker has refused it; returns what the log says of it."""
+        self._write_config(text)
+        eventually(lambda: self.metric("forestall_config_last_reload_successful") == 0, "it was not refused")
+        lines: list[Object] = eventually(lambda: self.log("configuration refused, the last good one stays"))
+        return lines[-1]
+
+    def _write_config(self, text: str) -> None:
         new = self.config_file.with_suffix(".new")
         new.write_text(text)
         new.replace(self.config_file)
-        name = "forestall_config_last_reload_success_timestamp_seconds"
-        eventually(lambda: self.metric(name) >= before, "the configuration was not read again")
 
     def log(self, event: str = "review", **fields: Any) -> list[Object]:
         """The log's lines of this event that say all of this."""
@@ -246,8 +257,9 @@ class Guarded:
         return [event for event in events if wanted.items() <= event.get("objectRef", {}).items()]
 
     def annotations(self, **wanted: str) -> Mapping[str, str]:
-        """Forestall's audit annotations of the last such request, by stage and outcome: "validate/denied"."""
-        annotations = self.audited(**wanted)[-1].get("annotations", {})
+        """Forestall's audit annotations of a person's last such request, by stage and outcome: "validate/denied"."""
+        events = [each for each in self.audited(**wanted) if not each["user"]["username"].startswith("system:")]
+        annotations = events[-1].get("annotations", {})
         return {
             key.replace(".forestall.dev/", "/"): value for key, value in annotations.items() if ".forestall.dev/" in key
         }

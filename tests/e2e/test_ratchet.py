@@ -6,7 +6,7 @@ import json
 
 from tests.e2e.guarded import Guarded, Object, deployment, eventually, memory_of, uids
 from tests.e2e.test_policies import ENOUGH, prometheus
-from tests.e2e.texts import EARLIER, patched, ratcheted, told, unlimited
+from tests.e2e.texts import EARLIER, patched, ratcheted, small_limit, told, unlimited
 
 WEB = {"name": "web", "image": "nginx:1.27"}
 

@@ -1,0 +1,117 @@
+"""Who answers for an owned object: its controller is trusted, a reference that a person typed is not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from tests.e2e.guarded import OPERATOR, Guarded, Object, deployment, eventually, memory_of
+from tests.e2e.test_policies import TOO_LITTLE, prometheus
+from tests.e2e.test_ratchet import make_old, untouched
+from tests.e2e.texts import patched, small_limit, small_request, told
+
+WEB = {"name": "web", "image": "nginx:1.27"}
+
+
+@pytest.fixture
+def dev(cluster: Guarded, namespace: str) -> str:
+    """The namespace, in which the user dev may do what an editor may."""
+    cluster.kubectl("create", "rolebinding", "dev", "--clusterrole=edit", "--user=dev", "-n", namespace)
+    return namespace
+
+
+def owned_by(owner: Object, obj: Object) -> Object:
+    reference = {
+        **{key: owner[key] for key in ("apiVersion", "kind")},
+        **{key: owner["metadata"][key] for key in ("name", "uid")},
+        "controller": True,
+    }
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [reference]}}
+
+
+def test_replica_sets_of_a_rolling_deployment_are_never_touched(cluster: Guarded, old_namespace: str) -> None:
+    """A patched ReplicaSet no longer matches its Deployment, which then makes another, and another."""
+    make_old(cluster, old_namespace, deployment("web", old_namespace, WEB, replicas=2), pods=2)
+    with cluster.server.configured("policies: {memory-limits: {mode: deny}}"):
+        for change in (("rollout", "restart"), ("rollout", "undo"), ("scale", "--replicas=3")):
+            cluster.kubectl(*change, "deployment/web", "-n", old_namespace)
+            cluster.rolled_out("deployment/web", old_namespace)
+    listed = json.loads(cluster.kubectl("get", "replicasets", "-n", old_namespace, "-o", "json"))["items"]
+    assert len(listed) == 2
+    assert "collisionCount" not in cluster.get("deployment", "web", old_namespace)["status"]
+    assert untouched(cluster, old_namespace, "replicasets") <= {200, 201, 409}
+    judged = cluster.server.log(kind="ReplicaSet", namespace=old_namespace)
+    assert Counter((line["allowed"], tuple(line["patched"])) for line in judged) == {(True, ()): len(judged)}
+
+
+def test_pods_of_an_old_deployment_are_not_given_defaults(cluster: Guarded, old_namespace: str) -> None:
+    make_old(cluster, old_namespace, deployment("web", old_namespace, WEB))
+    cluster.kubectl("delete", "pods", "--all", "-n", old_namespace)
+    assert [memory_of(pod) for pod in cluster.running(old_namespace)] == [(None, None)]
+
+
+def test_pods_of_an_old_deployment_get_what_the_configuration_names(cluster: Guarded, old_namespace: str) -> None:
+    both = deployment("web", old_namespace, WEB, {"name": "proxy", "image": "envoy:1.33"})
+    make_old(cluster, old_namespace, both)
+    with cluster.server.configured("policies: {memory-limits: {params: {containers: {proxy: 128Mi}}}}"):
+        cluster.kubectl("delete", "pods", "--all", "-n", old_namespace)
+        (pod,) = cluster.running(old_namespace)
+    assert (memory_of(pod, 0), memory_of(pod, 1)) == ((None, None), ("128Mi", "128Mi"))
+
+
+def test_pods_of_an_old_deployment_get_defaults_if_asked_for(cluster: Guarded, old_namespace: str) -> None:
+    make_old(cluster, old_namespace, deployment("web", old_namespace, WEB))
+    with cluster.server.configured("patchOwnedPods: true"):
+        cluster.kubectl("delete", "pods", "--all", "-n", old_namespace)
+        assert [memory_of(pod) for pod in cluster.running(old_namespace)] == [("256Mi", "512Mi")]
+
+
+def test_an_operator_gets_its_stateful_set_back(cluster: Guarded, old_namespace: str) -> None:
+    owner = {"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "metadata": {"name": "main", "uid": "1"}}
+    stateful = owned_by(owner, prometheus(old_namespace, TOO_LITTLE) | {"kind": "StatefulSet"})
+    make_old(cluster, old_namespace, stateful)
+    cluster.kubectl(
+        "create", "rolebinding", "operator", "--clusterrole=edit", f"--user={OPERATOR}", "-n", old_namespace
+    )
+    cluster.kubectl("delete", "statefulset", "prometheus", "--cascade=orphan", "-n", old_namespace)
+    create = ("create", "-f", "-", f"--as={OPERATOR}")
+    done = cluster.try_kubectl(*create, input=json.dumps(stateful))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert memory_of(cluster.get("statefulset", "prometheus", old_namespace)) == ("2Gi", "3Gi")
+    cluster.running(old_namespace)
+    cluster.kubectl("delete", "statefulset", "prometheus", "--cascade=orphan", "-n", old_namespace)
+    by_hand = cluster.try_kubectl("create", "-f", "-", input=json.dumps(stateful))
+    assert (by_hand.returncode, told(by_hand.stderr)) == (1, [small_request("2Gi"), small_limit("3Gi")])
+
+
+class TestTypedReference:
+    def test_buys_no_denial_off(self, cluster: Guarded, dev: str) -> None:
+        owner = cluster.get("namespace", dev, dev)
+        for kind in ("StatefulSet", "ReplicaSet"):
+            typed = owned_by(owner, prometheus(dev, TOO_LITTLE) | {"kind": kind})
+            done = cluster.try_apply(typed, user="dev")
+            assert (done.returncode, told(done.stderr)) == (1, [small_request("2Gi"), small_limit("3Gi")])
+
+    def test_of_a_pod(self, cluster: Guarded, dev: str) -> None:
+        """Nothing but named sizes is patched into owned pods, so what a person types is denied."""
+        web = deployment("web", dev, {**WEB, "resources": {"limits": {"memory": "64Mi"}}})
+        cluster.apply(web, user="dev")
+        cluster.running(dev)
+        (replica_set,) = json.loads(cluster.kubectl("get", "replicasets", "-n", dev, "-o", "json"))["items"]
+        metadata = {"name": "bare", "namespace": dev, "labels": {"app": "other"}}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [WEB]}}
+        done = cluster.try_apply(owned_by(replica_set, pod), user="dev")
+        assert (done.returncode, len(told(done.stderr))) == (1, 1)
+        assert cluster.apply(pod, user="dev") == patched("web", "spec.containers[0]")
+
+    def test_of_a_job_made_from_an_old_cron_job(self, cluster: Guarded, dev: str) -> None:
+        """kubectl writes the reference; the Job is judged in full."""
+        cluster.kubectl("label", "namespace", dev, "test/unguarded=")
+        create = ("create", "cronjob", "nightly", "--image=busybox", "--schedule=0 0 1 1 *", "-n", dev)
+        eventually(lambda: cluster.try_kubectl(*create, "--dry-run=server").stderr == "")
+        cluster.kubectl(*create)
+        cluster.guard(dev)
+        done = cluster.try_kubectl("create", "job", "now", "--from=cronjob/nightly", "-n", dev, user="dev")
+        assert (done.returncode, len(told(done.stderr))) == (1, 1)
