@@ -97,7 +97,10 @@ class Client:
 
     def receive(self) -> Answer | None:
         """The next answer; None if the server closes instead."""
-        first = self._file.readline()
+        try:
+            first = self._file.readline()
+        except ConnectionResetError:
+            return None
         if not first:
             return None
         status = int(first.split()[1])

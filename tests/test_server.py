@@ -280,6 +280,22 @@ def test_idle_connections_stay(server):
         assert client.ask(post(review("later"))).response["uid"] == "later"
 
 
+def test_connections_are_bounded(tmp_path):
+    with served(tmp_path, "workers.CONNECTIONS = 8", workers=1) as running, running.client() as used:
+        for _ in range(5):
+            used.ask(post(review()))
+        silent = [running.client() for _ in range(10)]
+        idle = []
+        for _ in range(10):
+            idle.append(running.client())
+            assert idle[-1].ask(post(review())).status == 200
+        assert used.ask(post(review("used"))).response["uid"] == "used"  # the one that asks most often stays
+        for client in silent:
+            assert client.receive() is None  # all of them had to go
+        for client in silent + idle:
+            client.close()
+
+
 def test_console_survives_half_a_request(server):
     slow = [socket.create_connection(("127.0.0.1", server.metrics_port)) for _ in range(20)]
     for each in slow:

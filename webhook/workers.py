@@ -38,7 +38,7 @@ BEAT_SECONDS = 1.0
 # be on its way to a connection that is being closed.
 _KEEP_ALIVE_SECONDS = 120
 
-_CONNECTIONS = 1000
+CONNECTIONS = 1000
 """Held open by one worker; an API server pools a few."""
 
 _GRACE_SECONDS = 15
@@ -78,8 +78,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.reading_since = self.worker.loop.time()
-        self.worker.admit(self)
         super().connection_made(transport)
+        self.worker.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.connections.discard(self)
@@ -116,6 +116,16 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self._close_transport()
         if self._request_ready is not None:
             self._request_ready.set()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing is being answered."""
+        return self.reading_since is not None or bool(self._awaiting_request)
+
+    @property
+    def usefulness(self) -> tuple[bool, int, float]:
+        """Sorts connections: first those with half a request, the slowest first; then those that asked least."""
+        return self.reading_since is None, self.req_count, self.reading_since or 0.0
 
     def close_if_idle(self) -> None:
         """Close between two requests, unless the next one has already reached this machine.
@@ -209,14 +219,11 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             connection.cut()
 
     def admit(self, connection: Connection) -> None:
-        """Count a connection in; at the limit the one that keeps its first request back longest has to go."""
+        """Count a connection in; beyond the limit one has to go that keeps its request back, or that was least used."""
         self.connections.add(connection)
-        if len(self.connections) > _CONNECTIONS:
-            silent = [
-                each for each in self.connections if each.reading_since is not None and each.transport is not None
-            ]
-            if silent:
-                min(silent, key=lambda each: each.reading_since or 0.0).transport.abort()
+        if len(self.connections) > CONNECTIONS:
+            waiting = [each for each in self.connections if each is not connection and each.is_waiting]
+            min(waiting, key=lambda each: each.usefulness, default=connection).transport.abort()
 
     async def _drain(self) -> None:
         """Answer what is under way, let every client know that its connection ends, and close the idle ones last."""
