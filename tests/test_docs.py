@@ -1,0 +1,137 @@
+"""The docs agree with what they describe."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.builders import ROOT
+from tests.served import post, review, served
+from tests.test_readme import PAGES, blocks, relative
+from webhook.config import ALWAYS_EXCLUDED, config_schema, load_config
+from webhook.engine import iter_expired
+from webhook.loader import load_policies
+from webhook.pods import WORKLOADS
+from webhook.policy import Object
+
+DOCS = ROOT / "docs"
+CONFIGURATION = DOCS / "configuration.md"
+POLICIES = [loaded.policy for loaded in load_policies().values()]
+
+
+def links(page: Path) -> list[str]:
+    return re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text())
+
+
+LINKS = [(page, link) for page in PAGES for link in links(page)]
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=[f"{relative(page)}: {link}" for page, link in LINKS])
+def test_link_leads_somewhere(page: Path, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path).resolve()
+    assert target.exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+        assert anchor in [heading.lower().replace(" ", "-") for heading in headings]
+
+
+def test_index_names_every_page() -> None:
+    assert {page.name for page in DOCS.glob("*.md")} - {"README.md"} <= set(links(DOCS / "README.md"))
+
+
+def test_readme_names_every_policy() -> None:
+    for loaded in load_policies().values():
+        assert f"[{loaded.policy.id}](policies/{loaded.folder.name}/README.md)" in (ROOT / "README.md").read_text()
+
+
+def test_configuration_example_is_valid() -> None:
+    text = blocks(CONFIGURATION, "yaml")[0]
+    config = load_config(text.encode(), "docs/configuration.md")
+    assert config.policies["memory-limits"].params.images == {"fluent/fluent-bit": 512 * 2**20 // 4}
+    assert next(iter_expired(config, config.exemptions[0].until), None) is None
+
+
+def fields(schema: Any) -> set[str]:
+    """Every property that the schema names, policies' parameters aside."""
+    found = set()
+    if isinstance(schema, dict):
+        found |= set(schema.get("properties", ()))
+        for name, value in schema.items():
+            if name not in {policy.id for policy in POLICIES}:
+                found |= fields(value)
+    return found
+
+
+def test_every_field_is_documented() -> None:
+    # What a parameter holds is told where the parameter is: on the policy's page.
+    pages = [CONFIGURATION, *(ROOT / "policies").glob("*/README.md")]
+    text = "\n".join(page.read_text() for page in pages)
+    assert {name for name in fields(config_schema()) if not re.search(rf"\b{name}\b", text)} == set()
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.id)
+def test_every_parameter_is_on_the_policy_s_page(policy: Any) -> None:
+    page = load_policies()[policy.id].folder.joinpath("README.md").read_text()
+    for name in config_schema()["$defs"][policy.id]["properties"]:
+        assert f"| `{name}` |" in page
+
+
+def test_metrics_are_documented(tmp_path: Path) -> None:
+    with served(tmp_path) as server:
+        for path in ("/mutate", "/validate", "/nowhere"):
+            server.ask(post(review(), path))
+        served_names = set(re.findall(r"^# TYPE (\S+)", server.get("/metrics")[1], re.MULTILINE))
+    assert set(re.findall(r"^\| `(forestall_\w+)`", (DOCS / "metrics.md").read_text(), re.MULTILINE)) == served_names
+
+
+# The manifests of docs/install.md
+
+
+def manifests(file: str) -> list[Object]:
+    return list(yaml.safe_load_all((DOCS / "install" / file).read_text()))
+
+
+def installed(kind: str) -> Object:
+    (found,) = (each for each in manifests("forestall.yaml") if each["kind"] == kind)
+    return found
+
+
+def test_rbac_is_what_the_policies_need() -> None:
+    granted = {resource for rule in installed("ClusterRole")["rules"] for resource in rule["resources"]}
+    assert granted == {plural for policy in POLICIES for plural in policy.facts}
+
+
+@pytest.mark.parametrize(
+    "webhook", [each["webhooks"][0] for each in manifests("webhooks.yaml")], ids=lambda w: w["name"]
+)
+def test_webhooks_ask_about_what_is_judged(webhook: Object) -> None:
+    asked = {
+        (group, resource, operation)
+        for rule in webhook["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for operation in rule["operations"]
+    }
+    judged = {
+        (kind.group, kind.resource, operation)
+        for kind in WORKLOADS
+        for operation in ("CREATE", "UPDATE")
+        # No API server that is still maintained serves these.
+        if kind.group != "extensions"
+    }
+    judged |= {("", "pods/resize", operation) for operation in ("CREATE", "UPDATE")}
+    # A claim's class can be set when it is created, and not later.
+    judged |= {(kind.group, kind.resource, "CREATE") for policy in POLICIES for kind in policy.kinds}
+    assert asked == judged
+    (excluded,) = webhook["namespaceSelector"]["matchExpressions"]
+    assert set(excluded["values"]) == ALWAYS_EXCLUDED
+
+
+def test_installed_configuration_is_valid() -> None:
+    text = installed("ConfigMap")["data"]["forestall.yaml"]
+    assert load_config(text.encode(), "forestall.yaml").mode == "warn"
