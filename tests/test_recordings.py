@@ -1,0 +1,151 @@
+"""What a real API server sent: every review is answered, and server, `decide` and `check` say the same of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+import pytest
+
+from tests.builders import ROOT, SHARED, TODAY, config
+from tests.served import Client, Server, post, served
+from webhook.check import check_files
+from webhook.engine import Stage, decide
+from webhook.facts import ClusterFacts
+from webhook.messages import denial, warnings
+from webhook.owners import owner_of
+from webhook.policy import AdmissionRequest, Decision
+from webhook.review import read_review, render_review
+from webhook.server import read_facts
+
+Review = dict[str, Any]
+
+SELECTION = ROOT / "tests" / "data" / "recordings" / "people.jsonl"
+"""What each kind of request looks like, once."""
+is_missing = pytest.mark.skipif(not (SHARED / "recordings").is_dir(), reason="needs the recordings beside the checkout")
+FILES = [
+    pytest.param(SELECTION, id="selection"),
+    *(
+        pytest.param(SHARED / "recordings" / f"{name}.jsonl", marks=is_missing, id=name)
+        for name in ("people", "charts")
+    ),
+]
+CONFIG = config("mode: deny")  # as the server has it
+ZONES = ("zone-a", "zone-b", "zone-c")
+OBJECTS = [
+    *(
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": f"node-{zone}", "labels": {"topology.kubernetes.io/zone": zone}},
+            "status": {"allocatable": {"memory": "64Gi"}},
+        }
+        for zone in ZONES
+    ),
+    {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "ebs.csi.aws.com",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    },
+]
+STAGES: tuple[tuple[str, Stage], ...] = (("/mutate?timeout=5s", "mutate"), ("/validate?timeout=5s", "validate"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("recordings")
+    facts = folder / "recorded-facts.json"
+    facts.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": OBJECTS}))
+    with served(folder, facts=facts) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def facts(server: Server) -> ClusterFacts:
+    return read_facts(server.folder / "recorded-facts.json")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_server_answers_what_decide_says(server: Server, facts: ClusterFacts, file: Path) -> None:
+    with server.client() as client:
+        for review in reviews(file):
+            request = read(review)
+            for path, stage in STAGES:
+                decision = judge(request, facts, stage)
+                assert decision.failures == {}
+                assert ask(client, review, path) == render_review(request, decision, stage)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_check_says_what_both_stages_say_together(server: Server, facts: ClusterFacts, file: Path) -> None:
+    with server.client() as client:
+        for review in creations(file):
+            request = read(review)
+            decision = judge(request, facts, "check")
+            text = "" if decision.allowed else denial(request, decision)
+            assert (text, warnings(decision)) == answered(client, review)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_check_says_of_a_file_what_it_says_of_the_request(facts: ClusterFacts, file: Path, tmp_path: Path) -> None:
+    """But for what controllers create: a file doesn't say who will send it."""
+    manifest = tmp_path / "manifest.json"
+    judged = 0
+    for review in creations(file):
+        request = read(review)
+        owner = owner_of(request, frozenset())
+        if owner and owner.is_known:
+            continue
+        manifest.write_text(json.dumps(request.object))
+        report = check_files([str(manifest)], CONFIG, facts, today=TODAY, namespace=request.namespace)
+        decision = judge(request, facts, "check")
+        assert report.errors == []
+        assert [(each.policy, each.mode, each.outcome, each.path, each.message) for each in report.results] == [
+            (each.policy, each.mode, each.outcome, each.violation.path, each.violation.message)
+            for each in decision.verdicts
+        ]
+        assert report.exit_code(strict=False) == (0 if decision.allowed else 1)
+        judged += 1
+    assert judged > 10
+
+
+@cache
+def reviews(file: Path) -> list[Review]:
+    return [json.loads(line)["review"] for line in file.read_text().splitlines()]
+
+
+def creations(file: Path) -> Iterator[Review]:
+    return (review for review in reviews(file) if review["request"]["operation"] == "CREATE")
+
+
+def read(review: Review) -> AdmissionRequest:
+    return read_review(json.dumps(review).encode())
+
+
+def judge(request: AdmissionRequest, facts: ClusterFacts, stage: Stage) -> Decision:
+    return decide(request, facts, CONFIG, today=TODAY, stage=stage)
+
+
+def ask(client: Client, review: Review, path: str) -> bytes:
+    answer = client.ask(post(json.dumps(review).encode(), path))
+    assert answer.status == 200, answer
+    return answer.body
+
+
+def answered(client: Client, review: Review) -> tuple[str, list[str]]:
+    """What the API server, which calls both, passes on: the denial, if there is one, and all warnings."""
+    (mutate, _), (validate, _) = STAGES
+    first = json.loads(ask(client, review, mutate))["response"]
+    obj = review["request"]["object"]
+    if "patch" in first:
+        obj = jsonpatch.apply_patch(obj, json.loads(base64.b64decode(first["patch"])))
+    final = {**review, "request": {**review["request"], "object": obj}}
+    second = json.loads(ask(client, final, validate))["response"]
+    return second.get("status", {}).get("message", ""), first.get("warnings", []) + second.get("warnings", [])
