@@ -1,0 +1,1 @@
+"""Speed and memory beside yardsticks of the same run: see docs/performance.md."""

@@ -1,0 +1,124 @@
+"""One decision, without any server around it: all policies on, the default configuration."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from statistics import median
+from time import perf_counter_ns
+from typing import Any
+
+import msgspec
+
+from bench.figures import Figure, interleaved
+from bench.inputs import read_recordings, small_cluster
+from webhook.config import load_config
+from webhook.engine import Stage, decide
+from webhook.facts import facts_of
+from webhook.review import read_review, render_review
+
+_ROUNDS = 7
+_CALLS = 100
+
+_CONFIG = load_config(b"", "defaults")
+_FACTS = facts_of(small_cluster())
+_TODAY = datetime.now(UTC).date()
+_STAGES: tuple[Stage, ...] = ("mutate", "validate")
+
+
+def measure() -> list[Figure]:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)  # as in the server
+    recorded = {stage: _recorded_deployment(stage) for stage in _STAGES}
+    return [*_of_recorded(recorded), *_of_growth(recorded["mutate"])]
+
+
+def _recorded_deployment(stage: Stage) -> bytes:
+    """What the API server posted for a person's Deployment of two containers, one of them without a limit."""
+    return next(
+        json.dumps(line["review"], separators=(",", ":")).encode()
+        for line in read_recordings("people.jsonl")
+        if line["path"].startswith(f"/{stage}") and _is_created_pair(line["review"]["request"])
+    )
+
+
+def _is_created_pair(request: dict[str, Any]) -> bool:
+    return (
+        request["kind"]["kind"] == "Deployment"
+        and request["operation"] == "CREATE"
+        and len(request["object"]["spec"]["template"]["spec"]["containers"]) == 2
+    )
+
+
+def _of_recorded(recorded: dict[Stage, bytes]) -> list[Figure]:
+    figures = []
+    for stage, body in recorded.items():
+        found = interleaved(
+            {
+                "decide": lambda body=body, stage=stage: _decide_microseconds(body, stage),
+                "answer": lambda body=body, stage=stage: _microseconds(lambda: _answer(body, stage)),
+                "decode": lambda body=body: _microseconds(lambda: msgspec.json.decode(body)),
+            },
+            _ROUNDS,
+        )
+        figures += [
+            Figure(f"decide, {stage}, {len(body)} bytes", found["decide"], "µs", at_most=100),
+            Figure(f"bytes to bytes, {stage}; msgspec.json.decode", found["answer"], "µs", found["decode"], 200),
+        ]
+    return figures
+
+
+def _of_growth(body: bytes) -> list[Figure]:
+    """Time for each container in pods of ten and of five hundred: equal where growth is linear."""
+    figures = []
+    for state, limit in (("limits are there", "64Mi"), ("limits are missing", None)):
+        for stage in _STAGES:
+            measures = {
+                count: lambda large=_with_containers(body, count, limit), count=count, stage=stage: (
+                    _microseconds(lambda: _answer(large, stage), max(3, 300 // count)) / count
+                )
+                for count in (1, 10, 100, 500)
+            }
+            found = interleaved(measures, 5)
+            what = f"a container among 500, {stage}, {state}; among 10"
+            figures.append(Figure(what, found[500], "µs", found[10], ratio_at_most=1.5))
+            print(state, stage, found)
+    return figures
+
+
+def _with_containers(body: bytes, count: int, limit: str | None) -> bytes:
+    review = json.loads(body)
+    spec = review["request"]["object"]["spec"]["template"]["spec"]
+    model = spec["containers"][0] | {"resources": {"limits": {"memory": limit}} if limit else {}}
+    spec["containers"] = [copy.deepcopy(model) | {"name": f"container-{index}"} for index in range(count)]
+    return json.dumps(review, separators=(",", ":")).encode()
+
+
+def _answer(body: bytes, stage: Stage) -> bytes:
+    request = read_review(body)
+    return render_review(request, decide(request, _FACTS, _CONFIG, today=_TODAY, stage=stage), stage)
+
+
+def _microseconds(call: Callable[[], object], calls: int = _CALLS) -> float:
+    """The median of several calls."""
+    times = []
+    for _ in range(calls):
+        began = perf_counter_ns()
+        call()
+        times.append(perf_counter_ns() - began)
+    return median(times) / 1000
+
+
+def _decide_microseconds(body: bytes, stage: Stage) -> float:
+    times = []
+    for _ in range(_CALLS):
+        # A new one each time: what has been read from a request once is kept.
+        request = read_review(body)
+        began = perf_counter_ns()
+        decide(request, _FACTS, _CONFIG, today=_TODAY, stage=stage)
+        times.append(perf_counter_ns() - began)
+    return median(times) / 1000

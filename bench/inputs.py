@@ -1,0 +1,174 @@
+"""What is measured with: recorded reviews, the corpus, and facts of a cluster as they would be listed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Skipped
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+_ZONES = ("zone-a", "zone-b", "zone-c")
+# What every real object carries and no policy reads: the bytes have to be received all the same.
+_MANAGED = [
+    {
+        "manager": "kube-controller-manager",
+        "operation": "Update",
+        "apiVersion": "v1",
+        "time": "2026-01-02T03:04:05Z",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, "f:example.com/a": {}}}, "f:spec": {"f:volumeName": {}}},
+    }
+]
+
+
+def shared(path: str) -> Path:
+    """A file or folder beside the repository; raises Skipped if it isn't there."""
+    found = SHARED / path
+    if not found.exists():
+        raise Skipped(f"../shared/{path} is missing")
+    return found
+
+
+def recordings(name: str) -> Path:
+    """A file of recorded reviews, of the tests' own or from beside the repository."""
+    ours = ROOT / "tests/data/recordings" / name
+    return ours if ours.exists() else shared(f"recordings/{name}")
+
+
+def read_recordings(name: str) -> list[dict[str, Any]]:
+    with recordings(name).open() as lines:
+        return [json.loads(line) for line in lines]
+
+
+def small_cluster() -> list[dict[str, Any]]:
+    """Three nodes in three zones, a class of zonal disks, a namespace."""
+    return [*(node(index) for index in range(3)), storage_class(), namespace("shop")]
+
+
+def large_cluster(claims: int, nodes: int) -> dict[str, list[dict[str, Any]]]:
+    """By plural, objects as large as real ones: as many volumes as claims, and a LimitRange in every namespace."""
+    namespaces = [f"team-{index}" for index in range(200)]
+    return {
+        "storageclasses": [storage_class()],
+        "persistentvolumeclaims": [claim(index, namespaces[index % 200]) for index in range(claims)],
+        "persistentvolumes": [volume(index, namespaces[index % 200]) for index in range(claims)],
+        "nodes": [node(index) for index in range(nodes)],
+        "namespaces": [namespace(name) for name in namespaces],
+        "limitranges": [limit_range(name) for name in namespaces],
+    }
+
+
+def _metadata(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "uid": f"00000000-0000-4000-8000-{abs(hash(name)) % 10**12:012}",
+        "resourceVersion": "100",
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+        "managedFields": _MANAGED,
+        **more,
+    }
+
+
+def storage_class() -> dict[str, Any]:
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": _metadata("standard", annotations={"storageclass.kubernetes.io/is-default-class": "true"}),
+        "provisioner": "ebs.csi.aws.com",
+        "parameters": {"type": "gp3"},
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+
+
+def claim(index: int, where: str) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/name": f"app-{index}", "app.kubernetes.io/instance": f"release-{index}"}
+    notes = {"pv.kubernetes.io/bind-completed": "yes", "volume.kubernetes.io/storage-provisioner": "ebs.csi.aws.com"}
+    size = {"storage": "8Gi"}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": _metadata(f"data-app-{index}-0", namespace=where, labels=labels, annotations=notes),
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": size},
+            "storageClassName": "standard",
+            "volumeMode": "Filesystem",
+            "volumeName": f"pvc-{index:036}",
+        },
+        "status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": size},
+    }
+
+
+def volume(index: int, where: str) -> dict[str, Any]:
+    zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": [_ZONES[index % 3]]}
+    identity = {"storage.kubernetes.io/csiProvisionerIdentity": "1767322445000-8081-ebs.csi.aws.com"}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": _metadata(f"pvc-{index:036}", finalizers=["kubernetes.io/pv-protection"]),
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "8Gi"},
+            "claimRef": {"kind": "PersistentVolumeClaim", "namespace": where, "name": f"data-app-{index}-0"},
+            "csi": {
+                "driver": "ebs.csi.aws.com",
+                "fsType": "ext4",
+                "volumeHandle": f"vol-{index:017}",
+                "volumeAttributes": identity,
+            },
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [zone]}]}},
+            "persistentVolumeReclaimPolicy": "Delete",
+            "storageClassName": "standard",
+            "volumeMode": "Filesystem",
+        },
+        "status": {"phase": "Bound"},
+    }
+
+
+def node(index: int) -> dict[str, Any]:
+    name, zone = f"ip-10-0-{index // 250}-{index % 250}.example.internal", _ZONES[index % 3]
+    labels = {
+        "beta.kubernetes.io/arch": "amd64",
+        "beta.kubernetes.io/os": "linux",
+        "failure-domain.beta.kubernetes.io/region": "region-1",
+        "failure-domain.beta.kubernetes.io/zone": zone,
+        "kubernetes.io/arch": "amd64",
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "node.kubernetes.io/instance-type": "m6i.2xlarge",
+        "topology.ebs.csi.aws.com/zone": zone,
+        "topology.kubernetes.io/region": "region-1",
+        "topology.kubernetes.io/zone": zone,
+    }
+    room = {"cpu": "8", "ephemeral-storage": "100Gi", "memory": "32386052Ki", "pods": "58"}
+    images = [
+        {"names": [f"registry.example.com/team/app-{each}@sha256:{each:064}"], "sizeBytes": 123456789}
+        for each in range(50)  # what a kubelet reports at most
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": _metadata(name, labels=labels),
+        "spec": {"podCIDR": f"10.{index // 250}.{index % 250}.0/24", "providerID": f"aws:///{zone}/i-{index:017}"},
+        "status": {"allocatable": room, "capacity": room, "images": images, "conditions": []},
+    }
+
+
+def namespace(name: str) -> dict[str, Any]:
+    labels = {"kubernetes.io/metadata.name": name, "team": name}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": _metadata(name, labels=labels)}
+
+
+def limit_range(where: str) -> dict[str, Any]:
+    limit = {"type": "Container", "default": {"memory": "512Mi"}, "defaultRequest": {"memory": "256Mi"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": _metadata("defaults", namespace=where),
+        "spec": {"limits": [limit]},
+    }

@@ -1,0 +1,83 @@
+"""One replica that watches a large cluster: what it holds, and when it is ready."""
+
+from __future__ import annotations
+
+import sys
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from bench.figures import Figure
+from bench.inputs import ROOT, recordings, shared
+from bench.programs import Certificate, Served, program, recorded_creates, serving_forestall, wait_until_ready, wrk
+
+_CLAIMS, _NODES = 10_000, 1_000
+
+# In a process of its own: what it costs to list must not slow down who reads the lists.
+_API = f"""
+import sys
+from pathlib import Path
+from bench.inputs import large_cluster
+from tests.fake_api import FakeApi
+api = FakeApi()
+api.objects.update(large_cluster({_CLAIMS}, {_NODES}))
+print(api.kubeconfig(Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+
+
+def measure() -> list[Figure]:
+    program("wrk")
+    with tempfile.TemporaryDirectory() as name, _api(Path(name)) as api:
+        folder, kubeconfig = Path(name), api.stdout.readline().strip()
+        began = time.monotonic()
+        with serving_forestall(folder, Certificate.write(folder), f"--kubeconfig={kubeconfig}") as served:
+            peak = _Peak(served)
+            wait_until_ready(served)
+            ready = time.monotonic() - began
+            figures = [
+                Figure(f"start to ready, {_CLAIMS:,} claims and volumes, {_NODES:,} nodes", ready, "s", at_most=5),
+                _memory("memory once ready", served.proportional_bytes()),
+            ]
+            _burst(served)
+            figures.append(_memory("after a burst of reviews", served.proportional_bytes()))
+            figures.append(_memory("the most that was seen meanwhile", peak.stop()))
+        return figures
+
+
+def _api(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _API, str(folder)]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _memory(what: str, found: int) -> Figure:
+    return Figure(what, found / 1e6, "MB", at_most=150)
+
+
+def _burst(served: Served) -> None:
+    script = shared("bench/review.lua")
+    for path in ("/mutate?timeout=3s", "/validate?timeout=3s"):
+        for name in ("people.jsonl", "charts.jsonl"):
+            wrk(served.url(path), script, recorded_creates(path, recordings(name)), connections=16, seconds=3)
+
+
+class _Peak:
+    """Looks at a replica's memory five times a second."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._most = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.2):
+            self._most = max(self._most, self._served.proportional_bytes())
+
+    def stop(self) -> int:
+        self._end.set()
+        self._thread.join()
+        return self._most
