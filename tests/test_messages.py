@@ -31,8 +31,7 @@ prometheus-memory: Prometheus container 'prometheus' has memory limit 3Gi: set l
   set   spec.template.spec.containers[0].resources.limits.memory: 6Gi
   set   spec.template.spec.containers[0].resources.requests.memory: 4Gi
   why   Kubecost incident 4: a Prometheus with 2Gi/3Gi was killed for three days and its billing data lost \
-(forestall explain prometheus-memory)
-"""
+(forestall explain prometheus-memory)"""
     )
 
 
@@ -120,4 +119,4 @@ def test_a_denial_of_very_many_is_cut() -> None:
     )
     text = denial(request(workload()), Decision(allowed=False, verdicts=many))
     assert text.startswith("50 violations in Deployment shop/web\n")
-    assert text.endswith("\n\nand 30 more\n")
+    assert text.endswith("\n\nand 30 more")

@@ -245,41 +245,41 @@ CLAIM = Reference("PersistentVolumeClaim", "shop", "data")
     [
         pytest.param(
             tie_of_class(None, NO_FACTS),
-            "the default class → unseen: storageclasses could not be read",
+            "the default class, unseen: storageclasses could not be read",
             (),
             id="no-classes",
         ),
-        pytest.param(tie_of_class(None, SEEN), "the default class → of which there is none", (), id="no-default"),
+        pytest.param(tie_of_class(None, SEEN), "the default class, of which there is none", (), id="no-default"),
         pytest.param(
             tie_of_class("x", SEEN),
-            "class x → which is not in the cluster",
+            "class x, which is not in the cluster",
             (Reference("StorageClass", "", "x"),),
             id="no-such-class",
         ),
         pytest.param(
             tie_of_class("", SEEN),
-            "no class → a volume made by hand, known once it is bound",
+            "no class, a volume made by hand, known once it is bound",
             (),
             id="no-class-on-purpose",
         ),
         pytest.param(
             tie_of_claim("shop", "data", NO_FACTS),
-            "claim data → unseen: persistentvolumeclaims could not be read",
+            "claim data, unseen: persistentvolumeclaims could not be read",
             (CLAIM,),
             id="claims-unread",
         ),
         pytest.param(
-            tie_of_claim("shop", "data", SEEN), "claim data → which is not in the cluster", (CLAIM,), id="no-such-claim"
+            tie_of_claim("shop", "data", SEEN), "claim data, which is not in the cluster", (CLAIM,), id="no-such-claim"
         ),
         pytest.param(
             tie_of_claim("shop", "data", SEEN.with_objects([], absent=[CLAIM])),
-            "claim data → which does not exist",
+            "claim data, which does not exist",
             (),
             id="looked-up",
         ),
         pytest.param(
             tie_of_claim("shop", "data", SEEN.with_objects([claim(bound="pv")])),
-            "claim data → volume pv → which is not in the cluster",
+            "claim data → volume pv, which is not in the cluster",
             (Reference("PersistentVolume", "", "pv"),),
             id="no-such-volume",
         ),

@@ -266,7 +266,7 @@ def test_outcomes(obj: Object, known: ClusterFacts, params: Any, expected: tuple
             deployment(),
             facts_of(NODES),
             CLAIM_PATH,
-            "cannot tell whether volume 'data' is tied to a zone (claim data → which is not in the cluster)",
+            "cannot tell whether volume 'data' is tied to a zone (claim data, which is not in the cluster)",
         ),
         (
             deployment(nodeSelector={ZONE: "a"}),

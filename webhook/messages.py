@@ -31,7 +31,7 @@ def denial(request: AdmissionRequest, decision: Decision) -> str:
     parts += [_paragraph(verdict, following) for verdict, following in zip_longest(shown, shown[1:])]
     if len(denied) > _DENIALS:
         parts.append(f"and {len(denied) - _DENIALS} more")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def object_name(request: AdmissionRequest) -> str:

@@ -48,7 +48,10 @@ class Tie(msgspec.Struct, frozen=True, gc=False):
     unseen: tuple[Reference, ...] = ()
 
     def __str__(self) -> str:
-        return " → ".join(self.chain if self.extent == "unknown" else (*self.chain, self.says))
+        if self.extent != "unknown":
+            return " → ".join((*self.chain, self.says))
+        *seen, missing = self.chain
+        return f"{' → '.join(seen)}, {missing}" if seen else missing
 
     @property
     def says(self) -> str:
