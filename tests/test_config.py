@@ -62,7 +62,7 @@ from webhook.quantities import Memory
             id="an-exemption-needs-a-reason",
         ),
         pytest.param(
-            "exemptions:\n  - {policy: memory-limits, match: {namespaces: [a]}, owner: ' ', reason: r, until: 2027-01-01}",
+            "exemptions:\n  - {policy: memory-limits, match: {namespaces: [a]}, owner: '', reason: r, until: 2027-01-01}",
             "2: exemptions[0]: owner is empty",
             id="and-an-owner",
         ),
@@ -85,6 +85,31 @@ from webhook.quantities import Memory
             "overrides:\n  - match: {namespaces: [a]}\n    policies: {memory: {mode: warn}}",
             "3: overrides[0].policies.memory: there is no policy 'memory': did you mean 'memory-limits'?",
             id="an-override-of-no-policy",
+        ),
+        pytest.param(
+            "certificates: {caLife: 30}",
+            "1: certificates.caLife: '30' is not a length of time (90d, 12h, 30m or 10s)",
+            id="a-duration-needs-a-unit",
+        ),
+        pytest.param(
+            "certificates: {caLife: 30d}",
+            "1: certificates: servingLife 90d is above caLife 30d",
+            id="a-CA-outlives-its-certificates",
+        ),
+        pytest.param(
+            "webhooks: {timeoutSeconds: 30}",
+            "1: webhooks: timeoutSeconds 30 is not between 1 and 5",
+            id="a-small-timeout",
+        ),
+        pytest.param(
+            "limitRanges:\n  - {default: {memory: 1GB}, namespaces: [a]}",
+            "2: limitRanges[0]: '1GB' is not a quantity: write 1G or 1Gi",
+            id="limit-range-quantity",
+        ),
+        pytest.param(
+            "limitRanges: [{default: {memory: 1Gi}}]",
+            "1: limitRanges[0]: name either namespaces or a namespaceSelector",
+            id="limit-range-of-no-namespace",
         ),
         pytest.param(
             "exemptions:\n  - {policy: zonal, match: {namespaces: [a]}, owner: sre, reason: r, until: 2027-01-01}",

@@ -17,8 +17,8 @@ from msgspec import Meta
 from webhook.errors import BadConfig
 from webhook.loader import load_policies
 from webhook.policy import GroupKind, Mode, Policy
-from webhook.quantities import Memory
-from webhook.typed_yaml import Node, compose, convert, convert_struct, suggest
+from webhook.quantities import Memory, parse_quantity
+from webhook.typed_yaml import Duration, Node, compose, convert, convert_struct, suggest
 
 Otherwise = Literal["warn", "deny"]
 OnError = Literal["ignore", "deny"]
@@ -88,6 +88,63 @@ class Kind(_Section, frozen=True):
     pod_spec: str = "spec.template.spec"
 
 
+class Webhooks(_Section, frozen=True):
+    """How the API server calls us."""
+
+    failure_policy: Annotated[
+        Literal["Ignore", "Fail"], Meta(description="Of the validating webhook, when no answer comes.")
+    ] = "Ignore"
+    timeout_seconds: Annotated[int, Meta(ge=1, le=5, description="Of every call.")] = 3
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.timeout_seconds <= 5:
+            raise ValueError(f"timeoutSeconds {self.timeout_seconds} is not between 1 and 5")
+
+
+class Certificates(_Section, frozen=True):
+    """Who makes the serving certificate; the lives are those of our own (selfManaged)."""
+
+    mode: Literal["selfManaged", "certManager", "provided"] = "selfManaged"
+    ca_life: Annotated[Duration, Meta(description="Default 3650d.")] = msgspec.field(
+        default_factory=lambda: Duration.parse("3650d")
+    )
+    serving_life: Annotated[Duration, Meta(description="Default 90d; renewed at two thirds of it.")] = msgspec.field(
+        default_factory=lambda: Duration.parse("90d")
+    )
+
+    def __post_init__(self) -> None:
+        if self.serving_life > self.ca_life:
+            raise ValueError(f"servingLife {self.serving_life} is above caLife {self.ca_life}")
+
+
+_Amounts = dict[str, str]
+
+
+class LimitRangeDefaults(_Section, frozen=True):
+    """A LimitRange of type Container to keep in namespaces, by globs or by their labels."""
+
+    name: str = "forestall-defaults"
+    namespaces: Annotated[tuple[str, ...], Meta(description="Globs.")] = ()
+    namespace_selector: Annotated[dict[str, str], Meta(description="Labels that a namespace must carry.")] = (
+        msgspec.field(default_factory=dict)
+    )
+    default: _Amounts = msgspec.field(default_factory=dict)
+    default_request: _Amounts = msgspec.field(default_factory=dict)
+    max: _Amounts = msgspec.field(default_factory=dict)
+    min: _Amounts = msgspec.field(default_factory=dict)
+    max_limit_request_ratio: _Amounts = msgspec.field(default_factory=dict)
+    force: Annotated[bool, Meta(description="Create it although pods would be refused or killed.")] = False
+
+    def __post_init__(self) -> None:
+        if bool(self.namespaces) == bool(self.namespace_selector):
+            raise ValueError("name either namespaces or a namespaceSelector")
+        amounts = (self.default, self.default_request, self.max, self.min)
+        for quantity in [each for amount in (*amounts, self.max_limit_request_ratio) for each in amount.values()]:
+            parse_quantity(quantity)
+        if not any(amounts):
+            raise ValueError("names no amounts: give at least a default")
+
+
 class _File(_Section, frozen=True):
     """The configuration file."""
 
@@ -103,6 +160,9 @@ class _File(_Section, frozen=True):
     ratchet: Annotated[bool, Meta(description="On UPDATE, what the old object had only warns.")] = True
     patch_existing: Annotated[bool, Meta(description="Patch what the old object already had.")] = False
     patch_owned_pods: Annotated[bool, Meta(description="Give defaults to pods of controllers, too.")] = False
+    webhooks: Webhooks = Webhooks()
+    certificates: Certificates = msgspec.field(default_factory=Certificates)
+    limit_ranges: tuple[LimitRangeDefaults, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +190,9 @@ class Config:
     ratchet: bool
     patch_existing: bool
     patch_owned_pods: bool
+    webhooks: Webhooks
+    certificates: Certificates
+    limit_ranges: tuple[LimitRangeDefaults, ...]
 
 
 def load_config(text: bytes, file: str) -> Config:
@@ -203,6 +266,9 @@ def _config(parsed: _File, policies: Mapping[str, ActivePolicy]) -> Config:
         ratchet=parsed.ratchet,
         patch_existing=parsed.patch_existing,
         patch_owned_pods=parsed.patch_owned_pods,
+        webhooks=parsed.webhooks,
+        certificates=parsed.certificates,
+        limit_ranges=parsed.limit_ranges,
     )
 
 
@@ -256,4 +322,6 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
 def _schema_of(wanted: type) -> dict[str, Any]:
     if wanted is Memory:
         return {"type": ["string", "integer"], "description": "An amount of memory, such as 512Mi."}
+    if wanted is Duration:
+        return {"type": "string", "pattern": Duration.PATTERN, "description": "A length of time, such as 90d or 12h."}
     raise NotImplementedError(wanted)

@@ -53,6 +53,8 @@ def decide(
     if path := config.pod_spec_paths.get((request.group, request.kind)):
         request = replace(request, pod_spec_path=path)
     owner = owner_of(request, config.controllers)
+    if owner and owner.is_known and (stage == "validate" or request.kind != "Pod"):
+        return Decision(allowed=True, skipped=f"judged at its {owner.kind}")
     return _Case(request, facts, config, in_scope, today, stage, deadline, owner).decide()
 
 
@@ -211,7 +213,8 @@ class _Case:
             ]
         # The message quotes what was submitted, not what another fix has put there since.
         original = {each.key: each for each in submitted} if is_patched else {}
-        if self.stage != "mutate":  # what is left there is judged, and told, by /validate
+        # What is left at /mutate is judged, and told, by /validate; what is left of a controller's pod, at its owner.
+        if self.stage != "mutate" and not self._is_owned:
             verdicts += [self._verdict(original.get(each.key, each)) for each in remaining]
         return [verdict for verdict in verdicts if verdict.policy not in self.failures]
 
@@ -231,9 +234,12 @@ class _Case:
             outcome = "denied" if mode == "deny" else "warned"
         return Verdict(each.active.policy.id, mode, outcome, violation, self._note(each))
 
+    @property
+    def _is_owned(self) -> bool:
+        """Whether this is a controller's own pod: it is patched where the configuration names its size, no more."""
+        return self.owner is not None and self.owner.is_known
+
     def _note(self, each: _Found) -> str:
-        if self.owner and self.owner.is_known:
-            return f"judged at its {self.owner.kind}"
         if self._is_ratcheted(each):
             return "it was so before this change"
         return ""
@@ -251,8 +257,8 @@ class _Case:
         if self._exemption(each) is not None:
             return "audit"
         fixable = mode == "patch" and self._is_fixable(each)
-        if self.owner and self.owner.is_known:
-            return "patch" if fixable else weakest(mode, "audit")
+        if self._is_owned:
+            return "patch" if fixable else "off"
         if self._is_ratcheted(each):
             return "patch" if fixable and self.config.patch_existing else weakest(mode, "warn")
         if mode == "patch" and not fixable:

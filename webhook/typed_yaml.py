@@ -7,10 +7,11 @@ conversion, but its errors know neither lines nor the keys of maps.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterable
 from datetime import date
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -19,6 +20,23 @@ from webhook.errors import BadConfig, BadQuantity
 from webhook.quantities import Memory
 
 T = TypeVar("T")
+
+
+class Duration(int):
+    """Seconds, written as days, hours, minutes or seconds: 90d, 12h, 30m, 10s."""
+
+    PATTERN: ClassVar[str] = "^[0-9]+[dhms]$"
+    _SECONDS: ClassVar[dict[str, int]] = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        if not re.fullmatch(cls.PATTERN, text, re.ASCII) or not int(text[:-1]):
+            raise ValueError(f"{text!r} is no length of time")
+        return cls(int(text[:-1]) * cls._SECONDS[text[-1]])
+
+    def __str__(self) -> str:
+        unit = next(unit for unit, seconds in self._SECONDS.items() if not self % seconds)
+        return f"{int(self) // self._SECONDS[unit]}{unit}"
 
 
 class _Loader(yaml.CSafeLoader):
@@ -171,8 +189,8 @@ def _convert_scalar(node: Node, wanted: Any) -> Any:
             return _BOOLEANS[text.lower()]
         if wanted is date:
             return date.fromisoformat(text)
-        if wanted is Memory:
-            return Memory.parse(text)
+        if wanted in (Duration, Memory):
+            return wanted.parse(text)
         return wanted(text)
     except BadQuantity as error:
         raise node.error(str(error)) from error
@@ -183,6 +201,7 @@ def _convert_scalar(node: Node, wanted: Any) -> Any:
 _NAMES: dict[Any, str] = {
     bool: "true or false",
     date: "a date (2027-03-31)",
+    Duration: "a length of time (90d, 12h, 30m or 10s)",
     float: "a number",
     int: "a whole number",
     Memory: "an amount of memory (512Mi)",
