@@ -44,11 +44,12 @@ clean:
 # pip's own cache is of no use without a network, since the index is asked first. So the wheels are kept beside it, and
 # the next .venv is made from them alone.
 .venv/ready: pyproject.toml Makefile
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+	@echo "Making .venv, once: about half a minute"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
 	  print(*p["project"]["dependencies"], *p["dependency-groups"]["dev"], sep="\n")' > .venv/requirements.txt
-	$(BIN)/pip install -q --no-index --find-links $(WHEELS) -r .venv/requirements.txt 2> /dev/null || { \
+	@$(BIN)/pip install -q --no-index --find-links $(WHEELS) -r .venv/requirements.txt 2> /dev/null || { \
 	  $(BIN)/pip wheel -q --wheel-dir $(WHEELS) -r .venv/requirements.txt && \
 	  $(BIN)/pip install -q --no-index --find-links $(WHEELS) -r .venv/requirements.txt; }
-	$(BIN)/pip install -q --no-index --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install -q --no-index --no-deps --no-build-isolation --editable .
 	@touch $@

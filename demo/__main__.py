@@ -60,9 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.command == "serve":
         return serve(arguments.port, arguments.metrics_port)
-    if arguments.command == "try":
-        return try_files(arguments.files, arguments.port)
-    return tell()
+    try:
+        return try_files(arguments.files, arguments.port) if arguments.command == "try" else tell()
+    except BrokenPipeError:
+        # Whoever closes the pipe early (`| head`) has seen enough; Python flushes once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def tell() -> int:

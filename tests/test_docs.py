@@ -56,6 +56,11 @@ def test_configuration_example_is_valid() -> None:
     assert next(iter_expired(config, config.exemptions[0].until), None) is None
 
 
+@pytest.mark.parametrize("text", blocks(CONFIGURATION, "yaml")[1:])
+def test_further_examples_are_valid(text: str) -> None:
+    load_config(text.encode(), "docs/configuration.md")
+
+
 def fields(schema: Any) -> set[str]:
     """Every property that the schema names, policies' parameters aside."""
     found = set()
