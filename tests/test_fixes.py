@@ -9,8 +9,8 @@ import jsonpatch
 import pytest
 
 from tests.builders import request, workload
-from webhook.fixes import apply_sets, can_change, changes, overlaps, parse_path
-from webhook.policy import Object, Set, Violation
+from webhook.fixes import apply_sets, can_change, compatible, parse_path
+from webhook.policy import Object, Set
 
 
 @pytest.mark.parametrize(
@@ -58,26 +58,26 @@ def test_paths(path: str, tokens: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "other", "expected"),
+    ("path", "other", "clash"),
     [
         ("a.b", "a.b", True),
         ("a.b", "a", True),
         ("a", "a.b", True),
         ("a", "a[0]", True),
+        ("a[0].b.c", "a[0]", True),
         ("a.b", "a.bc", False),
         ("a[1]", "a[10]", False),
         ("a.b", "a.c", False),
     ],
 )
-def test_overlaps(path: str, other: str, expected: bool) -> None:
-    assert overlaps(path, [other]) is expected
+def test_which_fixes_clash(path: str, other: str, clash: bool) -> None:
+    first, second = Set(path, 1), Set(other, 2)
+    assert compatible([(first,), (second,)]) == ([first] if clash else [first, second])
 
 
-def test_fixes_that_touch_the_same_place_wait_for_their_turn() -> None:
-    first = Violation("a", "x", "", fix=(Set("a.b", 1), Set("a.c", 1)))
-    clashing = Violation("a", "y", "", fix=Set("a.c", 2))
-    other = Violation("a", "z", "", fix=Set("d", 2))
-    assert [violation.subject for violation, _ in changes([first, clashing, other])] == ["x", "z"]
+def test_a_fix_that_has_to_wait_waits_whole() -> None:
+    first, clashing, other = (Set("a.b", 1), Set("a.c", 1)), (Set("x", 2), Set("a.c", 2)), (Set("d", 2),)
+    assert compatible([first, clashing, other]) == [*first, *other]
 
 
 @pytest.mark.parametrize(

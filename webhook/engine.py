@@ -16,11 +16,11 @@ from typing import Literal, NamedTuple
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config, Exemption, Match
 from webhook.errors import TimeUp
 from webhook.facts import ClusterFacts
-from webhook.fixes import Operation, apply_sets, can_change, changes, sets_of
+from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.images import match_image
 from webhook.owners import Owner, owner_of, top_level
 from webhook.pods import is_workload, read_workload
-from webhook.policy import ALLOWED, MODES, AdmissionRequest, Decision, Mode, Object, Verdict, Violation
+from webhook.policy import ALLOWED, MODES, AdmissionRequest, Decision, Mode, Object, Reference, Verdict, Violation
 
 Stage = Literal["mutate", "validate", "check"]
 """/mutate patches and never denies, /validate judges what is there, "check" says what both together would do."""
@@ -165,7 +165,16 @@ class _Case:
             operations, result, remaining = self._patch(submitted)
         verdicts = self._judge(submitted, remaining, bool(operations))
         verdicts += [_failed(self.config.policies[name], self.config, error) for name, error in self.failures.items()]
-        return _decision(verdicts, self.stage, operations, result.object, self.failures)
+        return _decision(verdicts, self.stage, operations, result.object, self.failures, self._unseen(remaining))
+
+    def _unseen(self, found: list[_Found]) -> frozenset[Reference]:
+        """What is worth a look-up: for /mutate, which leaves the rest to /validate, only where it could then patch."""
+        return frozenset(
+            reference
+            for each in found
+            for reference in each.violation.unseen
+            if self.stage != "mutate" or weakest(each.active.mode, self.config.mode) == "patch"
+        )
 
     def _examine(self, request: AdmissionRequest) -> list[_Found]:
         found: list[_Found] = []
@@ -188,8 +197,7 @@ class _Case:
         operations: list[Operation] = []
         request = self.request
         for _ in range(_ROUNDS):
-            fixable = [each.violation for each in found if self._mode(each) == "patch"]
-            sets = [fix for _, fixes in changes(fixable) for fix in fixes]
+            sets = compatible(sets_of(each.violation) for each in found if self._mode(each) == "patch")
             if not sets or request.object is None:
                 return operations, request, found
             added, patched = apply_sets(request.object, sets)
@@ -335,6 +343,7 @@ def _decision(
     operations: Iterable[Operation] = (),
     obj: Object | None = None,
     failures: Mapping[str, BaseException] | None = None,
+    unseen: frozenset[Reference] = frozenset(),
 ) -> Decision:
     verdicts = tuple(verdicts)
     return Decision(
@@ -343,6 +352,7 @@ def _decision(
         patch=tuple(operations),
         object=obj,
         failures=failures or {},
+        unseen=unseen,
     )
 
 

@@ -7,7 +7,7 @@ operations: what is examined afterwards is what the API server will make of the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import jsonpatch
@@ -58,38 +58,31 @@ def parse_path(path: str) -> list[Token]:
     return [key or int(index) for key, index in _TOKEN.findall(path)]
 
 
-def overlaps(path: str, others: Iterable[str]) -> bool:
-    """Whether one of the paths is this one, above it or below it."""
-    return any(path == other or _is_above(path, other) or _is_above(other, path) for other in others)
-
-
-def _is_above(path: str, other: str) -> bool:
-    return other.startswith(path) and other[len(path)] in ".["
-
-
 def apply_sets(obj: Object, sets: Iterable[Set]) -> tuple[list[Operation], Object]:
     """The operations for `sets`, and a copy of `obj` after them; what they don't touch is shared with `obj`."""
     operations: list[Operation] = []
+    obj = obj.copy()
+    copied: dict[int, Any] = {id(obj): obj}
     for fix in sets:
         tokens = parse_path(fix.path)
-        obj = _copy_along(obj, tokens)
+        _copy_along(obj, tokens, copied)
         operation = _operation(obj, tokens, fix.value)
         obj = jsonpatch.JsonPatch([operation]).apply(obj, in_place=True)
         operations.append(operation)
     return operations, obj
 
 
-def _copy_along(obj: Object, tokens: list[Token]) -> Object:
-    """A copy in which every container on the way to `tokens` is new."""
-    root: Any = obj.copy()
-    parent = root
+def _copy_along(root: Object, tokens: list[Token], copied: dict[int, Any]) -> None:
+    """Replace every map and list on the way to `tokens` by a copy, once: `copied` holds those that are ours by now."""
+    parent: Any = root
     for token in tokens[:-1]:
         child = parent.get(token) if isinstance(parent, dict) else parent[token]
         if child is None:
-            break
-        parent[token] = child.copy()
-        parent = parent[token]
-    return root  # type: ignore[no-any-return]
+            return
+        if id(child) not in copied:
+            child = parent[token] = child.copy()
+            copied[id(child)] = child
+        parent = child
 
 
 def _operation(obj: Object, tokens: list[Token], value: Any) -> Operation:
@@ -115,11 +108,25 @@ def _escaped(token: Token) -> str:
     return "/" + str(token).replace("~", "~0").replace("/", "~1")
 
 
-def changes(violations: Iterable[Violation]) -> Iterator[tuple[Violation, tuple[Set, ...]]]:
-    """Those violations whose fixes can be applied together; the others' turn comes when the result is examined."""
-    taken: list[str] = []
-    for violation in violations:
-        sets = sets_of(violation)
-        if not any(overlaps(fix.path, taken) for fix in sets):
-            taken += [fix.path for fix in sets]
-            yield violation, sets
+def compatible(fixes: Iterable[tuple[Set, ...]]) -> list[Set]:
+    """The fixes that can be applied together, each all or nothing; the others' turn comes when the result is examined.
+
+    Two clash if one sets what the other sets, or something above or below it.
+    """
+    chosen: list[Set] = []
+    taken: set[tuple[Token, ...]] = set()
+    above_taken: set[tuple[Token, ...]] = set()
+    for sets in fixes:
+        paths = [tuple(parse_path(fix.path)) for fix in sets]
+        if any(path in above_taken or not taken.isdisjoint(_and_above(path)) for path in paths):
+            continue
+        chosen += sets
+        for path in paths:
+            taken.add(path)
+            above_taken.update(_and_above(path)[1:])
+    return chosen
+
+
+def _and_above(path: tuple[Token, ...]) -> list[tuple[Token, ...]]:
+    """The path itself, then everything above it."""
+    return [path[:length] for length in range(len(path), 0, -1)]

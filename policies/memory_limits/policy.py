@@ -35,17 +35,19 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     workload = read_workload(request)
     if workload is None:
         return
+    unlimited = [each for each in workload.containers if each.memory("limits") is None or _why_missing(each)]
+    if not unlimited:
+        return
     ranges = facts.limit_ranges.get(workload.namespace, ())
-    for container in workload.containers:
-        limit = container.memory("limits")
-        if limit is not None and not _why_missing(container):
-            continue
+    default = next((each for each in ranges if each.default is not None), None)
+    bounds, has_pod_limit = _bounds(ranges), bool(workload.memory("limits"))
+    with_series = {each.path for each in series_containers(workload) if not is_agent(workload, each)}
+    for container in unlimited:
         # The API server fills a default in when the pod is made, but never over a limit that is written.
-        default = next((each for each in ranges if each.default is not None), None) if limit is None else None
-        if default is not None:
+        if default is not None and container.memory("limits") is None:
             yield from _judge_default(workload, container, default)
-        elif not workload.memory("limits"):
-            yield _missing(workload, container, _bounds(ranges), params)
+        elif not has_pod_limit:
+            yield _missing(workload, container, bounds, params, has_series=container.path in with_series)
 
 
 def _why_missing(container: Container) -> str:
@@ -83,11 +85,13 @@ def _judge_default(workload: Workload, container: Container, given: LimitRange) 
     )
 
 
-def _missing(workload: Workload, container: Container, bounds: _Bounds, params: Params) -> Violation:
+def _missing(
+    workload: Workload, container: Container, bounds: _Bounds, params: Params, *, has_series: bool
+) -> Violation:
     wrong = "no memory limit" if container.memory("limits") is None else f"memory limit {_why_missing(container)}"
     named = _named_size(container, params)
     fix: tuple[Set, ...] = ()
-    if named is None and container in series_containers(workload) and not is_agent(workload, container):
+    if named is None and has_series:
         advice = "a Prometheus' series are in it, so no default is safe: prometheus-memory says the size"
     elif (pod_request := workload.memory("requests")) is not None:
         # What a container requests has to fit into that, and the API server copies a lone limit into the request.
