@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import jsonpatch
@@ -17,6 +18,7 @@ from webhook.policy import AdmissionRequest, Object, Set, Violation
 Operation = dict[str, Any]
 Token = str | int
 
+_OPERATIONS = {"add": jsonpatch.AddOperation, "replace": jsonpatch.ReplaceOperation}
 _TOKEN = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -53,9 +55,10 @@ def _exists(obj: Object | None, path: str) -> bool:
     return value is not None
 
 
-def parse_path(path: str) -> list[Token]:
-    """ "spec.containers[0].image" as ["spec", "containers", 0, "image"]."""
-    return [key or int(index) for key, index in _TOKEN.findall(path)]
+@lru_cache(1024)
+def parse_path(path: str) -> tuple[Token, ...]:
+    """ "spec.containers[0].image" as ("spec", "containers", 0, "image")."""
+    return tuple(key or int(index) for key, index in _TOKEN.findall(path))
 
 
 def apply_sets(obj: Object, sets: Iterable[Set]) -> tuple[list[Operation], Object]:
@@ -67,12 +70,12 @@ def apply_sets(obj: Object, sets: Iterable[Set]) -> tuple[list[Operation], Objec
         tokens = parse_path(fix.path)
         _copy_along(obj, tokens, copied)
         operation = _operation(obj, tokens, fix.value)
-        obj = jsonpatch.JsonPatch([operation]).apply(obj, in_place=True)
+        obj = _OPERATIONS[operation["op"]](operation).apply(obj)
         operations.append(operation)
     return operations, obj
 
 
-def _copy_along(root: Object, tokens: list[Token], copied: dict[int, Any]) -> None:
+def _copy_along(root: Object, tokens: tuple[Token, ...], copied: dict[int, Any]) -> None:
     """Replace every map and list on the way to `tokens` by a copy, once: `copied` holds those that are ours by now."""
     parent: Any = root
     for token in tokens[:-1]:
@@ -85,7 +88,7 @@ def _copy_along(root: Object, tokens: list[Token], copied: dict[int, Any]) -> No
         parent = child
 
 
-def _operation(obj: Object, tokens: list[Token], value: Any) -> Operation:
+def _operation(obj: Object, tokens: tuple[Token, ...], value: Any) -> Operation:
     """Put `value` at `tokens`: "add" below an absent or null map fails, so the map is added with the value in it."""
     parent: Any = obj
     for depth, token in enumerate(tokens):
@@ -117,7 +120,7 @@ def compatible(fixes: Iterable[tuple[Set, ...]]) -> list[Set]:
     taken: set[tuple[Token, ...]] = set()
     above_taken: set[tuple[Token, ...]] = set()
     for sets in fixes:
-        paths = [tuple(parse_path(fix.path)) for fix in sets]
+        paths = [parse_path(fix.path) for fix in sets]
         if any(path in above_taken or not taken.isdisjoint(_and_above(path)) for path in paths):
             continue
         chosen += sets
