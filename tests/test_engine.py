@@ -14,12 +14,13 @@ import pytest
 
 from tests.builders import TODAY, config, container, request, workload
 from webhook.config import ActivePolicy, Config
-from webhook.engine import decide, undecided
+from webhook.engine import Stage, decide, undecided
 from webhook.errors import TimeUp
 from webhook.facts import NO_FACTS
 from webhook.pods import read_workload
-from webhook.policy import AdmissionRequest, Decision, Object, Policy, Set, Violation
+from webhook.policy import AdmissionRequest, Decision, Object, Policy, Reference, Set, Violation
 
+CLAIM = Reference("PersistentVolumeClaim", "shop", "data")
 RS_CONTROLLER = "system:serviceaccount:kube-system:replicaset-controller"
 
 
@@ -27,6 +28,7 @@ class Params(msgspec.Struct, frozen=True):
     fixable: bool = True
     named: bool = False
     unknown: bool = False
+    unseen: tuple[Reference, ...] = ()
     at_most: Any = "deny"
 
 
@@ -44,6 +46,7 @@ def examine(request: AdmissionRequest, _: Any, params: Params) -> Iterator[Viola
                 fix=Set(f"{each.path}.size", 4) if params.fixable else None,
                 fix_named=params.named,
                 is_unknown=params.unknown,
+                unseen=params.unseen,
                 at_most=params.at_most,
             )
 
@@ -120,6 +123,19 @@ def test_a_violation_may_cap_its_own_mode(at_most: str, fixable: bool, outcome: 
 def test_what_could_not_be_seen_is_unknown() -> None:
     decision = judged(request(SMALL), settings("deny", unknown=True, at_most="warn"))
     assert [(verdict.outcome, verdict.mode) for verdict in decision.verdicts] == [("unknown", "warn")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "stage", "is_worth_it"),
+    [
+        pytest.param("deny", "validate", True, id="validate"),
+        pytest.param("deny", "mutate", False, id="mutate-leaves-it-to-validate"),
+        pytest.param("patch", "mutate", True, id="mutate-where-it-could-patch"),
+    ],
+)
+def test_what_could_not_be_seen_is_to_be_looked_up(mode: str, stage: Stage, is_worth_it: bool) -> None:
+    cfg = settings(mode, unknown=True, at_most="warn", unseen=(CLAIM,))
+    assert judged(request(SMALL), cfg, stage=stage).unseen == ({CLAIM} if is_worth_it else set())
 
 
 def test_mutate_patches_and_never_denies() -> None:

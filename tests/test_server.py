@@ -426,7 +426,8 @@ def _decide_by_facts(request, facts, config, **_):
     elif CLASS not in facts.absent:
         unseen = (CLASS,)
     text = f"claims={len(facts.claims)} absent={len(facts.absent)}"
-    return Decision(True, (Verdict("memory-limits", "warn", "unknown", Violation("", "", text, unseen=unseen)),))
+    verdict = Verdict("memory-limits", "warn", "unknown", Violation("", "", text))
+    return Decision(True, (verdict,), unseen=frozenset(unseen))
 
 
 @pytest.mark.parametrize(

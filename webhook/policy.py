@@ -151,6 +151,8 @@ class Decision:
     """Why nothing was judged: "excluded namespace", "being deleted", …"""
     failures: Mapping[str, BaseException] = field(default_factory=dict)
     """Policy id -> what it raised; the shell logs the traceback."""
+    unseen: frozenset[Reference] = frozenset()
+    """What could be looked up, to decide again with it."""
 
     @property
     def denied(self) -> tuple[Verdict, ...]:

@@ -184,7 +184,7 @@ class Judge:
         began = time.monotonic()
         config = self._config()
         decision = self._decide(request, self._source.facts, config, stage, deadline)
-        if any(verdict.violation.unseen for verdict in decision.verdicts):
+        if decision.unseen:
             decision = await self._look_closer(request, decision, config, stage, deadline)
         deciding = time.monotonic() - began
         try:
@@ -212,7 +212,7 @@ class Judge:
         end = min(time.monotonic() + _LOOK_UP, deadline)
         asked: set[Reference] = set()
         # A claim leads to its volume or class: what is found may name what has to be looked up next.
-        while wanted := _unseen(decision) - asked:
+        while wanted := decision.unseen - asked:
             left = end - time.monotonic()
             if left <= 0:
                 break
@@ -226,7 +226,9 @@ class Judge:
             decision = self._decide(request, facts, config, stage, deadline)
         return decision
 
-    def _in_thread(self, wanted: set[Reference], seconds: float) -> Awaitable[tuple[list[Object], list[Reference]]]:
+    def _in_thread(
+        self, wanted: Collection[Reference], seconds: float
+    ) -> Awaitable[tuple[list[Object], list[Reference]]]:
         look_up = partial(self._source.look_up, sorted(wanted), seconds)
         return asyncio.get_running_loop().run_in_executor(self._threads, look_up)
 
@@ -255,10 +257,6 @@ class Judge:
         for policy, error in decision.failures.items():
             log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
         self._metrics.count_review(request, decision, stage, deciding, whole)
-
-
-def _unseen(decision: Decision) -> set[Reference]:
-    return {reference for verdict in decision.verdicts for reference in verdict.violation.unseen}
 
 
 def _today() -> date:
