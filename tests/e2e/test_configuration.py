@@ -87,7 +87,7 @@ def test_excluded_namespaces(cluster: Guarded, namespace: str) -> None:
 
 
 class TestExemptions:
-    def test_one_covers_the_workload_and_its_pods(self, cluster: Guarded, namespace: str) -> None:
+    def test_is_recorded(self, cluster: Guarded, namespace: str) -> None:
         narrowed = ", kinds: [Deployment], names: [prom*]"
         with cluster.server.configured(exemption(namespace, narrowed=narrowed)):
             assert cluster.apply(prometheus(namespace, TOO_LITTLE)) == ""
@@ -96,15 +96,16 @@ class TestExemptions:
         assert cluster.annotations(resource="deployments", namespace=namespace, name="prometheus") == {
             "validate/exempted": f"prometheus-memory {REQUEST} ({note}); prometheus-memory {LIMIT} ({note})"
         }
-        path = "spec.containers[0].resources"
-        creations = [
-            event["annotations"]["validate.forestall.dev/exempted"]
-            for event in cluster.audited(resource="pods", namespace=namespace)
-            if "validate.forestall.dev/exempted" in event.get("annotations", {})
-        ]
-        assert creations == [
-            f"prometheus-memory {path}.requests.memory ({note}); prometheus-memory {path}.limits.memory ({note})"
-        ]
+
+    def test_pods_are_covered_by_their_workload_s(self, cluster: Guarded, namespace: str) -> None:
+        exempted = exemption(namespace, narrowed=", kinds: [Deployment], names: [web]")
+        exempted = exempted.replace("prometheus-memory", "memory-limits")
+        with cluster.server.configured(f"patchOwnedPods: true\n{exempted}"):
+            for name in ("web", "other"):
+                assert cluster.apply(deployment(name, namespace, WEB)) == ("" if name == "web" else patched("web"))
+                cluster.rolled_out(f"deployment/{name}", namespace)
+        sizes = {pod["metadata"]["labels"]["app"]: memory_of(pod) for pod in cluster.running(namespace, 2)}
+        assert sizes == {"web": (None, None), "other": ("256Mi", "512Mi")}
 
     def test_another_name_is_not_covered(self, cluster: Guarded, namespace: str) -> None:
         with cluster.server.configured(exemption(namespace, narrowed=", names: [grafana*]")):

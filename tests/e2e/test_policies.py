@@ -29,6 +29,12 @@ def prometheus_resource(namespace: str, **spec: Any) -> Object:
     return {"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "metadata": metadata, "spec": spec}
 
 
+def with_template(obj: Object, namespace: str) -> Object:
+    """The Deployment as a StatefulSet that keeps its data on claims of its own, of a class that is tied to a zone."""
+    template = {"metadata": {"name": "data"}, "spec": claim("data", namespace)["spec"]}
+    return obj | {"kind": "StatefulSet", "spec": obj["spec"] | {"volumeClaimTemplates": [template]}}
+
+
 class TestPrometheusMemory:
     def test_too_little(self, cluster: Guarded, namespace: str) -> None:
         done = cluster.try_apply(prometheus(namespace, TOO_LITTLE))
@@ -117,9 +123,7 @@ class TestZonalVolumes:
             assert "→ class ebs → ebs.csi.aws.com → one zone" in done.stderr
 
     def test_templates(self, cluster: Guarded, namespace: str) -> None:
-        stateful = prometheus(namespace) | {"kind": "StatefulSet"}
-        template = claim("data", namespace)
-        stateful["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": template["spec"]}]
+        stateful = with_template(prometheus(namespace), namespace)
         done = cluster.try_apply(stateful)
         chain = "template data → class ebs → ebs.csi.aws.com → one zone"
         advice = f"set storageClassName to a class whose disks span zones, or {PIN}"
@@ -139,9 +143,7 @@ class TestZonalVolumes:
         assert cluster.apply(deployment("web", namespace, web, volumes=volumes)) == ""
 
     def test_a_replacement_is_put_into_templates_and_claims(self, cluster: Guarded, namespace: str) -> None:
-        stateful = prometheus(namespace) | {"kind": "StatefulSet"}
-        template = claim("data", namespace)
-        stateful["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": template["spec"]}]
+        stateful = with_template(prometheus(namespace), namespace)
         labelled = claim("history", namespace, labels={"app.kubernetes.io/name": "prometheus"})
         replacement = "params: {replacement: {storageClass: ebs-regional}}"
         with cluster.server.configured(f"policies: {{zonal-volumes: {{mode: patch, otherwise: deny, {replacement}}}}}"):
@@ -153,6 +155,27 @@ class TestZonalVolumes:
         for name in ("history", "data-prometheus-0"):
             eventually(lambda name=name: cluster.try_kubectl("get", "pvc", name, "-n", namespace).returncode == 0)
             assert cluster.get("pvc", name, namespace)["spec"]["storageClassName"] == "ebs-regional"
+
+    def test_an_empty_dir_instead_of_a_new_claim(self, cluster: Guarded, namespace: str) -> None:
+        stateful = with_template(prometheus(namespace), namespace)
+        replacement = "params: {replacement: {emptyDir: true}}"
+        with cluster.server.configured(f"policies: {{zonal-volumes: {{mode: patch, {replacement}}}}}"):
+            warning = cluster.apply(stateful)
+            assert cluster.apply(stateful) == ""
+        assert warning.endswith(" (patched: volumeClaimTemplates, template.spec.volumes in spec)\n")
+        (pod,) = cluster.running(namespace)
+        volumes = [each for each in pod["spec"]["volumes"] if each["name"] == "data"]
+        assert volumes == [{"name": "data", "emptyDir": {"sizeLimit": "8Gi"}}]
+        assert json.loads(cluster.kubectl("get", "pvc", "-n", namespace, "-o", "json"))["items"] == []
+
+    def test_never_an_empty_dir_where_data_may_be(self, cluster: Guarded, namespace: str) -> None:
+        """A reinstallation is a CREATE too: the claim of the old one is reused."""
+        cluster.apply(claim("data-prometheus-0", namespace))
+        stateful = with_template(prometheus(namespace), namespace)
+        replacement = "params: {replacement: {emptyDir: true}}"
+        with cluster.server.configured(f"policies: {{zonal-volumes: {{mode: patch, {replacement}}}}}"):
+            done = cluster.try_apply(stateful)
+        assert (done.returncode, len(told(done.stderr))) == (1, 1)
 
 
 class TestLimitRange:
