@@ -76,6 +76,7 @@ def tell() -> int:
         )
         for file, story in STORIES.items():
             say(f"\n# {story}", bold=True)
+            say(f"$ kubectl apply -f demo/{file}", fg="cyan")
             for manifest in read_file(str(HERE / file))[0]:
                 apply(port, f"demo/{file}", manifest.object)
     say("\nThat was the real server, over TLS. To try files of your own: make serve", bold=True)
@@ -96,6 +97,7 @@ def try_files(files: Sequence[str], port: int) -> int:
     """Send each object in the files; 1 if one was denied, 2 if something could not be read or sent."""
     denied, failed = False, False
     for file in files:
+        say(f"$ kubectl apply -f {file}", fg="cyan")
         manifests, errors = read_file(file)
         for error in errors:
             say(f"error: {error}", fg="red")
@@ -212,8 +214,7 @@ def _admission_review(obj: Object) -> Object:
 
 
 def apply(port: int, file: str, obj: Object) -> bool:
-    """Print what `kubectl apply` would, and what a patch has changed; whether the object was admitted."""
-    say(f"$ kubectl apply -f {file}", fg="cyan")
+    """Print what `kubectl apply` would, and what a patch has changed. Returns whether the object was admitted."""
     answer = review(port, obj)
     for warning in answer.warnings:
         say(f"Warning: {warning}", fg="yellow")
