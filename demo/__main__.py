@@ -105,7 +105,7 @@ def try_files(files: Sequence[str], port: int) -> int:
         for manifest in manifests:
             try:
                 denied |= not apply(port, file, manifest.object)
-            except OSError as error:
+            except ConnectionRefusedError as error:
                 say(f"no server on port {port} ({error}): start it with make serve", fg="red")
                 return 2
     return 2 if failed else int(denied)
