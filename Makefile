@@ -44,6 +44,7 @@ clean:
 # pip's own cache is of no use without a network, since the index is asked first. So the wheels are kept beside it, and
 # the next .venv is made from them alone.
 .venv/ready: pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or later: make PYTHON=...")'
 	@echo "Making .venv, once: about half a minute"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
