@@ -6,7 +6,7 @@ import base64
 import json
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -53,7 +53,7 @@ class _Cluster:
         self._plane = plane
         self._bundle = base64.b64encode(certificate.cert.read_bytes()).decode()
         self._token = (plane.folder / "tokens.csv").read_text().partition(",")[0]
-        self._requests: Counter[str] = Counter()
+        self._requests: defaultdict[str, float] = defaultdict(float)
         self._plane.kubectl("create", "namespace", "none")
 
     def guard(self, name: str, served: Served) -> None:

@@ -1,7 +1,9 @@
 """`forestall check` on forty rendered charts, beside kube-linter on the same files; whole processes."""
 
+# ruff: noqa: S603 - it runs what is measured
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,18 +29,16 @@ def measure() -> list[Figure]:
     corpus = shared("corpus")
     measures = {
         "forestall": _seconds([*forestall(), "check", str(corpus)], found=(0, 1)),
-        "parse": _seconds([sys.executable, "-c", _PARSE, str(corpus)]),
+        "libyaml": _seconds([sys.executable, "-c", _PARSE, str(corpus)]),
     }
-    try:
+    with contextlib.suppress(Skipped):
         measures["kube-linter"] = _seconds([program("kube-linter"), "lint", str(corpus)], found=(0, 1))
-    except Skipped as reason:
-        print(f"check: {reason}, so there is only a stand-in: libyaml's parsing of the same files\n")
     found = interleaved(measures, _ROUNDS)
-    figures = [Figure("forestall check, the corpus; libyaml parsing it", found["forestall"], "s", found["parse"])]
+    figures = [Figure("the corpus; libyaml only parsing it", found["forestall"], "s", found["libyaml"])]
     if "kube-linter" in found:
-        what = "forestall check, the corpus; kube-linter lint"
-        figures.append(Figure(what, found["forestall"], "s", found["kube-linter"], ratio_at_most=1.5))
-    return figures
+        what = "the corpus; kube-linter lint"
+        return [*figures, Figure(what, found["forestall"], "s", found["kube-linter"], ratio_at_most=1.5)]
+    return [*figures, Figure("the corpus; no kube-linter to compare with", found["forestall"], "s")]
 
 
 def _seconds(command: list[str], found: tuple[int, ...] = (0,)) -> Callable[[], float]:

@@ -29,7 +29,8 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        return self.ours / self.yardstick if self.yardstick else None
+        """None where there is no yardstick, or noise has eaten it up."""
+        return self.ours / self.yardstick if self.yardstick and self.yardstick > 0 else None
 
     @property
     def bound(self) -> str:
@@ -41,10 +42,11 @@ class Figure:
 
     @property
     def is_kept(self) -> bool:
+        most, least = self.ratio_at_most, self.ratio_at_least
         return (
             (self.at_most is None or self.ours <= self.at_most)
-            and (self.ratio_at_most is None or (self.ratio or 0.0) <= self.ratio_at_most)
-            and (self.ratio_at_least is None or (self.ratio or 0.0) >= self.ratio_at_least)
+            and (most is None or (self.ratio is not None and self.ratio <= most))
+            and (least is None or (self.ratio is not None and self.ratio >= least))
         )
 
 

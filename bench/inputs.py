@@ -34,9 +34,9 @@ def shared(path: str) -> Path:
 
 
 def recordings(name: str) -> Path:
-    """A file of recorded reviews, of the tests' own or from beside the repository."""
-    ours = ROOT / "tests/data/recordings" / name
-    return ours if ours.exists() else shared(f"recordings/{name}")
+    """A file of recorded reviews: all of them, or, where they are missing, the few that the tests bring."""
+    everything, ours = SHARED / "recordings" / name, ROOT / "tests/data/recordings" / name
+    return ours if ours.exists() and not everything.exists() else shared(f"recordings/{name}")
 
 
 def read_recordings(name: str) -> list[dict[str, Any]]:

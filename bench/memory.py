@@ -1,12 +1,15 @@
 """One replica that watches a large cluster: what it holds, and when it is ready."""
 
+# ruff: noqa: S603 - it runs what is measured
 from __future__ import annotations
 
-import sys
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.figures import Figure
@@ -30,8 +33,8 @@ sys.stdin.read()
 
 def measure() -> list[Figure]:
     program("wrk")
-    with tempfile.TemporaryDirectory() as name, _api(Path(name)) as api:
-        folder, kubeconfig = Path(name), api.stdout.readline().strip()
+    with tempfile.TemporaryDirectory() as name, _api(Path(name)) as kubeconfig:
+        folder = Path(name)
         began = time.monotonic()
         with serving_forestall(folder, Certificate.write(folder), f"--kubeconfig={kubeconfig}") as served:
             peak = _Peak(served)
@@ -47,9 +50,13 @@ def measure() -> list[Figure]:
         return figures
 
 
-def _api(folder: Path) -> subprocess.Popen[str]:
+@contextmanager
+def _api(folder: Path) -> Iterator[str]:
+    """A kubeconfig for an API server that holds the large cluster."""
     command = [sys.executable, "-c", _API, str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as api:
+        assert api.stdout  # noqa: S101 - a pipe, as asked for
+        yield api.stdout.readline().strip()
 
 
 def _memory(what: str, found: int) -> Figure:

@@ -1,5 +1,6 @@
 """The programs that are measured and measured with: started here, ended here, never anybody else's."""
 
+# ruff: noqa: S603 - it runs what is measured
 from __future__ import annotations
 
 import json
@@ -10,9 +11,8 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +141,7 @@ def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], is_there: Any) -> None:
+def _wait(process: subprocess.Popen[bytes], is_there: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _STARTING_SECONDS
     while not is_there():
         if process.poll() is not None:

@@ -3,6 +3,7 @@
 A part whose programs or recordings are missing says so and is skipped. Exit code 1 if a bound is missed.
 """
 
+# ruff: noqa: T201 - it prints tables
 from __future__ import annotations
 
 import importlib
