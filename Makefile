@@ -45,7 +45,7 @@ clean:
 # the next .venv is made from them alone.
 .venv/ready: pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or later: make PYTHON=...")'
-	@echo "Making .venv, once: about half a minute"
+	@echo "Making .venv, once: up to a minute"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
 	  print(*p["project"]["dependencies"], *p["dependency-groups"]["dev"], sep="\n")' > .venv/requirements.txt
