@@ -16,7 +16,7 @@ from tests.cluster_fixture import ControlPlane, control_plane
 from tests.fake_api import FakeApi, Object, Request
 from webhook import cluster as under_test
 from webhook.cluster import Cluster, Watch
-from webhook.errors import FactsUnavailable
+from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.facts import FACT_KINDS
 from webhook.policy import Reference
 
@@ -415,12 +415,58 @@ class TestLookUp:
         assert len(api.ports) == 1
 
 
+class TestCalls:
+    @pytest.mark.parametrize(
+        ("headers", "warnings"),
+        [
+            pytest.param([], [], id="none"),
+            pytest.param(['299 - "be careful"'], ["be careful"], id="one"),
+            pytest.param(['299 - "one"', '299 - "two"'], ["one", "two"], id="two-headers"),
+            pytest.param(['299 - "one", 299 - "two"'], ["one", "two"], id="two-in-one-header"),
+            pytest.param([r'299 - "say \"a, b\", or a\\b"'], [r'say "a, b", or a\b'], id="escaped"),
+            pytest.param(['110 proxy "Response is Stale"'], [], id="a-proxy-s"),
+        ],
+    )
+    def test_warnings(self, headers: list[str], warnings: list[str]) -> None:
+        assert list(under_test._warnings(headers)) == warnings
+
+    def test_no_answer(self, api: FakeApi, cluster: Cluster) -> None:
+        api.close()
+        with pytest.raises(FactsUnavailable, match=r"^GET /api/v1/nodes/a: no answer from http://127.0.0.1:.*refused$"):
+            cluster.get("/api/v1/nodes/a")
+
+    def test_an_answer_without_a_reason(self, api: FakeApi, cluster: Cluster) -> None:
+        api.script("get", "nodes", refuse(503))
+        with pytest.raises(ClusterRefused, match=r"^GET /api/v1/nodes/a: HTTP status 503 \(503\)$"):
+            cluster.get("/api/v1/nodes/a")
+
+    def test_an_answer_of_something_else(self, api: FakeApi, cluster: Cluster) -> None:
+        api.script("get", "nodes", lambda request: request.send(200, "proxy's login page"))
+        with pytest.raises(FactsUnavailable, match="Expected `object`, got `str`"):
+            cluster.get("/api/v1/nodes/a")
+
+    def test_lists_come_in_pages(self, api: FakeApi, cluster: Cluster) -> None:
+        api.objects["nodes"] = [node(f"node-{index}") for index in range(1001)]
+        assert [each["metadata"]["name"] for each in cluster.list("/api/v1/nodes", labels="a=b")] == [
+            f"node-{index}" for index in range(1001)
+        ]
+        assert [query for _, _, query, _ in api.requests] == [
+            {"limit": "500", "labelSelector": "a=b"},
+            {"limit": "500", "labelSelector": "a=b", "continue": "500"},
+            {"limit": "500", "labelSelector": "a=b", "continue": "1000"},
+        ]
+
+    def test_a_write_without_its_version_is_a_bug(self, cluster: Cluster) -> None:
+        with pytest.raises(ValueError, match="which version"):
+            cluster.replace("/api/v1/namespaces/a/configmaps/b", {"metadata": {"name": "b"}})
+
+
 def test_a_forked_worker_that_ends_leaves_the_others_their_certificates(api: FakeApi, tmp_path: Path) -> None:
     """The kubernetes package keeps inline certificates in files that it removes at exit, in each fork."""
     script = """
 import os, sys
 from webhook.cluster import Cluster
-from webhook.errors import FactsUnavailable
+from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 cluster = Cluster.from_kubeconfig(sys.argv[1])
 if os.fork() == 0:
     sys.exit(0)
@@ -530,3 +576,56 @@ class TestRealControlPlane:
             began = time.monotonic()
             assert cluster.look_up([claim_reference("data")], 0.5) == ([], [])
             assert time.monotonic() - began < 5
+
+    def test_writes(self, plane: ControlPlane) -> None:
+        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        maps = "/api/v1/namespaces/default/configmaps"
+        body = {"metadata": {"name": "written", "labels": {"made-by": "test"}}, "data": {"is": "new"}}
+        cluster.create(maps, body, dry_run=True)
+        assert cluster.get(f"{maps}/written") is None
+        made = cluster.create(maps, body).object
+        with pytest.raises(Conflict, match='configmaps "written" already exists') as raised:
+            cluster.create(maps, body)
+        assert (raised.value.status, raised.value.reason) == (409, "AlreadyExists")
+        changed = cluster.replace(f"{maps}/written", {**made, "data": {"is": "changed"}})
+        assert cluster.get(f"{maps}/written") == changed
+        with pytest.raises(Conflict, match="the object has been modified") as raised:
+            cluster.replace(f"{maps}/written", {**made, "data": {"is": "stale"}})
+        assert raised.value.reason == "Conflict"
+        assert [each["data"] for each in cluster.list(maps, labels="made-by=test")] == [{"is": "changed"}]
+        with pytest.raises(Conflict):
+            cluster.delete(f"{maps}/written", "00000000-0000-0000-0000-000000000000")
+        with pytest.raises(Conflict):
+            cluster.delete(f"{maps}/written", version=made["metadata"]["resourceVersion"])
+        cluster.delete(f"{maps}/written", made["metadata"]["uid"], changed["metadata"]["resourceVersion"])
+        cluster.delete(f"{maps}/written")
+        assert cluster.get(f"{maps}/written") is None
+
+    def test_warnings_of_a_write(self, plane: ControlPlane) -> None:
+        container = {"name": "a", "image": "a"}
+        twice = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+        pod = {"metadata": {"name": "warned"}, "spec": {"containers": [{**container, "env": twice}]}}
+        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        assert cluster.create("/api/v1/namespaces/default/pods", pod, dry_run=True).warnings == (
+            'spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply',
+        )
+
+    @pytest.mark.parametrize(
+        ("user", "body", "status", "reason", "message"),
+        [
+            pytest.param("dev", {"metadata": {"name": "a"}}, 403, "Forbidden", 'User "dev" cannot create', id="403"),
+            pytest.param("admin", {"metadata": {"name": "A"}}, 422, "Invalid", "Invalid value", id="422"),
+        ],
+    )
+    def test_refusals(
+        self, plane: ControlPlane, user: str, body: Object, status: int, reason: str, message: str
+    ) -> None:
+        cluster = Cluster.from_kubeconfig(str(plane.folder / f"{user}.kubeconfig"))
+        with pytest.raises(ClusterRefused, match=message) as raised:
+            cluster.create("/api/v1/namespaces/default/configmaps", body)
+        assert (raised.value.status, raised.value.reason) == (status, reason)
+
+    def test_a_write_that_hangs(self, plane: ControlPlane) -> None:
+        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        with plane.etcd_paused(), pytest.raises(FactsUnavailable, match="no answer"):
+            cluster.create("/api/v1/namespaces/default/configmaps", {"metadata": {"name": "hangs"}}, timeout=0.5)

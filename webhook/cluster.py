@@ -1,4 +1,4 @@
-"""The Kubernetes API: lists, watches and look-ups of the objects that facts are made of.
+"""The Kubernetes API: lists, watches and look-ups of the objects that facts are made of; reads and writes of any.
 
 Importing this takes a quarter of a second and 19 MB, nearly all of it the kubernetes package: import it where a cluster
 is really needed, and before a fork, which shares the memory. The package finds and refreshes the credentials and makes
@@ -14,11 +14,11 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -28,7 +28,7 @@ from kubernetes.client.rest import RESTClientObject
 from kubernetes.config import load_incluster_config, load_kube_config
 from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
-from webhook.errors import BadObject, BadQuantity, FactsUnavailable
+from webhook.errors import BadObject, BadQuantity, ClusterRefused, Conflict, FactsUnavailable
 from webhook.facts import FACT_FIELDS, FACT_KINDS, NO_FACTS, ClusterFacts, decode_fact, drop_fact, put_fact
 from webhook.policy import Object, Reference
 
@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 _PREFIXES = {"StorageClass": "/apis/storage.k8s.io/v1"}
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+
+_WARNING = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
 
 _PAGE = 500
 _PAGE_SECONDS = 60.0
@@ -49,6 +51,9 @@ _LONGEST_PAUSE = {False: 10.0, True: 60.0}
 _FORGET_AFTER = 7
 _RECONNECT_SECONDS = 10.0
 _LOOK_UPS_AT_ONCE = 8
+_CALL_SECONDS = 10.0
+_STATUS_BYTES = 1 << 16
+"""Of a refusal that is read: an admission webhook's message, the longest there is, may quote many containers."""
 
 _NO_FILES = dict.fromkeys(("ca_certs", "ca_cert_data", "cert_file", "key_file"))
 
@@ -63,9 +68,11 @@ class _Load(Protocol):
 class _ApiError(Exception):
     """The API server's answer wasn't the one hoped for."""
 
-    def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
+    def __init__(self, status: int, message: str, reason: str = "", retry_after: float = 0.0) -> None:
         super().__init__(f"{message} ({status})" if message else f"HTTP status {status}")
         self.status = status
+        self.message = message
+        self.reason = reason
         self.retry_after = retry_after
 
     @property
@@ -101,10 +108,27 @@ class _Versioned(msgspec.Struct):
 class _Status(msgspec.Struct):
     code: int = 0
     message: str = ""
+    reason: str = ""
+
+
+class _ObjectPage(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[Object] | None = None
+
+
+Objects = list[Object]
+_Found = tuple[list[Object], list[Reference]]
+
+
+class Written(NamedTuple):
+    """What a create made, or with dry_run would have made, and what the API server's Warning headers said of it."""
+
+    object: Object
+    warnings: tuple[str, ...]
 
 
 class Cluster:
-    """A cluster to read from, for any number of threads.
+    """A cluster to read from and to write to, for any number of threads.
 
     Make it after a fork rather than before: threads and connections don't survive one, and a kubeconfig's inline
     certificates are temporary files to the kubernetes package, which the first fork that ends removes for all.
@@ -159,7 +183,7 @@ class Cluster:
         """Facts of these kinds that stay current; start() it."""
         return Watch(self, plurals)
 
-    def look_up(self, references: Collection[Reference], timeout: float) -> tuple[list[Object], list[Reference]]:
+    def look_up(self, references: Collection[Reference], timeout: float) -> _Found:
         """The objects that exist and the references that provably don't, as far as known within `timeout` seconds.
 
         What could not be told in time, or may not be read, is in neither. Blocks for no longer, whatever the network
@@ -188,7 +212,7 @@ class Cluster:
     def _look_up(self, reference: Reference, deadline: float) -> Object | None:
         path = _path(reference.kind, reference.namespace, reference.name)
         try:
-            obj = msgspec.json.decode(self.get(path, {}, deadline - time.monotonic()), type=dict[str, Any])
+            obj = msgspec.json.decode(self.read(path, {}, deadline - time.monotonic()), type=dict[str, Any])
         except _ApiError as answer:
             if answer.status == 404:
                 return None
@@ -205,7 +229,7 @@ class Cluster:
         while True:
             query = {"limit": limit} | ({"continue": token} if token else {})
             try:
-                page = msgspec.json.decode(self.get(path, query, _PAGE_SECONDS), type=_Page)
+                page = msgspec.json.decode(self.read(path, query, _PAGE_SECONDS), type=_Page)
             except _ApiError as answer:
                 if answer.status != 410 or not token:
                     raise
@@ -219,7 +243,91 @@ class Cluster:
             if not token:
                 return records, page.metadata.resource_version
 
-    def get(self, path: str, query: Mapping[str, str], timeout: float) -> bytearray:
+    def get(self, path: str, *, timeout: float = _CALL_SECONDS) -> Object | None:
+        """The object at an API path such as /api/v1/namespaces/x/secrets/y, or None if there is none.
+
+        Like the methods below: raises ClusterRefused for an answer that says no, FactsUnavailable for no answer.
+        """
+        try:
+            return self._call("GET", path, timeout=timeout).object
+        except ClusterRefused as answer:
+            if answer.status == 404:
+                return None
+            raise
+
+    def list(self, path: str, *, labels: str = "", timeout: float = _PAGE_SECONDS) -> Objects:
+        """All objects of the collection at an API path, or those that a label selector ("app=web") selects.
+
+        Each is as the API gives it, without kind and apiVersion.
+        """
+        items: Objects = []
+        token = ""
+        while True:
+            query = {"limit": str(_PAGE), "labelSelector": labels, "continue": token}
+            with self._said(f"GET {path}"):
+                body = self.read(path, {key: value for key, value in query.items() if value}, timeout)
+                page = msgspec.json.decode(body, type=_ObjectPage)
+            items += page.items or ()
+            token = page.metadata.continue_
+            if not token:
+                return items
+
+    def create(self, path: str, obj: Object, *, dry_run: bool = False, timeout: float = _CALL_SECONDS) -> Written:
+        """Create the object in the collection at an API path; raises Conflict if there is one of that name."""
+        return self._call("POST", path, {"dryRun": "All"} if dry_run else {}, obj, timeout)
+
+    def replace(self, path: str, obj: Object, *, timeout: float = _CALL_SECONDS) -> Object:
+        """Replace the object at an API path, and return it as it then is.
+
+        Raises Conflict if it is no longer the version that its metadata.resourceVersion names.
+        """
+        if not obj["metadata"].get("resourceVersion"):
+            raise ValueError(f"{path}: a write has to say which version it was decided on")
+        return self._call("PUT", path, {}, obj, timeout).object
+
+    def delete(self, path: str, uid: str = "", version: str = "", *, timeout: float = _CALL_SECONDS) -> None:
+        """Delete the object at an API path, if it is still there.
+
+        Raises Conflict if it is another one than `uid` says, or no longer the resourceVersion `version`.
+        """
+        conditions = {"uid": uid, "resourceVersion": version}
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {key: value for key, value in conditions.items() if value},
+        }
+        try:
+            self._call("DELETE", path, {}, options, timeout)
+        except ClusterRefused as answer:
+            if answer.status != 404:
+                raise
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        timeout: float = _CALL_SECONDS,
+    ) -> Written:
+        with self._said(f"{method} {path}"), self.open(path, query or {}, timeout, method, body) as response:
+            obj = msgspec.json.decode(response.read(), type=dict[str, Any])
+            return Written(obj, tuple(_warnings(response.headers.getlist("Warning"))))
+
+    @contextlib.contextmanager
+    def _said(self, call: str) -> Iterator[None]:
+        """Tell "no" from no answer."""
+        try:
+            yield
+        except _ApiError as answer:
+            kind = Conflict if answer.status == 409 else ClusterRefused
+            raise kind(
+                answer.status, answer.reason, answer.message or f"{call}: HTTP status {answer.status}"
+            ) from answer
+        except (urllib3.exceptions.HTTPError, OSError, msgspec.DecodeError) as error:
+            raise FactsUnavailable(f"{call}: no answer from {self.host}: {_one_line(error)}") from error
+
+    def read(self, path: str, query: Mapping[str, str], timeout: float) -> bytearray:
         """The body of the answer, if all of it arrives within `timeout` seconds.
 
         Raises _ApiError for any status but 200, or what a broken or slow connection raises.
@@ -233,10 +341,17 @@ class Cluster:
                     raise TimeoutError(f"{path} took longer than {timeout:.3g} s")
         return body
 
-    def open(self, path: str, query: Mapping[str, str], read_timeout: float) -> urllib3.BaseHTTPResponse:
+    def open(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        read_timeout: float,
+        method: str = "GET",
+        body: Object | None = None,
+    ) -> urllib3.BaseHTTPResponse:
         """The answer, with the body still to be read; at no point does it wait longer than `read_timeout` seconds.
 
-        Raises _ApiError for any status but 200, or what a broken connection raises.
+        Raises _ApiError for any status but 2xx, or what a broken connection raises.
         """
         pool, configuration = self._connection
         if read_timeout <= 0:
@@ -245,9 +360,11 @@ class Cluster:
             with self._lock:  # an expired token may be fetched anew here, once is enough
                 authorization = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
             response: urllib3.BaseHTTPResponse = pool.request(
-                "GET",
+                method,
                 configuration.host + path + (f"?{urlencode(query)}" if query else ""),
+                body=None if body is None else msgspec.json.encode(body),
                 headers={"Accept": "application/json", "User-Agent": "forestall"}
+                | ({} if body is None else {"Content-Type": "application/json"})
                 | ({"Authorization": authorization} if authorization else {}),
                 timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, read_timeout), read=read_timeout),
                 retries=False,
@@ -256,12 +373,13 @@ class Cluster:
         except urllib3.exceptions.SSLError:
             self._reconnect()
             raise
-        if response.status == 200:
+        if 200 <= response.status < 300:
             return response
         with contextlib.closing(response):
             if response.status == 401:
                 self._reconnect()
-            raise _ApiError(response.status, _message(response), _retry_after(response))
+            said = _status(response)
+            raise _ApiError(response.status, said.message, said.reason, _retry_after(response))
 
     def _connect(self) -> None:
         configuration = Configuration()
@@ -494,15 +612,25 @@ def _backoff(failures: int, longest: float) -> float:
     return min(longest, 0.1 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
 
 
-def _message(response: urllib3.BaseHTTPResponse) -> str:
-    """What the API server's Status says; the beginning of the body if something else answered in its place."""
+def _status(response: urllib3.BaseHTTPResponse) -> _Status:
+    """What the API server says; as message the beginning of the body if something else answered in its place."""
     with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
-        body = response.read(4096)
+        body = response.read(_STATUS_BYTES)
         try:
-            return msgspec.json.decode(body, type=_Status).message
+            return msgspec.json.decode(body, type=_Status)
         except msgspec.DecodeError:
-            return body[:200].decode(errors="replace")
-    return ""
+            return _Status(message=body[:200].decode(errors="replace"))
+    return _Status()
+
+
+def _warnings(headers: Iterable[str]) -> Iterator[str]:
+    """The texts of Warning headers: `299 - "say \\"why\\""` -> `say "why"`.
+
+    Source: RFC 9111, 5.5 (as RFC 7234 had it); code 299 is the only one that the API server sends.
+    """
+    for header in headers:
+        for quoted in _WARNING.findall(header):
+            yield re.sub(r"\\(.)", r"\1", quoted)
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:

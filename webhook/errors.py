@@ -9,6 +9,8 @@ ForestallError
 ├── BadCertificate     a serving certificate and key that cannot be used
 ├── BadManifest        a document that cannot be read, with its file and line
 ├── FactsUnavailable   the cluster, or a facts file, could not be read
+├── ClusterRefused     the API server answered, and said no
+│   └── Conflict       somebody else was first
 └── TimeUp             the API server no longer waits for the answer
 """
 
@@ -53,6 +55,20 @@ class BadManifest(ForestallError):
 
 class FactsUnavailable(ForestallError):
     """The cluster, or a facts file, could not be read."""
+
+
+class ClusterRefused(ForestallError):
+    """The API server's answer to a call was no: its HTTP status, the reason ("Forbidden"), and what it said."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{' '.join(message.split())} ({status})")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class Conflict(ClusterRefused):
+    """Somebody else was first: the object has changed since it was read, or is there already. Read it again."""
 
 
 class TimeUp(ForestallError):
