@@ -36,13 +36,16 @@ e2e: .venv/ready
 lock: .venv/ready  ## What the image is built from: the newest versions allowed, with their hashes.
 	$(BIN)/pip install -q uv
 	echo hatchling setuptools wheel | tr ' ' '\n' | $(LOCK) --output-file requirements-build.lock -
-	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra fast --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # pip's own cache is of no use without a network, since the index is asked first. So the wheels are kept beside it, and
 # the next .venv is made from them alone.
+install = $(BIN)/pip install -q --no-index --find-links $(WHEELS) $(1) 2> /dev/null || { \
+	  $(BIN)/pip wheel -q --wheel-dir $(WHEELS) $(1) && \
+	  $(BIN)/pip install -q --no-index --find-links $(WHEELS) $(1); }
 .venv/ready: pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or later: make PYTHON=...")'
 	@echo "Making .venv, once: up to a minute"

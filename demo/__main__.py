@@ -116,7 +116,17 @@ def try_files(files: Sequence[str], port: int) -> int:
 
 def _serve_command(port: int, metrics_port: int) -> list[str]:
     forestall = Path(sys.executable).with_name("forestall")
-    command = [str(forestall), "serve", "--self-signed", "--port", str(port), "--metrics-port", str(metrics_port)]
+    command = [
+        str(forestall),
+        "serve",
+        "--self-signed",
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--metrics-port",
+        str(metrics_port),
+    ]
     return [*command, "--facts", str(HERE / "cluster.yaml"), "--config", str(HERE / "forestall.yaml")]
 
 

@@ -62,8 +62,13 @@ from webhook.quantities import Memory
             id="an-exemption-needs-a-reason",
         ),
         pytest.param(
-            "exemptions:\n  - {policy: memory-limits, match: {namespaces: [a]}, owner: '', reason: r, until: 2027-01-01}",
-            "2: exemptions[0]: owner is empty",
+            "exemptions:\n  - {policy: zonal-volumes, match: {namespaces: []}, owner: o, reason: r, until: 2027-01-01}",
+            "2: exemptions[0].match: namespaces is empty: name at least one ('*' is all)",
+            id="and-a-namespace",
+        ),
+        pytest.param(
+            "exemptions: [{policy: memory-limits, match: {namespaces: [a]}, owner: '', reason: r, until: 2027-01-01}]",
+            "1: exemptions[0]: owner is empty",
             id="and-an-owner",
         ),
         pytest.param(

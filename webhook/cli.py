@@ -289,6 +289,7 @@ def version() -> None:
 @click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serving certificate, reloaded when it changes.")
 @click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key.")
 @click.option("--self-signed", is_flag=True, help="Make a certificate for this run.")
+@click.option("--bind", metavar="ADDRESS", help="Listen on this address alone; default: on all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8443, show_default=True, help="For the API server.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Health, metrics.")
 def serve(
@@ -298,6 +299,7 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     self_signed: bool,
+    bind: str | None,
     port: int,
     metrics_port: int,
 ) -> int:
@@ -318,6 +320,7 @@ def serve(
             tls_cert=tls_cert,
             tls_key=tls_key,
             self_signed=self_signed,
+            bind=bind,
             port=port,
             metrics_port=metrics_port,
         )

@@ -299,7 +299,7 @@ class Replica(BaseApplication):  # type: ignore[misc]
             "loglevel": log_level,
             "keepalive": _KEEP_ALIVE_SECONDS,
             "graceful_timeout": _GRACE_SECONDS,
-            "http_parser": "fast",
+            "http_parser": "auto",
             "asgi_loop": "uvloop",
             "control_socket_disable": True,
             # Heartbeats are file times: a disk that stalls must not cost a worker its life.
