@@ -118,9 +118,12 @@ class Client:
 
 
 class Server:
-    """`forestall serve` in a process of its own; `patch` is Python to run in it before it serves."""
+    """`forestall serve` in a process of its own.
 
-    def __init__(self, folder: Path, patch: str = "", **settings: Any) -> None:
+    `patch` is Python to run in it before it serves, `ready` the status of /readyz that is waited for.
+    """
+
+    def __init__(self, folder: Path, patch: str = "", ready: int = 200, **settings: Any) -> None:
         self.folder = folder
         self.cert, self.key, self.config = folder / "tls.crt", folder / "tls.key", folder / "config.yaml"
         facts = folder / "facts.yaml"
@@ -148,7 +151,7 @@ class Server:
         serving = eventually(lambda: self.logged("serving") or self.process.poll() is not None)
         assert serving is not True, self._log.read_text()
         self.port, self.metrics_port = serving[0]["port"], serving[0]["metrics_port"]
-        eventually(lambda: self.get("/readyz")[0] == 200)
+        eventually(lambda: self.get("/readyz")[0] == ready)
 
     def write_certificate(self, chain: bytes, key: bytes) -> None:
         self.cert.write_bytes(chain)
@@ -195,8 +198,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(folder: Path, patch: str = "", **settings: Any) -> Iterator[Server]:
-    server = Server(folder, patch, **settings)
+def served(folder: Path, patch: str = "", ready: int = 200, **settings: Any) -> Iterator[Server]:
+    server = Server(folder, patch, ready, **settings)
     try:
         yield server
     finally:

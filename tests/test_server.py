@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import threading
 import time
 from datetime import UTC, datetime
@@ -497,6 +498,25 @@ def test_certificate_is_reloaded_without_dropping_connections(own_server):
     assert expiry == x509.load_pem_x509_certificate(chain).not_valid_after_utc.timestamp()
 
 
+def test_waits_for_its_first_certificate(tmp_path):
+    (tmp_path / "tls").mkdir()
+    cert, key = tmp_path / "tls" / "tls.crt", tmp_path / "tls" / "tls.key"
+    with served(tmp_path, QUICK, ready=503, tls_cert=cert, tls_key=key) as server:
+        eventually(lambda: server.get("/readyz")[1].count(" waits for cluster facts or for a certificate") == 2)
+        assert server.get("/healthz")[0] == 200
+        with pytest.raises(ssl.SSLError):
+            server.client()
+        chain, private = make_self_signed()
+        key.write_bytes(private)
+        cert.write_bytes(chain)
+        eventually(lambda: server.get("/readyz")[0] == 200)
+        assert _served_serials(server) == {_serial(chain)}
+        # From now on it is one that may not vanish.
+        cert.unlink()
+        eventually(lambda: server.logged("certificate refused, the last good one stays"))
+        assert _served_serials(server) == {_serial(chain)}
+
+
 def _verdicts(server: Server) -> set[bool]:
     return {server.ask(post(review())).response["allowed"] for _ in range(10)}
 
@@ -572,6 +592,7 @@ def test_landing_page(server):
     ("settings", "error"),
     [
         pytest.param({"tls_cert": None, "tls_key": None}, "BadConfig: no certificate", id="no-certificate"),
+        pytest.param({"tls_cert": Path("/a/b"), "tls_key": Path("/a/c")}, "BadCertificate: /a/b", id="no-folder"),
         pytest.param({"config": Path("/absent.yaml")}, "BadConfig: /absent.yaml", id="no-config"),
     ],
 )

@@ -53,7 +53,7 @@ class Readiness:
             if age >= _STALE:
                 reasons.append(f"worker {slot} does not answer")
             elif not ready:
-                reasons.append(f"worker {slot} waits for cluster facts")
+                reasons.append(f"worker {slot} waits for cluster facts or for a certificate")
         return reasons
 
     def _slots(self) -> Iterator[tuple[float, bool]]:

@@ -17,14 +17,15 @@ class Reloaded(Generic[T]):
 
     Files are looked at, not subscribed to: a mounted Secret or ConfigMap changes by a swapped symlink above the file,
     and stat sees that on every file system. Reading for the first time raises what `read` raises; later a
-    ForestallError leaves the last good value and is kept in `error`.
+    ForestallError leaves the last good value and is kept in `error`. `first` is how the first value is got, if not by
+    `read`.
     """
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[], T]) -> None:
+    def __init__(self, paths: Sequence[Path], read: Callable[[], T], first: Callable[[], T] | None = None) -> None:
         self._paths = paths
         self._read = read
         self._seen = self._look()
-        self.value = read()
+        self.value = (first or read)()
         self.read_at = time.time()
         self.error: ForestallError | None = None
 

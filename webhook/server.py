@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from webhook import log as logs
-from webhook.certs import ServingCertificate, read_certificate, self_signed_certificate
+from webhook.certs import ServingCertificate, new_context, read_certificate, self_signed_certificate
 from webhook.config import Config, load_config, read_config
 from webhook.console import as_asgi, create_console
 from webhook.engine import Stage, decide, undecided
@@ -408,13 +408,17 @@ def parse_duration(text: str) -> float | None:
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
 
 
+_NO_CERTIFICATE = new_context()
+"""Every handshake fails with it."""
+
+
 class Reviewing:
     """What a worker on the TLS port serves."""
 
     def __init__(
         self,
         config: Reloaded[Config],
-        certificate: Reloaded[ServingCertificate],
+        certificate: Reloaded[ServingCertificate | None],
         source: Callable[[], FactsSource],
         metrics: Path,
     ) -> None:
@@ -432,20 +436,22 @@ class Reviewing:
         self._config.poll()
         self._certificate.poll()
         config, certificate, read_at = self._config, self._certificate, self._source.facts.read_at
+        serving = certificate.value
         is_synced = self._source.synced
         self._metrics.gauges = {
             "forestall_facts_synced": float(is_synced),
             "forestall_facts_timestamp_seconds": read_at.timestamp() if read_at else 0,
-            "forestall_certificate_expiry_timestamp_seconds": certificate.value.expires.timestamp(),
+            "forestall_certificate_expiry_timestamp_seconds": serving.expires.timestamp() if serving else 0,
             "forestall_certificate_last_reload_successful": float(certificate.error is None),
             "forestall_config_last_reload_successful": float(config.error is None),
             "forestall_config_last_reload_success_timestamp_seconds": config.read_at,
         }
         self._metrics.write()
-        return is_synced
+        return is_synced and serving is not None
 
     def context(self) -> ssl.SSLContext:
-        return self._certificate.value.context
+        serving = self._certificate.value
+        return serving.context if serving else _NO_CERTIFICATE
 
 
 class Looking:
@@ -508,13 +514,18 @@ def _read_config(settings: Settings) -> Reloaded[Config]:
     return Reloaded((file,), lambda: read_config(str(file)))
 
 
-def _read_certificate(settings: Settings) -> Reloaded[ServingCertificate]:
+def _read_certificate(settings: Settings) -> Reloaded[ServingCertificate | None]:
     cert, key = settings.tls_cert, settings.tls_key
     if settings.self_signed:
         return Reloaded((), self_signed_certificate)
     if cert is None or key is None:
         raise BadConfig("no certificate: give --tls-cert and --tls-key, or --self-signed to try things out")
-    return Reloaded((cert, key), lambda: read_certificate(cert, key))
+    read = partial(read_certificate, cert, key)
+    # In a cluster the first certificate is made while we start. A folder that isn't there is a mistake.
+    if cert.parent.is_dir() and key.parent.is_dir() and not cert.exists() and not key.exists():
+        log.warning("waiting for a certificate", file=str(cert))
+        return Reloaded((cert, key), read, first=lambda: None)
+    return Reloaded((cert, key), read)
 
 
 def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
@@ -555,7 +566,7 @@ def read_facts(file: Path) -> ClusterFacts:
         raise FactsUnavailable(f"{file}: {error}") from error
 
 
-def _report_reloads(config: Reloaded[Config], certificate: Reloaded[ServingCertificate]) -> None:
+def _report_reloads(config: Reloaded[Config], certificate: Reloaded[ServingCertificate | None]) -> None:
     """In the parent, every second: what workers do alike is logged once, and workers forked later have it as well."""
     for name, reloaded in (("configuration", config), ("certificate", certificate)):
         if reloaded.poll():
