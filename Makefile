@@ -46,14 +46,14 @@ clean:
 install = $(BIN)/pip install -q --no-index --find-links $(WHEELS) $(1) 2> /dev/null || { \
 	  $(BIN)/pip wheel -q --wheel-dir $(WHEELS) $(1) && \
 	  $(BIN)/pip install -q --no-index --find-links $(WHEELS) $(1); }
+
 .venv/ready: pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or later: make PYTHON=...")'
 	@echo "Making .venv, once: up to a minute"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
 	  print(*p["project"]["dependencies"], *p["dependency-groups"]["dev"], sep="\n")' > .venv/requirements.txt
-	@$(BIN)/pip install -q --no-index --find-links $(WHEELS) -r .venv/requirements.txt 2> /dev/null || { \
-	  $(BIN)/pip wheel -q --wheel-dir $(WHEELS) -r .venv/requirements.txt && \
-	  $(BIN)/pip install -q --no-index --find-links $(WHEELS) -r .venv/requirements.txt; }
+	@$(call install,-r .venv/requirements.txt)
+	@{ $(call install,gunicorn_h1c); } 2> /dev/null || echo "No C compiler: HTTP will be parsed in Python, slower"
 	@$(BIN)/pip install -q --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
