@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
-from tests.builders import ROOT, SHARED, TODAY, config
+from tests.builders import ROOT, SHARED, TODAY, config, limit_range
 from tests.served import Client, Server, post, served
 from webhook.check import check_files
 from webhook.engine import Stage, decide
@@ -54,6 +55,19 @@ OBJECTS = [
         "provisioner": "ebs.csi.aws.com",
         "volumeBindingMode": "WaitForFirstConsumer",
     },
+    {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "prometheus-server", "namespace": "monitoring"},
+        "spec": {"volumeName": "disk"},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "disk", "labels": {"topology.kubernetes.io/zone": "zone-a"}},
+        "spec": {"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "disk"}},
+    },
+    limit_range(namespace="defaulted", default="512Mi", defaultRequest="256Mi"),
 ]
 STAGES: tuple[tuple[str, Stage], ...] = (("/mutate?timeout=5s", "mutate"), ("/validate?timeout=5s", "validate"))
 
@@ -149,3 +163,23 @@ def answered(client: Client, review: Review) -> tuple[str, list[str]]:
     final = {**review, "request": {**review["request"], "object": obj}}
     second = json.loads(ask(client, final, validate))["response"]
     return second.get("status", {}).get("message", ""), first.get("warnings", []) + second.get("warnings", [])
+
+
+def test_verdicts(facts: ClusterFacts) -> None:
+    """Agreement alone could be reached by saying nothing. Each creation is there twice, as each stage got it."""
+    verdicts = Counter(
+        f"{request.operation} {request.kind} {verdict.outcome}"
+        for request in map(read, reviews(SELECTION))
+        for verdict in judge(request, facts, "check").verdicts
+    )
+    assert verdicts == {
+        "CREATE CronJob patched": 2,
+        "CREATE DaemonSet patched": 2,
+        "CREATE Deployment denied": 6,  # a Prometheus: request, limit, volume
+        "CREATE Deployment patched": 2,
+        "CREATE Job denied": 2,  # kubectl create job --from: it carries an owner reference, so it isn't patched
+        "CREATE PodTemplate patched": 2,
+        "CREATE ReplicationController patched": 2,
+        "CREATE StatefulSet patched": 2,
+        "UPDATE Deployment warned": 6,
+    }

@@ -31,10 +31,11 @@ def owned_by(owner: Object, obj: Object) -> Object:
     return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [reference]}}
 
 
-def test_replica_sets_of_a_rolling_deployment_are_never_touched(cluster: Guarded, old_namespace: str) -> None:
+@pytest.mark.parametrize("mode", ["patch", "deny"])
+def test_replica_sets_are_never_touched(cluster: Guarded, old_namespace: str, mode: str) -> None:
     """A patched ReplicaSet no longer matches its Deployment, which then makes another, and another."""
     make_old(cluster, old_namespace, deployment("web", old_namespace, WEB, replicas=2), pods=2)
-    with cluster.server.configured("policies: {memory-limits: {mode: deny}}"):
+    with cluster.server.configured(f"policies: {{memory-limits: {{mode: {mode}}}}}"):
         for change in (("rollout", "restart"), ("rollout", "undo"), ("scale", "--replicas=3")):
             cluster.kubectl(*change, "deployment/web", "-n", old_namespace)
             cluster.rolled_out("deployment/web", old_namespace)
