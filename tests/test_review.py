@@ -11,7 +11,7 @@ from tests.builders import SHARED, recordings, request, workload
 from tests.served import review
 from webhook.errors import BadReview
 from webhook.policy import ALLOWED, AdmissionRequest, Decision, Verdict, Violation
-from webhook.review import read_review, render_review
+from webhook.review import PROBE_LABEL, probe_nonce, read_review, render_probe, render_review
 
 PATCH = ({"op": "add", "path": "/metadata/labels/a~1b", "value": "c"},)
 VIOLATION = Violation("spec.replicas", "web", "too\nmany replicas", fix=None)
@@ -131,3 +131,35 @@ def test_warnings_and_annotations():
     assert response["auditAnnotations"]
     # The API server joins them to the webhook's name by a slash: a qualified name.
     assert all("/" not in key and 0 < len(key) <= 63 for key in response["auditAnnotations"])
+
+
+def _probe(operation="CREATE", group="", kind="ConfigMap", dry_run=True, labels=None):
+    labels = {PROBE_LABEL: "n-1"} if labels is None else labels
+    obj = {"kind": kind, "metadata": {"name": "probe", "labels": labels}}
+    return AdmissionRequest(operation, group, "v1", kind, "forestall-system", "", obj, dry_run=dry_run, uid="7")
+
+
+@pytest.mark.parametrize(
+    ("probe", "nonce"),
+    [
+        pytest.param(_probe(), "n-1", id="a-probe"),
+        pytest.param(_probe(labels={}), "", id="without-the-label"),
+        pytest.param(_probe(labels={PROBE_LABEL: ""}), "", id="without-a-nonce"),
+        pytest.param(_probe(dry_run=False), "", id="a-label-on-something-stored"),
+        pytest.param(_probe(kind="Pod"), "", id="another-kind"),
+        pytest.param(_probe(group="example.com"), "", id="another-group-s-configmap"),
+        pytest.param(_probe(operation="UPDATE"), "", id="an-update"),
+        pytest.param(AdmissionRequest("CREATE", "", "v1", "ConfigMap", "", "", None, dry_run=True), "", id="no-object"),
+    ],
+)
+def test_probe_nonce(probe, nonce):
+    assert probe_nonce(probe) == nonce
+
+
+@pytest.mark.parametrize("stage", ["mutate", "validate"])
+def test_a_probe_is_answered_with_its_nonce(stage):
+    assert json.loads(render_probe(_probe(), "n-1", stage))["response"] == {
+        "uid": "7",
+        "allowed": True,
+        "warnings": [f"forestall probe n-1 {stage}"],
+    }

@@ -30,8 +30,8 @@ from webhook.engine import decide
 from webhook.errors import FactsUnavailable
 from webhook.facts import NO_FACTS
 from webhook.metrics import Metrics
-from webhook.policy import Decision, Reference, Verdict, Violation
-from webhook.review import read_review, render_review
+from webhook.policy import AdmissionRequest, Decision, Reference, Verdict, Violation
+from webhook.review import PROBE_LABEL, read_review, render_review
 from webhook.server import Judge, parse_duration
 
 QUICK = "workers.READ_SECONDS = 0.8; workers._IDLE_SECONDS = 0.3; workers.BEAT_SECONDS = 0.1\n"
@@ -452,6 +452,15 @@ def test_look_up(monkeypatch, tmp_path, answers, asked, text):
     assert source.asked == asked
     assert text in answer["response"]["warnings"][0]
     assert time.monotonic() - now < 0.75
+
+
+def test_a_probe_is_answered_before_anything_is_decided(monkeypatch, tmp_path):
+    monkeypatch.setattr(server_module, "decide", None)
+    judge = Judge(lambda: load_config(b"", ""), Source([]), Metrics(tmp_path, 0, set(), []))
+    obj = {"kind": "ConfigMap", "metadata": {"labels": {PROBE_LABEL: "n-1"}}}
+    probe = AdmissionRequest("CREATE", "", "v1", "ConfigMap", "forestall-system", "", obj, dry_run=True, uid="7")
+    answer = json.loads(asyncio.run(judge.answer(probe, "validate", 0, 0)))
+    assert answer["response"]["warnings"] == ["forestall probe n-1 validate"]
 
 
 # Changing files ------------------------------------------------------------------------------------------------------

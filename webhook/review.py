@@ -17,6 +17,9 @@ from webhook.policy import AdmissionRequest, Decision, Object
 
 API_VERSION = "admission.k8s.io/v1"
 
+PROBE_LABEL = "forestall.dev/probe"
+"""Of a ConfigMap whose dry-run creation asks whether the API server's calls reach us; its value is a nonce."""
+
 
 class _Wire(msgspec.Struct, rename="camel", gc=False):
     pass
@@ -131,3 +134,19 @@ def render_review(request: AdmissionRequest, decision: Decision, stage: Stage) -
         response.warnings = warnings(decision) or None
         response.audit_annotations = audit_annotations(decision) or None
     return _encode(_Answer(API_VERSION, "AdmissionReview", response))
+
+
+def probe_nonce(request: AdmissionRequest) -> str:
+    """The nonce of a probe; empty if the request is none.
+
+    Only a dry run is one: it stores nothing, so nobody escapes judgement by that label.
+    """
+    is_probe = (request.operation, request.group, request.kind, request.dry_run) == ("CREATE", "", "ConfigMap", True)
+    metadata = (request.object or {}).get("metadata") or {}
+    return str((metadata.get("labels") or {}).get(PROBE_LABEL) or "") if is_probe else ""
+
+
+def render_probe(request: AdmissionRequest, nonce: str, stage: Stage) -> bytes:
+    """The answer to a probe: a warning that whoever sent it will see."""
+    warning = f"forestall probe {nonce} {stage}"
+    return _encode(_Answer(API_VERSION, "AdmissionReview", _Response(request.uid, allowed=True, warnings=[warning])))

@@ -44,7 +44,7 @@ from webhook.pods import WORKLOADS
 from webhook.policy import AdmissionRequest, Decision, Object, Reference
 from webhook.readiness import Readiness
 from webhook.reloading import Reloaded
-from webhook.review import read_review, render_review
+from webhook.review import probe_nonce, read_review, render_probe, render_review
 from webhook.workers import Replica
 
 if TYPE_CHECKING:
@@ -181,6 +181,8 @@ class Judge:
         self._log = log.bind()  # once, rather than for every line
 
     async def answer(self, request: AdmissionRequest, stage: Stage, arrived: float, deadline: float) -> bytes:
+        if nonce := probe_nonce(request):
+            return render_probe(request, nonce, stage)
         began = time.monotonic()
         config = self._config()
         decision = self._decide(request, self._source.facts, config, stage, deadline)
