@@ -185,6 +185,21 @@ def test_ratchet(old: list[Object], new: list[Object], outcome: str) -> None:
     assert outcomes(judged(request(after, before), settings("deny"))) == [outcome]
 
 
+def test_what_was_only_noted_before_excuses_no_denial() -> None:
+    def examine_pin(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
+        spec = req.object["spec"]["template"]["spec"]  # type: ignore[index]
+        yield Violation("volume", "data", "zonal", value="gp2", at_most="audit" if "nodeSelector" in spec else "deny")
+
+    cfg = settings("deny", policy=replace(SIZE, examine=examine_pin))
+    pinned = workload("Deployment", nodeSelector={"zone": "a"})
+    assert outcomes(judged(request(workload(), pinned), cfg)) == ["denied"]
+    assert outcomes(judged(request(workload(), workload()), cfg)) == ["warned"]
+
+
+def test_the_ratchet_does_not_make_an_audited_violation_louder() -> None:
+    assert outcomes(judged(request(SMALL, SMALL), settings("audit"))) == ["audited"]
+
+
 def test_the_ratchet_does_not_patch_unless_told() -> None:
     labelled = {**SMALL, "metadata": {**SMALL["metadata"], "labels": {"new": "label"}}}
     kept = judged(request(labelled, SMALL), settings("patch"))
@@ -310,7 +325,8 @@ EXEMPTION = "exemptions: [{policy: POLICY, owner: sre, reason: migration, until:
         pytest.param("namespaces: ['*'], kinds: [Pod]", "denied", id="another-kind"),
         pytest.param("namespaces: ['*'], names: ['we*']", "exempted", id="name"),
         pytest.param("namespaces: ['*'], names: [db]", "denied", id="another-name"),
-        pytest.param("namespaces: ['*'], labels: {team: a}", "denied", id="label-missing"),
+        pytest.param("namespaces: ['*'], labels: {team: a}", "exempted", id="label"),
+        pytest.param("namespaces: ['*'], labels: {team: a, tier: x}", "denied", id="one-of-two-labels"),
         pytest.param("namespaces: ['*'], images: [nginx]", "exempted", id="image"),
         pytest.param("namespaces: ['*'], images: [redis]", "denied", id="another-image"),
         pytest.param("namespaces: ['*'], groups: [sre]", "denied", id="not-in-the-group"),
@@ -319,7 +335,8 @@ EXEMPTION = "exemptions: [{policy: POLICY, owner: sre, reason: migration, until:
 )
 def test_exemptions(match: str, outcome: str) -> None:
     cfg = settings(text=EXEMPTION.replace("MATCH", match))
-    decision = judged(request(SMALL, groups=("developers",)), cfg)
+    labelled = {**SMALL, "metadata": {**SMALL["metadata"], "labels": {"team": "a"}}}
+    decision = judged(request(labelled, groups=("developers",)), cfg)
     assert (outcomes(decision), decision.allowed) == ([outcome], outcome == "exempted")
 
 
@@ -345,6 +362,7 @@ def test_an_image_exempts_its_own_container_only() -> None:
     [
         pytest.param(RS_CONTROLLER, "web", [], id="its-controller's-word"),
         pytest.param(RS_CONTROLLER, "other", ["patched"], id="another-workload's"),
+        pytest.param(RS_CONTROLLER, "web-5d8f", ["patched"], id="the-ReplicaSet-is-no-Deployment"),
         pytest.param("jane", "web", ["patched"], id="a-typed-owner-names-nobody"),
     ],
 )
@@ -354,6 +372,31 @@ def test_one_exemption_covers_a_workload_and_its_pods(user: str, name: str, expe
     match = f"namespaces: [shop], names: [{name}], kinds: [Deployment]"
     cfg = settings("patch", text=EXEMPTION.replace("MATCH", match), named=True)
     assert outcomes(judged(request(pod, user=user), cfg)) == expected
+
+
+def test_a_forged_hash_names_no_deployment() -> None:
+    pod = owned("Pod", "ReplicaSet", "web-5d8f")
+    pod["metadata"] |= {"labels": {"pod-template-hash": "other"}}
+    match = "namespaces: [shop], names: [web], kinds: [Deployment]"
+    cfg = settings("patch", text=EXEMPTION.replace("MATCH", match), named=True)
+    assert outcomes(judged(request(pod, user=RS_CONTROLLER), cfg)) == ["patched"]
+
+
+def test_an_owner_that_is_no_controller_owns_nothing() -> None:
+    pod = owned("Pod", "ReplicaSet", "web-5d8f")
+    pod["metadata"]["ownerReferences"][0]["controller"] = False
+    assert outcomes(judged(request(pod, user=RS_CONTROLLER), settings("deny"))) == ["denied"]
+
+
+@pytest.mark.parametrize(("images", "outcome"), [("[nginx]", "denied"), ("[nginx, redis]", "exempted")])
+def test_what_concerns_no_container_is_exempted_by_all_images(images: str, outcome: str) -> None:
+    def examine_volume(*_: Any) -> Iterator[Violation]:
+        yield Violation("spec.template.spec.volumes[0]", "a", "a volume with a container's name")
+
+    two = workload("Deployment", container("a", "nginx"), container("b", "redis"))
+    text = EXEMPTION.replace("MATCH", f"namespaces: ['*'], images: {images}")
+    decision = judged(request(two), settings(text=text, policy=replace(SIZE, examine=examine_volume)))
+    assert outcomes(decision) == [outcome]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("report", []), ("other", ["patched"])])
@@ -445,6 +488,38 @@ def test_a_policy_that_has_not_begun_in_time_counts_as_failed() -> None:
     decision = judged(request(SMALL), settings(), deadline=time.monotonic() - 1)
     assert isinstance(decision.failures["size"], TimeUp)
     assert (outcomes(decision), decision.allowed) == (["failed"], True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "otherwise", "expected"),
+    [("audit", "deny", "audit"), ("warn", "deny", "warn"), ("patch", "warn", "warn"), ("patch", "deny", "deny")],
+)
+def test_a_failure_denies_no_more_than_the_policy_would(mode: str, otherwise: str, expected: str) -> None:
+    (verdict,) = judged(request(SMALL), settings(mode, otherwise, on_error="deny", policy=FAILING)).verdicts
+    assert verdict.mode == expected
+
+
+def test_a_failure_denies_no_more_than_an_override_lets_the_policy() -> None:
+    text = "overrides: [{match: {namespaces: [shop]}, policies: {memory-limits: {mode: audit}}}]"
+    assert judged(request(SMALL), settings(on_error="deny", text=text, policy=FAILING)).allowed
+    assert undecided(request(SMALL), settings(on_error="deny", text=text), "validate", TimeUp("too late")).allowed
+
+
+@pytest.mark.parametrize(
+    ("obj", "fields", "skipped"),
+    [
+        pytest.param(SMALL, {"namespace": "kube-system"}, "excluded namespace", id="excluded"),
+        pytest.param(
+            owned("ReplicaSet", "Deployment", "web"),
+            {"user": "system:kube-controller-manager"},
+            "judged at its Deployment",
+            id="owned",
+        ),
+    ],
+)
+def test_undecided_leaves_alone_what_decide_does(obj: Object, fields: Any, skipped: str) -> None:
+    decision = undecided(request(obj, **fields), settings(on_error="deny"), "validate", TimeUp("too late"))
+    assert (decision.allowed, decision.skipped) == (True, skipped)
 
 
 @pytest.mark.parametrize(("on_error", "allowed"), [("ignore", True), ("deny", False)])

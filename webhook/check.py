@@ -23,7 +23,7 @@ from webhook.fixes import sets_of
 from webhook.manifests import STDIN, Manifest, find_files, read_file
 from webhook.messages import incident
 from webhook.pods import Workload, is_workload, read_workload
-from webhook.policy import AdmissionRequest, Decision, Mode, Object, Outcome, Verdict, Violation
+from webhook.policy import AdmissionRequest, Decision, Mode, Object, Outcome, Verdict
 
 _UNREADABLE = (BadObject, BadQuantity, BadImage)
 _WORTH_A_PROCESS = 200_000
@@ -388,7 +388,9 @@ def _result(manifest: Manifest, target: Target, workload: Workload | None, verdi
         mode=verdict.mode,
         outcome=verdict.outcome,
         denies=verdict.denies,
-        container=_container(workload, violation),
+        container=next((each.name for each in workload.containers if each.concerns(violation)), None)
+        if workload
+        else None,
         path=violation.path,
         message=violation.message,
         fix={fix.path: fix.value for fix in sets_of(violation)} or None,
@@ -398,13 +400,3 @@ def _result(manifest: Manifest, target: Target, workload: Workload | None, verdi
         exemption=verdict.exemption,
         is_fine=violation.at_most == "audit",
     )
-
-
-def _container(workload: Workload | None, violation: Violation) -> str | None:
-    """The container concerned; a violation's subject may also be a volume, which may have a container's name."""
-    for container in workload.containers if workload else ():
-        if container.name == violation.subject and violation.path.startswith(
-            (container.path, container.resources_path)
-        ):
-            return container.name
-    return None

@@ -14,13 +14,24 @@ from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config, Exemption, Match
-from webhook.errors import TimeUp
+from webhook.errors import BadObject, TimeUp
 from webhook.facts import ClusterFacts
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.images import match_image
-from webhook.owners import Owner, owner_of, top_level
-from webhook.pods import is_workload, read_workload
-from webhook.policy import ALLOWED, MODES, AdmissionRequest, Decision, Mode, Object, Reference, Verdict, Violation
+from webhook.owners import Owner, metadata_of, owner_of, top_level
+from webhook.pods import is_workload, mapping, read_workload
+from webhook.policy import (
+    ALLOWED,
+    MODES,
+    AdmissionRequest,
+    Decision,
+    Mode,
+    Object,
+    Outcome,
+    Reference,
+    Verdict,
+    Violation,
+)
 
 Stage = Literal["mutate", "validate", "check"]
 """/mutate patches and never denies, /validate judges what is there, "check" says what both together would do."""
@@ -45,31 +56,32 @@ def decide(
     `today` (UTC) tells which exemptions still count. A policy that has not begun at `deadline` (time.monotonic) counts
     as failed. Whatever a policy raises is contained: it is in the decision's `failures`, and its onError decides.
     """
-    if skipped := _left_alone(request, config):
+    owner = owner_of(request, config.controllers)
+    if skipped := _left_alone(request, config, owner, stage):
         return Decision(allowed=True, skipped=skipped)
-    in_scope = _in_scope(request, config)
+    in_scope = _in_scope(request, config, owner)
     if not in_scope:
         return ALLOWED
     if path := config.pod_spec_paths.get((request.group, request.kind)):
         request = replace(request, pod_spec_path=path)
-    owner = owner_of(request, config.controllers)
-    if owner and owner.is_known and (stage == "validate" or request.kind != "Pod"):
-        return Decision(allowed=True, skipped=f"judged at its {owner.kind}")
     return _Case(request, facts, config, in_scope, today, stage, deadline, owner).decide()
 
 
 def undecided(request: AdmissionRequest, config: Config, stage: Stage, error: BaseException) -> Decision:
     """The decision when nothing could be decided: every policy in scope counts as failed."""
-    failures = {active.policy.id: error for active in _in_scope(request, config)}
-    verdicts = tuple(_failed(config.policies[policy_id], config, error) for policy_id in failures)
-    return _decision(verdicts, stage, failures=failures)
+    owner = owner_of(request, config.controllers)
+    if skipped := _left_alone(request, config, owner, stage):
+        return Decision(allowed=True, skipped=skipped)
+    in_scope = _in_scope(request, config, owner)
+    verdicts = [_failed(active, config, error) for active in in_scope]
+    return _decision(verdicts, stage, failures={active.policy.id: error for active in in_scope})
 
 
 def weakest(*modes: Mode) -> Mode:
     return min(modes, key=_STRENGTH.__getitem__)
 
 
-def _left_alone(request: AdmissionRequest, config: Config) -> str:
+def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, stage: Stage) -> str:
     """Why this request is nobody's to judge; empty if it is ours."""
     if request.object is None:
         return "no object"
@@ -77,18 +89,21 @@ def _left_alone(request: AdmissionRequest, config: Config) -> str:
     if namespace in ALWAYS_EXCLUDED or any(fnmatchcase(namespace, glob) for glob in config.exclude_namespaces):
         return "excluded namespace"
     # On CREATE a deletionTimestamp is something that a person typed and the API server drops.
-    if request.old_object and (request.old_object.get("metadata") or {}).get("deletionTimestamp"):
+    if metadata_of(request.old_object).get("deletionTimestamp"):
         return "being deleted"
     if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
         return "mirror pod"
+    # Of a controller's own objects only pods may be patched, which is not for /validate.
+    if owner and owner.is_known and (stage == "validate" or request.kind != "Pod"):
+        return f"judged at its {owner.kind}"
     return ""
 
 
 def _is_mirror(pod: Object) -> bool:
-    return "kubernetes.io/config.mirror" in ((pod.get("metadata") or {}).get("annotations") or {})
+    return "kubernetes.io/config.mirror" in mapping(metadata_of(pod), "annotations", "metadata")
 
 
-def _in_scope(request: AdmissionRequest, config: Config) -> list[ActivePolicy]:
+def _in_scope(request: AdmissionRequest, config: Config, owner: Owner | None) -> list[ActivePolicy]:
     """The policies that judge this kind and operation, at the mode that the overrides leave them."""
     key = request.group, request.kind
     workload = is_workload(*key) or key in config.pod_spec_paths
@@ -100,14 +115,14 @@ def _in_scope(request: AdmissionRequest, config: Config) -> list[ActivePolicy]:
             and (not request.subresource or request.subresource in policy.subresources)
             and ((workload and policy.workloads) or any(key == (kind.group, kind.kind) for kind in policy.kinds))
         ):
-            in_scope.append(_overridden(active, request, config) if config.overrides else active)
+            in_scope.append(_overridden(active, request, config, owner))
     return [active for active in in_scope if weakest(active.mode, config.mode) != "off"]
 
 
-def _overridden(active: ActivePolicy, request: AdmissionRequest, config: Config) -> ActivePolicy:
+def _overridden(active: ActivePolicy, request: AdmissionRequest, config: Config, owner: Owner | None) -> ActivePolicy:
     for override in config.overrides:
         section = override.policies.get(active.policy.id)
-        if section and _matches(override.match, request, owner_of(request, config.controllers)):
+        if section and _matches(override.match, request, owner):
             active = replace(active, mode=section.mode or active.mode, otherwise=section.otherwise or active.otherwise)
     return active
 
@@ -119,7 +134,7 @@ def _matches(match: Match, request: AdmissionRequest, owner: Owner | None) -> bo
     if match.groups and not set(match.groups) & set(request.groups):
         return False
     if match.labels:
-        labels = ((request.object or {}).get("metadata") or {}).get("labels") or {}
+        labels = mapping(metadata_of(request.object), "labels", "metadata")
         if any(labels.get(key) != value for key, value in match.labels.items()):
             return False
     if not match.kinds and not match.names:
@@ -140,6 +155,32 @@ class _Found(NamedTuple):
         return self.active.policy.id, self.violation.subject, _INDEX.sub("[]", self.violation.path)
 
 
+class _Ruling(NamedTuple):
+    """What becomes of a violation: `mode` is "patch" only where the fix may and can be applied, "off" where it is
+    nobody's business, and for an exempted one what it would have been without `exemption`."""
+
+    found: _Found
+    mode: Mode
+    note: str = ""
+    exemption: int | None = None
+
+    @property
+    def is_patched(self) -> bool:
+        return self.mode == "patch" and self.exemption is None
+
+    def verdict(self) -> Verdict:
+        outcome: Outcome = "audited"
+        if self.exemption is not None:
+            outcome = "exempted"
+        elif self.is_patched:
+            outcome = "patched"
+        elif self.found.violation.is_unknown:
+            outcome = "unknown"
+        elif self.mode in ("deny", "warn"):
+            outcome = "denied" if self.mode == "deny" else "warned"
+        return Verdict(self.found.active.policy.id, self.mode, outcome, self.found.violation, self.note, self.exemption)
+
+
 @dataclass
 class _Case:
     """One request on its way to a decision."""
@@ -157,31 +198,27 @@ class _Case:
 
     def decide(self) -> Decision:
         submitted = self._examine(self.request)
+        operations, result, remaining = self._patch(submitted)
         if not submitted and not self.failures:
             return ALLOWED
-        operations: list[Operation] = []
-        result, remaining = self.request, submitted
-        if self.stage != "validate":
-            operations, result, remaining = self._patch(submitted)
-        verdicts = self._judge(submitted, remaining, bool(operations))
-        verdicts += [_failed(self.config.policies[name], self.config, error) for name, error in self.failures.items()]
-        return _decision(verdicts, self.stage, operations, result.object, self.failures, self._unseen(remaining))
+        verdicts = [ruling.verdict() for ruling in self._judged(submitted, remaining, is_patched=bool(operations))]
+        verdicts += [
+            _failed(each, self.config, self.failures[each.policy.id])
+            for each in self.in_scope
+            if each.policy.id in self.failures
+        ]
+        return _decision(verdicts, self.stage, operations, result, self.failures, self._unseen(remaining))
 
-    def _unseen(self, found: list[_Found]) -> frozenset[Reference]:
-        """What is worth a look-up: for /mutate, which leaves the rest to /validate, only where it could then patch."""
-        return frozenset(
-            reference
-            for each in found
-            for reference in each.violation.unseen
-            if self.stage != "mutate" or weakest(each.active.mode, self.config.mode) == "patch"
-        )
-
-    def _examine(self, request: AdmissionRequest) -> list[_Found]:
-        found: list[_Found] = []
-        for active in self.in_scope:
-            if active.policy.id not in self.failures:
-                found += [_Found(active, violation) for violation in self._examine_one(active, request)]
-        return found
+    def _examine(self, request: AdmissionRequest) -> list[_Ruling]:
+        """The violations of every policy that has not failed yet, and what becomes of each."""
+        found = [
+            _Found(active, violation)
+            for active in self.in_scope
+            if active.policy.id not in self.failures
+            for violation in self._examine_one(active, request)
+        ]
+        rulings = [self._rule(each) for each in found]
+        return [ruling for ruling in rulings if ruling.found.active.policy.id not in self.failures]
 
     def _examine_one(self, active: ActivePolicy, request: AdmissionRequest) -> list[Violation]:
         try:
@@ -192,149 +229,126 @@ class _Case:
             self.failures[active.policy.id] = error
             return []
 
-    def _patch(self, found: list[_Found]) -> tuple[list[Operation], AdmissionRequest, list[_Found]]:
+    def _patch(self, rulings: list[_Ruling]) -> tuple[list[Operation], Object | None, list[_Ruling]]:
         """Apply what can be fixed and examine the result, until nothing fixable is left."""
         operations: list[Operation] = []
-        request = self.request
+        obj = self.request.object
         for _ in range(_ROUNDS):
-            sets = compatible(sets_of(each.violation) for each in found if self._mode(each) == "patch")
-            if not sets or request.object is None:
-                return operations, request, found
-            added, patched = apply_sets(request.object, sets)
+            sets = compatible(sets_of(ruling.found.violation) for ruling in rulings if ruling.is_patched)
+            if not sets or obj is None:
+                return operations, obj, rulings
+            added, obj = apply_sets(obj, sets)
             operations += added
-            request = replace(request, object=patched)
-            found = self._examine(request)
+            rulings = self._examine(replace(self.request, object=obj))
         cycle = RuntimeError(f"fixes still change the object after {_ROUNDS} rounds")
-        for each in found:
-            if self._mode(each) == "patch":
-                self.failures[each.active.policy.id] = cycle
-        return [], self.request, [each for each in found if each.active.policy.id not in self.failures]
+        self.failures |= {ruling.found.active.policy.id: cycle for ruling in rulings if ruling.is_patched}
+        return [], self.request.object, rulings
 
-    def _judge(self, submitted: list[_Found], remaining: list[_Found], is_patched: bool) -> list[Verdict]:
-        verdicts: list[Verdict] = []
-        left = {each.key for each in remaining}
-        if is_patched:
-            verdicts = [
-                Verdict(each.active.policy.id, "patch", "patched", each.violation)
-                for each in submitted
-                if each.key not in left and each.violation.fix and self._base(each) == "patch"
-            ]
-        # The message quotes what was submitted, not what another fix has put there since.
-        original = {each.key: each for each in submitted} if is_patched else {}
-        # What is left at /mutate is judged, and told, by /validate; what is left of a controller's pod, at its owner.
-        if self.stage != "mutate" and not self._is_owned:
-            verdicts += [self._verdict(original.get(each.key, each)) for each in remaining]
-        return [verdict for verdict in verdicts if verdict.policy not in self.failures]
+    def _judged(self, submitted: list[_Ruling], remaining: list[_Ruling], *, is_patched: bool) -> Iterator[_Ruling]:
+        """What was patched, then what is left, in the words of what was submitted: no message quotes a fix."""
+        left = {ruling.found.key for ruling in remaining}
+        original = {ruling.found.key: ruling.found for ruling in submitted} if is_patched else {}
+        rulings = [ruling for ruling in submitted if ruling.is_patched and ruling.found.key not in left]
+        if self.stage != "mutate":  # what is left there is judged, and told, by /validate
+            rulings += [ruling._replace(found=original.get(ruling.found.key, ruling.found)) for ruling in remaining]
+        return (
+            ruling for ruling in rulings if ruling.mode != "off" and ruling.found.active.policy.id not in self.failures
+        )
 
-    def _verdict(self, each: _Found) -> Verdict:
-        violation = each.violation
-        if (index := self._exemption(each)) is not None:
+    def _unseen(self, rulings: list[_Ruling]) -> frozenset[Reference]:
+        """What is worth a look-up: for /mutate, which leaves the rest to /validate, only where it could then patch."""
+        return frozenset(
+            reference
+            for ruling in rulings
+            for reference in ruling.found.violation.unseen
+            if self.stage != "mutate" or weakest(ruling.found.active.mode, self.config.mode) == "patch"
+        )
+
+    def _rule(self, found: _Found) -> _Ruling:
+        violation = found.violation
+        mode = weakest(found.active.mode, self.config.mode, violation.at_most)
+        index = self._exemption(found)
+        fixable = mode == "patch" and self._is_fixable(violation)
+        if self.owner and self.owner.is_known:  # a controller's pod: what is not patched was judged at its owner
+            return _Ruling(found, "patch" if fixable and index is None else "off")
+        if index is not None:
             exemption = self.config.exemptions[index]
             note = f"exempted by {exemption.owner} until {exemption.until}: {exemption.reason}"
-            return Verdict(each.active.policy.id, self._base(each), "exempted", violation, note, index)
-        mode = self._mode(each)
-        if mode == "patch":  # /validate: the fix didn't arrive
-            mode = self._otherwise(each)
-        outcome: Literal["unknown", "denied", "warned", "audited"] = "audited"
-        if violation.is_unknown:
-            outcome = "unknown"
-        elif mode in ("deny", "warn"):
-            outcome = "denied" if mode == "deny" else "warned"
-        return Verdict(each.active.policy.id, mode, outcome, violation, self._note(each))
-
-    @property
-    def _is_owned(self) -> bool:
-        """Whether this is a controller's own pod: it is patched where the configuration names its size, no more."""
-        return self.owner is not None and self.owner.is_known
-
-    def _note(self, each: _Found) -> str:
-        if self._is_ratcheted(each):
-            return "it was so before this change"
-        return ""
-
-    def _base(self, each: _Found) -> Mode:
-        return weakest(each.active.mode, self.config.mode, each.violation.at_most)
-
-    def _otherwise(self, each: _Found) -> Mode:
-        mode = weakest(each.active.otherwise, self.config.mode, each.violation.at_most)
-        return "warn" if mode == "patch" else mode
-
-    def _mode(self, each: _Found) -> Mode:
-        """What becomes of the violation: "patch" only where the fix may and can be applied."""
-        mode = self._base(each)
-        if self._exemption(each) is not None:
-            return "audit"
-        fixable = mode == "patch" and self._is_fixable(each)
-        if self._is_owned:
-            return "patch" if fixable else "off"
-        if self._is_ratcheted(each):
-            return "patch" if fixable and self.config.patch_existing else weakest(mode, "warn")
+            return _Ruling(found, mode, note, index)
+        if self._is_ratcheted(found):
+            note = "it was so before this change"
+            return _Ruling(found, "patch" if fixable and self.config.patch_existing else weakest(mode, "warn"), note)
         if mode == "patch" and not fixable:
-            return self._otherwise(each)
-        return mode
+            mode = weakest(found.active.otherwise, self.config.mode, violation.at_most)
+            return _Ruling(found, "warn" if mode == "patch" else mode)
+        return _Ruling(found, mode)
 
-    def _is_fixable(self, each: _Found) -> bool:
-        sets = sets_of(each.violation)
-        if not sets or not can_change(self.request, sets):
+    def _is_fixable(self, violation: Violation) -> bool:
+        sets = sets_of(violation)
+        if self.stage == "validate" or not sets or not can_change(self.request, sets):
             return False
         if self.owner is None:
             return True
         # A patched ReplicaSet no longer matches its Deployment, which then makes another, and another.
-        return self.request.kind == "Pod" and (each.violation.fix_named or self.config.patch_owned_pods)
+        return self.request.kind == "Pod" and (violation.fix_named or self.config.patch_owned_pods)
 
-    def _is_ratcheted(self, each: _Found) -> bool:
+    def _is_ratcheted(self, found: _Found) -> bool:
         if not self.config.ratchet or self.request.old_object is None:
             return False
-        old_violations = self._old_violations(each)
-        if each.active.policy.id in self.failures:  # what we could not compare is no new violation
+        old_violations = self._old_violations(found)
+        if found.active.policy.id in self.failures:  # what we could not compare is no new violation
             return True
-        return any(_is_no_worse(each.violation.value, old.value) for old in old_violations)
+        return any(_is_no_worse(found.violation, old) for old in old_violations)
 
-    def _old_violations(self, each: _Found) -> list[Violation]:
-        policy_id = each.active.policy.id
+    def _old_violations(self, found: _Found) -> list[Violation]:
+        policy_id = found.active.policy.id
         if policy_id not in self._old:
             before = replace(self.request, object=self.request.old_object, old_object=None)
             by_key = self._old[policy_id] = {}
-            for violation in self._examine_one(each.active, before):
-                by_key.setdefault(_Found(each.active, violation).key, []).append(violation)
-        return self._old[policy_id].get(each.key, [])
+            for violation in self._examine_one(found.active, before):
+                by_key.setdefault(_Found(found.active, violation).key, []).append(violation)
+        return self._old[policy_id].get(found.key, [])
 
-    def _exemption(self, each: _Found) -> int | None:
+    def _exemption(self, found: _Found) -> int | None:
         """The index of the exemption that covers the violation."""
         for index, exemption in enumerate(self.config.exemptions):
             if (
-                exemption.policy == each.active.policy.id
+                exemption.policy == found.active.policy.id
                 and self.today <= exemption.until
                 and _matches(exemption.match, self.request, self.owner)
-                and self._has_image(exemption, each.violation)
+                and self._has_image(exemption.match.images, found.violation)
             ):
                 return index
         return None
 
-    def _has_image(self, exemption: Exemption, violation: Violation) -> bool:
+    def _has_image(self, patterns: tuple[str, ...], violation: Violation) -> bool:
         """Whether the violation's container, or every container if it is about none, has one of the images."""
-        patterns = exemption.match.images
         if not patterns:
             return True
         workload = read_workload(self.request)
         containers = workload.containers if workload else ()
-        concerned = [each for each in containers if each.name == violation.subject] or containers
+        concerned = [each for each in containers if each.concerns(violation)] or containers
         return bool(concerned) and all(
             any(match_image(pattern, each.image) for pattern in patterns) for each in concerned
         )
 
 
-def _is_no_worse(value: int | str | None, old: int | str | None) -> bool:
-    if isinstance(value, int) and isinstance(old, int):
-        return value >= old
-    return value == old or (old is None and isinstance(value, int))
+def _is_no_worse(violation: Violation, old: Violation) -> bool:
+    # What was only noted before (a pod that bound itself to its volume's zone) excuses no denial.
+    if _STRENGTH[old.at_most] < _STRENGTH[violation.at_most]:
+        return False
+    if isinstance(violation.value, int) and isinstance(old.value, int):
+        return violation.value >= old.value
+    return violation.value == old.value or (old.value is None and isinstance(violation.value, int))
 
 
 def _failed(active: ActivePolicy, config: Config, error: BaseException) -> Verdict:
-    mode: Mode = weakest("deny" if active.on_error == "deny" else "warn", config.mode)
+    policy_mode = active.otherwise if active.mode == "patch" else active.mode
+    mode = weakest("deny" if active.on_error == "deny" else "warn", policy_mode, config.mode)
     text = " ".join(str(error).split()) or type(error).__name__
-    violation = Violation("", "", f"could not decide, this is Forestall's own failure: {text}")
-    return Verdict(active.policy.id, mode, "failed", violation)
+    whose = "" if isinstance(error, BadObject) else ", this is Forestall's own failure"
+    violation = Violation("", "", f"could not decide{whose}: {text}")
+    return Verdict(active.policy.id, "warn" if mode == "patch" else mode, "failed", violation)
 
 
 def _decision(

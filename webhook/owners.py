@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from webhook.pods import items, mapping
 from webhook.policy import AdmissionRequest, Object
 
 _KUBE_SYSTEM = "system:serviceaccount:kube-system:"
@@ -44,8 +45,12 @@ def owner_of(request: AdmissionRequest, controllers: frozenset[str]) -> Owner | 
     return Owner(kind, str(reference.get("name") or ""), is_known or request.user in controllers)
 
 
+def metadata_of(obj: Object | None) -> Mapping[str, Any]:
+    return mapping(obj or {}, "metadata", "")
+
+
 def _controller_reference(obj: Object | None) -> Mapping[str, Any] | None:
-    references = ((obj or {}).get("metadata") or {}).get("ownerReferences") or ()
+    references = items(metadata_of(obj), "ownerReferences", "metadata")
     return next((reference for reference in references if reference.get("controller") is True), None)
 
 
@@ -60,7 +65,7 @@ def top_level(request: AdmissionRequest, owner: Owner | None) -> Iterator[tuple[
         return
     yield owner.kind, owner.name
     above, _, suffix = owner.name.rpartition("-")
-    labels = ((request.object or {}).get("metadata") or {}).get("labels") or {}
+    labels = mapping(metadata_of(request.object), "labels", "metadata")
     if owner.kind == "ReplicaSet" and suffix and suffix == labels.get("pod-template-hash"):
         yield "Deployment", above
     if owner.kind == "Job" and suffix.isdigit() and above:

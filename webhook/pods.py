@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from webhook.errors import BadObject, BadQuantity
-from webhook.policy import AdmissionRequest, GroupKind, Object
+from webhook.policy import AdmissionRequest, GroupKind, Object, Violation
 from webhook.quantities import parse_memory
 
 Role = Literal["container", "init", "sidecar"]
@@ -97,6 +97,12 @@ class Container(msgspec.Struct, frozen=True, gc=False):
         """The quantity as it was written, or None."""
         amounts = self.resources.get(part)
         return amounts.get("memory") if amounts else None
+
+    def concerns(self, violation: Violation) -> bool:
+        """Whether the violation is about this container; a volume may have a container's name."""
+        # The container that an operator makes is found at "spec", where everything else is as well.
+        places = (self.path, self.resources_path) if "[" in self.path else (self.resources_path,)
+        return violation.subject == self.name and violation.path.startswith(tuple(f"{place}." for place in places))
 
     def amount(self, part: Literal["requests", "limits"]) -> int | None:
         """The same in bytes, or None; raises BadObject if it is no quantity."""
