@@ -594,3 +594,6 @@ _SHAPES: Mapping[str, _Shape] = {
     "LimitRange": _Shape("", _LimitRange, _read_limit_range),
     "Namespace": _Shape("", _Namespace, _read_namespace),
 }
+
+FACT_GROUPS: Mapping[str, str] = {FACT_KINDS[kind]: shape.group for kind, shape in _SHAPES.items()}
+"""Plural -> API group, of every kind that facts are made of."""
