@@ -16,6 +16,7 @@ POLICY_FILES = sorted((ROOT / "policies").glob("*/*.py"))
 # What policies may use: the policy types, facts, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {
     "charts", "errors", "facts", "images", "monitoring", "nodes", "pods", "policy", "quantities", "storage",
+    "volumes",
 }  # fmt: skip
 HOMES = {
     "flask": {"console"},

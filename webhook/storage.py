@@ -1,4 +1,4 @@
-"""What a volume's data is tied to: one node, one zone, several zones, nothing, or unknown; and a workload's volumes.
+"""What a volume's data is tied to: one node, one zone, several zones, nothing, or unknown.
 
 A bound volume says so itself: its node affinity first, then its zone label, then what backs it. Before that its class
 decides, by provisioner and parameters. What is known of provisioners is data, in provisioners.json, whose "about" says
@@ -7,25 +7,20 @@ how to add one. Every Tie tells the way to it: "claim data → class gp2 → ebs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from webhook.errors import BadObject
-from webhook.facts import Claim, ClusterFacts, StorageClass, Term, Volume, claim_class
+from webhook.facts import Claim, ClusterFacts, StorageClass, Term, Volume
 from webhook.nodes import is_node_key, is_zone_key
-from webhook.pods import Workload, items, mapping
-from webhook.policy import Reference, Set
+from webhook.policy import Reference
 
 Extent = Literal["node", "zone", "zones", "nothing", "unknown"]
 
 _MULTI_ZONE_DELIMITER = "__"
-# More are not looked at: `replicas` is whatever somebody typed.
-_MOST_CLAIMS = 1000
 _SEVERITY: Mapping[Extent, int] = {"nothing": 0, "zones": 1, "unknown": 2, "zone": 3, "node": 4}
 
 
@@ -52,6 +47,11 @@ class Tie(msgspec.Struct, frozen=True, gc=False):
             return " → ".join((*self.chain, self.says))
         *seen, missing = self.chain
         return f"{' → '.join(seen)}, {missing}" if seen else missing
+
+    @property
+    def severity(self) -> int:
+        """How much it may hold pods back: of several ties the worst counts."""
+        return _SEVERITY[self.extent]
 
     @property
     def says(self) -> str:
@@ -101,6 +101,8 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _TABLE = msgspec.json.decode(Path(__file__).with_name("provisioners.json").read_bytes(), type=_Table)
+PLUGINS = frozenset(_TABLE.sources)
+"""The volume plugins that the table knows, by the field that a volume names them in: "nfs", "hostPath"."""
 _BY_SUFFIX = tuple((name[1:], rule) for name, rule in _TABLE.provisioners.items() if name.startswith("*"))
 
 
@@ -254,182 +256,3 @@ def _non_empty(names: Iterable[str]) -> frozenset[str]:
 
 def _tie_to_zones(zones: frozenset[str]) -> Tie:
     return Tie("zone" if len(zones) == 1 else "zones", (), zones, len(zones))
-
-
-class StoredVolume(msgspec.Struct, frozen=True, gc=False):
-    """A volume of a workload's pods that may hold data.
-
-    route     "claim" names a claim, "template" makes one for each pod, "ephemeral" makes one anew with each pod,
-              "inline" is a plugin's volume in the pod itself
-    path      where its class, or its claim, is named
-    source    the volume or the template, as written
-    is_made   the volume is there already, and stays what it is whatever the workload says
-    claims    the claims that a template's pods will look for; empty if their names can't be known
-    """
-
-    name: str
-    route: Literal["claim", "template", "ephemeral", "inline"]
-    path: str
-    tie: Tie
-    source: Mapping[str, Any]
-    is_made: bool = False
-    claims: tuple[Reference, ...] = ()
-
-
-def volumes_of(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
-    """The volumes of a workload's pods that may hold data; raises BadObject if its fields are of the wrong kind."""
-    templates = list(_templates(workload))
-    for name, path, template, claims in templates:
-        yield _from_template(name, path, template, claims, facts)
-    yield from _ephemeral_storage(workload, facts)
-    templated = {name for name, *_ in templates}
-    for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
-        # A StatefulSet's template replaces the pod's volume of the same name.
-        if volume.get("name") not in templated:
-            yield from _from_pod(workload, volume, f"{workload.spec_path}.volumes[{index}]", facts)
-
-
-def _from_pod(workload: Workload, volume: Mapping[str, Any], path: str, facts: ClusterFacts) -> Iterator[StoredVolume]:
-    name = volume.get("name") or ""
-    if claim := mapping(volume, "persistentVolumeClaim", path):
-        claim_name = claim.get("claimName") or ""
-        tie = tie_of_claim(workload.namespace, claim_name, facts)
-        seen = facts.claims.get((workload.namespace, claim_name))
-        is_made = seen is not None and bool(seen.volume)
-        yield StoredVolume(name, "claim", f"{path}.persistentVolumeClaim.claimName", tie, volume, is_made)
-    elif ephemeral := mapping(volume, "ephemeral", path):
-        yield _ephemeral(name, f"{path}.ephemeral", ephemeral, facts)
-    elif _keeps_data(workload, name):
-        for source in filter(_TABLE.sources.__contains__, volume):
-            yield StoredVolume(name, "inline", f"{path}.{source}", tie_of_source(source), volume, is_made=True)
-
-
-def _keeps_data(workload: Workload, volume: str) -> bool:
-    """Whether a container writes to it; a DaemonSet's pods read and write their own node's files by design."""
-    owners = (workload.object.get("metadata") or {}).get("ownerReferences") or ()
-    if "DaemonSet" in (workload.kind, *(owner.get("kind") for owner in owners)):
-        return False
-    return any(
-        mount.get("name") == volume and not mount.get("readOnly")
-        for container in workload.containers
-        for mount in items(container.spec, "volumeMounts", container.path)
-    )
-
-
-def _ephemeral(name: str, path: str, ephemeral: Mapping[str, Any], facts: ClusterFacts) -> StoredVolume:
-    template = mapping(ephemeral, "volumeClaimTemplate", path)
-    spec = mapping(template, "spec", f"{path}.volumeClaimTemplate")
-    tie = tie_of_class(claim_class(template.get("metadata") or {}, spec), facts)
-    path = f"{path}.volumeClaimTemplate.spec.storageClassName"
-    return StoredVolume(name, "ephemeral", path, tie.after("ephemeral volume"), template)
-
-
-def _from_template(
-    name: str, path: str, template: Mapping[str, Any], claims: tuple[Reference, ...], facts: ClusterFacts
-) -> StoredVolume:
-    """The worst of what its pods will get: the claims that exist are used again, the class makes the others."""
-    spec = mapping(template, "spec", path)
-    existing = [each for each in claims if (each.namespace, each.name) in facts.claims]
-    worst = max(
-        (tie_of_claim(each.namespace, each.name, facts) for each in existing),
-        key=lambda tie: _SEVERITY[tie.extent],
-        default=None,
-    )
-    is_made = worst is not None
-    if len(existing) < len(claims) or worst is None:
-        made = tie_of_class(claim_class(template.get("metadata") or {}, spec), facts).after(f"template {name}")
-        if worst is None or _SEVERITY[made.extent] > _SEVERITY[worst.extent]:
-            worst, is_made = made, False
-    return StoredVolume(name, "template", f"{path}.spec.storageClassName", worst, template, is_made, claims)
-
-
-_Template = tuple[str, str, Mapping[str, Any], tuple[Reference, ...]]
-"""Name, path, template, claims."""
-
-
-def _templates(workload: Workload) -> Iterator[_Template]:
-    if workload.is_operated:
-        yield from _operated_template(workload)
-        return
-    spec = mapping(workload.object, "spec", "")
-    for index, template in enumerate(items(spec, "volumeClaimTemplates", "spec")):
-        name = (template.get("metadata") or {}).get("name") or ""
-        start = _number(mapping(spec, "ordinals", "spec"), "start", 0)
-        # A CloneSet gives its claims random names.
-        sets = [workload.name] if workload.kind == "StatefulSet" and workload.name else []
-        claims = _claims(workload.namespace, name, sets, start, _number(spec, "replicas", 1))
-        yield name, f"spec.volumeClaimTemplates[{index}]", template, claims
-
-
-def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
-    value = parent.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, int):
-        raise BadObject(f"{key} is {value!r}, not a whole number")
-    return value
-
-
-def _claims(namespace: str, template: str, sets: Iterable[str], start: int, replicas: int) -> tuple[Reference, ...]:
-    """TEMPLATE-SET-ORDINAL for each pod, at least one: what is scaled to nothing is scaled up again."""
-    ordinals = range(start, start + max(1, replicas))
-    names = (f"{template}-{name}-{ordinal}" for name in sets for ordinal in ordinals)
-    return tuple(Reference("PersistentVolumeClaim", namespace, name) for name in islice(names, _MOST_CLAIMS))
-
-
-_OPERATED_NAMES: Mapping[str, tuple[str, str]] = {
-    "Alertmanager": ("alertmanager", "db"),
-    "Prometheus": ("prometheus", "db"),
-    "PrometheusAgent": ("prom-agent", "db"),
-    "ThanosRuler": ("thanos-ruler", "data"),
-}
-"""Kind -> what the operator puts before a resource's name, and after that to name the volume.
-
-Source: prometheus-operator pkg/{prometheus,alertmanager,thanos}, prefixedName and volumeName.
-"""
-
-
-def _operated_template(workload: Workload) -> Iterator[_Template]:
-    """The operator takes the first of emptyDir, ephemeral, volumeClaimTemplate; without storage it is an emptyDir."""
-    storage = workload.spec.get("storage")
-    if storage is None:
-        return
-    storage = mapping(workload.spec, "storage", "spec")
-    if storage.get("emptyDir") is not None or storage.get("ephemeral") is not None:
-        return
-    path = "spec.storage.volumeClaimTemplate"
-    template = mapping(storage, "volumeClaimTemplate", "spec.storage")
-    prefix, suffix = _OPERATED_NAMES[workload.kind]
-    base = f"{prefix}-{workload.name}"
-    name = mapping(template, "metadata", path).get("name") or f"{base}-{suffix}"
-    shards = max(1, _number(workload.spec, "shards", 1))
-    sets = (f"{base}-shard-{shard}" if shard else base for shard in range(shards))
-    yield name, path, template, _claims(workload.namespace, name, sets, 0, _number(workload.spec, "replicas", 1))
-
-
-def _ephemeral_storage(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
-    storage = mapping(workload.spec, "storage", "spec") if workload.is_operated else {}
-    if storage.get("emptyDir") is None and (ephemeral := mapping(storage, "ephemeral", "spec.storage")):
-        prefix, suffix = _OPERATED_NAMES[workload.kind]
-        yield _ephemeral(f"{prefix}-{workload.name}-{suffix}", "spec.storage.ephemeral", ephemeral, facts)
-
-
-def as_empty_dir(workload: Workload, volume: StoredVolume, size_limit: str) -> tuple[Set, ...]:
-    """What turns a template into an emptyDir of the pods, as large as the template asks unless `size_limit` says.
-
-    Empty where neither names a size: it could fill the node's disk.
-    """
-    spec = volume.source.get("spec") or {}
-    asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    size = size_limit or asked
-    if size is None:
-        return ()
-    empty_dir = {"emptyDir": {"sizeLimit": size}}
-    if workload.is_operated:
-        return (Set("spec.storage", empty_dir),)
-    templates = items(mapping(workload.object, "spec", ""), "volumeClaimTemplates", "spec")
-    volumes = [each for each in items(workload.spec, "volumes", workload.spec_path) if each.get("name") != volume.name]
-    return (
-        Set("spec.volumeClaimTemplates", [each for each in templates if each is not volume.source]),
-        Set(f"{workload.spec_path}.volumes", [*volumes, {"name": volume.name, **empty_dir}]),
-    )

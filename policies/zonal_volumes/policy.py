@@ -13,9 +13,10 @@ from webhook.facts import ClusterFacts, claim_class
 from webhook.images import match_image
 from webhook.monitoring import is_monitoring, is_monitoring_claim
 from webhook.nodes import ANYWHERE, ZONE_LABEL, Placement, eligible_nodes, read_placement, usable_zones
-from webhook.pods import Workload, mapping, read_workload
+from webhook.pods import Workload, items, mapping, read_workload
 from webhook.policy import AdmissionRequest, GroupKind, Mode, Policy, Reference, Set, Violation
-from webhook.storage import StoredVolume, Tie, as_empty_dir, tie_of_bound, tie_of_class, volumes_of
+from webhook.storage import Tie, tie_of_bound, tie_of_class
+from webhook.volumes import StoredVolume, volumes_of
 
 CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 
@@ -194,7 +195,28 @@ def _fix(
     doubtful = tuple(each for each in volume.claims if each not in facts.absent)
     if doubtful or not volume.claims:
         return None, doubtful if len(volume.claims) <= _MOST_LOOK_UPS else ()
-    return as_empty_dir(workload, volume, replacement.size_limit) or None, ()
+    return _as_empty_dir(workload, volume, replacement.size_limit) or None, ()
+
+
+def _as_empty_dir(workload: Workload, volume: StoredVolume, size_limit: str) -> tuple[Set, ...]:
+    """What turns a template into an emptyDir of the pods, as large as the template asks unless `size_limit` says.
+
+    Empty where neither names a size: it could fill the node's disk.
+    """
+    spec = volume.source.get("spec") or {}
+    asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    size = size_limit or asked
+    if size is None:
+        return ()
+    empty_dir = {"emptyDir": {"sizeLimit": size}}
+    if workload.is_operated:
+        return (Set("spec.storage", empty_dir),)
+    templates = items(mapping(workload.object, "spec", ""), "volumeClaimTemplates", "spec")
+    volumes = [each for each in items(workload.spec, "volumes", workload.spec_path) if each.get("name") != volume.name]
+    return (
+        Set("spec.volumeClaimTemplates", [each for each in templates if each is not volume.source]),
+        Set(f"{workload.spec_path}.volumes", [*volumes, {"name": volume.name, **empty_dir}]),
+    )
 
 
 def _advice(volume: StoredVolume, finding: _Finding, params: Params) -> str:
