@@ -393,6 +393,7 @@ class Source:
 
     facts = NO_FACTS
     synced = True
+    can_look_up = True
 
     def __init__(self, answers):
         self.answers = answers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import contextlib
 import logging
 import os
@@ -9,11 +11,14 @@ import sys
 import traceback
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import structlog
 from gunicorn.glogging import Logger
+
+_TOGETHER = 0.01
+"""Seconds that a line may wait for others."""
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -26,18 +31,42 @@ def _render(_logger: object, level: str, event: MutableMapping[str, Any]) -> byt
 
 
 class _Lines:
-    """Writes each line by one system call, so that the lines of several workers stay whole."""
+    """Writes whole lines, so that those of several workers don't mix.
+
+    What happens on an event loop is written a moment later, together: a system call for each line costs a busy server
+    more than most decisions. A line that warns is written at once, and with it all that came before.
+    """
+
+    _waiting: ClassVar[list[bytes]] = []
 
     def __init__(self, *_: object) -> None:
         self._descriptor = sys.stdout.fileno()
+        atexit.register(self.flush)
 
-    def msg(self, line: bytes) -> None:
+    def info(self, line: bytes) -> None:
+        self._waiting.append(line)
+        if len(self._waiting) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_later(_TOGETHER, self.flush)
+        except RuntimeError:  # no loop runs
+            self.flush()
+
+    debug = info
+
+    def warning(self, line: bytes) -> None:
+        self._waiting.append(line)
+        self.flush()
+
+    error = critical = msg = warning
+
+    def flush(self) -> None:
+        lines = b"".join(self._waiting)
+        self._waiting.clear()
         # A log that nobody takes any more must not cost the answer.
         with contextlib.suppress(OSError):
-            while line:
-                line = line[os.write(self._descriptor, line) :]
-
-    debug = info = warning = error = critical = msg
+            while lines:
+                lines = lines[os.write(self._descriptor, lines) :]
 
 
 def configure(level: str) -> None:

@@ -7,6 +7,7 @@ in between, what is logged and counted, what is read again when files change. Pr
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import math
 import os
 import re
@@ -65,6 +66,8 @@ _LOOK_UP = 0.5
 _ALARM = 0.05
 """Seconds between two looks at whether a decision takes too long."""
 
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # malloc.h
+
 _STAGES: dict[str, Stage] = {"/mutate": "mutate", "/validate": "validate"}
 
 log = structlog.get_logger()
@@ -102,6 +105,10 @@ class FactsSource(Protocol):
     def synced(self) -> bool:
         """Whether everything has been read once."""
 
+    @property
+    def can_look_up(self) -> bool:
+        """Whether there is anybody to ask for more."""
+
     def look_up(self, references: Collection[Reference], timeout: float) -> tuple[list[Object], list[Reference]]:
         """Fetch objects, called in a thread: what is there, and what provably is not."""
 
@@ -112,6 +119,7 @@ class FixedFacts:
 
     facts: ClusterFacts
     synced: bool = True
+    can_look_up: bool = False
 
     def look_up(self, _references: Collection[Reference], _timeout: float) -> tuple[list[Object], list[Reference]]:
         return [], []
@@ -123,6 +131,7 @@ class LiveFacts:
 
     cluster: Cluster
     watch: Watch
+    can_look_up: bool = True
 
     @property
     def facts(self) -> ClusterFacts:
@@ -186,7 +195,7 @@ class Judge:
         began = time.monotonic()
         config = self._config()
         decision = self._decide(request, self._source.facts, config, stage, deadline)
-        if decision.unseen:
+        if decision.unseen and self._source.can_look_up:
             decision = await self._look_closer(request, decision, config, stage, deadline)
         deciding = time.monotonic() - began
         try:
@@ -481,6 +490,7 @@ def serve(settings: Settings) -> int:
     Raises BadConfig, BadCertificate or FactsUnavailable if it cannot begin.
     """
     logs.configure(settings.log_level)
+    _give_memory_back()
     config = _read_config(settings)
     certificate = _read_certificate(settings)
     source = _facts_source(settings)
@@ -507,6 +517,15 @@ def serve(settings: Settings) -> int:
         if os.getpid() == parent:
             shutil.rmtree(directory, ignore_errors=True)
     return 0
+
+
+def _give_memory_back() -> None:
+    """Have glibc return what large reviews and lists took, which it otherwise keeps, for each thread apart."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library
+        return
+    for option, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, 2**20), (_TRIM_THRESHOLD, 4 * 2**20)):
+        mallopt(option, value)
 
 
 def _read_config(settings: Settings) -> Reloaded[Config]:

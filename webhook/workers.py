@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import socket
 import ssl
 import struct
 import termios
@@ -40,6 +41,8 @@ _KEEP_ALIVE_SECONDS = 120
 
 CONNECTIONS = 1000
 """Held open by one worker; an API server pools a few."""
+
+_ACCEPT_PAUSE = 0.001
 
 _GRACE_SECONDS = 15
 """For the answers under way when draining has begun; no request waits longer than 10 s (see server.py)."""
@@ -175,17 +178,37 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         self._woken = asyncio.Event()
         self.loop.set_exception_handler(_log_connection_error)
-        server = await self.loop.create_server(
-            lambda: Connection(self),
-            sock=self.sockets[0].sock,
-            backlog=self.cfg.backlog,
-            **self._tls(),
-        )
+        accepting = self.loop.create_task(self._accept())
         while self.alive and not self.is_draining:
             await self._beat(BEAT_SECONDS)
-        server.close()
+        accepting.cancel()
         await self._drain()
         self.alive = False
+
+    async def _accept(self) -> None:
+        """Take connections one by one, with a pause in which another worker takes the next.
+
+        Whoever is woken first would take all that wait, and be alone with them for as long as they live.
+        """
+        listener, tls = self.sockets[0].sock, self._tls()
+        listener.setblocking(False)
+        handshakes: set[asyncio.Task[None]] = set()
+        while True:
+            try:
+                client, _ = await self.loop.sock_accept(listener)
+            except OSError as error:  # out of descriptors, or the client has left already
+                log.warning("connection not accepted", error=str(error))
+            else:
+                handshake = self.loop.create_task(self._welcome(client, tls))
+                handshakes.add(handshake)
+                handshake.add_done_callback(handshakes.discard)
+            await asyncio.sleep(_ACCEPT_PAUSE)
+
+    async def _welcome(self, client: socket.socket, tls: dict[str, Any]) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: Connection(self), client, **tls)
+        except OSError as error:  # ssl.SSLError is one
+            log.debug("connection failed", error=str(error))
 
     def _tls(self) -> dict[str, Any]:
         if self.service.context() is None:
