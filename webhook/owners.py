@@ -13,7 +13,7 @@ from webhook.pods import items, mapping
 from webhook.policy import AdmissionRequest, Object
 
 _KUBE_SYSTEM = "system:serviceaccount:kube-system:"
-_IDENTITIES: Mapping[tuple[str, str], str] = {
+IDENTITIES: Mapping[tuple[str, str], str] = {
     ("apps", "DaemonSet"): _KUBE_SYSTEM + "daemon-set-controller",
     ("apps", "Deployment"): _KUBE_SYSTEM + "deployment-controller",
     ("apps", "ReplicaSet"): _KUBE_SYSTEM + "replicaset-controller",
@@ -22,7 +22,7 @@ _IDENTITIES: Mapping[tuple[str, str], str] = {
     ("batch", "Job"): _KUBE_SYSTEM + "job-controller",
     ("", "ReplicationController"): _KUBE_SYSTEM + "replication-controller",
 }
-_CONTROLLER_MANAGER = "system:kube-controller-manager"
+CONTROLLER_MANAGER = "system:kube-controller-manager"
 
 
 class Owner(NamedTuple):
@@ -40,8 +40,8 @@ def owner_of(request: AdmissionRequest, controllers: frozenset[str]) -> Owner | 
         return None
     group = str(reference.get("apiVersion") or "").rpartition("/")[0]
     kind = str(reference.get("kind") or "")
-    identity = _IDENTITIES.get((group, kind))
-    is_known = identity is not None and request.user in (identity, _CONTROLLER_MANAGER)
+    identity = IDENTITIES.get((group, kind))
+    is_known = identity is not None and request.user in (identity, CONTROLLER_MANAGER)
     return Owner(kind, str(reference.get("name") or ""), is_known or request.user in controllers)
 
 
