@@ -357,10 +357,10 @@ def test_version(run: Run, arguments: list[str]) -> None:
 
 def test_explain_lists_policies(run: Run) -> None:
     names = [line.split()[0] for line in run("explain").out.splitlines()]
-    assert names == ["memory-limits", "prometheus-memory", "zonal-volumes"]
+    assert names == ["memory-limits", "namespace-defaults", "prometheus-memory", "zonal-volumes"]
 
 
-@pytest.mark.parametrize("policy", ["memory-limits", "prometheus-memory", "zonal-volumes"])
+@pytest.mark.parametrize("policy", ["memory-limits", "namespace-defaults", "prometheus-memory", "zonal-volumes"])
 def test_explain_prints_the_policies_page(run: Run, policy: str) -> None:
     page = Path(__file__).parents[1] / "policies" / policy.replace("-", "_") / "README.md"
     ended = run("explain", policy)

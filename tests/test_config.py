@@ -140,6 +140,7 @@ def test_what_is_not_said_is_the_default(text: str) -> None:
     assert parsed.mode == "deny"
     assert {name: (each.mode, each.otherwise, each.on_error) for name, each in parsed.policies.items()} == {
         "memory-limits": ("patch", "deny", "ignore"),
+        "namespace-defaults": ("audit", "warn", "ignore"),
         "prometheus-memory": ("deny", "deny", "ignore"),
         "zonal-volumes": ("deny", "deny", "ignore"),
     }

@@ -309,7 +309,10 @@ class _Judge:
         return is_workload(group, kind) or (group, kind) in self.kinds
 
     def _namespace(self, obj: Object) -> str:
-        return str((obj.get("metadata") or {}).get("namespace") or self.namespace)
+        metadata = obj.get("metadata") or {}
+        if obj["kind"] == "Namespace" and not _group(obj):
+            return str(metadata.get("name") or "")  # as the API server says it
+        return str(metadata.get("namespace") or self.namespace)
 
     def learn(self, objects: Iterable[_ClusterObject]) -> None:
         self.facts = self.facts.with_objects(found.object for found in objects)

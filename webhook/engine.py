@@ -59,7 +59,7 @@ def decide(
     owner = owner_of(request, config.controllers)
     if skipped := _left_alone(request, config, owner, stage):
         return Decision(allowed=True, skipped=skipped)
-    in_scope = _in_scope(request, config, owner)
+    in_scope = _in_scope(request, config, owner, stage)
     if not in_scope:
         return ALLOWED
     if path := config.pod_spec_paths.get((request.group, request.kind)):
@@ -72,7 +72,7 @@ def undecided(request: AdmissionRequest, config: Config, stage: Stage, error: Ba
     owner = owner_of(request, config.controllers)
     if skipped := _left_alone(request, config, owner, stage):
         return Decision(allowed=True, skipped=skipped)
-    in_scope = _in_scope(request, config, owner)
+    in_scope = _in_scope(request, config, owner, stage)
     verdicts = [_failed(active, config, error) for active in in_scope]
     return _decision(verdicts, stage, failures={active.policy.id: error for active in in_scope})
 
@@ -103,7 +103,7 @@ def _is_mirror(pod: Object) -> bool:
     return "kubernetes.io/config.mirror" in mapping(metadata_of(pod), "annotations", "metadata")
 
 
-def _in_scope(request: AdmissionRequest, config: Config, owner: Owner | None) -> list[ActivePolicy]:
+def _in_scope(request: AdmissionRequest, config: Config, owner: Owner | None, stage: Stage) -> list[ActivePolicy]:
     """The policies that judge this kind and operation, at the mode that the overrides leave them."""
     key = request.group, request.kind
     workload = is_workload(*key) or key in config.pod_spec_paths
@@ -111,7 +111,7 @@ def _in_scope(request: AdmissionRequest, config: Config, owner: Owner | None) ->
     for active in config.policies.values():
         policy = active.policy
         if (
-            request.operation in policy.operations
+            (request.operation in policy.operations or (stage == "check" and not policy.operations))
             and (not request.subresource or request.subresource in policy.subresources)
             and ((workload and policy.workloads) or any(key == (kind.group, kind.kind) for kind in policy.kinds))
         ):

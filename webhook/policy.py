@@ -103,6 +103,7 @@ class Policy:
     workloads    it judges every kind that carries a pod (and those that the configuration adds)
     kinds        what it judges besides
     subresources "resize" for pods/resize
+    operations   those that the API server asks about; none: only `check` and the audit judge it
     facts        the kinds of cluster objects that it reads, by plural: "persistentvolumeclaims"
     mode         the default mode, with `otherwise` for what "patch" cannot mend
     """

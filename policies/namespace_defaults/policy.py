@@ -1,0 +1,75 @@
+"""Every namespace that workloads run in has a LimitRange with a memory default.
+
+Judged on the Namespace, one finding each, and never when one is created: its LimitRange can only come after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from webhook.facts import ClusterFacts
+from webhook.pods import mapping
+from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
+
+_NAMESPACE = GroupKind("", "Namespace", "namespaces")
+
+
+class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    labels: Annotated[dict[str, str], Meta(description="Of namespaces that get a LimitRange once they exist.")] = (
+        msgspec.field(default_factory=lambda: {"forestall.dev/defaults": "true"})
+    )
+
+
+def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
+    if (request.group, request.kind) != (_NAMESPACE.group, _NAMESPACE.kind) or request.object is None:
+        return
+    metadata = mapping(request.object, "metadata", "")
+    if metadata.get("deletionTimestamp"):
+        return
+    given = facts.limit_ranges.get(request.name, ())
+    if any(each.default is not None for each in given):
+        return
+    labels = mapping(metadata, "labels", "metadata")
+    # The controller acts on the label. One that is there already is judged by what it has.
+    if not metadata.get("uid") and params.labels and params.labels.items() <= labels.items():
+        return
+    name = request.name
+    wrong = f"namespace {name!r} has no LimitRange with a memory default"
+    if given:
+        wrong += f", only {', '.join(sorted({each.name for each in given}))} without one"
+    advice = (
+        "create a LimitRange of type Container in it with default: {memory: 512Mi} and defaultRequest: {memory: 256Mi}"
+    )
+    if params.labels:
+        shown = ",".join(f"{key}={value}" for key, value in sorted(params.labels.items()))
+        advice += f", or have Forestall do it with the label {shown}"
+    if "limitranges" not in facts.known:
+        wrong += " among these files"
+    yield Violation(
+        "metadata.name",
+        name,
+        f"{wrong}: containers without a limit of their own can take their node's whole memory: {advice}",
+        # The cluster's were not seen, and may hold one.
+        at_most="deny" if "limitranges" in facts.known else "warn",
+    )
+
+
+POLICY = Policy(
+    id="namespace-defaults",
+    summary="Every namespace that workloads run in has a LimitRange with a memory default.",
+    examine=examine,
+    params=Params,
+    incidents=(
+        "NU.nl 2019: ElastAlert pods without memory limits took node after node, in a namespace without defaults",
+    ),
+    workloads=False,
+    kinds=(_NAMESPACE,),
+    operations=(),
+    facts=frozenset({"limitranges"}),
+    mode="audit",
+    otherwise="warn",
+)
