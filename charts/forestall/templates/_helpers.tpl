@@ -81,7 +81,7 @@ securityContext:
 {{- define "forestall.config" -}}
 {{- $config := deepCopy .Values.config }}
 {{- with .Values.limitRangeNamespaces }}
-{{- $first := first $config.limitRanges | default dict }}
+{{- $first := first ($config.limitRanges | default list) }}
 {{- if not $first }}
 {{- fail "limitRangeNamespaces is given, and config.limitRanges has no entry whose amounts they could get" }}
 {{- end }}
@@ -94,7 +94,7 @@ securityContext:
 {{- /* JSON list of the policies that some object may be judged by. */ -}}
 {{- define "forestall.activePolicies" -}}
 {{- $active := list }}
-{{- range $id, $declared := include "forestall.policies" . | fromYaml }}
+{{- range $id, $declared := include "forestall.policies" . | fromJson }}
 {{- $section := index ($.Values.config.policies | default dict) $id | default dict }}
 {{- $modes := list ($section.mode | default $declared.mode) }}
 {{- range $.Values.config.overrides }}
@@ -107,20 +107,44 @@ securityContext:
 {{- toJson $active }}
 {{- end }}
 
-{{- /* RBAC rules to read what the active policies look at. */ -}}
+{{- /* RBAC rules to read what the active policies look at beside the object itself. */ -}}
 {{- define "forestall.factRules" -}}
 {{- $active := include "forestall.activePolicies" . | fromJsonArray }}
-{{- $resources := dict }}
-{{- range $id, $declared := include "forestall.policies" . | fromYaml }}
+{{- $declared := list }}
+{{- range $id, $policy := include "forestall.policies" . | fromJson }}
 {{- if has $id $active }}
-{{- range $group, $names := $declared.facts }}
-{{- $_ := set $resources $group (concat (index $resources $group | default list) $names | uniq | sortAlpha) }}
+{{- $declared = append $declared $policy.facts }}
 {{- end }}
 {{- end }}
+{{- include "forestall.rules" (dict "resources" $declared "verbs" "[get, list, watch]") }}
 {{- end }}
-{{- range $group, $names := $resources }}
+
+{{- /* RBAC rules to list what is judged: the workloads, and what active policies and the configuration name besides. */ -}}
+{{- define "forestall.judgedRules" -}}
+{{- $active := include "forestall.activePolicies" . | fromJsonArray }}
+{{- $declared := list (include "forestall.workloads" . | fromJson) }}
+{{- range $id, $policy := include "forestall.policies" . | fromJson }}
+{{- if has $id $active }}
+{{- $declared = append $declared $policy.kinds }}
+{{- end }}
+{{- end }}
+{{- range .Values.config.kinds }}
+{{- $declared = append $declared (dict (.group | default "") (list .resource)) }}
+{{- end }}
+{{- include "forestall.rules" (dict "resources" $declared "verbs" "[list]") }}
+{{- end }}
+
+{{- /* (dict resources verbs): one rule for each API group; resources is a list of group -> plurals. */ -}}
+{{- define "forestall.rules" -}}
+{{- $all := dict }}
+{{- range .resources }}
+{{- range $group, $names := . }}
+{{- $_ := set $all $group (concat (index $all $group | default list) $names | uniq | sortAlpha) }}
+{{- end }}
+{{- end }}
+{{- range $group, $names := $all }}
 - apiGroups: [{{ $group | quote }}]
   resources: {{ toJson $names }}
-  verbs: [get, list, watch]
+  verbs: {{ $.verbs }}
 {{- end }}
 {{- end }}

@@ -1,0 +1,428 @@
+"""The Helm chart: what it renders, with real helm, for every Kubernetes version and variant."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from charts.generate import CHART, generated, read_values
+from tests.builders import ROOT, TODAY
+from webhook import __version__, workers
+from webhook.check import check_files, expand
+from webhook.config import Config, load_config
+from webhook.facts import FACT_GROUPS, NO_FACTS
+from webhook.loader import load_policies
+from webhook.policy import Object
+from webhook.server import Settings
+
+VERSIONS = [f"1.{minor}" for minor in range(29, 37)]
+VARIANTS = {"defaults": None} | {
+    f"{file.parent.name}/{file.stem.removesuffix('-values')}": file
+    for folder in ("ci", "presets")
+    for file in sorted((CHART / folder).glob("*.yaml"))
+}
+_ASSETS = Path(os.environ.get("KUBEBUILDER_ASSETS", "/nowhere"))
+HELM = shutil.which("helm", path=f"{_ASSETS}:{os.environ['PATH']}")
+
+needs_helm = pytest.mark.skipif(HELM is None, reason="neither KUBEBUILDER_ASSETS nor PATH has helm")
+
+
+# Generated files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", list(generated()), ids=lambda file: file.name)
+def test_generated_file_is_current(file: Path) -> None:
+    assert file.read_text() == generated()[file], "run make chart"
+
+
+def test_every_value_has_a_comment() -> None:
+    text = (CHART / "values.yaml").read_text()
+    values = {value.path: value for value in read_values(text)}
+
+    def leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+        for key, inner in data.items():
+            value = values.get(prefix + key)
+            if value is not None and value.is_section:
+                yield from leaves(inner, f"{prefix}{key}.")
+            else:
+                yield prefix + key
+
+    assert [path for path in leaves(yaml.safe_load(text)) if path not in values or not values[path].comment] == []
+
+
+def test_schema_is_a_schema_and_admits_the_defaults() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    Draft7Validator.check_schema(schema)
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert [error.message for error in Draft7Validator(schema).iter_errors(values)] == []
+    # What is in the one is in the other, but for what Helm adds.
+    assert set(values) == set(schema["properties"]) - {"global"}
+
+
+def test_default_configuration_is_the_configuration_s_own() -> None:
+    """Nothing that the configuration's types have a default for is said otherwise, but for the LimitRange."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["config"]
+    assert values.pop("limitRanges")
+    assert load_config(yaml.safe_dump(values).encode(), "values.yaml") == load_config(b"", "nothing")
+
+
+def test_chart_has_the_version_of_the_program() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+
+
+# Rendering ------------------------------------------------------------------------------------------------------------
+
+
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    assert HELM
+    return subprocess.run([HELM, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+@cache
+def render(variant: str = "defaults", *arguments: str) -> list[Object]:
+    file = VARIANTS[variant]
+    given = [*arguments, *(("--values", str(file)) if file else ())]
+    done = helm("template", "forestall", CHART, "--namespace", "forestall-system", *given)
+    assert done.returncode == 0, done.stderr
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+def of_kind(objects: list[Object], kind: str) -> dict[str, Object]:
+    return {each["metadata"]["name"]: each for each in objects if each["kind"] == kind}
+
+
+def config_of(objects: list[Object]) -> Config:
+    text = of_kind(objects, "ConfigMap")["forestall-config"]["data"]["config.yaml"]
+    return load_config(text.encode(), "config.yaml")
+
+
+def pods_of(objects: list[Object]) -> dict[str, Object]:
+    """Name of the Deployment or Job -> its pods' template."""
+    found = of_kind(objects, "Deployment") | of_kind(objects, "Job")
+    return {name: each["spec"]["template"] for name, each in found.items()}
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_lint(variant: str) -> None:
+    file = VARIANTS[variant]
+    done = helm("lint", "--strict", CHART, *(("--values", file) if file else ()))
+    assert (done.returncode, "[WARNING]" in done.stdout) == (0, False), done.stdout
+
+
+@needs_helm
+@pytest.mark.parametrize("version", VERSIONS)
+def test_output_is_valid(version: str) -> None:
+    """By the API's own published schemas; kinds of others' have none there."""
+    for variant in VARIANTS:
+        for each in render(variant, "--kube-version", f"{version}.0"):
+            if each["apiVersion"].partition("/")[0] not in ("monitoring.coreos.com", "cert-manager.io"):
+                kubernetes_validate.validate(each, version, strict=True)
+
+
+@needs_helm
+def test_older_kubernetes_is_refused() -> None:
+    done = helm("template", "forestall", CHART, "--kube-version", "1.28.9")
+    assert "incompatible with Kubernetes v1.28.9" in done.stderr
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("setting", "refusal"),
+    [
+        pytest.param("confg.mode=audit", "'confg' not allowed", id="top"),
+        pytest.param("config.mod=audit", "'mod' not allowed", id="config"),
+        pytest.param("config.mode=adit", "value must be one of", id="mode"),
+        pytest.param("config.policies.memory-limit.mode=warn", "'memory-limit' not allowed", id="policy"),
+        pytest.param("config.policies.memory-limits.params.limit=1Gi", "'limit' not allowed", id="parameter"),
+        pytest.param("config.webhooks.timeoutSeconds=30", "maximum", id="range"),
+        pytest.param("config.certificates.caLife=ten years", "does not match pattern", id="duration"),
+        pytest.param("server.port=84430", "maximum", id="port"),
+        pytest.param("server.replicas=two", "want integer", id="type"),
+        pytest.param("server.replica=3", "'replica' not allowed", id="server"),
+        pytest.param("server.resources.limits.memory=null", "missing property 'memory'", id="no-memory-limit"),
+        pytest.param("image.digest=latest", "does not match pattern", id="digest"),
+        pytest.param("limitRangeNamespaces[0]=team-*,config.limitRanges=null", "no entry", id="no-amounts"),
+    ],
+)
+def test_refused(setting: str, refusal: str) -> None:
+    done = helm("install", "forestall", CHART, "--dry-run=client", "--set", setting)
+    assert (done.returncode, refusal in done.stderr) == (1, True), done.stderr
+
+
+# What is rendered -----------------------------------------------------------------------------------------------------
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_configuration_can_be_used(variant: str) -> None:
+    config_of(render(variant))
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("variant", "settings", "mode", "failure_policy"),
+    [
+        pytest.param("defaults", (), "deny", "Ignore", id="defaults"),
+        pytest.param("defaults", ("--set", "config.mode=audit"), "audit", "Ignore", id="audit-by-one-value"),
+        pytest.param("presets/audit", (), "audit", "Ignore", id="audit"),
+        pytest.param("presets/warn", (), "warn", "Ignore", id="warn"),
+        pytest.param("presets/enforce", (), "deny", "Fail", id="enforce"),
+    ],
+)
+def test_presets(variant: str, settings: tuple[str, ...], mode: str, failure_policy: str) -> None:
+    config = config_of(render(variant, *settings))
+    assert (config.mode, config.webhooks.failure_policy) == (mode, failure_policy)
+
+
+@needs_helm
+def test_limit_ranges() -> None:
+    (labelled,) = config_of(render()).limit_ranges
+    assert labelled.namespace_selector == {"forestall.dev/defaults": "true"}
+    assert (labelled.default, labelled.default_request) == ({"memory": "512Mi"}, {"memory": "256Mi"})
+    labelled, listed = config_of(render("defaults", "--set", "limitRangeNamespaces={shop,team-*}")).limit_ranges
+    assert (listed.namespaces, listed.namespace_selector) == (("shop", "team-*"), {})
+    assert (listed.default, listed.default_request) == (labelled.default, labelled.default_request)
+
+
+@needs_helm
+def test_what_is_written_in_values_arrives() -> None:
+    """Dates and large numbers are what YAML's readers change most gladly."""
+    config = config_of(render("ci/everything"))
+    assert str(config.exemptions[0].until) == "2099-03-31"
+    assert config.policies["memory-limits"].params.images == {"fluent/fluent-bit": 128 * 2**20}
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_names_that_scripts_rely_on(variant: str) -> None:
+    objects = render(variant)
+    (port,) = of_kind(objects, "Service")["forestall"]["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (443, "webhook")
+    assert set(of_kind(objects, "ServiceAccount")) == {"forestall-server", "forestall-controller"}
+    assert set(of_kind(objects, "ConfigMap")) == {"forestall-config"}
+    assert set(of_kind(objects, "Deployment")) == {"forestall", "forestall-controller"}
+    assert all(each["metadata"]["labels"]["app.kubernetes.io/name"] == "forestall" for each in objects)
+    # The controller alone makes these.
+    assert not {"Secret", "Lease", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"} & {
+        each["kind"] for each in objects
+    }
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_services_lead_to_pods(variant: str) -> None:
+    objects = render(variant)
+    pods = [template for name, template in pods_of(objects).items() if name != "forestall-uninstall"]
+    for service in of_kind(objects, "Service").values():
+        (port,) = service["spec"]["ports"]
+        wanted = service["spec"]["selector"].items()
+        chosen = [pod for pod in pods if wanted <= pod["metadata"]["labels"].items()]
+        assert chosen
+        for pod in chosen:
+            assert port["targetPort"] in {each["name"] for each in pod["spec"]["containers"][0]["ports"]}
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_passes_our_own_policies(variant: str, tmp_path: Path) -> None:
+    (tmp_path / "rendered.yaml").write_text(yaml.safe_dump_all(render(variant)))
+    files, errors = expand([str(tmp_path / "rendered.yaml")])
+    report = check_files(files, load_config(b"", "defaults"), NO_FACTS, today=TODAY, namespace="default")
+    assert (errors, report.errors, report.exit_code(strict=True)) == ([], [], 0)
+    assert report.objects
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "ci/host-network"])
+def test_restricted_pod_security(variant: str) -> None:
+    """On the real API server it is enforced in tests/e2e; this also covers variants that aren't installed there."""
+    for template in pods_of(render(variant)).values():
+        spec = template["spec"]
+        assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert not spec.get("hostNetwork")
+        (container,) = spec["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert "memory" in container["resources"]["limits"]
+
+
+@needs_helm
+def test_tokens_are_only_where_they_are_needed() -> None:
+    objects = render()
+    assert {each["automountServiceAccountToken"] for each in of_kind(objects, "ServiceAccount").values()} == {False}
+    pods = {name: pod["spec"] for name, pod in pods_of(objects).items()}
+    assert {name: (pod["serviceAccountName"], pod["automountServiceAccountToken"]) for name, pod in pods.items()} == {
+        "forestall": ("forestall-server", True),
+        "forestall-controller": ("forestall-controller", True),
+        "forestall-uninstall": ("forestall-controller", True),
+    }
+
+
+@needs_helm
+def test_server_gets_no_key_but_its_own_and_waits_for_it() -> None:
+    (secret,) = (each["secret"] for each in pods_of(render())["forestall"]["spec"]["volumes"] if "secret" in each)
+    keys = [item["key"] for item in secret["items"]]
+    assert (secret["secretName"], secret["optional"], keys) == ("forestall-tls", True, ["tls.crt", "tls.key"])
+
+
+@needs_helm
+def test_grace_period_covers_the_drain() -> None:
+    grace = pods_of(render())["forestall"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > Settings().drain_delay + workers._GRACE_SECONDS
+
+
+@needs_helm
+def test_selectors_never_change() -> None:
+    """They are immutable: a version or a release's name in them would make the next upgrade fail."""
+    selectors = [each["spec"]["selector"]["matchLabels"] for each in of_kind(render(), "Deployment").values()]
+    assert selectors == [
+        {"app.kubernetes.io/name": "forestall", "app.kubernetes.io/component": component}
+        for component in ("controller", "server")
+    ]
+
+
+@needs_helm
+def test_host_network() -> None:
+    objects = render("ci/host-network")
+    deployment = of_kind(objects, "Deployment")["forestall"]
+    spec = deployment["spec"]["template"]["spec"]
+    assert (spec["hostNetwork"], spec["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+    ports = {port["name"]: port["containerPort"] for port in spec["containers"][0]["ports"]}
+    assert ports == {"webhook": 9443, "metrics": 9080}
+    assert {"--port=9443", "--metrics-port=9080"} <= set(spec["containers"][0]["args"])
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+@needs_helm
+def test_a_critical_priority_class_is_let_in() -> None:
+    quota = of_kind(render("presets/enforce"), "ResourceQuota")["forestall-critical-pods"]
+    (scope,) = quota["spec"]["scopeSelector"]["matchExpressions"]
+    assert (scope["scopeName"], scope["values"]) == ("PriorityClass", ["system-cluster-critical"])
+    assert of_kind(render(), "ResourceQuota") == {}
+
+
+# Roles ----------------------------------------------------------------------------------------------------------------
+
+
+def granted(role: Object) -> set[tuple[str, str, str]]:
+    """(group, resource, verb)."""
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def needed(config: Config) -> set[tuple[str, str, str]]:
+    overridden = {
+        name
+        for override in config.overrides
+        for name, section in override.policies.items()
+        if section.mode not in (None, "off")
+    }
+    active = {name for name, each in config.policies.items() if each.mode != "off"} | overridden
+    plurals = {plural for name in active for plural in config.policies[name].policy.facts}
+    read = {(FACT_GROUPS[plural], plural, verb) for plural in plurals for verb in ("get", "list", "watch")}
+    return set() if config.mode == "off" else read
+
+
+OFF = {name: {"mode": "off"} for name in load_policies()}
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({}, id="defaults"),
+        pytest.param({"mode": "off"}, id="ceiling"),
+        pytest.param({"policies": OFF}, id="none"),
+        *(pytest.param({"policies": OFF | {name: {"mode": "warn"}}}, id=name) for name in OFF),
+        *(pytest.param({"policies": OFF | {name: {"onError": "deny"}}}, id=f"{name}-as-declared") for name in OFF),
+        pytest.param(
+            {
+                "policies": OFF,
+                "overrides": [
+                    {"match": {"namespaces": ["a"]}, "policies": {"zonal-volumes": {"mode": "audit"}}},
+                    {"match": {"namespaces": ["b"]}, "policies": {"memory-limits": {"otherwise": "warn"}}},
+                ],
+            },
+            id="by-override",
+        ),
+    ],
+)
+def test_server_reads_what_active_policies_declare(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump({"config": config}))
+    objects = render("defaults", "--values", str(tmp_path / "values.yaml"))
+    assert granted(of_kind(objects, "ClusterRole")["forestall-server"]) == needed(config_of(objects))
+    assert "forestall-server" not in of_kind(objects, "Role")
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_role_is_wide(variant: str) -> None:
+    objects = render(variant)
+    everywhere = [granted(role) for role in of_kind(objects, "ClusterRole").values()]
+    here = [granted(role) for role in of_kind(objects, "Role").values()]
+    assert "*" not in {word for role in everywhere + here for grant in role for word in grant}
+    for role in everywhere:
+        assert not {resource for _, resource, _ in role} & {"secrets", "configmaps", "serviceaccounts", "roles"}
+    assert not {verb for role in everywhere + here for *_, verb in role} & {"escalate", "bind", "impersonate"}
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("mode", "verbs"),
+    [
+        pytest.param("selfManaged", {"create", "get", "update"}, id="selfManaged"),
+        pytest.param("certManager", {"get"}, id="certManager"),
+        pytest.param("provided", {"get"}, id="provided"),
+    ],
+)
+def test_secret_is_written_by_who_makes_certificates(mode: str, verbs: set[str]) -> None:
+    role = of_kind(render("defaults", "--set", f"config.certificates.mode={mode}"), "Role")["forestall-controller"]
+    assert {verb for _, resource, verb in granted(role) if resource == "secrets"} == verbs
+
+
+# Text -----------------------------------------------------------------------------------------------------------------
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("settings", "is_placeholder"),
+    [
+        pytest.param((), True, id="placeholder"),
+        pytest.param(("--set", "image.repository=registry.corp/forestall"), False, id="own-image"),
+    ],
+)
+def test_notes(settings: tuple[str, ...], is_placeholder: bool) -> None:
+    done = helm("install", "forestall", CHART, "--namespace", "forestall-system", "--dry-run=client", *settings)
+    notes = done.stdout.partition("NOTES:")[2]
+    assert ("WARNING" in notes) == is_placeholder
+    for command in ("rollout status", "--dry-run=server", "delete mutatingwebhookconfiguration", "delete limitrange"):
+        assert command in notes
+    assert re.search(r"\{\{|<no value>|%!", notes) is None
+
+
+def test_values_name_only_pages_that_exist() -> None:
+    text = (CHART / "values.yaml").read_text() + "".join(file.read_text() for file in (CHART / "presets").iterdir())
+    for page in re.findall(r"\bdocs/[\w-]+\.md", text):
+        assert (ROOT / page).exists()
