@@ -136,11 +136,76 @@ def test_where_an_operator_s_container_has_its_memory(spec: Object, name: str, l
     assert (found.memory("limits"), found.memory_path("limits")) == (limit, path)
 
 
-def test_an_operator_s_image() -> None:
-    (found,) = read(custom("Prometheus", {})).containers
-    assert found.image == "quay.io/prometheus/prometheus"
-    (found,) = read(custom("Prometheus", {"image": "mirror/prometheus:v3"})).containers
-    assert found.image == "mirror/prometheus:v3"
+@pytest.mark.parametrize(
+    ("kind", "spec", "expected"),
+    [
+        pytest.param(
+            "Prometheus",
+            {"thanos": {}, "containers": [container("thanos-sidecar")]},
+            ["prometheus", "thanos-sidecar"],
+            id="thanos-is-amended",
+        ),
+        pytest.param(
+            "Prometheus",
+            {"containers": [container("thanos-sidecar")]},
+            ["thanos-sidecar", "prometheus"],
+            id="no-thanos-to-amend",
+        ),
+        pytest.param(
+            "Alertmanager",
+            {"thanos": {}, "containers": [container("thanos-sidecar")]},
+            ["thanos-sidecar", "alertmanager"],
+            id="thanos-elsewhere",
+        ),
+        pytest.param(
+            "Alertmanager",
+            {
+                "initContainers": [container("config-reloader"), container("init-config-reloader")],
+                "containers": [container("config-reloader"), container("init-config-reloader")],
+            },
+            ["config-reloader", "init-config-reloader", "alertmanager"],
+            id="a-reloader-is-amended-in-its-own-list",
+        ),
+    ],
+)
+def test_what_only_amends_an_operator_s_container(kind: str, spec: Object, expected: list[str]) -> None:
+    assert [each.name for each in read(custom(kind, spec)).containers] == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "mounts"),
+    [
+        ({"volumeMounts": [{"name": "own"}]}, ["own"]),
+        ({"volumeMounts": [{"name": "own"}], "containers": [{"name": "prometheus"}]}, ["own"]),
+        (
+            {
+                "volumeMounts": [{"name": "own"}],
+                "containers": [{"name": "prometheus", "volumeMounts": [{"name": "more"}]}],
+            },
+            ["own", "more"],
+        ),
+        ({"containers": [{"name": "prometheus", "volumeMounts": None}]}, []),
+    ],
+)
+def test_an_amended_container_has_the_mounts_of_both(spec: Object, mounts: list[str]) -> None:
+    (found,) = read(custom("Prometheus", spec)).containers
+    assert [mount["name"] for mount in found.spec["volumeMounts"]] == mounts
+
+
+@pytest.mark.parametrize(
+    ("spec", "image"),
+    [
+        ({}, "quay.io/prometheus/prometheus"),
+        ({"version": "v3.1.0"}, "quay.io/prometheus/prometheus:v3.1.0"),
+        ({"baseImage": "mirror/prometheus", "tag": "v2", "version": "v3.1.0"}, "mirror/prometheus:v2"),
+        ({"version": "v3.1.0", "sha": "0" * 64}, "quay.io/prometheus/prometheus"),
+        ({"image": "mirror/prometheus:v3", "version": "v2.1.0"}, "mirror/prometheus:v3"),
+        ({"image": "x", "containers": [{"name": "prometheus", "image": "y"}]}, "y"),
+    ],
+)
+def test_an_operator_s_image(spec: Object, image: str) -> None:
+    (found,) = read(custom("Prometheus", spec)).containers
+    assert found.image == image
 
 
 def test_the_last_workload_read_is_kept_for_its_request_alone() -> None:

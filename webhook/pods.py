@@ -45,6 +45,8 @@ class _Operated(msgspec.Struct, frozen=True):
 
     container: str
     image: str
+    has_thanos: bool = False
+    """Whether `spec.thanos` asks for a sidecar."""
 
 
 OPERATED: Mapping[GroupKind, _Operated] = {
@@ -52,7 +54,7 @@ OPERATED: Mapping[GroupKind, _Operated] = {
         "alertmanager", "quay.io/prometheus/alertmanager"
     ),
     GroupKind("monitoring.coreos.com", "Prometheus", "prometheuses"): _Operated(
-        "prometheus", "quay.io/prometheus/prometheus"
+        "prometheus", "quay.io/prometheus/prometheus", has_thanos=True
     ),
     GroupKind("monitoring.coreos.com", "PrometheusAgent", "prometheusagents"): _Operated(
         "prometheus", "quay.io/prometheus/prometheus"
@@ -66,8 +68,8 @@ pkg/{prometheus/server,alertmanager,thanos}/statefulset.go)."""
 
 WORKLOADS: tuple[GroupKind, ...] = (*POD_SPEC_PATHS, *OPERATED)
 
-# The operator sizes these by flags of its own; an entry of that name in spec.containers only amends them.
-_RELOADERS = frozenset({"config-reloader", "init-config-reloader"})
+# The operator sizes these by flags of its own; an entry of that name, in the list that it puts them in, amends them.
+_RELOADER, _INIT_RELOADER = "config-reloader", "init-config-reloader"
 _THANOS_SIDECAR = "thanos-sidecar"
 
 _PATHS = {(kind.group, kind.kind): path for kind, path in POD_SPEC_PATHS.items()}
@@ -80,7 +82,7 @@ class Container(msgspec.Struct, frozen=True, gc=False):
 
     `path` is where a person finds it, `resources_path` where its resources stand. In an operator's resource
     `spec.containers` amends by name what `spec.resources` says: `resources` is the merged view, and `overrides` the
-    amendment, at `overrides_path`.
+    amendment, at `overrides_path`; `spec` is then the amendment, with the volume mounts of both.
     """
 
     path: str
@@ -279,21 +281,31 @@ def _read_operated(request: AdmissionRequest, obj: Object, operated: _Operated) 
 
 
 def _read_operated_containers(spec: Mapping[str, Any], operated: _Operated) -> Iterator[Container]:
+    thanos = mapping(spec, "thanos", "spec") if operated.has_thanos and spec.get("thanos") is not None else None
+    made = {operated.container} if thanos is None else {operated.container, _THANOS_SIDECAR}
     amended: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for index, container in enumerate(items(spec, "initContainers", "spec")):
-        if container.get("name") not in _RELOADERS:
+        if container.get("name") != _INIT_RELOADER:
             role: Role = "sidecar" if container.get("restartPolicy") == "Always" else "init"
             yield _read_container(container, f"spec.initContainers[{index}]", role)
     for index, container in enumerate(items(spec, "containers", "spec")):
         path, name = f"spec.containers[{index}]", container.get("name") or ""
-        if name in (operated.container, _THANOS_SIDECAR):
+        if name in made:
             amended[name] = path, container
-        elif name not in _RELOADERS:
+        elif name != _RELOADER:
             yield _read_container(container, path, "container")
     yield _made_container(spec, "spec", operated.container, operated.image, amended)
-    if spec.get("thanos") is not None:
-        thanos = mapping(spec, "thanos", "spec")
+    if thanos is not None:
         yield _made_container(thanos, "spec.thanos", _THANOS_SIDECAR, "quay.io/thanos/thanos", amended)
+
+
+def _image_of(parent: Mapping[str, Any], image: str) -> str:
+    """What the operator runs: `image`, else the base image at a version, which a `sha` outdoes."""
+    if parent.get("image"):
+        return str(parent["image"])
+    image = parent.get("baseImage") or image
+    version = None if parent.get("sha") else parent.get("tag") or parent.get("version")
+    return f"{image}:{version}" if version else image
 
 
 def _without_nulls(amounts: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -309,10 +321,12 @@ def _made_container(
 ) -> Container:
     """A container that the operator makes from `parent`'s resources and image, amended by name."""
     resources = _read_resources(parent, path)
-    image = parent.get("image") or parent.get("baseImage") or image
+    image = _image_of(parent, image)
+    mounts = items(parent, "volumeMounts", path)
     if name not in amended:
-        return Container(path, name, image, "container", parent, resources, f"{path}.resources")
+        return Container(path, name, image, "container", {"volumeMounts": mounts}, resources, f"{path}.resources")
     override_path, override = amended[name]
+    mounts = [*mounts, *items(override, "volumeMounts", override_path)]
     overrides = _read_resources(override, override_path)
     merged = {
         part: {**(resources.get(part) or {}), **_without_nulls(overrides.get(part) or {})}
@@ -324,7 +338,7 @@ def _made_container(
         name,
         override.get("image") or image,
         "container",
-        override,
+        {**override, "volumeMounts": mounts},
         merged,
         f"{path}.resources",
         overrides,
