@@ -178,49 +178,153 @@ def test_series_are_in_the_server_alone() -> None:
     assert series(obj) == ["native", "server"]
 
 
-def test_promtool_holds_no_series() -> None:
-    assert series(workload("Job", container("check", "prom/prometheus", command=["/bin/promtool", "check"]))) == []
-
-
 @pytest.mark.parametrize(
-    ("kind", "expected"),
-    [("Prometheus", ["prometheus"]), ("PrometheusAgent", ["prometheus"]), ("Alertmanager", []), ("ThanosRuler", [])],
+    ("fields", "expected"),
+    [
+        pytest.param({"command": ["/bin/promtool", "check"]}, [], id="promtool"),
+        pytest.param({"command": ["sh", "-c"], "args": ["promtool check rules /rules/*.yaml"]}, [], id="in-a-shell"),
+        pytest.param({"command": ["/bin/prometheus", "--storage.tsdb.path=/promtool"]}, ["server"], id="a-path"),
+        pytest.param({"args": ["promtool"]}, ["server"], id="an-argument"),
+        pytest.param({"command": ["sh", "-c", "prometheus # promtool"]}, ["server"], id="a-comment"),
+        pytest.param(
+            {"command": ["sh", "-ec", "promtool check config x && exec /bin/prometheus"]}, ["server"], id="checks-first"
+        ),
+        pytest.param({"command": ["sh"], "args": None}, ["server"], id="a-shell-without-a-script"),
+    ],
 )
+def test_promtool_holds_no_series(fields: dict[str, Any], expected: list[str]) -> None:
+    assert series(workload("Job", container("server", "prom/prometheus", **fields))) == expected
+
+
+OPERATED_SERVERS = [("Prometheus", ["prometheus"]), ("PrometheusAgent", ["prometheus"]), ("Alertmanager", [])]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [*OPERATED_SERVERS, ("ThanosRuler", [])])
 def test_series_of_the_operators_resources(kind: str, expected: list[str]) -> None:
     spec = {"thanos": {}, "containers": [{"name": "oauth", "image": "oauth2-proxy"}], "image": "example.com/mine:1"}
     assert series(custom(kind, spec)) == expected
 
 
+@pytest.mark.parametrize(("kind", "expected"), [*OPERATED_SERVERS, ("ThanosRuler", [])])
+def test_series_of_what_is_added_to_them(kind: str, expected: list[str]) -> None:
+    native = container("native", "prom/prometheus", restartPolicy="Always")
+    obj = custom(kind, {"containers": [container("more", "prom/prometheus")], "initContainers": [native]})
+    assert series(obj) == ["native", "more", *expected]
+
+
+def test_a_resource_that_is_amended_to_run_the_server() -> None:
+    assert series(custom("Alertmanager", {"containers": [container("alertmanager", "prom/prometheus")]})) == [
+        "alertmanager"
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"args": ["--config.file=/etc/prometheus.yml", "--agent"]}, True),
-        ({"args": ["--enable-feature=agent"]}, True),
-        ({"args": ["--enable-feature=exemplar-storage,agent"]}, True),
-        ({"args": ["--enable-feature", "agent"]}, True),
-        ({"command": ["sh", "-c", "exec prometheus --agent --config.file=x"]}, True),
-        ({"args": ["--enable-feature=exemplar-storage"]}, False),
-        ({"args": ["--storage.agent.path=/data"]}, False),
-        ({"args": None}, False),
-        ({}, False),
+        pytest.param({"args": ["--config.file=/etc/prometheus.yml", "--agent"]}, True, id="flag"),
+        pytest.param({"args": ["--web.page-title=x --agent"]}, False, id="within-an-argument"),
+        pytest.param({"args": ["--agentx"]}, False, id="another-flag"),
+        pytest.param({"command": ["sh", "-c", "exec prometheus --agent --config.file=x"]}, True, id="in-a-shell"),
+        pytest.param({"command": ["/bin/sh", "-c"], "args": ["/bin/prometheus \\\n  --agent"]}, True, id="two-lines"),
+        pytest.param({"command": ["sh", "-c", "echo --agent; prometheus --config.file=x"]}, False, id="of-another"),
+        pytest.param({"command": ["sh", "-c", "prometheus --config.file=x # --agent"]}, False, id="in-a-comment"),
+        pytest.param({"args": ["sh", "-c", "prometheus --agent"]}, False, id="no-shell-runs"),
+        pytest.param({"args": ["--storage.agent.path=/data"]}, False, id="its-path"),
+        pytest.param({"args": None}, False, id="null"),
+        pytest.param({}, False, id="nothing"),
     ],
 )
 def test_agents(fields: dict[str, Any], expected: bool) -> None:
-    found = read(workload("StatefulSet", container("prometheus", "prom/prometheus", **fields)))
+    found = read(workload("StatefulSet", container("prometheus", "prom/prometheus:v3.1.0", **fields)))
     assert is_agent(found, found.containers[0]) is expected
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        (":v2.53.0", True),
+        (":2", True),
+        (":v2-distroless@sha256:" + "0" * 64, True),
+        (":v3.0.0", False),
+        (":v30.1", False),
+        (":latest", False),
+        (":2main", False),
+        ("@sha256:" + "0" * 64, False),
+        ("", False),
+        (":", False),
+    ],
+)
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--enable-feature=agent"],
+        ["--enable-feature=exemplar-storage,agent"],
+        ["--enable-feature", "agent"],
+    ],
+)
+def test_the_feature_agent_is_known_before_version_3(args: list[str], tag: str, expected: bool) -> None:
+    found = read(workload("StatefulSet", container("prometheus", f"prom/prometheus{tag}", args=args)))
+    assert is_agent(found, found.containers[0]) is expected
+
+
+def test_another_feature_makes_no_agent() -> None:
+    args = ["--enable-feature=exemplar-storage"]
+    found = read(workload("StatefulSet", container("prometheus", "prom/prometheus:v2.53.0", args=args)))
+    assert not is_agent(found, found.containers[0])
+
+
+AGENT = [{"name": "agent"}]
 
 
 @pytest.mark.parametrize(
     ("kind", "spec", "expected"),
     [
-        ("PrometheusAgent", {}, True),
-        ("Prometheus", {}, False),
-        ("Prometheus", {"enableFeatures": ["agent"]}, True),
-        ("Prometheus", {"additionalArgs": [{"name": "agent"}]}, True),
-        ("Prometheus", {"additionalArgs": [{"name": "enable-feature", "value": "agent"}]}, True),
-        ("Prometheus", {"additionalArgs": [{"name": "scrape.discovery-reload-interval", "value": "5s"}]}, False),
+        pytest.param("PrometheusAgent", {}, True, id="kind"),
+        pytest.param("Prometheus", {}, False, id="the-other-kind"),
+        pytest.param("Prometheus", {"additionalArgs": AGENT}, True, id="argument"),
+        pytest.param(
+            "Prometheus", {"additionalArgs": [{"name": "web.page-title", "value": "--agent"}]}, False, id="a-value"
+        ),
+        pytest.param("Prometheus", {"enableFeatures": ["agent"]}, False, id="feature-of-no-known-version"),
+        pytest.param("Prometheus", {"enableFeatures": ["agent"], "version": "v3.1.0"}, False, id="feature-dropped"),
+        pytest.param("Prometheus", {"enableFeatures": ["x", "agent"], "version": "v2.53.0"}, True, id="feature"),
+        pytest.param(
+            "Prometheus",
+            {"enableFeatures": ["agent"], "version": "v2.53.0", "image": "prom/prometheus:v3.1.0"},
+            False,
+            id="the-image-counts",
+        ),
+        pytest.param(
+            "Prometheus",
+            {"image": "prom/prometheus:v2.53.0", "additionalArgs": [{"name": "enable-feature", "value": "agent"}]},
+            True,
+            id="feature-as-argument",
+        ),
+        pytest.param(
+            "Prometheus",
+            {"containers": [{"name": "prometheus", "args": ["--agent"]}]},
+            True,
+            id="amended",
+        ),
+        pytest.param(
+            "Prometheus",
+            {"additionalArgs": AGENT, "containers": [{"name": "prometheus", "args": ["--config.file=x"]}]},
+            False,
+            id="replaced",
+        ),
+        pytest.param(
+            "Prometheus",
+            {"additionalArgs": AGENT, "containers": [{"name": "prometheus", "image": "x"}]},
+            True,
+            id="not-replaced",
+        ),
     ],
 )
 def test_agents_of_the_operator(kind: str, spec: Object, expected: bool) -> None:
     found = read(custom(kind, spec))
     assert is_agent(found, found.containers[0]) is expected
+
+
+def test_what_is_added_to_an_agent_is_no_agent() -> None:
+    found = read(custom("PrometheusAgent", {"containers": [container("more", "prom/prometheus")]}))
+    assert [is_agent(found, each) for each in series_containers(found)] == [False, True]

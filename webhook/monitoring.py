@@ -24,6 +24,12 @@ from webhook.pods import Container, Workload
 _CHART_VERSION = re.compile(r"-v?\d+\..*")
 # The series of a Prometheus resource are in the container of this name, whatever image the resource names.
 _OPERATED_SERVER = "prometheus"
+_SHELLS = frozenset({"ash", "bash", "dash", "sh"})
+_SHELL_SCRIPT = re.compile(r"-[a-z]*c")
+# In a script: the server by name or path, and its arguments up to where the command ends or a comment begins.
+_SERVER_CALL = re.compile(r"(?:^|[\s/])prometheus(?=\s|$)((?:\\\n|[^#;&|\n])*)")
+_MAJOR = re.compile(r"v?(\d{1,4})(?:[.+-]|$)")
+_FIRST_WITHOUT_AGENT_FEATURE = 3
 
 
 class _Names(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -135,44 +141,82 @@ _SIGNS: tuple[tuple[str, Callable[[Any], bool]], ...] = (
 
 def series_containers(workload: Workload) -> list[Container]:
     """The containers that hold Prometheus' time series, in agent mode too (`is_agent` tells)."""
-    if workload.is_operated:
-        if workload.kind not in ("Prometheus", "PrometheusAgent"):
-            return []
-        return [each for each in workload.containers if each.name == _OPERATED_SERVER and each.role == "container"]
     return [
         each
         for each in workload.containers
-        if each.role != "init" and _is_server_image(each.image) and not _runs_promtool(each)
+        if _is_operated_server(workload, each)
+        or (each.role != "init" and _is_server_image(each.image) and not _runs_promtool(each))
     ]
+
+
+def _is_operated_server(workload: Workload, container: Container) -> bool:
+    is_server = workload.is_operated and workload.kind in ("Prometheus", "PrometheusAgent")
+    return is_server and container.name == _OPERATED_SERVER and container.role == "container"
 
 
 def _runs_promtool(container: Container) -> bool:
     """The server's image brings promtool, which checks rules in Jobs and holds nothing."""
-    return any(word.endswith("promtool") for word in _words(container.spec.get("command")))
+    command, script = _strings(container.spec.get("command")), _script_of(container)
+    if script is None:
+        return bool(command) and _base(command[0]) == "promtool"
+    # A script may check the rules first and then start the server.
+    return _base(next(iter(script.split()), "")) == "promtool" and not _SERVER_CALL.search(script)
 
 
 def is_agent(workload: Workload, container: Container) -> bool:
     """Whether this Prometheus runs as an agent: it forwards what it scrapes and keeps no series to query."""
-    if workload.is_operated:
-        spec = workload.spec
-        if workload.kind == "PrometheusAgent" or "agent" in (spec.get("enableFeatures") or ()):
-            return True
-        arguments = [each for each in spec.get("additionalArgs") or () if isinstance(each, dict)]
-        words = [word for each in arguments for word in (f"--{each.get('name')}", str(each.get("value") or ""))]
-        return _asks_for_agent([*words, *_words(container.spec.get("args"))])
-    return _asks_for_agent([*_words(container.spec.get("command")), *_words(container.spec.get("args"))])
+    is_operated_server = _is_operated_server(workload, container)
+    if is_operated_server and workload.kind == "PrometheusAgent":
+        return True
+    if (script := _script_of(container)) is not None:
+        call = _SERVER_CALL.search(script)
+        return call is not None and _asks_for_agent(call[1].split(), container.image)
+    command, arguments = _strings(container.spec.get("command")), _strings(container.spec.get("args"))
+    if is_operated_server and not arguments:  # an amendment's would replace those that the operator makes
+        arguments = _operated_arguments(workload.spec)
+    return _asks_for_agent([*command, *arguments], container.image)
 
 
-def _words(arguments: Any) -> list[str]:
-    """The words of a command line, also of one that is wrapped in a shell."""
-    return [word for argument in arguments or () for word in str(argument).split()]
+def _script_of(container: Container) -> str | None:
+    """What a shell is given behind -c; None if the container's command is no shell."""
+    command = _strings(container.spec.get("command"))
+    if not command or _base(command[0]) not in _SHELLS:
+        return None
+    words = [*command[1:], *_strings(container.spec.get("args"))]
+    return next((following for flag, following in pairwise(words) if _SHELL_SCRIPT.fullmatch(flag)), "")
 
 
-def _asks_for_agent(words: list[str]) -> bool:
+def _operated_arguments(spec: Mapping[str, Any]) -> list[str]:
+    """What an operator's resource adds to the command line of its Prometheus."""
+    features = ",".join(_strings(spec.get("enableFeatures")))
+    additional = [each for each in spec.get("additionalArgs") or () if isinstance(each, dict)]
+    arguments = [(f"--{each.get('name')}", each.get("value")) for each in additional]
+    return [f"--enable-feature={features}", *(f"{name}={value}" if value else name for name, value in arguments)]
+
+
+def _strings(values: Any) -> list[str]:
+    return [str(value) for value in values or ()]
+
+
+def _base(program: str) -> str:
+    return program.rpartition("/")[2]
+
+
+def _asks_for_agent(words: list[str], image: str) -> bool:
     for flag, following in pairwise([*words, ""]):
         name, equals, value = flag.partition("=")
         if name == "--agent":
             return True
-        if name == "--enable-feature" and "agent" in (value if equals else following).split(","):
+        is_named = name == "--enable-feature" and "agent" in (value if equals else following).split(",")
+        if is_named and _knows_agent_feature(image):
             return True
     return False
+
+
+def _knows_agent_feature(image: str) -> bool:
+    """Whether `--enable-feature=agent` means anything: Prometheus 3.0 dropped it for --agent, and only warns of it."""
+    try:
+        major = _MAJOR.match(parse_image(image).tag or "")
+    except BadImage:
+        return False
+    return major is not None and int(major[1]) < _FIRST_WITHOUT_AGENT_FEATURE
