@@ -1,16 +1,19 @@
-"""The serving certificate: reading and checking it, and making one for trying things out."""
+"""Certificates: reading and checking them, and issuing our own, with a CA or just for trying things out."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -23,6 +26,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from webhook.errors import BadCertificate
 
+CLOCK_SKEW = timedelta(hours=1)
+"""How long before now a new certificate begins: clocks differ."""
+
 LOCAL_NAMES = ("localhost", "127.0.0.1", "forestall.forestall-system.svc")
 
 
@@ -34,13 +40,27 @@ class ServingCertificate(NamedTuple):
     """When the first certificate of the chain ends (UTC)."""
 
 
-def read_certificate(cert: Path, key: Path) -> ServingCertificate:
-    """Load a certificate chain and its key from PEM files; raises BadCertificate if they can't serve together."""
+def read_certificate(cert: Path, key: Path, client_ca: Path | None = None) -> ServingCertificate:
+    """Load a certificate chain and its key from PEM files; raises BadCertificate if they can't serve together.
+
+    With `client_ca`, whoever connects has to show a certificate by one of that file's CAs.
+    """
     try:
-        chain, private = cert.read_bytes(), key.read_bytes()
+        chain, private, clients = cert.read_bytes(), key.read_bytes(), client_ca.read_bytes() if client_ca else None
     except OSError as error:
         raise BadCertificate(f"{error.filename}: {error.strerror}") from error
-    return load_certificate(chain, private, f"{cert} and {key}")
+    serving = load_certificate(chain, private, f"{cert} and {key}")
+    if clients is not None:
+        _require_clients(serving.context, clients, str(client_ca))
+    return serving
+
+
+def _require_clients(context: ssl.SSLContext, authorities: bytes, source: str) -> None:
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(cadata=authorities.decode("ascii"))
+    except (ValueError, ssl.SSLError) as error:
+        raise BadCertificate(f"{source}: no certificate in PEM") from error
 
 
 def load_certificate(chain: bytes, key: bytes, source: str) -> ServingCertificate:
@@ -76,9 +96,10 @@ def _context(chain: bytes, key: bytes) -> ssl.SSLContext:
     return context
 
 
-def new_context() -> ssl.SSLContext:
+def new_context(clients: ssl.VerifyMode = ssl.CERT_NONE) -> ssl.SSLContext:
     """A server's TLS settings without a certificate: HTTP/1.1 only, no resumption."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = clients
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # The API server keeps its connections; tickets would only let clients go on with a certificate that was replaced.
     context.num_tickets = 0
@@ -96,7 +117,7 @@ def self_signed_certificate(names: tuple[str, ...] = LOCAL_NAMES) -> ServingCert
 def make_self_signed(names: tuple[str, ...] = LOCAL_NAMES, *, days: int = 90) -> tuple[bytes, bytes]:
     """A certificate for these DNS names and addresses, valid from an hour ago, and its key: both PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "forestall, self-signed")])
+    subject = _name("forestall, self-signed")
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -104,15 +125,14 @@ def make_self_signed(names: tuple[str, ...] = LOCAL_NAMES, *, days: int = 90) ->
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # clocks differ
+        .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([_san(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return certificate.public_bytes(Encoding.PEM), private
+    return certificate.public_bytes(Encoding.PEM), _private_pem(key)
 
 
 def _san(name: str) -> x509.GeneralName:
@@ -120,3 +140,191 @@ def _san(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One certificate; equal to another if it is the same to the byte."""
+
+    der: bytes = field(repr=False)
+    begins: datetime = field(compare=False)
+    ends: datetime = field(compare=False)
+    is_ca: bool = field(compare=False)
+    names: frozenset[str] = field(compare=False)
+    """The DNS names that it is for."""
+    _parsed: x509.Certificate = field(compare=False, repr=False)
+
+    @property
+    def pem(self) -> bytes:
+        return self._parsed.public_bytes(Encoding.PEM)
+
+    @property
+    def subject(self) -> str:
+        return self._parsed.subject.rfc4514_string()
+
+    def is_valid(self, now: datetime) -> bool:
+        return self.begins <= now < self.ends
+
+    def has_issued(self, other: Certificate) -> bool:
+        """Whether the other one names this one as its issuer and bears its signature."""
+        try:
+            other._parsed.verify_directly_issued_by(self._parsed)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            return False
+        return self.is_ca
+
+
+def read_certificates(pem: bytes) -> tuple[Certificate, ...]:
+    """The certificates among the PEM blocks, each once; what cannot be read is left out."""
+    found = (_parse(block, is_pem=True) for block in _PEM_BLOCK.findall(pem))
+    return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+def parse_certificate(der: bytes) -> Certificate | None:
+    """A certificate as it goes over the wire; None if it cannot be read."""
+    return _parse(der, is_pem=False)
+
+
+T = TypeVar("T", bound=x509.ExtensionType)
+
+_PEM_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def _parse(data: bytes, *, is_pem: bool) -> Certificate | None:
+    try:
+        parsed = x509.load_pem_x509_certificate(data) if is_pem else x509.load_der_x509_certificate(data)
+        parsed.public_key()
+        constraints = _extension(parsed, x509.BasicConstraints)
+        names = _extension(parsed, x509.SubjectAlternativeName)
+        return Certificate(
+            der=parsed.public_bytes(Encoding.DER),
+            begins=parsed.not_valid_before_utc,
+            ends=parsed.not_valid_after_utc,
+            is_ca=constraints is not None and constraints.ca,
+            names=frozenset(names.get_values_for_type(x509.DNSName) if names else ()),
+            _parsed=parsed,
+        )
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None
+
+
+def _extension(certificate: x509.Certificate, kind: type[T]) -> T | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def write_certificates(certificates: Iterable[Certificate]) -> bytes:
+    return b"".join(each.pem for each in certificates)
+
+
+def read_chain(chain: bytes, key: bytes) -> tuple[Certificate, ...]:
+    """The certificates of a chain that a server would take together with this key; empty if it would not."""
+    try:
+        load_certificate(chain, key, "")
+    except BadCertificate:
+        return ()
+    return read_certificates(chain)
+
+
+class Authority(NamedTuple):
+    """A CA of our own: ECDSA P-256, for servers' certificates and nothing else."""
+
+    certificate: Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def key_pem(self) -> bytes:
+        return _private_pem(self.key)
+
+    def issue(self, names: Collection[str], life: timedelta, now: datetime) -> tuple[bytes, bytes]:
+        """A server's certificate for these DNS names, with the CA's below it, and its key: both PEM.
+
+        It ends no later than the CA does.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        authority = self.certificate._parsed  # noqa: SLF001 - the same module
+        identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        leaf = (
+            _builder(_name("forestall"), key, now, min(now + life, self.certificate.ends))
+            .issuer_name(authority.subject)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([_san(name) for name in names]), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        return leaf.public_bytes(Encoding.PEM) + self.certificate.pem, _private_pem(key)
+
+
+def make_authority(life: timedelta, now: datetime) -> Authority:
+    key = ec.generate_private_key(ec.SECP256R1())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    # Each has a name of its own: some verifiers look no further than the first CA of the issuer's name.
+    name = _name(f"forestall CA {identifier.digest[:4].hex()}")
+    certificate = (
+        _builder(name, key, now, now + life)
+        .issuer_name(name)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (parsed,) = read_certificates(certificate.public_bytes(Encoding.PEM))
+    return Authority(parsed, key)
+
+
+def find_authority(key: bytes, candidates: Iterable[Certificate]) -> Authority | None:
+    """The CA whose key this is (PEM), of several the one that ends last; None without a usable key that fits."""
+    try:
+        private = load_pem_private_key(key, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        return None
+    fitting = [each for each in candidates if _is_authority(each, private.public_key())]
+    return Authority(max(fitting, key=lambda each: each.ends), private) if fitting else None
+
+
+def _is_authority(certificate: Certificate, key: ec.EllipticCurvePublicKey) -> bool:
+    parsed = certificate._parsed  # noqa: SLF001 - the same module
+    has_identifier = _extension(parsed, x509.SubjectKeyIdentifier) is not None
+    return certificate.has_issued(certificate) and has_identifier and parsed.public_key() == key
+
+
+def _builder(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
