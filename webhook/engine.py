@@ -13,6 +13,8 @@ from datetime import date
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config, Exemption, Match
 from webhook.errors import BadObject, TimeUp
 from webhook.facts import ClusterFacts
@@ -63,7 +65,7 @@ def decide(
     if not in_scope:
         return ALLOWED
     if path := config.pod_spec_paths.get((request.group, request.kind)):
-        request = replace(request, pod_spec_path=path)
+        request = msgspec.structs.replace(request, pod_spec_path=path)
     return _Case(request, facts, config, in_scope, today, stage, deadline, owner).decide()
 
 
@@ -239,7 +241,7 @@ class _Case:
                 return operations, obj, rulings
             added, obj = apply_sets(obj, sets)
             operations += added
-            rulings = self._examine(replace(self.request, object=obj))
+            rulings = self._examine(msgspec.structs.replace(self.request, object=obj))
         cycle = RuntimeError(f"fixes still change the object after {_ROUNDS} rounds")
         self.failures |= {ruling.found.active.policy.id: cycle for ruling in rulings if ruling.is_patched}
         return [], self.request.object, rulings
@@ -303,7 +305,7 @@ class _Case:
     def _old_violations(self, found: _Found) -> list[Violation]:
         policy_id = found.active.policy.id
         if policy_id not in self._old:
-            before = replace(self.request, object=self.request.old_object, old_object=None)
+            before = msgspec.structs.replace(self.request, object=self.request.old_object, old_object=None)
             by_key = self._old[policy_id] = {}
             for violation in self._examine_one(found.active, before):
                 by_key.setdefault(_Found(found.active, violation).key, []).append(violation)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 Object = dict[str, Any]
 """A Kubernetes object, as it arrived."""
@@ -32,8 +34,7 @@ class Reference(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionRequest:
+class AdmissionRequest(msgspec.Struct, frozen=True):
     """One create or update, as the API server or a file presents it.
 
     `object` is None on DELETE, `old_object` on CREATE. A pod of a controller has no `name` yet when it reaches
@@ -57,16 +58,14 @@ class AdmissionRequest:
     pod_spec_path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Set:
+class Set(msgspec.Struct, frozen=True):
     """Put `value` at `path` ("spec.containers[0].resources.limits.memory"), making the maps above it as needed."""
 
     path: str
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(msgspec.Struct, frozen=True):
     """One way in which an object breaks a policy.
 
     path      where, from the object's root and counted from zero
@@ -122,8 +121,7 @@ class Policy:
     otherwise: Mode = "deny"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """A violation and what became of it."""
 
     policy: str
@@ -140,8 +138,7 @@ class Verdict:
         return self.mode == "deny" and self.outcome in ("denied", "failed")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What the engine says of one request. `patch` holds RFC 6902 operations, `object` the object after them."""
 
     allowed: bool
@@ -150,7 +147,7 @@ class Decision:
     object: Object | None = None
     skipped: str = ""
     """Why nothing was judged: "excluded namespace", "being deleted", …"""
-    failures: Mapping[str, BaseException] = field(default_factory=dict)
+    failures: Mapping[str, BaseException] = msgspec.field(default_factory=dict)
     """Policy id -> what it raised; the shell logs the traceback."""
     unseen: frozenset[Reference] = frozenset()
     """What could be looked up, to decide again with it."""
