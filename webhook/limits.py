@@ -23,6 +23,7 @@ import msgspec
 from webhook.config import ALWAYS_EXCLUDED, Config, LimitRangeDefaults
 from webhook.contents import Contents, Lister, Objects, Workloads
 from webhook.errors import BadObject, BadQuantity, ClusterRefused, Conflict, FactsUnavailable
+from webhook.events import event
 from webhook.facts import ClusterFacts
 from webhook.limitranger import Amounts, Item, Refusal, read_items, refusals, show_amount
 from webhook.pods import Workload
@@ -50,8 +51,6 @@ _TOLD_AT_ONCE = 20
 """Events; the rest in the passes that follow."""
 _REPORTED = 100
 _NAMED = 5
-_MESSAGE = 1000
-"""The API takes 1024 characters."""
 
 Key = tuple[str, str]
 """Namespace and name."""
@@ -437,7 +436,7 @@ class Limits:
         for action in actions:
             if isinstance(action, Later):
                 skips |= {_key(each): each for each in self.skips if _key(each) == _key(action)}
-            elif skip := action if isinstance(action, Skip) else self._do(action, made):
+            elif skip := action if isinstance(action, Skip) else self._do(action, made, now):
                 skips[_key(skip)] = skip
             else:
                 self._waits.pop(uids[action.namespace], None)
@@ -445,7 +444,7 @@ class Limits:
         self._tell_skips(now)
         self._write_state(state, made)
 
-    def _do(self, action: Create | Replace | Delete, made: dict[Key, Made]) -> Skip | None:
+    def _do(self, action: Create | Replace | Delete, made: dict[Key, Made], now: datetime) -> Skip | None:
         """Do it and take it into `made`; a Skip if the API server doesn't want it."""
         try:
             match action:
@@ -460,11 +459,11 @@ class Limits:
                         text = f"{name} was edited by hand: restored. It had {edited}. Change it in limitRanges of "
                         text += "Forestall's configuration instead."
                         version = str(limit_range["metadata"]["resourceVersion"])
-                        self._tell(namespace, name, "LimitRangeRestored", text, version)
+                        self._tell(namespace, name, "LimitRangeRestored", text, version, now)
                 case Delete(namespace, name, uid, why):
                     self._cluster.delete(_path(namespace, "limitranges", name), uid)
                     made.pop((namespace, name), None)
-                    self._tell(namespace, name, "LimitRangeRemoved", f"{name} was removed: {why}.", uid)
+                    self._tell(namespace, name, "LimitRangeRemoved", f"{name} was removed: {why}.", uid, now)
         except ClusterRefused as answer:
             if _is_race(answer):
                 return None  # somebody was faster, and the next pass sees what they left
@@ -478,33 +477,22 @@ class Limits:
         self._told = {key: occasion for key, occasion in self._told.items() if key in keys}
         new = [skip for skip in self.skips if self._told.get(_key(skip)) != _occasion(skip)]
         for skip in new[:_TOLD_AT_ONCE]:
-            self._tell(skip.namespace, skip.name, "LimitRangeNotMade", _message(skip, self._namespace), _occasion(skip))
+            self._tell(
+                skip.namespace, skip.name, "LimitRangeNotMade", _message(skip, self._namespace), _occasion(skip), now
+            )
             self._told[_key(skip)] = _occasion(skip)
         if new[_TOLD_AT_ONCE:]:
             self._again = now
 
-    def _tell(self, namespace: str, name: str, reason: str, message: str, occasion: str) -> None:
-        """Make an Event. Its name comes from the occasion, so that one occasion makes one event, whoever tells it."""
-        text = message if len(message) <= _MESSAGE else f"{message[: _MESSAGE - 1]}…"
-        event = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {
-                "name": f"{name}.{hashlib.sha256(f'{reason} {occasion}'.encode()).hexdigest()[:16]}",
-                "namespace": namespace,
-                "labels": dict(_LABELS),
-            },
-            "involvedObject": {"apiVersion": "v1", "kind": "LimitRange", "name": name, "namespace": namespace},
-            "reason": reason,
-            "message": text,
-            "type": "Normal" if reason == "LimitRangeRemoved" else "Warning",
-            "source": {"component": "forestall"},
-            "reportingComponent": "forestall",
-            "count": 1,
-        }
-        _log.warning("%s/%s: %s", namespace, name, message)
+    def _tell(self, namespace: str, name: str, reason: str, note: str, occasion: str, now: datetime) -> None:
+        """Say it in an Event, whose name comes from the occasion: told again, it is the same one."""
+        regarding = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"namespace": namespace, "name": name}}
+        made = event(regarding, reason, note, now, action="Reconcile", kind="Warning")
+        digest = hashlib.sha256(f"{reason} {occasion}".encode()).hexdigest()[:16]
+        made["metadata"] = {"name": f"{name}.{digest}", "namespace": namespace, "labels": dict(_LABELS)}
+        _log.warning("%s/%s: %s", namespace, name, note)
         try:
-            self._cluster.create(_path(namespace, "events"), event)
+            self._cluster.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", made)
         except Conflict:
             pass
         except (ClusterRefused, FactsUnavailable) as error:  # what there is to do matters more than telling it
@@ -546,7 +534,7 @@ def report(skips: Sequence[Skip]) -> Object:
                 "namespace": skip.namespace,
                 "name": skip.name,
                 "why": skip.why,
-                **({"workloads": [str(danger)[:_MESSAGE] for danger in skip.dangers[:_NAMED]]} if skip.dangers else {}),
+                **({"workloads": [str(danger)[:500] for danger in skip.dangers[:_NAMED]]} if skip.dangers else {}),
                 **({"more": len(skip.dangers) - _NAMED} if len(skip.dangers) > _NAMED else {}),
             }
             for skip in sorted(skips, key=_key)[:_REPORTED]
