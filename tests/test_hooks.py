@@ -1,4 +1,4 @@
-"""The webhook configurations: what they say, that their conditions spare nothing that matters, and who may undo them."""
+"""The webhook configurations: what they say, that their conditions spare nothing that matters, who may undo them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import copy
 import json
 import re
 import socket
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,9 +19,11 @@ import pytest
 from tests.builders import ROOT, SHARED, TODAY, config
 from tests.cluster_fixture import ControlPlane, control_plane
 from webhook import hooks as under_test
+from webhook.certs import make_self_signed
 from webhook.cluster import Cluster
+from webhook.endpoints import Endpoint, Endpoints
 from webhook.engine import decide
-from webhook.errors import ClusterRefused, Conflict
+from webhook.errors import Conflict
 from webhook.facts import NO_FACTS
 from webhook.fixes import can_change
 from webhook.hooks import (
@@ -420,3 +422,498 @@ class TestCorrected:
 )
 def test_plan(existing: bool, uid: str, off: str, action: str) -> None:
     assert plan({"metadata": {}} if existing else None, uid, off) == action
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path_factory.mktemp("plane"), nodes=0) as running:
+        running.kubectl("create", "namespace", "forestall-system")
+        yield running
+
+
+@pytest.fixture
+def cluster(plane: ControlPlane) -> Cluster:
+    return Cluster.from_kubeconfig(str(plane.kubeconfig))
+
+
+# What the API server's own CEL says -----------------------------------------------------------------------------------
+
+EVERYTHING = "excludeNamespaces: ['legacy-*', 'old?']\ncontrollers: [operator, 'system:serviceaccount:\"o\":o']"
+
+
+class Conditions:
+    """Evaluates match conditions of a recorded request, as a ValidatingAdmissionPolicy on an object that holds it."""
+
+    GROUP = "test.forestall.dev"
+
+    def __init__(self, plane: ControlPlane, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._expressions = {
+            f"{stage}/{name}": expression
+            for stage in STAGES
+            for name, expression in conditions(EVERYTHING, stage).items()
+        }
+        names = {"plural": "recordeds", "singular": "recorded", "kind": "Recorded", "listKind": "RecordedList"}
+        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+        definition = {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"recordeds.{self.GROUP}"},
+            "spec": {"group": self.GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
+        }
+        plane.kubectl("apply", "-f", "-", input=json.dumps(definition))
+        plane.kubectl("wait", "--for=condition=Established", f"crd/recordeds.{self.GROUP}", "--timeout=60s")
+        rule = {"apiGroups": [self.GROUP], "apiVersions": ["v1"], "resources": ["recordeds"], "operations": ["CREATE"]}
+        policy = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": "conditions"},
+            "spec": {
+                "matchConstraints": {"resourceRules": [rule]},
+                "variables": [
+                    {"name": "request", "expression": "object.recorded"},
+                    {"name": "object", "expression": "object.recorded.object"},
+                    {
+                        "name": "old",
+                        "expression": "has(object.recorded.oldObject) ? object.recorded.oldObject : dyn(null)",
+                    },
+                ],
+                "validations": [
+                    {"expression": self._on_variables(expression), "message": name}
+                    for name, expression in self._expressions.items()
+                ],
+            },
+        }
+        binding = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": "conditions"},
+            "spec": {"policyName": "conditions", "validationActions": ["Warn"]},
+        }
+        for each in (policy, binding):
+            plane.kubectl("apply", "-f", "-", input=json.dumps(each))
+        spared = {**READY, "oldObject": {"metadata": {"deletionTimestamp": "2026-11-21T00:00:00Z"}}}
+        eventually(lambda: self._warnings(spared))
+
+    @staticmethod
+    def _on_variables(expression: str) -> str:
+        expression = re.sub(r"\boldObject\b", "variables.old", expression)
+        return re.sub(r"(?<![.\w])(object|request)\b", r"variables.\1", expression)
+
+    def _warnings(self, request: Object) -> list[str]:
+        # The API server leaves out what is null.
+        recorded = {key: value for key, value in request.items() if value is not None}
+        body = {
+            "apiVersion": f"{self.GROUP}/v1",
+            "kind": "Recorded",
+            "metadata": {"generateName": "a-"},
+            "recorded": recorded,
+        }
+        path = f"/apis/{self.GROUP}/v1/namespaces/default/recordeds"
+        return list(self._cluster.create(path, body, dry_run=True).warnings)
+
+    def that_spare(self, request: Object) -> dict[Stage, set[str]]:
+        """The conditions that do not hold, by stage; every one is evaluated without an error."""
+        found: dict[Stage, set[str]] = {stage: set() for stage in STAGES}
+        for warning in self._warnings(request):
+            name = warning.rpartition(": ")[2]
+            assert name in self._expressions, warning
+            stage, _, name = name.partition("/")
+            found[stage].add(name)  # type: ignore[index]
+        return found
+
+
+def eventually(is_so: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := is_so()):
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.1)
+    return value
+
+
+READY: Object = {
+    "uid": "1",
+    "kind": {"group": "", "version": "v1", "kind": "Pod"},
+    "resource": {"group": "", "version": "v1", "resource": "pods"},
+    "namespace": "shop",
+    "name": "web",
+    "operation": "UPDATE",
+    "userInfo": {"username": "ann", "groups": ["dev"]},
+    "object": {"metadata": {"name": "web"}, "spec": {}},
+    "oldObject": {"metadata": {"name": "web"}, "spec": {}},
+}
+
+
+def variants(recorded: Object) -> Iterator[Object]:
+    """The request, and others like it that somebody might send to be let through, or that come close to a condition."""
+    yield recorded
+    for user in ("ann", "operator", "system:kube-controller-manager", *under_test.IDENTITIES.values()):
+        yield {**recorded, "userInfo": {**recorded["userInfo"], "username": user}}
+    old, obj = recorded.get("oldObject"), recorded["object"]
+    if old:
+        unchanged = {**recorded, "object": old}
+        yield unchanged
+        yield changed(unchanged, finalizers=["a/b"], generation=99, managedFields=[])
+        yield changed(unchanged, labels={"app.kubernetes.io/name": "prometheus"})
+        yield changed(unchanged, annotations={"a": "b"})
+        yield changed(unchanged, ownerReferences=[])
+        yield {**unchanged, "oldObject": changed(unchanged, deletionTimestamp="2026-11-21T00:00:00Z")["object"]}
+        yield changed(recorded, deletionTimestamp="2026-11-21T00:00:00Z")
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        for other in (
+            {**reference, "controller": False},
+            {key: value for key, value in reference.items() if key != "controller"},
+            {**reference, "apiVersion": "v1"},
+            {**reference, "apiVersion": "example.com/v1"},
+            {**reference, "kind": "Widget"},
+        ):
+            yield changed(recorded, ownerReferences=[other])
+            yield changed(recorded, ownerReferences=[{**other, "controller": False}, reference])
+
+
+def changed(recorded: Object, **metadata: Any) -> Object:
+    obj = recorded["object"]
+    return {**recorded, "object": {**obj, "metadata": {**obj["metadata"], **metadata}}}
+
+
+RECORDINGS = [ROOT / "tests" / "data" / "recordings" / "people.jsonl"]
+if (SHARED / "recordings").is_dir():
+    RECORDINGS = sorted((SHARED / "recordings").glob("*.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def spare(plane: ControlPlane) -> Conditions:
+    return Conditions(plane, Cluster.from_kubeconfig(str(plane.kubeconfig)))
+
+
+@pytest.mark.e2e
+def test_a_call_that_is_spared_would_have_been_allowed(spare: Conditions) -> None:
+    """The API server's CEL, over all that was recorded, against what the engine would have answered."""
+    loaded = config(EVERYTHING)
+    by_condition: Counter[str] = Counter()
+    seen: set[bytes] = set()
+    for file in RECORDINGS:
+        for line in file.read_text().splitlines():
+            for number, request in enumerate(variants(json.loads(line)["review"]["request"])):
+                if request["kind"]["kind"] == "Scale" or request.get("subResource") == "ephemeralcontainers":
+                    continue
+                same = msgspec.json.encode({**request, "uid": "", "name": ""}, order="deterministic")
+                # Much of it differs in nothing that matters here; what people sent is taken as it is.
+                if same in seen or (number and len(same) > 12_000):
+                    continue
+                seen.add(same)
+                for stage, names in spare.that_spare(request).items():
+                    by_condition.update(f"{stage}/{name}" for name in names)
+                    if names:
+                        assert_nothing_is_lost(request, loaded, stage, names)
+    print(len(seen), dict(by_condition))
+    assert set(by_condition) == {
+        "mutate/not-being-deleted",
+        "mutate/not-judged-at-its-owner",
+        "validate/not-being-deleted",
+        "validate/not-judged-at-its-owner",
+        "validate/not-an-unchanged-pod",
+    }
+
+
+def assert_nothing_is_lost(request: Object, loaded: Any, stage: Stage, names: set[str]) -> None:
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    decision = decide(read_review(json.dumps(review).encode()), NO_FACTS, loaded, today=TODAY, stage=stage)
+    assert (decision.allowed, decision.patch, decision.failures) == (True, (), {}), (names, request)
+    if decision.verdicts:
+        # What was so before is repeated with every change; that is all that goes unsaid.
+        assert names == {"not-an-unchanged-pod"}
+        assert {each.note for each in decision.verdicts} == {"it was so before this change"}
+    else:
+        assert decision.skipped or names == {"not-an-unchanged-pod"}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("namespace", "is_spared"), [("legacy-shop", True), ("old1", True), ("legacy", False), ("old", False)]
+)
+def test_namespaces_by_glob_are_spared(spare: Conditions, namespace: str, is_spared: bool) -> None:
+    found = spare.that_spare({**READY, "namespace": namespace})
+    assert [("not-in-an-excluded-namespace" in found[stage]) for stage in STAGES] == [is_spared] * 2
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("change", "is_spared"),
+    [
+        pytest.param({}, True, id="nothing"),
+        pytest.param({"metadata": {"name": "web", "finalizers": ["a/b"]}}, True, id="a-finalizer"),
+        pytest.param({"metadata": {"name": "web", "labels": {"app": "prometheus"}}}, False, id="a-label"),
+        pytest.param({"spec": {"containers": [{"image": "prom/prometheus"}]}}, False, id="an-image"),
+        pytest.param({"spec": {"initContainers": [{"image": "b"}]}}, False, id="an-init-container-s-image"),
+        pytest.param({"spec": {"ephemeralContainers": [{"image": "b"}]}}, False, id="an-ephemeral-container"),
+        pytest.param({"spec": {"tolerations": [{"operator": "Exists"}]}}, False, id="a-toleration"),
+    ],
+)
+def test_updates_of_pods(spare: Conditions, change: Object, is_spared: bool) -> None:
+    found = spare.that_spare({**READY, "object": READY["object"] | change})
+    assert found == {"mutate": set(), "validate": {"not-an-unchanged-pod"} if is_spared else set()}
+
+
+# In a cluster --------------------------------------------------------------------------------------------------------
+
+
+class Installation:
+    """What the chart and the other parts of the controller bring, and the controller's loop, step by step."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        endpoints = Endpoints(self.cluster, "forestall-system", [Endpoint(*self.socket.getsockname())])
+        self.hooks = Hooks(self.cluster, "forestall-system", endpoints)
+        self.config = config("")
+        self.now = datetime(2026, 11, 21, tzinfo=UTC)
+
+    def install(self) -> None:
+        self.plane.kubectl("create", "clusterrole", "forestall-controller", "--verb=get", "--resource=pods")
+        self.make_secret()
+
+    def make_secret(self) -> None:
+        self.plane.kubectl(
+            *("create", "secret", "generic", "forestall-tls", "-n", "forestall-system"),
+            f"--from-literal=ca.crt={make_self_signed()[0].decode()}",
+        )
+
+    def delete_secret(self) -> None:
+        self.plane.kubectl("delete", "secret", "forestall-tls", "-n", "forestall-system")
+
+    def uninstall(self) -> None:
+        self.socket.close()
+        delete = ("delete", "--ignore-not-found")
+        self.plane.kubectl(*delete, "clusterrole/forestall-controller")
+        self.plane.kubectl(*delete, "-n", "forestall-system", "secret/forestall-tls", "configmap/forestall-state")
+        self.plane.kubectl(
+            *delete,
+            "mutatingwebhookconfiguration,validatingwebhookconfiguration",
+            "-l",
+            "app.kubernetes.io/name=forestall",
+        )
+
+    def step(self) -> None:
+        self.now += timedelta(minutes=2)
+        self.hooks.reconcile(self.config, self.now)
+
+    def there(self) -> dict[Stage, Object]:
+        found = {stage: self.cluster.get(path_of(stage)) for stage in STAGES}
+        return {stage: obj for stage, obj in found.items() if obj}
+
+    def state(self) -> Any:
+        obj = self.cluster.get("/api/v1/namespaces/forestall-system/configmaps/forestall-state")
+        return obj and json.loads(obj["data"]["hooks"])
+
+    def events(self) -> list[str]:
+        listed = self.cluster.list("/apis/events.k8s.io/v1/namespaces/forestall-system/events")
+        return [each["note"] for each in listed if each["reason"] == "HooksOff"]
+
+
+@pytest.fixture
+def installed(plane: ControlPlane) -> Iterator[Installation]:
+    installation = Installation(plane)
+    installation.install()
+    yield installation
+    installation.uninstall()
+
+
+def off(stage: Stage) -> float:
+    return under_test.hooks_off.labels(STAGES[stage])._value.get()
+
+
+@pytest.mark.e2e
+class TestHooks:
+    def test_are_written_once_and_then_left_alone(self, installed: Installation) -> None:
+        installed.step()
+        there = installed.there()
+        assert set(there) == set(STAGES)
+        assert installed.state()["uids"] == {stage: obj["metadata"]["uid"] for stage, obj in there.items()}
+        installed.step()
+        assert installed.there() == there
+
+    def test_wait_for_a_certificate_and_an_endpoint(self, installed: Installation) -> None:
+        installed.delete_secret()
+        installed.step()
+        assert installed.there() == {}
+        installed.make_secret()
+        installed.hooks = Hooks(installed.cluster, "forestall-system", Endpoints(installed.cluster, "forestall-system"))
+        installed.step()
+        assert installed.there() == {}
+        slice_ = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "forestall",
+                "namespace": "forestall-system",
+                "labels": {"kubernetes.io/service-name": "forestall"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "webhook", "port": 8443}],
+            "endpoints": [{"addresses": ["10.1.2.3"], "conditions": {"ready": False}}],
+        }
+        installed.plane.kubectl("apply", "-f", "-", input=json.dumps(slice_))
+        installed.step()
+        assert installed.there() == {}
+        slice_["endpoints"] = [{"addresses": ["10.1.2.3"], "conditions": {"ready": True}}]
+        installed.plane.kubectl("apply", "-f", "-", input=json.dumps(slice_))
+        installed.step()
+        assert set(installed.there()) == set(STAGES)
+        installed.plane.kubectl("delete", "endpointslice", "forestall", "-n", "forestall-system")
+
+    def test_follow_the_configuration(self, installed: Installation) -> None:
+        installed.step()
+        for text in (ALL_OFF, EVERYTHING + "\nwebhooks: {failurePolicy: Fail, timeoutSeconds: 1}", "mode: audit"):
+            installed.config = config(text)
+            installed.step()
+            wanted = made(text)
+            for stage, obj in installed.there().items():
+                assert [each["name"] for each in obj["webhooks"]] == [
+                    each["name"] for each in wanted[stage]["webhooks"]
+                ]
+                assert [each["rules"] for each in obj["webhooks"]] == [
+                    each["rules"] for each in wanted[stage]["webhooks"]
+                ]
+            there = installed.there()
+            installed.step()
+            assert installed.there() == there, "what the API server adds is taken for somebody's edit"
+
+    def test_edits_are_put_right(self, installed: Installation) -> None:
+        installed.step()
+        before = installed.there()
+        patch = [
+            {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": ""},
+            {"op": "remove", "path": "/webhooks/0/rules/0"},
+            {"op": "replace", "path": "/webhooks/0/namespaceSelector", "value": {}},
+        ]
+        kind = "validatingwebhookconfiguration"
+        installed.plane.kubectl("patch", kind, "forestall", "--type=json", "-p", json.dumps(patch))
+        installed.step()
+        assert [obj["webhooks"] for obj in installed.there().values()] == [obj["webhooks"] for obj in before.values()]
+
+    def test_a_new_bundle_is_followed(self, installed: Installation) -> None:
+        def bundles() -> set[str]:
+            there = installed.there().values()
+            return {each["clientConfig"]["caBundle"] for obj in there for each in obj["webhooks"]}
+
+        installed.step()
+        before = bundles()
+        installed.delete_secret()
+        installed.step()
+        assert bundles() == before, "an old bundle is better than none"
+        installed.make_secret()
+        installed.step()
+        assert (len(before), len(bundles()), before & bundles()) == (1, 1, set())
+
+    def test_the_emergency_exit_holds(self, installed: Installation) -> None:
+        installed.step()
+        told = len(installed.events())
+        installed.plane.kubectl(
+            *("delete", "validatingwebhookconfiguration,mutatingwebhookconfiguration"),
+            *("-l", "app.kubernetes.io/name=forestall"),
+        )
+        for _ in range(3):
+            installed.step()
+        another = Installation(installed.plane)  # a new leader
+        another.step()
+        another.socket.close()
+        assert installed.there() == {}
+        assert [off(stage) for stage in STAGES] == [1, 1]
+        assert sorted(installed.events()[told:]) == [
+            f"{kind} forestall was deleted by somebody: it stays off until `forestall hooks on`"
+            for kind in STAGES.values()
+        ]
+        turn_on(installed.cluster, "forestall-system")
+        installed.step()
+        assert set(installed.there()) == set(STAGES)
+        assert [off(stage) for stage in STAGES] == [0, 0]
+
+    def test_one_that_was_deleted_stays_off_alone(self, installed: Installation) -> None:
+        installed.step()
+        installed.plane.kubectl("delete", "mutatingwebhookconfiguration", "forestall")
+        installed.step()
+        installed.config = config("webhooks: {timeoutSeconds: 1}")
+        installed.step()
+        there = installed.there()
+        assert set(there) == {"validate"}
+        assert {each["timeoutSeconds"] for each in there["validate"]["webhooks"]} == {1}
+        assert [off(stage) for stage in STAGES] == [1, 0]
+
+    def test_switched_off(self, installed: Installation) -> None:
+        installed.step()
+        turn_off(installed.cluster, "forestall-system")
+        assert installed.there() == {}
+        installed.step()
+        assert installed.there() == {}
+        assert [off(stage) for stage in STAGES] == [1, 1]
+        # A leader that had decided a moment before makes one all the same, and then sees.
+        body = {**made(bundle=BUNDLE, owner=None)["validate"], "webhooks": []}
+        installed.cluster.create(path_of("validate").rpartition("/")[0], body)
+        installed.step()
+        assert installed.there() == {}
+        turn_on(installed.cluster, "forestall-system")
+        installed.step()
+        assert set(installed.there()) == set(STAGES)
+
+    def test_without_anything_to_switch_off(self, installed: Installation) -> None:
+        turn_off(installed.cluster, "forestall-system")
+        installed.step()
+        assert installed.there() == {}
+
+    def test_go_with_the_chart_and_come_back_with_it(self, installed: Installation) -> None:
+        installed.step()
+        turn_off(installed.cluster, "forestall-system")  # as the chart's pre-delete hook does
+        installed.step()
+        installed.plane.kubectl("delete", "clusterrole", "forestall-controller")
+        installed.step()
+        assert installed.there() == {}
+        installed.plane.kubectl("create", "clusterrole", "forestall-controller", "--verb=get", "--resource=pods")
+        installed.step()
+        assert set(installed.there()) == set(STAGES)
+        installed.plane.kubectl("delete", "clusterrole", "forestall-controller")
+        eventually(lambda: installed.there() == {})
+        eventually(lambda: installed.state() is None)
+
+    def test_a_stale_leader_s_write_fails(self, installed: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+        installed.step()
+        installed.config = config("mode: audit")
+        real = installed.cluster.get
+
+        def edited_since(path: str, **options: Any) -> Object | None:
+            obj = real(path, **options)
+            if path == path_of("mutate"):
+                installed.plane.kubectl("label", "mutatingwebhookconfiguration", "forestall", "by=another")
+            return obj
+
+        monkeypatch.setattr(installed.cluster, "get", edited_since)
+        with pytest.raises(Conflict):
+            installed.step()
+
+    def test_the_service_s_port_is_followed(self, installed: Installation) -> None:
+        installed.plane.kubectl(
+            *("create", "service", "clusterip", "forestall", "--tcp=8443:8443", "-n", "forestall-system")
+        )
+        installed.step()
+        ports = {
+            each["clientConfig"]["service"]["port"] for obj in installed.there().values() for each in obj["webhooks"]
+        }
+        installed.plane.kubectl("delete", "service", "forestall", "-n", "forestall-system")
+        assert ports == {8443}
+
+    def test_cert_manager_s_bundle_is_awaited_before_anything_fails_closed(self, installed: Installation) -> None:
+        installed.config = config("certificates: {mode: certManager}\nwebhooks: {failurePolicy: Fail}")
+        installed.step()
+        webhook = installed.there()["validate"]["webhooks"][0]
+        assert (webhook["failurePolicy"], webhook["clientConfig"].get("caBundle")) == ("Ignore", None)
+        secret = installed.cluster.get("/api/v1/namespaces/forestall-system/secrets/forestall-tls")
+        assert secret
+        bundle = secret["data"]["ca.crt"]
+        patch = [{"op": "add", "path": f"/webhooks/{n}/clientConfig/caBundle", "value": bundle} for n in (0, 1)]
+        kind = "validatingwebhookconfiguration"
+        installed.plane.kubectl("patch", kind, "forestall", "--type=json", "-p", json.dumps(patch))
+        installed.step()
+        webhook = installed.there()["validate"]["webhooks"][0]
+        assert (webhook["failurePolicy"], webhook["clientConfig"]["caBundle"]) == ("Fail", bundle)

@@ -7,7 +7,6 @@ cluster, and leaves them off once somebody has deleted them: that is how a clust
 from __future__ import annotations
 
 import re
-import socket
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from webhook.review import PROBE_LABEL
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
+    from webhook.endpoints import Endpoints
 
 NAME = "forestall"
 LABELS = {"app.kubernetes.io/name": "forestall"}
@@ -334,8 +334,7 @@ def path_of(stage: Stage) -> str:
 class Hooks:
     """Keeps both configurations in the cluster as `configurations` has them."""
 
-    def __init__(self, cluster: Cluster, namespace: str, endpoints: Sequence[str] = ()) -> None:
-        """`endpoints` (HOST:PORT) are asked instead of the Service's EndpointSlices whether a server is there."""
+    def __init__(self, cluster: Cluster, namespace: str, endpoints: Endpoints) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._endpoints = endpoints
@@ -387,7 +386,7 @@ class Hooks:
         is_injected = "cert-manager.io/inject-ca-from" in wanted["metadata"]["annotations"]
         if not is_injected and not all(each["clientConfig"].get("caBundle") for each in wanted["webhooks"]):
             self._wait("Secret forestall-tls has no ca.crt yet")
-        elif not self._is_answered():
+        elif not self._endpoints.is_any_ready():
             self._wait("no endpoint is ready yet")
         else:
             self._wait("")
@@ -397,19 +396,6 @@ class Hooks:
         if reason and reason != self._waiting:
             log.info("webhook configurations wait", reason=reason)
         self._waiting = reason
-
-    def _is_answered(self) -> bool:
-        if self._endpoints:
-            return any(map(_is_listening, self._endpoints))
-        slices = self._cluster.list(
-            f"/apis/discovery.k8s.io/v1/namespaces/{self._namespace}/endpointslices",
-            labels=f"kubernetes.io/service-name={NAME}",
-        )
-        return any(
-            (endpoint.get("conditions") or {}).get("ready") is not False
-            for each in slices
-            for endpoint in each.get("endpoints") or ()
-        )
 
     def _ca_bundle(self, config: Config) -> str:
         if config.certificates.mode == "certManager":
@@ -498,12 +484,3 @@ def owner_reference(owner: Object) -> Object:
     """For objects that are to go with the owner."""
     metadata = owner["metadata"]
     return {k: owner[k] for k in ("apiVersion", "kind")} | {k: metadata[k] for k in ("name", "uid")}
-
-
-def _is_listening(endpoint: str) -> bool:
-    host, _, port = endpoint.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=1):
-            return True
-    except OSError:
-        return False
