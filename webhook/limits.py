@@ -295,7 +295,7 @@ def _gives(obj: Object) -> bool:
 def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -> tuple[Danger, ...]:
     """What the change from these LimitRanges to those does to the pods that the workloads make next."""
     limit = _given_limit(after)
-    found: dict[tuple[str, str, str], Danger] = {}
+    found: dict[tuple[str, str], Danger] = {}
     known: dict[str, set[str]] = {}
     for owner, workload in contents.seen:
         names = known.setdefault(owner, set())
@@ -305,7 +305,7 @@ def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -
         for refusal in _new_refusals(workload, before, after):
             if is_all or refusal.container in new:
                 danger = Danger(owner, f"would be refused: {refusal}")
-                found.setdefault((owner, refusal.container, refusal.resource), danger)
+                found.setdefault((owner, refusal.path), danger)
         for container in workload.containers:
             use = contents.use.get((owner, container.name), 0)
             if container.name in new and container.memory("limits") is None and limit is not None and use > limit:
@@ -314,7 +314,7 @@ def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -
                     f"would be killed: container {container.name!r} uses {_show_use(use)}, above the default limit "
                     f"{format_memory(limit)}: set {path} to {format_memory(_roomy(use))}, and more if it grows"
                 )
-                found.setdefault((owner, container.name, "memory"), Danger(owner, text))
+                found.setdefault((owner, path), Danger(owner, text))
         names |= new
     return tuple(found.values())
 
