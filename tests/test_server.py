@@ -667,3 +667,10 @@ def test_the_end_cuts_no_request(own_server):
     assert idle.receive() is None  # closed, with a goodbye
     idle.close()
     assert own_server.process.wait(15) == 0
+
+
+def test_our_own_namespace_is_left_alone(tmp_path):
+    (tmp_path / "namespace").write_text("policies\n")
+    config = load_config(b"excludeNamespaces: [tmp-*]", "config.yaml")
+    assert server_module._without_ourselves(config, tmp_path / "namespace").exclude_namespaces == ("tmp-*", "policies")
+    assert server_module._without_ourselves(config, tmp_path / "nowhere") == config

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -67,6 +67,8 @@ _ALARM = 0.05
 """Seconds between two looks at whether a decision takes too long."""
 
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # malloc.h
+
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 _STAGES: dict[str, Stage] = {"/mutate": "mutate", "/validate": "validate"}
 
@@ -531,8 +533,15 @@ def _give_memory_back() -> None:
 def _read_config(settings: Settings) -> Reloaded[Config]:
     file = settings.config
     if file is None:
-        return Reloaded((), lambda: load_config(b"", "the defaults"))
-    return Reloaded((file,), lambda: read_config(str(file)))
+        return Reloaded((), lambda: _without_ourselves(load_config(b"", "the defaults")))
+    return Reloaded((file,), lambda: _without_ourselves(read_config(str(file))))
+
+
+def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> Config:
+    """The configuration, with the namespace that this pod runs in excluded: we must not keep ourselves from starting."""
+    if not own_namespace.exists():
+        return config
+    return replace(config, exclude_namespaces=(*config.exclude_namespaces, own_namespace.read_text().strip()))
 
 
 def _read_certificate(settings: Settings) -> Reloaded[ServingCertificate | None]:
