@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ import pytest
 
 from tests.builders import ROOT, SHARED, TODAY, config
 from tests.cluster_fixture import ControlPlane, control_plane
+from tests.e2e.guarded import Server, prepare
 from webhook import hooks as under_test
 from webhook.certs import make_self_signed
 from webhook.cluster import Cluster
@@ -675,10 +677,10 @@ class Installation:
         self.plane.kubectl("create", "clusterrole", "forestall-controller", "--verb=get", "--resource=pods")
         self.make_secret()
 
-    def make_secret(self) -> None:
+    def make_secret(self, bundle: str = "") -> None:
         self.plane.kubectl(
             *("create", "secret", "generic", "forestall-tls", "-n", "forestall-system"),
-            f"--from-literal=ca.crt={make_self_signed()[0].decode()}",
+            f"--from-literal=ca.crt={bundle or make_self_signed()[0].decode()}",
         )
 
     def delete_secret(self) -> None:
@@ -917,3 +919,48 @@ class TestHooks:
         installed.step()
         webhook = installed.there()["validate"]["webhooks"][0]
         assert (webhook["failurePolicy"], webhook["clientConfig"]["caBundle"]) == ("Fail", bundle)
+
+    def test_what_is_spared_does_not_arrive_and_all_else_does(self, installed: Installation, tmp_path: Path) -> None:
+        plane = installed.plane
+        server = Server(tmp_path, prepare(plane))
+        service = ("forestall", "--external-name=localhost", f"--tcp={server.port}", "-n", "forestall-system")
+        plane.kubectl("create", "service", "externalname", *service)
+        installed.delete_secret()
+        installed.make_secret(server.certificate.decode())
+        server.start()
+        try:
+            installed.config = config("webhooks: {failurePolicy: Fail}\nexcludeNamespaces: ['legacy-*']")
+            installed.step()
+            for namespace in ("legacy-a", "shop"):
+                plane.kubectl("create", "namespace", namespace)
+                account = ("get", "serviceaccount", "default", "-n", namespace)
+                eventually(lambda: plane.try_kubectl(*account).returncode == 0)  # noqa: B023
+            limits = {
+                "spec": {"containers": [{"name": "web", "image": "a", "resources": {"limits": {"memory": "64Mi"}}}]}
+            }
+            run = ("run", "--image=a", f"--overrides={json.dumps(limits)}")
+            unlimited = ("run", "unlimited", "--image=a", "--dry-run=server", "-n", "shop")
+            eventually(lambda: "memory-limits" in plane.try_kubectl(*unlimited).stderr)
+            plane.kubectl(*run, "-n", "legacy-a", "excluded")
+            finalizer = '{"metadata": {"finalizers": ["a.example.com/b"]}}'
+            for name, *command in (
+                ("finalized", "patch", "-p", finalizer),
+                ("labelled", "label", "a=b"),
+                ("annotated", "annotate", "a=b"),
+                ("imaged", "set", "image", "web=b"),
+                ("deleted", "patch", "-p", finalizer),
+            ):
+                plane.kubectl(*run, "-n", "shop", name)
+                verb, *rest = command
+                words = (verb, rest.pop(0)) if verb == "set" else (verb,)
+                plane.kubectl(*words, f"pod/{name}", *rest, "-n", "shop")
+            plane.kubectl("delete", "pod", "deleted", "-n", "shop", "--wait=false", "--grace-period=0")
+            plane.kubectl("patch", "pod", "deleted", "-n", "shop", "-p", '{"metadata": {"finalizers": null}}')
+        finally:
+            server.stop()
+            plane.kubectl("delete", "service", "forestall", "-n", "forestall-system")
+        seen = {(each["name"], each["operation"], each["stage"]) for each in server.log(dry_run=False, kind="Pod")}
+        names = ("finalized", "labelled", "annotated", "imaged", "deleted")
+        assert seen == {(name, "CREATE", stage) for name in names for stage in STAGES} | {
+            (name, "UPDATE", "validate") for name in ("labelled", "annotated", "imaged")
+        }
