@@ -538,7 +538,7 @@ def _read_config(settings: Settings) -> Reloaded[Config]:
 
 
 def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> Config:
-    """The configuration, with the namespace that this pod runs in excluded: we must not keep ourselves from starting."""
+    """The configuration, with the namespace that this pod runs in excluded: we must not keep us from starting."""
     if not own_namespace.exists():
         return config
     return replace(config, exclude_namespaces=(*config.exclude_namespaces, own_namespace.read_text().strip()))
