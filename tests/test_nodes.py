@@ -21,6 +21,7 @@ from webhook.pods import Workload, read_workload
 from webhook.policy import Object
 
 ZONE = "topology.kubernetes.io/zone"
+GKE = "topology.gke.io/zone"
 
 
 def node(name: str, zone: str = "", memory: str = "8Gi", taints: list[Object] | None = None, **labels: str) -> Object:
@@ -67,6 +68,14 @@ def expression(key: str, operator: str, *values: str) -> Object:
     return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
 
 
+def conjunction(key: str, count: int, operator: str, *values: str) -> Object:
+    return {"matchExpressions": expression(key, operator, *values)["matchExpressions"] * count}
+
+
+def field(operator: str, *values: str) -> Object:
+    return {"matchFields": [{"key": "metadata.name", "operator": operator, "values": list(values)}]}
+
+
 TOLERATE_ALL = [{"operator": "Exists"}]
 
 
@@ -98,9 +107,19 @@ TOLERATE_ALL = [{"operator": "Exists"}]
         pytest.param({"affinity": required(expression("pool", "Gt", "4"))}, [], id="gt-of-no-number"),
         pytest.param({"affinity": required(expression("x", "Gt", "4"))}, [], id="gt-of-an-absent-label"),
         pytest.param(
-            {"affinity": required({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b1"]}]})},
+            {"affinity": required(field("In", "b1"))},
             ["b1"],
             id="match-fields",
+        ),
+        pytest.param(
+            {"affinity": required(expression("metadata.name", "NotIn", "b1"))},
+            ["a1", "b1"],
+            id="a-label-like-the-field-not-in",
+        ),
+        pytest.param(
+            {"affinity": required(expression("metadata.name", "DoesNotExist"))},
+            ["a1", "b1"],
+            id="a-label-like-the-field-absent",
         ),
         pytest.param(
             {"affinity": required(expression(ZONE, "In", "a"), expression(ZONE, "In", "b"))},
@@ -171,6 +190,10 @@ def test_zones_by_another_key_and_without_any() -> None:
         pytest.param({"affinity": required(expression(ZONE, "NotIn", "a"))}, "", "", id="not-in"),
         pytest.param({"nodeName": "b1"}, "", "b1", id="node-name"),
         pytest.param({"nodeSelector": {"kubernetes.io/hostname": "b1"}}, "", "b1", id="hostname"),
+        pytest.param({"affinity": required(field("In", "b1"))}, "", "b1", id="the-field"),
+        pytest.param({"nodeSelector": {"topology.ebs.csi.aws.com/zone": "a"}}, "a", "", id="a-driver's-key"),
+        pytest.param({"nodeSelector": {"dedicated/node": "monitoring"}}, "", "", id="a-label-that-ends-in-node"),
+        pytest.param({"nodeSelector": {"x.com/zone": "dmz"}}, "", "", id="a-label-that-ends-in-zone"),
     ],
 )
 def test_what_a_pod_pins_itself_to(spec: Object, zone: str, on: str) -> None:
@@ -190,11 +213,49 @@ def test_what_a_pod_pins_itself_to(spec: Object, zone: str, on: str) -> None:
             id="alternatives",
         ),
         pytest.param({"affinity": required()}, "", id="no-terms"),
+        pytest.param({"affinity": required({})}, "", id="an-empty-term"),
+        pytest.param({"affinity": required({}, expression(ZONE, "In", "b"))}, "b", id="an-empty-term-beside-another"),
+        pytest.param({"affinity": required(expression(GKE, "In", "a", "b"))}, "ab", id="a-driver's-key"),
+        pytest.param({"affinity": required(expression(GKE, "NotIn", "a", "b", "c"))}, "abc", id="a-driver's-not-in"),
+        pytest.param({"affinity": required(expression(GKE, "DoesNotExist"))}, "abc", id="a-driver's-absent"),
+        pytest.param({"affinity": required(expression("evil/zone", "DoesNotExist"))}, "abc", id="another-key-absent"),
+        pytest.param({"affinity": required(expression("evil/zone", "In", "x"))}, "abc", id="another-key"),
+        pytest.param({"nodeSelector": {"csi.hetzner.cloud/location": "x"}}, "abc", id="a-location-is-no-zone"),
     ],
 )
 def test_admits_zone(spec: Object, expected: str) -> None:
     placement = read_placement(read(**spec))
     assert "".join(zone for zone in "abc" if placement.admits_zone(zone)) == expected
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        pytest.param([expression("x", "In", "y")] * 100, [], id="100-terms"),
+        pytest.param([expression("x", "In", "y")] * 101, ["a1", "b1"], id="101-terms"),
+        pytest.param([conjunction("x", 100, "In", "y")], [], id="100-expressions"),
+        pytest.param([conjunction("x", 101, "In", "y")], ["a1", "b1"], id="101-expressions"),
+        pytest.param([expression("x", "In", *map(str, range(1000)))], [], id="1000-values"),
+        pytest.param([expression("x", "In", *map(str, range(1001)))], ["a1", "b1"], id="1001-values"),
+    ],
+)
+def test_more_affinity_than_anybody_needs_is_none(terms: list[Object], expected: list[str]) -> None:
+    assert names(affinity=required(*terms)) == expected
+
+
+@pytest.mark.parametrize(("count", "expected"), [(100, ["a1", "b1"]), (101, ["a1", "a2", "b1", "c1"])])
+def test_more_tolerations_than_anybody_needs_are_all(count: int, expected: list[str]) -> None:
+    assert names(tolerations=[{"key": f"k{index}"} for index in range(count)]) == expected
+
+
+def test_the_last_answers_are_kept_for_their_question_alone() -> None:
+    first, same, other = read(nodeSelector={"pool": "web"}), read(nodeSelector={"pool": "web"}), read()
+    assert read_placement(first) is read_placement(first)
+    nodes = eligible_nodes(read_placement(first), CLUSTER)
+    assert eligible_nodes(read_placement(same), CLUSTER) is nodes
+    assert eligible_nodes(read_placement(same), facts(node("d1", "d"))) == []
+    assert [len(eligible_nodes(read_placement(each), CLUSTER)) for each in (first, other, first)] == [2, 2, 2]
+    assert [each.name for each in eligible_nodes(read_placement(other), facts(node("d1", "d")))] == ["d1"]
 
 
 def test_largest_node() -> None:
