@@ -34,6 +34,10 @@ def template(name: str = "data", storage_class: str | None = "fast") -> Object:
     return {"metadata": {"name": name}, "spec": {"storageClassName": storage_class}}
 
 
+def owned(obj: Object, *owners: Object) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": list(owners)}}
+
+
 VOLUMES = "spec.template.spec.volumes"
 MOUNT = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
 
@@ -76,6 +80,26 @@ MOUNT = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
             ),
             [],
             id="host-path-read-only",
+        ),
+        pytest.param(
+            owned(
+                workload("Pod", container(**MOUNT), volumes=[{"name": "data", "hostPath": {"path": "/srv"}}]),
+                {"kind": "DaemonSet", "name": "x"},
+            ),
+            [("data", "inline", "spec.volumes[0].hostPath")],
+            id="a-typed-owner-buys-nothing",
+        ),
+        pytest.param(
+            custom(
+                "Prometheus",
+                {
+                    "volumes": [{"name": "data", "hostPath": {"path": "/srv"}}],
+                    "containers": [{"name": "prometheus"}],
+                    **MOUNT,
+                },
+            ),
+            [("data", "inline", "spec.volumes[0].hostPath")],
+            id="host-path-of-an-amended-container",
         ),
         pytest.param(workload(volumes=None), [], id="null"),
         pytest.param(custom("Prometheus", {}), [], id="no-storage-is-an-empty-dir"),
@@ -154,6 +178,15 @@ def test_a_clone_sets_claims_have_random_names() -> None:
 def test_replicas_that_nobody_means_cost_little() -> None:
     assert len(names(stateful_set(template(), spec={"replicas": 2**31 - 1}))) == 1000
     assert len(names(custom("Prometheus", {"storage": {}, "shards": 2**31 - 1}))) == 1000
+    many = [template(f"t{index}") for index in range(300)]
+    assert len(names(stateful_set(*many, spec={"replicas": 2**31 - 1}))) == 900
+
+
+def test_claims_that_are_not_looked_at_count_as_the_class_makes_them() -> None:
+    existing = [claim(f"data-db-{ordinal}", bound="nfs") for ordinal in range(1000)]
+    cluster = facts(storage_class(), volume("nfs", nfs={}), *existing)
+    ties = [found(stateful_set(template(), spec={"replicas": count}), cluster)[0].tie for count in (1000, 1001)]
+    assert [tie.extent for tie in ties] == ["nothing", "zone"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -14,7 +14,7 @@ from webhook.pods import Workload, items, mapping
 from webhook.policy import Reference
 from webhook.storage import PLUGINS, Tie, tie_of_claim, tie_of_class, tie_of_source
 
-# More are not looked at: `replicas` is whatever somebody typed.
+# Of all templates together; more are not looked at: `replicas` is whatever somebody typed.
 _MOST_CLAIMS = 1000
 
 
@@ -41,17 +41,32 @@ class StoredVolume(msgspec.Struct, frozen=True, gc=False):
 def volumes_of(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
     """The volumes of a workload's pods that may hold data; raises BadObject if its fields are of the wrong kind."""
     templates = list(_templates(workload))
-    for name, path, template, claims in templates:
-        yield _from_template(name, path, template, claims, facts)
+    for template in templates:
+        yield _from_template(template, facts)
     yield from _ephemeral_storage(workload, facts)
-    templated = {name for name, *_ in templates}
+    templated = {template.name for template in templates}
+    written = _written(workload)
     for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
         # A StatefulSet's template replaces the pod's volume of the same name.
         if volume.get("name") not in templated:
-            yield from _from_pod(workload, volume, f"{workload.spec_path}.volumes[{index}]", facts)
+            yield from _from_pod(workload, volume, f"{workload.spec_path}.volumes[{index}]", written, facts)
 
 
-def _from_pod(workload: Workload, volume: Mapping[str, Any], path: str, facts: ClusterFacts) -> Iterator[StoredVolume]:
+def _written(workload: Workload) -> frozenset[str]:
+    """The volumes that a container writes to; a DaemonSet reads and writes its own node's files by design."""
+    if workload.kind == "DaemonSet":
+        return frozenset()
+    return frozenset(
+        mount.get("name") or ""
+        for container in workload.containers
+        for mount in items(container.spec, "volumeMounts", container.path)
+        if not mount.get("readOnly")
+    )
+
+
+def _from_pod(
+    workload: Workload, volume: Mapping[str, Any], path: str, written: frozenset[str], facts: ClusterFacts
+) -> Iterator[StoredVolume]:
     name = volume.get("name") or ""
     if claim := mapping(volume, "persistentVolumeClaim", path):
         claim_name = claim.get("claimName") or ""
@@ -61,21 +76,9 @@ def _from_pod(workload: Workload, volume: Mapping[str, Any], path: str, facts: C
         yield StoredVolume(name, "claim", f"{path}.persistentVolumeClaim.claimName", tie, volume, is_made)
     elif ephemeral := mapping(volume, "ephemeral", path):
         yield _ephemeral(name, f"{path}.ephemeral", ephemeral, facts)
-    elif _keeps_data(workload, name):
+    elif name in written:
         for source in filter(PLUGINS.__contains__, volume):
             yield StoredVolume(name, "inline", f"{path}.{source}", tie_of_source(source), volume, is_made=True)
-
-
-def _keeps_data(workload: Workload, volume: str) -> bool:
-    """Whether a container writes to it; a DaemonSet's pods read and write their own node's files by design."""
-    owners = (workload.object.get("metadata") or {}).get("ownerReferences") or ()
-    if "DaemonSet" in (workload.kind, *(owner.get("kind") for owner in owners)):
-        return False
-    return any(
-        mount.get("name") == volume and not mount.get("readOnly")
-        for container in workload.containers
-        for mount in items(container.spec, "volumeMounts", container.path)
-    )
 
 
 def _ephemeral(name: str, path: str, ephemeral: Mapping[str, Any], facts: ClusterFacts) -> StoredVolume:
@@ -86,10 +89,19 @@ def _ephemeral(name: str, path: str, ephemeral: Mapping[str, Any], facts: Cluste
     return StoredVolume(name, "ephemeral", path, tie.after("ephemeral volume"), template)
 
 
-def _from_template(
-    name: str, path: str, template: Mapping[str, Any], claims: tuple[Reference, ...], facts: ClusterFacts
-) -> StoredVolume:
+class _Template(NamedTuple):
+    """A template of claims; `claims` are all that its pods will look for, if `is_whole`."""
+
+    name: str
+    path: str
+    template: Mapping[str, Any]
+    claims: tuple[Reference, ...]
+    is_whole: bool
+
+
+def _from_template(written: _Template, facts: ClusterFacts) -> StoredVolume:
     """The worst of what its pods will get: the claims that exist are used again, the class makes the others."""
+    name, path, template, claims, is_whole = written
     spec = mapping(template, "spec", path)
     existing = [each for each in claims if (each.namespace, each.name) in facts.claims]
     worst = max(
@@ -98,15 +110,11 @@ def _from_template(
         default=None,
     )
     is_made = worst is not None
-    if len(existing) < len(claims) or worst is None:
+    if len(existing) < len(claims) or not is_whole or worst is None:
         made = tie_of_class(claim_class(template.get("metadata") or {}, spec), facts).after(f"template {name}")
         if worst is None or made.severity > worst.severity:
             worst, is_made = made, False
     return StoredVolume(name, "template", f"{path}.spec.storageClassName", worst, template, is_made, claims)
-
-
-_Template = tuple[str, str, Mapping[str, Any], tuple[Reference, ...]]
-"""Name, path, template, claims."""
 
 
 def _templates(workload: Workload) -> Iterator[_Template]:
@@ -114,13 +122,16 @@ def _templates(workload: Workload) -> Iterator[_Template]:
         yield from _operated_template(workload)
         return
     spec = mapping(workload.object, "spec", "")
-    for index, template in enumerate(items(spec, "volumeClaimTemplates", "spec")):
+    templates = items(spec, "volumeClaimTemplates", "spec")
+    # A CloneSet gives its claims random names.
+    sets = [workload.name] if workload.kind == "StatefulSet" and workload.name else []
+    start = _number(mapping(spec, "ordinals", "spec"), "start", 0)
+    replicas = _number(spec, "replicas", 1)
+    most = _MOST_CLAIMS // max(1, len(templates))
+    for index, template in enumerate(templates):
         name = (template.get("metadata") or {}).get("name") or ""
-        start = _number(mapping(spec, "ordinals", "spec"), "start", 0)
-        # A CloneSet gives its claims random names.
-        sets = [workload.name] if workload.kind == "StatefulSet" and workload.name else []
-        claims = _claims(workload.namespace, name, sets, start, _number(spec, "replicas", 1))
-        yield name, f"spec.volumeClaimTemplates[{index}]", template, claims
+        claims = _claims(workload.namespace, name, sets, start, replicas, most)
+        yield _Template(name, f"spec.volumeClaimTemplates[{index}]", template, claims, replicas <= most)
 
 
 def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
@@ -132,11 +143,13 @@ def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
     return value
 
 
-def _claims(namespace: str, template: str, sets: Iterable[str], start: int, replicas: int) -> tuple[Reference, ...]:
+def _claims(
+    namespace: str, template: str, sets: Iterable[str], start: int, replicas: int, most: int
+) -> tuple[Reference, ...]:
     """TEMPLATE-SET-ORDINAL for each pod, at least one: what is scaled to nothing is scaled up again."""
     ordinals = range(start, start + max(1, replicas))
     names = (f"{template}-{name}-{ordinal}" for name in sets for ordinal in ordinals)
-    return tuple(Reference("PersistentVolumeClaim", namespace, name) for name in islice(names, _MOST_CLAIMS))
+    return tuple(Reference("PersistentVolumeClaim", namespace, name) for name in islice(names, most))
 
 
 _OPERATED_NAMES: Mapping[str, tuple[str, str]] = {
@@ -166,7 +179,9 @@ def _operated_template(workload: Workload) -> Iterator[_Template]:
     name = mapping(template, "metadata", path).get("name") or f"{base}-{suffix}"
     shards = max(1, _number(workload.spec, "shards", 1))
     sets = (f"{base}-shard-{shard}" if shard else base for shard in range(shards))
-    yield name, path, template, _claims(workload.namespace, name, sets, 0, _number(workload.spec, "replicas", 1))
+    replicas = _number(workload.spec, "replicas", 1)
+    claims = _claims(workload.namespace, name, sets, 0, replicas, _MOST_CLAIMS)
+    yield _Template(name, path, template, claims, shards * replicas <= _MOST_CLAIMS)
 
 
 def _ephemeral_storage(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
