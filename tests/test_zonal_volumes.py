@@ -39,8 +39,8 @@ def claim(storage_class: str | None = "gp3", name: str = "data", bound: str | No
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
-def volume(*zones: str, name: str = "pv") -> Object:
-    terms = [{"matchExpressions": [{"key": ZONE, "operator": "In", "values": list(zones)}]}]
+def volume(*zones: str, name: str = "pv", key: str = ZONE) -> Object:
+    terms = [{"matchExpressions": [{"key": key, "operator": "In", "values": list(zones)}]}]
     spec = {"csi": {"driver": "ebs.csi.aws.com"}, "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}
     return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
 
@@ -85,6 +85,23 @@ def cluster(*objects: Object, nodes: Iterable[Object] = NODES) -> ClusterFacts:
     return facts(*nodes, storage_class(), REGIONAL, ZRS, *objects)
 
 
+def without(key: str) -> Object:
+    term = {"matchExpressions": [{"key": key, "operator": "DoesNotExist"}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+
+
+def labelled(name: str, zone: str, labels: dict[str, str]) -> Object:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {ZONE: zone, **labels}}}
+
+
+LABELLED = cluster(
+    claim(),
+    nodes=[
+        labelled("a1", "a", {"x.com/zone": "a", "dedicated/node": "y"}),
+        labelled("b1", "b", {"x.com/zone": "dmz", "dedicated/node": "x"}),
+        labelled("c1", "c", {"x.com/zone": "dmz", "dedicated/node": "x"}),
+    ],
+)
 DENIED, WARNED, UNKNOWN, NOTED = ("deny", False), ("warn", False), ("warn", True), ("audit", False)
 
 
@@ -163,6 +180,28 @@ DENIED, WARNED, UNKNOWN, NOTED = ("deny", False), ("warn", False), ("warn", True
             deployment(affinity=affinity({ZONE: ["a"]})), CLUSTER, {"zones": ("a", "b")}, NOTED, id="pinned-by-affinity"
         ),
         pytest.param(deployment(nodeName="a1"), CLUSTER, {}, NOTED, id="pinned-to-a-node"),
+        pytest.param(deployment(nodeSelector={"dedicated/node": "x"}), LABELLED, {}, DENIED, id="a-label-is-no-node"),
+        pytest.param(deployment(nodeSelector={"x.com/zone": "dmz"}), LABELLED, {}, DENIED, id="a-label-is-no-zone"),
+        pytest.param(deployment(nodeSelector={"x.com/zone": "a"}), LABELLED, {}, WARNED, id="a-label-of-one-zone"),
+        pytest.param(
+            deployment(affinity=without("evil/zone")), CLUSTER, {"zones": ("a", "b")}, DENIED, id="a-label-is-missing"
+        ),
+        pytest.param(
+            deployment(affinity=affinity(*[{"x": ["y"]}] * 9000)), CLUSTER, {}, DENIED, id="affinity-without-end"
+        ),
+        pytest.param(
+            deployment(), cluster(claim(bound="pv"), volume("a")), {"zones": ("b",)}, WARNED, id="the-zone-is-another"
+        ),
+        pytest.param(
+            deployment(), cluster(claim(bound="pv"), volume("a")), {"zones": ("a",)}, None, id="the-zone-is-its-own"
+        ),
+        pytest.param(
+            deployment(),
+            cluster(claim(bound="pv"), volume("nbg1", key="csi.hetzner.cloud/location")),
+            {"zones": ("nbg1-dc3",)},
+            None,
+            id="a-location-in-the-only-zone",
+        ),
         pytest.param(
             deployment(nodeSelector={ZONE: "a"}),
             cluster(claim(bound="pv"), volume("b")),
@@ -299,6 +338,11 @@ TO_ZRS = Replacement(storage_class="zrs")
 TO_EMPTY_DIR = Replacement(empty_dir=True)
 
 
+def moving(**spec: Any) -> Object:
+    obj = claim(**LABELS)
+    return {**obj, "spec": {**obj["spec"], **spec}}
+
+
 @pytest.mark.parametrize(
     ("obj", "params", "expected"),
     [
@@ -323,7 +367,23 @@ TO_EMPTY_DIR = Replacement(empty_dir=True)
         pytest.param(
             claim(labels={"a": "b"}), {"workloads": Workloads(labels=({"a": "b"},))}, ("patch", None), id="own"
         ),
-        pytest.param(claim(**LABELS, ownerReferences=[{"kind": "Pod"}]), {}, None, id="of-an-ephemeral-volume"),
+        pytest.param(
+            claim(**LABELS, ownerReferences=[{"kind": "Pod", "controller": True}]),
+            {"replacement": TO_ZRS},
+            ("patch", Set("spec.storageClassName", "zrs")),
+            id="a-typed-owner-buys-nothing",
+        ),
+        pytest.param(
+            moving(dataSource={"kind": "VolumeSnapshot"}), {"replacement": TO_ZRS}, ("patch", None), id="data"
+        ),
+        pytest.param(moving(dataSourceRef={"kind": "X"}), {"replacement": TO_ZRS}, ("patch", None), id="data-by-ref"),
+        pytest.param(moving(selector={"matchLabels": {}}), {"replacement": TO_ZRS}, ("patch", None), id="selector"),
+        pytest.param(
+            moving(dataSource=None, selector=None),
+            {"replacement": TO_ZRS},
+            ("patch", Set("spec.storageClassName", "zrs")),
+            id="no-source",
+        ),
     ],
 )
 def test_claims(obj: Object, params: Any, expected: tuple[str, Set | None] | None) -> None:
@@ -337,12 +397,32 @@ def test_a_claim_is_judged_at_its_creation_alone() -> None:
     assert list(examine(request(obj, obj), CLUSTER, Params(replacement=TO_ZRS))) == []
 
 
+@pytest.mark.parametrize(
+    ("user", "count"),
+    [
+        ("system:serviceaccount:kube-system:statefulset-controller", 0),
+        ("system:serviceaccount:kube-system:ephemeral-volume-controller", 0),
+        ("system:kube-controller-manager", 0),
+        ("system:serviceaccount:shop:statefulset-controller", 1),
+        ("jane", 1),
+    ],
+)
+def test_a_claim_that_kubernetes_makes_was_judged_at_its_template(user: str, count: int) -> None:
+    assert len(list(examine(request(claim(**LABELS), user=user), CLUSTER, Params(replacement=TO_ZRS)))) == count
+
+
 def references(*names: str) -> list[Reference]:
     return [Reference("PersistentVolumeClaim", "shop", name) for name in names]
 
 
 def absent(*names: str) -> ClusterFacts:
     return CLUSTER.with_objects([], absent=references(*names))
+
+
+def from_template(**spec: Any) -> Object:
+    obj = stateful_set()
+    obj["spec"]["volumeClaimTemplates"][0]["spec"] |= spec
+    return obj
 
 
 EMPTY_DIR = (
@@ -392,6 +472,19 @@ EMPTY_DIR = (
             [],
             id="size-from-the-parameters",
         ),
+        pytest.param(
+            from_template(volumeMode="Block"), absent("data-prometheus-0"), TO_EMPTY_DIR, None, [], id="block"
+        ),
+        pytest.param(
+            from_template(volumeMode="Filesystem"), absent("data-prometheus-0"), TO_EMPTY_DIR, EMPTY_DIR, [], id="files"
+        ),
+        pytest.param(
+            from_template(volumeMode="Block"), CLUSTER, TO_ZRS, Set(TEMPLATE_PATH, "zrs"), [], id="block-class"
+        ),
+        pytest.param(
+            from_template(dataSource={"name": "s"}), absent("data-prometheus-0"), TO_EMPTY_DIR, None, [], id="data"
+        ),
+        pytest.param(from_template(volumeName="pv"), CLUSTER, TO_ZRS, None, [], id="a-volume-by-name"),
         pytest.param(deployment(), absent("data"), TO_EMPTY_DIR, None, [], id="never-a-volume-that-names-a-claim"),
         pytest.param(deployment(), CLUSTER, TO_ZRS, None, [], id="the-claim-is-patched-where-it-is-created"),
         pytest.param(

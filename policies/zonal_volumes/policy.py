@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -22,6 +23,16 @@ CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 
 # Each is a live look-up within 500 ms before a template may become an emptyDir.
 _MOST_LOOK_UPS = 10
+# Who makes claims of templates and of ephemeral volumes, which were judged where they are written.
+_CLAIM_MAKERS = frozenset(
+    {
+        "system:kube-controller-manager",
+        "system:serviceaccount:kube-system:ephemeral-volume-controller",
+        "system:serviceaccount:kube-system:statefulset-controller",
+    }
+)
+# What a claim gets its data or its volume from: another class, or an emptyDir, would come without it.
+_SOURCES = ("dataSource", "dataSourceRef", "selector", "volumeName")
 
 
 class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -55,6 +66,16 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     replacement: Replacement | None = None
 
 
+class _Where(NamedTuple):
+    """Where a workload's pods may run, told once for all of their volumes."""
+
+    placement: Placement
+    pinned_node: str
+    pinned_zone: str
+    zones: Callable[[str], frozenset[str]]
+    """The zones by the node label that names them; empty for the usual one."""
+
+
 class _Finding(NamedTuple):
     """What is wrong with a volume, as the message begins."""
 
@@ -70,9 +91,9 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     workload = read_workload(request)
     if workload is None or not _is_meant(workload, params):
         return
-    placement = read_placement(workload)
+    where = _where(read_placement(workload), facts, params)
     for volume in volumes_of(workload, facts):
-        if finding := _find_in(volume, placement, facts, params):
+        if finding := _find_in(volume, where, facts, params):
             yield _violation(request, workload, volume, finding, facts, params)
 
 
@@ -91,33 +112,44 @@ def _has_labels(labels: Mapping[str, Any], wanted: Workloads) -> bool:
     return any(selector.items() <= labels.items() for selector in wanted.labels)
 
 
-def _find_in(volume: StoredVolume, placement: Placement, facts: ClusterFacts, params: Params) -> _Finding | None:
+def _where(placement: Placement, facts: ClusterFacts, params: Params) -> _Where:
+    @cache
+    def zones(key: str) -> frozenset[str]:
+        """Of the zones that the parameters name, or of today's nodes'."""
+        if params.zones:
+            return frozenset(zone for zone in params.zones if placement.admits_zone(zone))
+        return usable_zones(placement, facts, key)
+
+    return _Where(placement, placement.pinned_node, placement.pinned_zone, zones)
+
+
+def _find_in(volume: StoredVolume, where: _Where, facts: ClusterFacts, params: Params) -> _Finding | None:
     what = f"volume {volume.name!r}"
     if volume.route == "ephemeral":
         # Made anew with each pod; only one that is made before its pod has a node can be in the wrong zone.
         if volume.tie.binds == "WaitForFirstConsumer":
             return None
         what = f"ephemeral {what}"
-    finding = _find(what, volume.tie, placement, facts, params)
+    finding = _find(what, volume.tie, where, facts, params)
     # A hostPath doesn't keep a pod from starting elsewhere: it starts without its data.
     is_mild = volume.route == "ephemeral" or (volume.route == "inline" and volume.tie.extent == "node")
     return finding._replace(at_most="warn") if finding and is_mild and finding.at_most == "deny" else finding
 
 
-def _find(what: str, tie: Tie, placement: Placement, facts: ClusterFacts, params: Params) -> _Finding | None:
+def _find(what: str, tie: Tie, where: _Where, facts: ClusterFacts, params: Params) -> _Finding | None:
     """What is wrong with a volume that is tied like this, for pods that are placed like this."""
     if tie.extent == "nothing":
         return None
-    if placement.pinned_node or placement.pinned_zone:
-        return _find_pinned(what, tie, placement)
-    zones = _zones(placement, tie, facts, params)
+    if where.pinned_node or where.pinned_zone:
+        return _find_pinned(what, tie, where)
+    zones = where.zones(tie.key)
     seen = ", ".join(sorted(zones))
     if params.zones and len(zones) == 1 and (tie.key or tie.zones <= zones):
         return None
     if tie.extent == "unknown":
         return _Finding(f"cannot tell whether {what} is tied to a zone", "warn", is_unknown=True)
     if not zones:
-        why = _why_no_zones(placement, facts)
+        why = _why_no_zones(where.placement, facts)
         return _Finding(f"cannot tell in which zones pods with {what} may run: {why}", "warn", is_unknown=True)
     if tie.extent == "zones":
         is_everywhere = zones <= tie.zones if tie.zones else len(zones) <= tie.count
@@ -131,23 +163,16 @@ def _find(what: str, tie: Tie, placement: Placement, facts: ClusterFacts, params
     return _Finding(f"{what} is tied to {tie.says}, and only zone {seen} is seen today", "warn")
 
 
-def _find_pinned(what: str, tie: Tie, placement: Placement) -> _Finding:
+def _find_pinned(what: str, tie: Tie, where: _Where) -> _Finding:
     """A pod that binds itself is fine, and noted; unless its volume is known to be elsewhere."""
-    if placement.pinned_node:
-        return _Finding(f"{what} is tied to {tie.says}, and its pods to node {placement.pinned_node}", "audit")
-    zone = placement.pinned_zone
+    if where.pinned_node:
+        return _Finding(f"{what} is tied to {tie.says}, and its pods to node {where.pinned_node}", "audit")
+    zone = where.pinned_zone
     if tie.zones and not tie.key and zone not in tie.zones:
         return _Finding(f"{what} is tied to {tie.says}, but its pods to zone {zone}: they stay Pending", "warn")
     # Made before its pod has a node, it may come to be in another zone than the pod's.
     doubt = ", but its class binds Immediate" if tie.binds == "Immediate" and not tie.zones else ""
     return _Finding(f"{what} is tied to {tie.says}, and its pods to zone {zone}{doubt}", "audit")
-
-
-def _zones(placement: Placement, tie: Tie, facts: ClusterFacts, params: Params) -> frozenset[str]:
-    """The zones that the pods may run in: of those that the parameters name, or of today's nodes."""
-    if params.zones:
-        return frozenset(zone for zone in params.zones if placement.admits_zone(zone))
-    return usable_zones(placement, facts, tie.key)
 
 
 def _why_no_zones(placement: Placement, facts: ClusterFacts) -> str:
@@ -189,13 +214,20 @@ def _fix(
         return None, ()
     if not replacement.empty_dir:
         return _as_class(volume.path, volume.source, facts, params), ()
-    if workload.group == "apps.kruise.io":  # its reserved ordinals make other claims than these
+    is_block = (volume.source.get("spec") or {}).get("volumeMode") == "Block"
+    # OpenKruise's reserved ordinals make other claims than these.
+    if is_block or _has_source(volume.source) or workload.group == "apps.kruise.io":
         return None, ()
     # A reinstallation is a CREATE too: a claim that may be there may hold data.
     doubtful = tuple(each for each in volume.claims if each not in facts.absent)
     if doubtful or not volume.claims:
         return None, doubtful if len(volume.claims) <= _MOST_LOOK_UPS else ()
     return _as_empty_dir(workload, volume, replacement.size_limit) or None, ()
+
+
+def _has_source(claim: Mapping[str, Any]) -> bool:
+    spec = claim.get("spec") or {}
+    return any(spec.get(field) for field in _SOURCES)
 
 
 def _as_empty_dir(workload: Workload, volume: StoredVolume, size_limit: str) -> tuple[Set, ...]:
@@ -245,7 +277,7 @@ def _as_class(path: str, template: Mapping[str, Any], facts: ClusterFacts, param
     name = params.replacement.storage_class if params.replacement else ""
     metadata, spec = template.get("metadata") or {}, template.get("spec") or {}
     is_outvoted = claim_class(metadata, {}) is not None
-    if not name or is_outvoted or claim_class(metadata, spec) == name:
+    if not name or is_outvoted or _has_source(template) or claim_class(metadata, spec) == name:
         return None
     return None if tie_of_class(name, facts).extent in ("node", "zone") else Set(path, name)
 
@@ -257,12 +289,13 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
     """
     claim = request.object or {}
     metadata, spec = mapping(claim, "metadata", ""), mapping(claim, "spec", "")
-    if request.operation != "CREATE" or not _is_meant_claim(metadata, params):
+    is_made = request.user in _CLAIM_MAKERS
+    if request.operation != "CREATE" or is_made or not _is_meant_claim(metadata, params):
         return
     seen = facts.claims.get((request.namespace, request.name))
     bound = spec.get("volumeName") or (seen.volume if seen else "")
     tie = tie_of_bound(bound, facts) if bound else tie_of_class(claim_class(metadata, spec), facts)
-    finding = _find(f"claim {request.name!r}", tie, ANYWHERE, facts, params)
+    finding = _find(f"claim {request.name!r}", tie, _where(ANYWHERE, facts, params), facts, params)
     if finding is None:
         return
     path = "spec.volumeName" if spec.get("volumeName") else "spec.storageClassName"
@@ -281,8 +314,6 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
 
 
 def _is_meant_claim(metadata: Mapping[str, Any], params: Params) -> bool:
-    if any(owner.get("kind") == "Pod" for owner in metadata.get("ownerReferences") or ()):
-        return False  # an ephemeral volume's, judged with its pod
     if params.workloads == "all" or is_monitoring_claim(metadata):
         return True
     return params.workloads != "monitoring" and _has_labels(metadata.get("labels") or {}, params.workloads)
