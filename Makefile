@@ -4,7 +4,7 @@ WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/forestall/wheels
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock"
 
-.PHONY: demo serve test check format bench e2e lock clean
+.PHONY: demo serve test check format bench e2e chart lock clean
 
 demo: .venv/ready  ## The incidents, told by the real server: rejected, patched, warned. Ends by itself.
 	@$(BIN)/python -m demo
@@ -32,6 +32,9 @@ bench: .venv/ready  ## The figures of docs/performance.md.
 e2e: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || ../shared/cluster/build)
 e2e: .venv/ready
 	$(BIN)/python -m pytest tests/e2e
+
+chart: .venv/ready  ## What of the chart follows from elsewhere: its schema, its README, its roles.
+	$(BIN)/python -m charts.generate
 
 lock: .venv/ready  ## What the image is built from: the newest versions allowed, with their hashes.
 	$(BIN)/pip install -q uv

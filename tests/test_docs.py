@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.builders import ROOT
 from tests.served import post, review, served
 from tests.test_readme import PAGES, blocks, relative
-from webhook.config import ALWAYS_EXCLUDED, config_schema, load_config
+from webhook.config import config_schema, load_config
 from webhook.engine import iter_expired
 from webhook.loader import load_policies
-from webhook.pods import WORKLOADS
-from webhook.policy import Object
 
 DOCS = ROOT / "docs"
 CONFIGURATION = DOCS / "configuration.md"
@@ -92,51 +89,3 @@ def test_metrics_are_documented(tmp_path: Path) -> None:
             server.ask(post(review(), path))
         served_names = set(re.findall(r"^# TYPE (\S+)", server.get("/metrics")[1], re.MULTILINE))
     assert set(re.findall(r"^\| `(forestall_\w+)`", (DOCS / "metrics.md").read_text(), re.MULTILINE)) == served_names
-
-
-# The manifests of docs/install.md
-
-
-def manifests(file: str) -> list[Object]:
-    return list(yaml.safe_load_all((DOCS / "install" / file).read_text()))
-
-
-def installed(kind: str) -> Object:
-    (found,) = (each for each in manifests("forestall.yaml") if each["kind"] == kind)
-    return found
-
-
-def test_rbac_is_what_the_policies_need() -> None:
-    granted = {resource for rule in installed("ClusterRole")["rules"] for resource in rule["resources"]}
-    assert granted == {plural for policy in POLICIES for plural in policy.facts}
-
-
-@pytest.mark.parametrize(
-    "webhook", [each["webhooks"][0] for each in manifests("webhooks.yaml")], ids=lambda w: w["name"]
-)
-def test_webhooks_ask_about_what_is_judged(webhook: Object) -> None:
-    asked = {
-        (group, resource, operation)
-        for rule in webhook["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for operation in rule["operations"]
-    }
-    judged = {
-        (kind.group, kind.resource, operation)
-        for kind in WORKLOADS
-        for operation in ("CREATE", "UPDATE")
-        # No API server that is still maintained serves these.
-        if kind.group != "extensions"
-    }
-    judged |= {("", "pods/resize", operation) for operation in ("CREATE", "UPDATE")}
-    # A claim's class can be set when it is created, and not later.
-    judged |= {(kind.group, kind.resource, "CREATE") for policy in POLICIES if policy.operations for kind in policy.kinds}
-    assert asked == judged
-    (excluded,) = webhook["namespaceSelector"]["matchExpressions"]
-    assert set(excluded["values"]) == ALWAYS_EXCLUDED
-
-
-def test_installed_configuration_is_valid() -> None:
-    text = installed("ConfigMap")["data"]["forestall.yaml"]
-    assert load_config(text.encode(), "forestall.yaml").mode == "warn"

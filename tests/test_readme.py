@@ -22,6 +22,8 @@ from webhook.cli import cli
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "charts" / "forestall" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "policies").glob("*/README.md")),
 ]
