@@ -212,6 +212,10 @@ def test_series_of_what_is_added_to_them(kind: str, expected: list[str]) -> None
     assert series(obj) == ["native", "more", *expected]
 
 
+def test_the_server_s_name_alone_makes_no_server_of_what_is_added() -> None:
+    assert series(custom("Alertmanager", {"containers": [container("prometheus", "busybox")]})) == []
+
+
 def test_a_resource_that_is_amended_to_run_the_server() -> None:
     assert series(custom("Alertmanager", {"containers": [container("alertmanager", "prom/prometheus")]})) == [
         "alertmanager"

@@ -233,6 +233,8 @@ def test_admits_zone(spec: Object, expected: str) -> None:
     [
         pytest.param([expression("x", "In", "y")] * 100, [], id="100-terms"),
         pytest.param([expression("x", "In", "y")] * 101, ["a1", "b1"], id="101-terms"),
+        pytest.param([{}] * 100, [], id="100-empty-terms"),
+        pytest.param([{}] * 101, ["a1", "b1"], id="101-empty-terms"),
         pytest.param([conjunction("x", 100, "In", "y")], [], id="100-expressions"),
         pytest.param([conjunction("x", 101, "In", "y")], ["a1", "b1"], id="101-expressions"),
         pytest.param([expression("x", "In", *map(str, range(1000)))], [], id="1000-values"),
