@@ -8,9 +8,14 @@ import copy
 import functools
 import itertools
 import random
+import socket
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from webhook import rotation
 from webhook.certs import (
@@ -278,6 +283,26 @@ def test_from_somebody_elses_certificates_to_our_own():
     assert len(read_certificates(step(made.data, seen(made.data)).data["ca.crt"])) == 1
 
 
+def test_somebody_elses_certificate_by_way_of_an_intermediate_is_in_use():
+    pair = _through_an_intermediate()
+    secret = {"ca.crt": FOREIGN.certificate.pem, "tls.crt": pair[0], "tls.key": pair[1]}
+    assert step(secret, seen(secret)).data["tls.crt"] == secret["tls.crt"]
+
+
+def _through_an_intermediate():
+    below = make_authority(DAY * 50, NOW)
+    issuer, subject = (x509.load_der_x509_certificate(each.certificate.der) for each in (FOREIGN, below))
+    name, issuer_name, public = subject.subject, issuer.subject, subject.public_key()
+    builder = x509.CertificateBuilder(issuer_name, name, public, 7, NOW, NOW + DAY * 50, list(subject.extensions))
+    signed = builder.sign(FOREIGN.key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return below._replace(certificate=read_certificates(signed)[0]).issue(NAMES, DAY * 50, NOW)
+
+
+def test_the_authority_is_found_below_the_serving_certificate():
+    made = step({**FIRST, "ca.crt": b""}, seen(FIRST, bundles=()))
+    assert made.data == FIRST
+
+
 def test_other_keys_of_the_secret_stay():
     now = NOW + DAY * 61
     assert step({**FIRST, "note": b"mine"}, seen(FIRST, now=now), now).data["note"] == b"mine"
@@ -338,6 +363,88 @@ HOOKS = [
 ]
 
 
+def test_reconcile_makes_a_secret_and_leaves_it_alone(monkeypatch):
+    cluster = Cluster()
+    monkeypatch.setattr(rotation, "read_served", lambda *_: [])
+    keeper = Rotation(cluster, NAMESPACE, list)
+    for _ in range(3):
+        keeper.reconcile(config(), NOW)
+    assert cluster.writes == 1
+    obj = cluster.objects[SECRET]
+    assert obj["type"] == "kubernetes.io/tls"
+    assert obj["metadata"]["labels"] == {"app.kubernetes.io/name": "forestall"}
+    load_certificate(decoded(obj)["tls.crt"], decoded(obj)["tls.key"], "pair")
+
+
+def test_reconcile_keeps_what_others_say_of_the_secret(monkeypatch):
+    cluster = Cluster()
+    monkeypatch.setattr(rotation, "read_served", lambda *_: [])
+    metadata = {"name": "forestall-tls", "labels": {"team": "a"}, "annotations": {"b": "c"}, "resourceVersion": "0"}
+    cluster.objects[SECRET] = {"type": "Opaque", "metadata": metadata, "data": None}
+    Rotation(cluster, NAMESPACE, list).reconcile(config(), NOW)
+    obj = cluster.objects[SECRET]
+    assert obj["type"] == "Opaque"
+    assert obj["metadata"] == {
+        **metadata,
+        "labels": {"team": "a", "app.kubernetes.io/name": "forestall"},
+        "resourceVersion": "1",
+    }
+
+
+def test_reconcile_of_who_came_second_writes_nothing(monkeypatch):
+    cluster = Cluster()
+    first = Rotation(cluster, NAMESPACE, list)
+
+    def dial(*_):
+        monkeypatch.setattr(rotation, "read_served", lambda *_: [])
+        first.reconcile(config(), NOW)
+        return []
+
+    monkeypatch.setattr(rotation, "read_served", dial)
+    Rotation(cluster, NAMESPACE, list).reconcile(config(), NOW)
+    assert cluster.writes == 1
+
+
+@pytest.mark.parametrize("mode", ["certManager", "provided"])
+def test_reconcile_asks_nothing_where_others_make_certificates(mode):
+    def refuse():
+        raise AssertionError
+
+    Rotation(Cluster(refuse), NAMESPACE, refuse).reconcile(config(mode=mode), NOW)
+
+
+@contextlib.contextmanager
+def listening(context=None):
+    """A port on which nobody answers, or with TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    with contextlib.suppress(OSError), context.wrap_socket(client, server_side=True) as secured:
+                        secured.recv(1)
+
+        if context:
+            threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_what_endpoints_present(monkeypatch):
+    monkeypatch.setattr(rotation, "_DIAL_SECONDS", 0.3)
+    context = load_certificate(FIRST["tls.crt"], FIRST["tls.key"], "pair").context
+    asked = []
+    context.sni_callback = lambda _connection, name, _context: asked.append(name)
+    with listening(context) as good, listening() as silent, socket.create_server(("127.0.0.1", 0)) as gone:
+        endpoints = [silent, good, gone.getsockname(), good]
+        gone.close()
+        presented = rotation.read_served(endpoints, NAMES[0])
+    assert presented == [None, der(FIRST["tls.crt"]), None, der(FIRST["tls.crt"])]
+    assert asked == [NAMES[0]] * 2
+    assert rotation.read_served([], NAMES[0]) == []
+
+
 class Server:
     """A replica: what the kubelet has mounted, and the certificate that each of its two workers presents."""
 
@@ -365,7 +472,7 @@ class World:
     What moves between two calls of a controller may be anything, the other controller included.
     """
 
-    RELOAD, KUBELET, API_SERVER, LOOP, START = 2.0, 60.0, 25.0, 8.0, 20.0
+    RELOAD, KUBELET, API_SERVER, LOOP, START = 2.0, 150.0, 25.0, 8.0, 20.0
     """The longest that things take, in seconds."""
 
     def __init__(self, seed, monkeypatch, lives, trouble=True):
@@ -499,9 +606,9 @@ def _webhook(secret):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_nobody_meets_a_certificate_that_they_do_not_trust(seed, monkeypatch):
-    world = World(seed, monkeypatch, ("1000s", "400s"))
+    world = World(seed, monkeypatch, ("1500s", "600s"))
     authorities = set()
-    while world.now < NOW + timedelta(seconds=3000):
+    while world.now < NOW + timedelta(seconds=4500):
         world.move()
         assert not world.problems
         authorities |= set(_read(world.secret["ca.crt"]))

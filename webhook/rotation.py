@@ -167,9 +167,10 @@ class _Held:
         seen = history[-1]
         bundle, trusted = self._valid(read_certificates(data.get("ca.crt", b""))), self._valid(seen.trusted())
         chain = read_chain(data.get("tls.crt", b""), data.get("tls.key", b""))
-        self.chain = chain if chain and self._is_good(chain[0], [*bundle, *trusted], chain[1:]) else ()
-        """Of the serving certificate; empty if it is of no use."""
         self.authority = find_authority(data.get("ca.key", b""), self._valid([*bundle, *chain[1:], *trusted]))
+        roots = [*bundle, *trusted, *([self.authority.certificate] if self.authority else [])]
+        self.chain = chain if chain and self._is_good(chain[0], roots, chain[1:]) else ()
+        """Of the serving certificate; empty if it is of no use."""
         # What hooks trust, and somebody took out of the Secret, is needed for as long as replicas serve by it. Without
         # the CA's key nothing in the Secret says how things were, and what is trusted stays so.
         leaves = [*seen.leaves(), *self.chain[:1]]
