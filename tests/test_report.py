@@ -145,7 +145,12 @@ def test_sarif_is_valid(sarif_schema: Draft7Validator) -> None:
 def test_sarif_says_it_all() -> None:
     [run] = json.loads(render_sarif(ALL, 2))["runs"]
     rules = run["tool"]["driver"]["rules"]
-    assert [rule["id"] for rule in rules] == ["memory-limits", "prometheus-memory", "zonal-volumes"]
+    assert [rule["id"] for rule in rules] == [
+        "memory-limits",
+        "namespace-defaults",
+        "prometheus-memory",
+        "zonal-volumes",
+    ]
     assert {rules[each["ruleIndex"]]["id"] for each in run["results"]} == {"memory-limits"}
     levels = ["error", "warning", "warning", "warning", "note", "note", "note", "error"]
     assert [each["level"] for each in run["results"]] == levels

@@ -47,7 +47,7 @@ class Target:
     is_workload: bool = False
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
+        return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name)))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +310,7 @@ class _Judge:
 
     def _namespace(self, obj: Object) -> str:
         metadata = obj.get("metadata") or {}
-        if obj["kind"] == "Namespace" and not _group(obj):
+        if _is_namespace(obj):
             return str(metadata.get("name") or "")  # as the API server says it
         return str(metadata.get("namespace") or self.namespace)
 
@@ -356,7 +356,7 @@ class _Judge:
             manifest.line,
             manifest.object["apiVersion"],
             request.kind,
-            request.namespace,
+            "" if _is_namespace(manifest.object) else request.namespace,
             request.name,
             len(workload.containers) if workload else 0,
             is_workload=workload is not None,
@@ -369,6 +369,10 @@ class _Judge:
 
 def _group(obj: Object) -> str:
     return str(obj["apiVersion"]).rpartition("/")[0]
+
+
+def _is_namespace(obj: Object) -> bool:
+    return obj["kind"] == "Namespace" and not _group(obj)
 
 
 def _refused(manifest: Manifest, error: Exception) -> BadManifest:
