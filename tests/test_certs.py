@@ -1,14 +1,30 @@
-"""The serving certificate: what is read, what is refused, and what the self-signed one says."""
+"""Certificates: what is read, what is refused, what we issue, and what clients have to show."""
 
+import socket
+import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from webhook.certs import load_certificate, make_self_signed, read_certificate, self_signed_certificate
+from tests.served import PATIENCE, eventually, post, review, served
+from webhook.certs import (
+    CLOCK_SKEW,
+    find_authority,
+    load_certificate,
+    make_authority,
+    make_self_signed,
+    parse_certificate,
+    read_certificate,
+    read_certificates,
+    read_chain,
+    self_signed_certificate,
+)
 from webhook.errors import BadCertificate
 
 CHAIN, KEY = make_self_signed(("forestall.example",), days=10)
@@ -77,3 +93,188 @@ def test_self_signed_names():
 
 def test_self_signed_certificate_serves():
     assert self_signed_certificate().expires > datetime.now(UTC) + timedelta(days=89)
+
+
+# Our own -------------------------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+NAMES = ("forestall.example.svc", "forestall.example")
+AUTHORITY = make_authority(timedelta(days=3650), NOW)
+FOREIGN = make_authority(timedelta(days=3650), NOW)
+LEAF, LEAF_KEY = AUTHORITY.issue(NAMES, timedelta(days=90), NOW)
+
+
+def extensions(pem):
+    parsed = x509.load_pem_x509_certificate(pem)
+    return {type(each.value).__name__: (each.value, each.critical) for each in parsed.extensions}
+
+
+def usages(usage):
+    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    return [name for name in (*names, "key_cert_sign", "crl_sign") if getattr(usage, name)]
+
+
+def test_authority():
+    pem = AUTHORITY.certificate.pem
+    parsed, found = x509.load_pem_x509_certificate(pem), extensions(pem)
+    assert found["BasicConstraints"] == (x509.BasicConstraints(ca=True, path_length=0), True)
+    usage, is_critical = found["KeyUsage"]
+    assert (usages(usage), is_critical) == (["key_cert_sign", "crl_sign"], True)
+    assert found["AuthorityKeyIdentifier"][0].key_identifier == found["SubjectKeyIdentifier"][0].digest
+    assert parsed.not_valid_before_utc == NOW - CLOCK_SKEW
+    assert parsed.not_valid_after_utc == NOW + timedelta(days=3650)
+    assert parsed.public_key().curve.name == "secp256r1"
+    assert parsed.subject == parsed.issuer != x509.load_pem_x509_certificate(FOREIGN.certificate.pem).subject
+    assert parsed.serial_number.bit_length() > 64
+
+
+def test_serving_certificate():
+    parsed, found = x509.load_pem_x509_certificate(LEAF), extensions(LEAF)
+    assert found["BasicConstraints"] == (x509.BasicConstraints(ca=False, path_length=None), True)
+    usage, is_critical = found["KeyUsage"]
+    assert (usages(usage), is_critical) == (["digital_signature"], True)
+    assert found["ExtendedKeyUsage"] == (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+    assert found["SubjectAlternativeName"][0].get_values_for_type(x509.DNSName) == list(NAMES)
+    above = extensions(AUTHORITY.certificate.pem)["SubjectKeyIdentifier"][0].digest
+    assert found["AuthorityKeyIdentifier"][0].key_identifier == above
+    assert "SubjectKeyIdentifier" in found
+    assert parsed.not_valid_before_utc == NOW - CLOCK_SKEW
+    assert parsed.not_valid_after_utc == NOW + timedelta(days=90)
+    assert load_certificate(LEAF, LEAF_KEY, "pair").expires == parsed.not_valid_after_utc
+    assert LEAF.endswith(AUTHORITY.certificate.pem)
+
+
+def test_no_certificate_outlives_its_authority():
+    late = NOW + timedelta(days=3649)
+    leaf, *_ = read_certificates(AUTHORITY.issue(NAMES, timedelta(days=90), late)[0])
+    assert leaf.ends == AUTHORITY.certificate.ends
+
+
+def test_a_namespace_of_the_longest_name():
+    name = f"forestall.{'n' * 63}.svc.cluster.local"
+    assert read_certificates(AUTHORITY.issue([name], timedelta(days=1), NOW)[0])[0].names == {name}
+
+
+@pytest.mark.parametrize(
+    ("pem", "count"),
+    [
+        pytest.param(b"", 0, id="nothing"),
+        pytest.param(b"\xff\x00", 0, id="bytes"),
+        pytest.param(LEAF, 2, id="chain"),
+        pytest.param(LEAF + LEAF, 2, id="each-once"),
+        pytest.param(b"# a comment\n" + LEAF.replace(b"\n", b"\r\n"), 2, id="as-others-write-it"),
+        pytest.param(LEAF.replace(b"MII", b"MIJ", 1), 1, id="one-is-broken"),
+        pytest.param(LEAF_KEY, 0, id="a-key"),
+    ],
+)
+def test_read_certificates(pem, count):
+    assert len(read_certificates(pem)) == count
+
+
+@pytest.mark.parametrize(
+    ("key", "candidates", "is_found"),
+    [
+        pytest.param(AUTHORITY.key_pem, [FOREIGN, AUTHORITY], True, id="among-others"),
+        pytest.param(AUTHORITY.key_pem, [FOREIGN], False, id="of-none"),
+        pytest.param(b"", [AUTHORITY], False, id="no-key"),
+        pytest.param(rsa_key(), [AUTHORITY], False, id="of-another-type"),
+        pytest.param(rsa_key(BestAvailableEncryption(b"x")), [AUTHORITY], False, id="encrypted"),
+    ],
+)
+def test_find_authority(key, candidates, is_found):
+    found = find_authority(key, [each.certificate for each in candidates])
+    assert (found and found.certificate) == (AUTHORITY.certificate if is_found else None)
+
+
+def test_a_serving_certificate_is_no_authority():
+    assert find_authority(LEAF_KEY, read_certificates(LEAF)) is None
+    assert not read_certificates(LEAF)[0].has_issued(read_certificates(LEAF)[0])
+
+
+def test_read_chain():
+    assert read_chain(LEAF, LEAF_KEY) == read_certificates(LEAF)
+    assert read_chain(LEAF, AUTHORITY.key_pem) == read_chain(b"", b"") == ()
+    assert parse_certificate(read_certificates(LEAF)[0].der) == read_certificates(LEAF)[0]
+    assert parse_certificate(b"nonsense") is None
+
+
+# Clients' ------------------------------------------------------------------------------------------------------------
+
+
+def client_pair(authority, usage=ExtendedKeyUsageOID.CLIENT_AUTH):
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    above, name = x509.load_pem_x509_certificate(authority.certificate.pem), x509.Name([])
+    public, ends = key.public_key(), now + timedelta(days=1)
+    builder = x509.CertificateBuilder(above.subject, name, public, 9, now - CLOCK_SKEW, ends)
+    certificate = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False).sign(
+        authority.key, hashes.SHA256()
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return certificate.public_bytes(Encoding.PEM) + private
+
+
+def ask(server, pair: Path | None, version=ssl.TLSVersion.TLSv1_3) -> bool:
+    """Whether a review by this client is answered; if not, the connection must end before anything is."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = version
+    if pair:
+        context.load_cert_chain(pair)
+    try:
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)) as connection:
+            connection.sendall(post(review()))
+            return connection.recv(12) == b"HTTP/1.1 200"
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
+def test_clients_have_to_show_their_certificate(tmp_path):
+    now = datetime.now(UTC)
+    one, two = make_authority(timedelta(days=9), now), make_authority(timedelta(days=9), now)
+    authorities = tmp_path / "client-ca.crt"
+    authorities.write_bytes(one.certificate.pem)
+    pairs = {
+        "one": client_pair(one),
+        "two": client_pair(two),
+        "no client's": client_pair(one, ExtendedKeyUsageOID.SERVER_AUTH),
+    }
+    files = {name: tmp_path / name for name in pairs}
+    for name, pair in pairs.items():
+        files[name].write_bytes(pair)
+    with served(tmp_path, client_ca=authorities, drain_delay=0) as server:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            assert ask(server, files["one"], version)
+            for refused in (None, files["two"], files["no client's"]):
+                assert not ask(server, refused, version)
+        assert server.get("/readyz")[0] == 200  # probes show none
+        authorities.write_bytes(two.certificate.pem)
+        eventually(lambda: len(server.logged("certificate reloaded")) == 1)
+        eventually(lambda: all(ask(server, files["two"]) for _ in range(10)))
+        assert not ask(server, files["one"])
+        authorities.write_bytes(b"nonsense")
+        eventually(lambda: server.logged("certificate refused, the last good one stays"))
+        assert server.logged("certificate refused, the last good one stays")[0]["error"].endswith(
+            "client-ca.crt: no certificate in PEM"
+        )
+        assert ask(server, files["two"])
+        assert not ask(server, None)
+
+
+def test_clients_are_refused_before_there_is_a_certificate(tmp_path):
+    (tmp_path / "tls").mkdir()
+    cert, key, authorities = tmp_path / "tls/tls.crt", tmp_path / "tls/tls.key", tmp_path / "client-ca.crt"
+    authority = make_authority(timedelta(days=9), datetime.now(UTC))
+    authorities.write_bytes(authority.certificate.pem)
+    pair = tmp_path / "pair"
+    pair.write_bytes(client_pair(authority))
+    # As a Secret's keys are while a lost CA is being replaced.
+    cert.touch()
+    key.touch()
+    with served(tmp_path, ready=503, tls_cert=cert, tls_key=key, client_ca=authorities, drain_delay=0) as server:
+        assert not ask(server, pair)
+        chain, private = make_self_signed()
+        key.write_bytes(private)
+        cert.write_bytes(chain)
+        eventually(lambda: server.get("/readyz")[0] == 200)
+        assert ask(server, pair)
+        assert not ask(server, None)

@@ -88,6 +88,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     self_signed: bool = False
+    client_ca: Path | None = None
     port: int = 8443
     metrics_port: int = 8080
     bind: str | None = None
@@ -421,10 +422,6 @@ def parse_duration(text: str) -> float | None:
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
 
 
-_NO_CERTIFICATE = new_context()
-"""Every handshake fails with it."""
-
-
 class Reviewing:
     """What a worker on the TLS port serves."""
 
@@ -434,9 +431,12 @@ class Reviewing:
         certificate: Reloaded[ServingCertificate | None],
         source: Callable[[], FactsSource],
         metrics: Path,
+        clients: ssl.VerifyMode,
     ) -> None:
         self._config = config
         self._certificate = certificate
+        # Without a certificate every handshake fails.
+        self._no_certificate = new_context(clients)
         self._open_source = source
         self._directory = metrics
 
@@ -464,7 +464,7 @@ class Reviewing:
 
     def context(self) -> ssl.SSLContext:
         serving = self._certificate.value
-        return serving.context if serving else _NO_CERTIFICATE
+        return serving.context if serving else self._no_certificate
 
 
 class Looking:
@@ -495,13 +495,14 @@ def serve(settings: Settings) -> int:
     _give_memory_back()
     config = _read_config(settings)
     certificate = _read_certificate(settings)
+    clients = ssl.CERT_REQUIRED if settings.client_ca else ssl.CERT_NONE
     source = _facts_source(settings)
     readiness = Readiness(settings.workers)
     directory = Path(tempfile.mkdtemp(prefix="forestall-", dir=_memory_directory()))
     parent = os.getpid()
     try:
         Replica(
-            Reviewing(config, certificate, source, directory),
+            Reviewing(config, certificate, source, directory, clients),
             Looking(config, readiness, directory),
             readiness,
             binds=_binds(settings),
@@ -545,17 +546,23 @@ def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> 
 
 
 def _read_certificate(settings: Settings) -> Reloaded[ServingCertificate | None]:
-    cert, key = settings.tls_cert, settings.tls_key
+    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.client_ca
     if settings.self_signed:
         return Reloaded((), self_signed_certificate)
     if cert is None or key is None:
         raise BadConfig("no certificate: give --tls-cert and --tls-key, or --self-signed to try things out")
-    read = partial(read_certificate, cert, key)
+    files = [cert, key, *([client_ca] if client_ca else [])]
+    read = partial(read_certificate, cert, key, client_ca)
     # In a cluster the first certificate is made while we start. A folder that isn't there is a mistake.
-    if cert.parent.is_dir() and key.parent.is_dir() and not cert.exists() and not key.exists():
+    if cert.parent.is_dir() and key.parent.is_dir() and _is_empty(cert) and _is_empty(key):
         log.warning("waiting for a certificate", file=str(cert))
-        return Reloaded((cert, key), read, first=lambda: None)
-    return Reloaded((cert, key), read)
+        return Reloaded(files, read, first=lambda: None)
+    return Reloaded(files, read)
+
+
+def _is_empty(file: Path) -> bool:
+    """Whether it isn't there or holds nothing, as a Secret's keys do while a lost CA is being replaced."""
+    return not file.exists() or not file.stat().st_size
 
 
 def _facts_source(settings: Settings) -> Callable[[], FactsSource]:

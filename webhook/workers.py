@@ -211,11 +211,13 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             log.debug("connection failed", error=str(error))
 
     def _tls(self) -> dict[str, Any]:
-        if self.service.context() is None:
+        first = self.service.context()
+        if first is None:
             return {}
         # A new certificate cannot be loaded into a context in use: OpenSSL keeps one for each type of key, and an RSA
-        # one would live on beside the ECDSA one that replaced it. So every handshake is given the current context.
-        entrance = new_context()
+        # one would live on beside the ECDSA one that replaced it. So every handshake is given the current context,
+        # with all but its verify_mode, which OpenSSL has taken by then from where the handshake began.
+        entrance = new_context(first.verify_mode)
         entrance.sni_callback = self._give_certificate
         return {"ssl": entrance, "ssl_handshake_timeout": READ_SECONDS, "ssl_shutdown_timeout": READ_SECONDS}
 
