@@ -289,6 +289,7 @@ def version() -> None:
 @click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serving certificate, reloaded when it changes.")
 @click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key.")
 @click.option("--self-signed", is_flag=True, help="Make a certificate for this run.")
+@click.option("--client-ca", metavar="FILE", type=_FILE, help="Whose certificates the API server must show; reloaded.")
 @click.option("--bind", metavar="ADDRESS", help="Listen on this address alone; default: on all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8443, show_default=True, help="For the API server.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Health, metrics.")
@@ -299,6 +300,7 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     self_signed: bool,
+    client_ca: Path | None,
     bind: str | None,
     port: int,
     metrics_port: int,
@@ -310,6 +312,8 @@ def serve(
         raise click.UsageError("--tls-cert and --tls-key belong together")
     if self_signed == bool(tls_cert):
         raise click.UsageError("give either --tls-cert and --tls-key, or --self-signed")
+    if client_ca and self_signed:
+        raise click.UsageError("--client-ca is for real certificates: give --tls-cert and --tls-key")
     from webhook import server  # noqa: PLC0415
 
     return server.serve(
@@ -320,6 +324,7 @@ def serve(
             tls_cert=tls_cert,
             tls_key=tls_key,
             self_signed=self_signed,
+            client_ca=client_ca,
             bind=bind,
             port=port,
             metrics_port=metrics_port,
