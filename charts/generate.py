@@ -73,6 +73,7 @@ class Controller(_Values):
 class Server(Controller):
     port: _Port
     host_network: bool
+    client_ca: str = msgspec.field(name="clientCAConfigMap")
     spread_nodes: Literal["DoNotSchedule", "ScheduleAnyway"]
     pod_disruption_budget: DisruptionBudget
     autoscaling: Autoscaling

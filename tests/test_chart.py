@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import kubernetes_validate
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from charts.generate import CHART, generated, read_values
 from tests.builders import ROOT, TODAY
 from webhook import __version__, workers
 from webhook.check import check_files, expand
+from webhook.cli import cli
 from webhook.config import Config, load_config
 from webhook.facts import FACT_GROUPS, NO_FACTS
 from webhook.loader import load_policies
@@ -308,6 +310,29 @@ def test_host_network() -> None:
     assert ports == {"webhook": 9443, "metrics": 9080}
     assert {"--port=9443", "--metrics-port=9080"} <= set(spec["containers"][0]["args"])
     assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+@needs_helm
+def test_arguments_are_options_of_the_program() -> None:
+    for variant in VARIANTS:
+        for template in pods_of(render(variant)).values():
+            (container,) = template["spec"]["containers"]
+            command: click.Command = cli
+            words = list(container["args"])
+            while isinstance(command, click.Group):
+                command = command.commands[words.pop(0)]
+            command.make_parser(click.Context(command)).parse_args(words)
+
+
+@needs_helm
+def test_files_in_arguments_are_mounted() -> None:
+    for template in pods_of(render("ci/everything")).values():
+        (container,) = template["spec"]["containers"]
+        volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        files = [value for _, is_given, value in (each.partition("=/") for each in container["args"]) if is_given]
+        assert {f"/{file}".rpartition("/")[0] for file in files} <= mounts
 
 
 @needs_helm
