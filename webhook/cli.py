@@ -24,6 +24,7 @@ from webhook.policy import MODES, Mode
 
 if TYPE_CHECKING:
     from webhook.check import Report
+    from webhook.cluster import Cluster
     from webhook.config import Config
     from webhook.facts import ClusterFacts
     from webhook.report import Format, Style
@@ -330,6 +331,71 @@ def serve(
             metrics_port=metrics_port,
         )
     )
+
+
+_NAMESPACE = click.option(
+    "--namespace", metavar="NS", default="forestall-system", show_default=True, help="Where Forestall is installed."
+)
+
+
+@cli.command()
+@click.option("--config", metavar="FILE", type=_FILE, help="Reloaded when it changes.")
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The cluster; default: the one we run in.")
+@_NAMESPACE
+@click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Health, metrics.")
+@click.option(
+    "--endpoints", metavar="HOST:PORT,…", default="", help="The servers; default: the EndpointSlices of the Service."
+)
+def controller(config: Path | None, kubeconfig: Path | None, namespace: str, metrics_port: int, endpoints: str) -> int:
+    """Keep certificates, webhook configurations and LimitRanges until SIGTERM; of several, one acts."""
+    from webhook import controller as controllers  # noqa: PLC0415
+    from webhook.endpoints import parse_endpoints  # noqa: PLC0415
+
+    return controllers.run(
+        controllers.Settings(
+            config=config,
+            kubeconfig=kubeconfig,
+            namespace=namespace,
+            metrics_port=metrics_port,
+            endpoints=parse_endpoints(endpoints),
+        )
+    )
+
+
+@cli.group("hooks")
+def hooks_group() -> None:
+    """The webhook configurations: whether the API server asks Forestall at all."""
+
+
+@hooks_group.command("on")
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Another than kubectl's.")
+@_NAMESPACE
+def hooks_on(kubeconfig: Path | None, namespace: str) -> None:
+    """Have the controller write them, also if somebody had deleted them."""
+    from webhook.hooks import turn_on  # noqa: PLC0415
+
+    turn_on(_cluster(kubeconfig), namespace)
+    click.echo("on: the controller writes them within seconds, once a server is ready")
+
+
+@hooks_group.command("off")
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Another than kubectl's.")
+@_NAMESPACE
+def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
+    """Delete them, and have the controller leave it so: nothing is judged until `forestall hooks on`."""
+    from webhook.hooks import turn_off  # noqa: PLC0415
+
+    turn_off(_cluster(kubeconfig), namespace)
+    click.echo("off: nothing is judged until `forestall hooks on`")
+
+
+def _cluster(kubeconfig: Path | None) -> Cluster:
+    """The cluster that a kubeconfig names; without one the cluster that we run in, or kubectl's."""
+    from webhook.cluster import Cluster  # noqa: PLC0415
+
+    if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+        return Cluster.in_cluster()
+    return Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None)
 
 
 @cli.group("config")
