@@ -87,7 +87,7 @@ def planned(*limit_ranges: Object, cfg: Any = CONFIG, **given: Any) -> list[Acti
     contents = given.get("contents", Contents())
     return plan(
         cfg,
-        OURS,
+        given.get("own", OURS),
         given.get("namespaces", [namespace()]),
         limit_ranges,
         given.get("made", RECORD),
@@ -156,13 +156,13 @@ TAKEN = "there is a LimitRange of this name that Forestall didn't make"
         pytest.param([made()], {"namespaces": [namespace(labels={})]}, [("Delete", GONE)], id="label-removed"),
         pytest.param([made()], {"cfg": config()}, [("Delete", GONE)], id="rule-removed"),
         pytest.param(
-            [made()],
+            [],
             {"namespaces": [namespace(deletionTimestamp="2026-11-21T12:00:00Z")]},
             [],
             id="a-namespace-that-goes",
         ),
         pytest.param([], {"namespaces": [namespace("kube-system")]}, [], id="system-namespace"),
-        pytest.param([], {"namespaces": [namespace(OURS)]}, [], id="own-namespace"),
+        pytest.param([], {"own": "shop"}, [], id="own-namespace"),
         pytest.param(
             [], {"cfg": config(f"limitRanges: [{RULE}]\nexcludeNamespaces: [sh*]")}, [], id="excluded-namespace"
         ),
@@ -617,6 +617,23 @@ def test_it_goes_with_its_label_and_comes_back_with_it() -> None:
     assert api.limit_range()
 
 
+def test_what_was_made_anew_since_it_was_read_stays() -> None:
+    api = Api(namespace())
+    limits = run(api)
+    there, read = api.limit_range(), api.list
+    assert there is not None
+
+    def stale(path: str) -> list[Object]:
+        found = read(path)
+        if path == "/api/v1/limitranges":
+            api.put({**there, "metadata": {**there["metadata"], "uid": "theirs"}})
+        return found
+
+    api.list = stale  # type: ignore[method-assign]
+    run(api, limits, cfg=config())
+    assert api.limit_range()
+
+
 def test_another_controller_goes_on_where_this_one_ended() -> None:
     """The record is written before the first LimitRange, so that it is ours although we never heard of it."""
     api = Api(namespace())
@@ -869,7 +886,44 @@ def test_with_a_watch_nothing_is_read_until_there_is_news() -> None:
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with control_plane(tmp_path_factory.mktemp("plane"), nodes=0) as running:
         running.kubectl("create", "namespace", OURS)
+        running.kubectl("apply", "-f", "-", input="\n".join(map(json.dumps, RIGHTS)))
+        running.write_kubeconfig("limits", running.kubectl("-n", OURS, "create", "token", "limits").strip())
         yield running
+
+
+def rule(group: str, resources: str, verbs: str, *names: str) -> Object:
+    given = {"apiGroups": [group], "resources": resources.split(), "verbs": verbs.split()}
+    return {**given, "resourceNames": list(names)} if names else given
+
+
+def role(kind: str, *rules: Object) -> list[Object]:
+    """A role for the service account that Limits runs as, and its binding."""
+    metadata = {"name": "limits"} if kind == "ClusterRole" else {"name": "limits", "namespace": OURS}
+    api = "rbac.authorization.k8s.io"
+    top = {"apiVersion": f"{api}/v1", "metadata": metadata}
+    subject = {"kind": "ServiceAccount", "name": "limits", "namespace": OURS}
+    reference = {"apiGroup": api, "kind": kind, "name": "limits"}
+    return [
+        {**top, "kind": kind, "rules": list(rules)},
+        {**top, "kind": f"{kind}Binding", "roleRef": reference, "subjects": [subject]},
+    ]
+
+
+# All that it needs.
+RIGHTS = [
+    {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "limits", "namespace": OURS}},
+    *role(
+        "ClusterRole",
+        rule("", "namespaces", "list watch"),
+        rule("", "limitranges", "list watch create update delete"),
+        rule("", "pods replicationcontrollers", "list"),
+        rule("apps", "daemonsets deployments replicasets statefulsets", "list"),
+        rule("batch", "cronjobs jobs", "list"),
+        rule("metrics.k8s.io", "pods", "list"),
+        rule("events.k8s.io", "events", "create"),
+    ),
+    *role("Role", rule("", "configmaps", "create"), rule("", "configmaps", "get update", STATE)),
+]
 
 
 class Counted:
@@ -895,14 +949,15 @@ class Kept:
 
     def __init__(self, plane: ControlPlane, cfg: Any = CONFIG, seconds: float = 0.5) -> None:
         self.cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
-        self.api = Counted(self.cluster)
+        ours = Cluster.from_kubeconfig(str(plane.folder / "limits.kubeconfig"))
+        self.api = Counted(ours)
         self.quiet = 0
         """Passes in a row that asked nothing."""
         self.errors: list[Exception] = []
         self._config, self._seconds = cfg, seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop)
-        self._watch = self.cluster.watch(("namespaces", "limitranges"))
+        self._watch = ours.watch(("namespaces", "limitranges"))
 
     def __enter__(self) -> Kept:
         self._watch.start()
