@@ -9,14 +9,18 @@ import functools
 import itertools
 import random
 import socket
+import ssl
 import threading
+import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.served import PATIENCE, eventually, post, review, served
 from webhook import rotation
 from webhook.certs import (
     CLOCK_SKEW,
@@ -24,6 +28,7 @@ from webhook.certs import (
     load_certificate,
     make_authority,
     make_self_signed,
+    parse_certificate,
     read_certificates,
     read_chain,
 )
@@ -629,3 +634,141 @@ def test_nor_when_the_secret_is_edited(seed, monkeypatch):
             world.edit()
             edited = world.now
     assert len(_read(world.secret["ca.crt"])) <= 3
+
+
+# Real servers --------------------------------------------------------------------------------------------------------
+
+
+class Mount:
+    """A Secret's folder as a kubelet fills it: all files at once, by one renamed link, some time after the write."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.data = None
+        self.due = 0.0
+        folder.mkdir(parents=True)
+
+    def sync(self, data):
+        if time.monotonic() < self.due or data == self.data:
+            return
+        self.due = time.monotonic() + random.uniform(0, 0.8)
+        version = self.folder / f"..{time.monotonic_ns()}"
+        version.mkdir()
+        for name, value in data.items():
+            (version / name).write_bytes(value)
+        link = self.folder / "..data_tmp"
+        link.symlink_to(version.name)
+        link.rename(self.folder / "..data")
+        if self.data is None:
+            for name in data:
+                (self.folder / name).symlink_to(f"..data/{name}")
+        self.data = data
+
+
+class Caller(threading.Thread):
+    """Asks a server for verdicts as the API server does, with the bundle that the hooks carry; counts what fails."""
+
+    def __init__(self, port, bundle, calls):
+        """So many calls are sent over one connection."""
+        super().__init__()
+        self.port, self.bundle, self.calls = port, bundle, calls
+        self.answered = 0
+        self.failed = []
+        self.leaves = set()
+        self.ended = threading.Event()
+
+    def run(self):
+        while not self.ended.is_set():
+            try:
+                self.call()
+            except (OSError, AssertionError) as error:
+                self.failed.append(repr(error))
+
+    def call(self):
+        context = ssl.create_default_context(cadata=self.bundle().decode())
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        with context.wrap_socket(connection, server_hostname=NAMES[0]) as secured, secured.makefile("rb") as answers:
+            self.leaves.add(secured.getpeercert(binary_form=True))
+            for _ in range(self.calls):
+                secured.sendall(post(review()))
+                assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+                (length,) = [
+                    line for line in iter(answers.readline, b"\r\n") if line.lower().startswith(b"content-length")
+                ]
+                answers.read(int(length.split()[1]))
+                self.answered += 1
+                self.ended.wait(0.02)
+
+
+def test_no_call_fails_while_everything_is_replaced(tmp_path):
+    """Two servers, lives of seconds: a serving certificate renewed, then the CA replaced, both under load."""
+    lives = config("30s", "12s")
+    cluster = Cluster()
+    with contextlib.ExitStack() as stack:
+        mounts = [Mount(tmp_path / name / "tls") for name in ("one", "two")]
+        servers = [
+            stack.enter_context(
+                served(
+                    mount.folder.parent,
+                    ready=503,
+                    drain_delay=0,
+                    tls_cert=mount.folder / "tls.crt",
+                    tls_key=mount.folder / "tls.key",
+                )
+            )
+            for mount in mounts
+        ]
+        # Both in the middle of their lives, so that it doesn't take as long.
+        now = datetime.now(UTC)
+        old = make_authority(timedelta(seconds=30), now - timedelta(seconds=10))
+        chain, key = old.issue(NAMES, timedelta(seconds=12), now - timedelta(seconds=3))
+        data = {"tls.crt": chain, "tls.key": key, "ca.crt": old.certificate.pem, "ca.key": old.key_pem}
+        metadata = {"name": "forestall-tls", "resourceVersion": "0"}
+        cluster.objects[SECRET] = {"metadata": metadata, "data": encoded(data)}
+        for mount in mounts:
+            mount.sync(data)
+        _write_hooks(cluster, data)
+        eventually(lambda: all(server.get("/readyz")[0] == 200 for server in servers))
+
+        keeper = Rotation(cluster, NAMESPACE, lambda: [("127.0.0.1", server.port) for server in servers])
+        bundles = [data["ca.crt"]]
+
+        def go_on():
+            keeper.reconcile(lives, datetime.now(UTC))
+            secret = decoded(cluster.objects[SECRET])
+            _write_hooks(cluster, secret)
+            for mount in mounts:
+                mount.sync(secret)
+            if secret["ca.crt"] != bundles[-1]:
+                bundles.append(secret["ca.crt"])
+            time.sleep(0.1)
+            return len(bundles) == 3
+
+        callers = [Caller(server.port, partial(_carried, cluster), calls) for server in servers for calls in (1, 20)]
+        for caller in callers:
+            caller.start()
+        try:
+            eventually(go_on, 60)
+        finally:
+            for caller in callers:
+                caller.ended.set()
+            for caller in callers:
+                caller.join()
+    (new,) = read_certificates(bundles[2])
+    assert [read_certificates(bundle) for bundle in bundles] == [(old.certificate,), (new, old.certificate), (new,)]
+    assert [caller.failed for caller in callers] == [[]] * 4
+    for caller in callers:
+        assert caller.answered > 50
+        assert {new.has_issued(parse_certificate(leaf)) for leaf in caller.leaves} == {True, False}
+    assert len(set().union(*(caller.leaves for caller in callers))) >= 3
+
+
+def _write_hooks(cluster, secret):
+    for path in HOOKS:
+        cluster.objects[path] = {"metadata": {"resourceVersion": "0"}, "webhooks": [_webhook(secret)]}
+
+
+def _carried(cluster):
+    hook = cluster.objects[random.choice(HOOKS)]
+    return base64.b64decode(hook["webhooks"][0]["clientConfig"]["caBundle"])
