@@ -23,6 +23,7 @@ from webhook.config import Config, load_config, read_config
 from webhook.controller import Controller, Part, errors, serve_metrics
 from webhook.endpoints import Endpoint, Endpoints, parse_endpoints
 from webhook.errors import BadConfig, FactsUnavailable
+from webhook.hooks import hooks_off
 from webhook.policy import Object
 from webhook.reloading import Reloaded
 
@@ -69,9 +70,11 @@ def leading() -> Leading:
 
 
 def controller(clock: Clock, leading: Leading, *kept: Kept, config: Reloaded[Config] | None = None) -> Controller:
-    parts = [Part(f"part-{number}", each.reconcile) for number, each in enumerate(kept)]
+    def make_parts() -> list[Part]:
+        return [Part(f"part-{number}", each.reconcile) for number, each in enumerate(kept)]
+
     config = config or Reloaded((), lambda: load_config(b"", ""))
-    return Controller(config, leading, parts, clock)  # type: ignore[arg-type]
+    return Controller(config, leading, make_parts, clock)  # type: ignore[arg-type]
 
 
 def let_pass(controller: Controller, clock: Clock, seconds: int) -> None:
@@ -105,6 +108,14 @@ class TestLoop:
         leading.is_leading = True
         let_pass(loop, clock, 1)
         assert kept.done == [0, 5, 25, 31]
+
+    def test_who_no_longer_leads_says_nothing_of_the_cluster(self, clock: Clock, leading: Leading) -> None:
+        loop = controller(clock, leading, Kept(clock, lambda: hooks_off.labels("a").set(1)))
+        let_pass(loop, clock, 1)
+        assert next(iter(hooks_off.collect())).samples != []
+        leading.is_leading = False
+        let_pass(loop, clock, 1)
+        assert next(iter(hooks_off.collect())).samples == []
 
     def test_a_lease_that_is_lost_stops_the_parts_that_follow(self, clock: Clock, leading: Leading) -> None:
         def lose() -> None:

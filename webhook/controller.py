@@ -17,11 +17,11 @@ import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
 from webhook import log as logs
-from webhook.cluster import Cluster
+from webhook.cluster import Cluster, Watch
 from webhook.config import Config, load_config, read_config
 from webhook.endpoints import Endpoint, Endpoints
 from webhook.errors import ForestallError
-from webhook.hooks import Hooks
+from webhook.hooks import Hooks, hooks_off
 from webhook.lease import Election
 from webhook.limits import Limits
 from webhook.reloading import Reloaded
@@ -92,23 +92,21 @@ class Part:
 
 
 class Controller:
-    """The loop: whatever leads runs every part that is due."""
+    """The loop: who leads runs every part that is due, each beginning anew with what it then sees."""
 
     def __init__(
         self,
         config: Reloaded[Config],
         election: Election,
-        parts: Sequence[Part],
+        make_parts: Callable[[], Sequence[Part]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._election = election
-        self._parts = parts
+        self._make_parts = make_parts
+        self._parts: Sequence[Part] = ()
         self._clock = clock
         self._round_at = clock()
-        self._was_leading = False
-        for part in parts:
-            errors.labels(part.name)  # no alert can see a step from nothing to one
 
     def run(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
@@ -119,23 +117,33 @@ class Controller:
         self._round_at = self._clock()
         if self._config.poll():
             self._reloaded()
-        if self._election.is_leading and not self._was_leading:
-            self._hurry()  # what failed for want of the API server may well succeed now
-        self._was_leading = self._election.is_leading
         config_good.set(self._config.error is None)
-        leading.set(self._was_leading)
+        if self._election.is_leading and not self._parts:
+            self._lead()
+        elif self._parts and not self._election.is_leading:
+            self._stand_by()
         for part in self._parts:
             if self._election.is_leading:  # looked at each time: the one before may have taken long
                 part.run(self._config.value, self._clock)
 
-    def _reloaded(self) -> None:
-        if self._config.error is None:
-            log.info("configuration reloaded")
-            self._hurry()
-        else:
-            log.error("configuration refused, the last good one stays", error=str(self._config.error))
+    def _lead(self) -> None:
+        self._parts = self._make_parts()
+        leading.set(1)
+        for part in self._parts:
+            errors.labels(part.name)  # no alert can see a step from nothing to one
 
-    def _hurry(self) -> None:
+    def _stand_by(self) -> None:
+        """What was true a while ago is for the new leader to say."""
+        self._parts = ()
+        leading.set(0)
+        hooks_off.clear()
+        succeeded_at.clear()
+
+    def _reloaded(self) -> None:
+        if self._config.error is not None:
+            log.error("configuration refused, the last good one stays", error=str(self._config.error))
+            return
+        log.info("configuration reloaded")
         for part in self._parts:
             part.due_at = 0.0
 
@@ -155,7 +163,9 @@ def run(settings: Settings) -> int:
     kubeconfig = settings.kubeconfig
     cluster = Cluster.from_kubeconfig(str(kubeconfig)) if kubeconfig else Cluster.in_cluster()
     election = Election(cluster, settings.namespace, LEASE, f"{socket.gethostname()}_{uuid.uuid4()}")
-    controller = Controller(config, election, _parts(cluster, settings))
+    watch = cluster.watch(["limitranges", "namespaces"])
+    watch.start()
+    controller = Controller(config, election, lambda: _parts(cluster, watch, settings))
     stopping, stopped = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -171,12 +181,10 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _parts(cluster: Cluster, settings: Settings) -> list[Part]:
+def _parts(cluster: Cluster, watch: Watch, settings: Settings) -> list[Part]:
     """What is kept, in the order in which a new installation needs it."""
     namespace = settings.namespace
     endpoints = Endpoints(cluster, namespace, settings.endpoints)
-    watch = cluster.watch(["limitranges", "namespaces"])
-    watch.start()
     return [
         Part("certificates", Rotation(cluster, namespace, endpoints.all).reconcile),
         Part("hooks", Hooks(cluster, namespace, endpoints).reconcile),
