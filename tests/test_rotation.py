@@ -477,7 +477,7 @@ class World:
     What moves between two calls of a controller may be anything, the other controller included.
     """
 
-    RELOAD, KUBELET, API_SERVER, LOOP, START = 2.0, 150.0, 25.0, 8.0, 20.0
+    RELOAD, KUBELET, API_SERVER, LOOP, START = 2.0, 240.0, 25.0, 8.0, 20.0
     """The longest that things take, in seconds."""
 
     def __init__(self, seed, monkeypatch, lives, trouble=True):
@@ -611,9 +611,9 @@ def _webhook(secret):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_nobody_meets_a_certificate_that_they_do_not_trust(seed, monkeypatch):
-    world = World(seed, monkeypatch, ("1500s", "600s"))
+    world = World(seed, monkeypatch, ("2400s", "900s"))
     authorities = set()
-    while world.now < NOW + timedelta(seconds=4500):
+    while world.now < NOW + timedelta(seconds=7200):
         world.move()
         assert not world.problems
         authorities |= set(_read(world.secret["ca.crt"]))
