@@ -389,6 +389,24 @@ def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
     click.echo("off: nothing is judged until `forestall hooks on`")
 
 
+@cli.command()
+@click.option("--config", metavar="FILE", type=_FILE, help="Default: ConfigMap forestall-config.")
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Another than kubectl's.")
+@_NAMESPACE
+@click.option("--output", "-o", "output", type=click.Choice(("text", "json")), default="text", show_default=True)
+def doctor(config: Path | None, kubeconfig: Path | None, namespace: str, output: str) -> int:
+    """Say on one page what is right and wrong with an installation, and what to do; 1 when something needs doing."""
+    from webhook.doctor import diagnose, exit_code, render_json, render_text  # noqa: PLC0415
+    from webhook.survey import look  # noqa: PLC0415
+
+    checks = diagnose(look(_cluster(kubeconfig), namespace, config, lambda: datetime.now(UTC)))
+    if output == "json":
+        _print(render_json(checks), encoding="utf-8")
+    else:
+        _print(render_text(checks, _width(), _style(sys.stdout)))
+    return exit_code(checks)
+
+
 def _cluster(kubeconfig: Path | None) -> Cluster:
     """The cluster that a kubeconfig names; without one the cluster that we run in, or kubectl's."""
     from webhook.cluster import Cluster  # noqa: PLC0415

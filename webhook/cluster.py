@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
@@ -301,6 +302,16 @@ class Cluster:
         except ClusterRefused as answer:
             if answer.status != 404:
                 raise
+
+    def now(self) -> datetime:
+        """What the API server's clock says, to the second: the Date of an answer, which everybody is given."""
+        with self._said("GET /version"), self.open("/version", {}, _CALL_SECONDS) as response:
+            response.read()
+            date = response.headers.get("Date", "")
+        try:
+            return parsedate_to_datetime(date)
+        except ValueError as error:
+            raise FactsUnavailable(f"{self.host} gives no date: {date!r}") from error
 
     def _call(
         self,

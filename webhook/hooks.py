@@ -43,8 +43,10 @@ _LOOK_AGAIN = timedelta(minutes=1)
 _OWNER_PATH = "/apis/rbac.authorization.k8s.io/v1/clusterroles/forestall-controller"
 _API = "/apis/admissionregistration.k8s.io/v1"
 _NAMESPACE = "kubernetes.io/metadata.name"  # always there, and nobody can forge it
-_ALWAYS_SENT = frozenset({"CREATE", "UPDATE"})
-"""Of anything else the engine says that there is no object to judge."""
+_NAMESPACE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+_JUDGED = frozenset({"CREATE", "UPDATE"})
+"""The operations that have an object to judge."""
 
 # A claim is judged where its class can still be changed.
 _JUDGED_AT_CREATION = frozenset({("", "persistentvolumeclaims")})
@@ -106,8 +108,9 @@ def _judging(stage: Stage, config: Config, namespace: str, common: Object) -> It
     rules = needed_rules(config, stage)
     if not rules:
         return
-    literal = {name for name in config.exclude_namespaces if not _is_glob(name)}
-    excluded = sorted(ALWAYS_EXCLUDED | {namespace} | literal)
+    # What is no name, a glob above all, the API wouldn't take as a label's value.
+    named = set(filter(_NAMESPACE_NAME.fullmatch, config.exclude_namespaces))
+    excluded = sorted(ALWAYS_EXCLUDED | {namespace} | named)
     yield {
         **common,
         "name": f"{stage}.forestall.dev",
@@ -176,7 +179,7 @@ def _declared(active: ActivePolicy, config: Config) -> Iterator[tuple[str, str, 
     """(group, resource, operation) of all that the policy judges."""
     policy = active.policy
     kinds: set[GroupKind] = {*policy.kinds, *((*WORKLOADS, *config.kinds) if policy.workloads else ())}
-    for operation in _ALWAYS_SENT.intersection(policy.operations):
+    for operation in _JUDGED.intersection(policy.operations):
         for kind in kinds:
             yield kind.group, kind.resource, operation
         if POD in kinds and operation == "UPDATE":
@@ -190,7 +193,7 @@ def _conditions(stage: Stage, config: Config) -> dict[str, str]:
     An error in one refuses the request where we fail closed, so nothing may be touched that may be absent.
     """
     # One with [...] stays with the engine.
-    globs = [glob for glob in config.exclude_namespaces if _is_glob(glob) and "[" not in glob]
+    globs = [glob for glob in config.exclude_namespaces if set("*?") & set(glob) and "[" not in glob]
     return {
         "not-in-an-excluded-namespace": f"!request.namespace.matches({_cel(_regex(globs))})" if globs else "",
         "not-being-deleted": "oldObject == null || !has(oldObject.metadata.deletionTimestamp)",
@@ -233,10 +236,6 @@ def _not_owned(stage: Stage, controllers: Collection[str]) -> str:
 def _cel(value: str | Sequence[str]) -> str:
     """A literal: JSON's strings and lists are CEL's."""
     return msgspec.json.encode(value).decode()
-
-
-def _is_glob(text: str) -> bool:
-    return any(sign in text for sign in "*?[")
 
 
 def _regex(globs: Collection[str]) -> str:
@@ -307,6 +306,16 @@ class State(msgspec.Struct):
 
 STATE_NAME = "forestall-state"
 _STATE_KEY = "hooks"
+
+
+def read_state(obj: Object | None) -> State:
+    """What the ConfigMap says."""
+    try:
+        return msgspec.json.decode(((obj or {}).get("data") or {}).get(_STATE_KEY) or "{}", type=State)
+    except msgspec.DecodeError:
+        return State()  # somebody's edit
+
+
 ON_PURPOSE = "switched off"
 DELETED = "deleted by somebody"
 
@@ -460,10 +469,7 @@ class _Memory:
             metadata = {"name": STATE_NAME, "namespace": self.namespace, "labels": dict(LABELS)}
             obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
         uid = owner["metadata"]["uid"] if owner else ""
-        try:
-            state = msgspec.json.decode((obj.get("data") or {}).get(_STATE_KEY) or "{}", type=State)
-        except msgspec.DecodeError:
-            state = State()  # somebody's edit
+        state = read_state(obj)
         if owner and state.owner != uid:
             state = State(owner=uid)
             obj = {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner_reference(owner)]}}

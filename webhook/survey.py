@@ -1,0 +1,141 @@
+"""What `forestall doctor` looks at, read once: each part as it is, or why it could not be read."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
+
+from webhook.config import Config, load_config, read_config
+from webhook.endpoints import SERVICE, Endpoint
+from webhook.errors import BadConfig, ClusterRefused, ForestallError
+from webhook.hooks import STAGES, STATE_NAME, Stage
+from webhook.policy import Object
+from webhook.rotation import SECRET, read_served, service_names
+
+if TYPE_CHECKING:
+    from webhook.cluster import Cluster
+
+T = TypeVar("T")
+Answer: TypeAlias = Union[T, ForestallError]  # noqa: UP007 - generic aliases need it until Python 3.12
+"""What was read, or why it was not."""
+
+CONFIG = "forestall-config"
+_LEASE = "forestall-controller"
+_REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
+
+
+def seen(answer: Answer[T]) -> T:
+    """What was read; raises what kept it from being read."""
+    if isinstance(answer, ForestallError):
+        raise answer
+    return answer
+
+
+@dataclass(frozen=True)
+class Replica:
+    """An endpoint of our Service; `served` is the certificate (DER) that it presents, None if it can't be reached."""
+
+    endpoint: Endpoint
+    is_ready: bool = True
+    node: str = ""
+    served: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A cluster at one moment, by this machine's clock `now`."""
+
+    namespace: str
+    now: datetime
+    api_time: Answer[datetime]
+    version: Answer[Object]
+    config: Answer[Config]
+    hooks: Mapping[Stage, Answer[list[Object]]]
+    """All webhook configurations of the cluster, ours among them."""
+    state: Answer[Object | None]
+    service: Answer[Object | None]
+    replicas: Answer[list[Replica]]
+    secret: Answer[Mapping[str, bytes] | None]
+    lease: Answer[Object | None]
+    nodes: Answer[int]
+    limit_ranges: Answer[list[Object]] = field(default_factory=list)
+
+
+def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[], datetime]) -> Survey:
+    """Read all of it. Raises FactsUnavailable if there is no cluster, ClusterRefused if it doesn't know us."""
+    # Whoever can read nothing else may read this.
+    version = _try(lambda: cluster.get("/version") or {})
+    if isinstance(version, ForestallError) and not _is_forbidden(version):
+        raise version
+    own, before = f"/api/v1/namespaces/{namespace}", now()
+    api_time = _try(cluster.now)
+    return Survey(
+        namespace=namespace,
+        now=before + (now() - before) / 2,
+        api_time=api_time,
+        version=version,
+        config=_try(lambda: _config(cluster, own, config)),
+        hooks={stage: _try(_lister(cluster, stage)) for stage in STAGES},
+        state=_try(lambda: cluster.get(f"{own}/configmaps/{STATE_NAME}")),
+        service=_try(lambda: cluster.get(f"{own}/services/{SERVICE}")),
+        replicas=_try(lambda: _replicas(cluster, namespace)),
+        secret=_try(lambda: _secret(cluster, own)),
+        lease=_try(lambda: cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{_LEASE}")),
+        nodes=_try(lambda: len(cluster.list("/api/v1/nodes"))),
+        limit_ranges=_try(lambda: cluster.list("/api/v1/limitranges")),
+    )
+
+
+def _try(read: Callable[[], T]) -> Answer[T]:
+    try:
+        return read()
+    except ForestallError as error:
+        return error
+
+
+def _is_forbidden(error: ForestallError) -> bool:
+    return isinstance(error, ClusterRefused) and error.status == 403
+
+
+def _lister(cluster: Cluster, stage: Stage) -> Callable[[], list[Object]]:
+    return lambda: cluster.list(f"{_REGISTRATION}/{STAGES[stage].lower()}s")
+
+
+def _config(cluster: Cluster, own: str, file: Path | None) -> Config:
+    if file is not None:
+        return read_config(str(file))
+    obj = cluster.get(f"{own}/configmaps/{CONFIG}")
+    if obj is None:
+        raise BadConfig(f"there is no ConfigMap {CONFIG}")
+    text = (obj.get("data") or {}).get("config.yaml")
+    if text is None:
+        raise BadConfig(f"ConfigMap {CONFIG} has no key config.yaml")
+    return load_config(text.encode(), f"ConfigMap {CONFIG}")
+
+
+def _replicas(cluster: Cluster, namespace: str) -> list[Replica]:
+    path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+    replicas = list(read_replicas(cluster.list(path, labels=f"kubernetes.io/service-name={SERVICE}")))
+    served = read_served([each.endpoint for each in replicas], service_names(namespace)[0])
+    return [Replica(each.endpoint, each.is_ready, each.node, leaf) for each, leaf in zip(replicas, served, strict=True)]
+
+
+def read_replicas(slices: list[Object]) -> Iterator[Replica]:
+    for each in slices:
+        for endpoint in each.get("endpoints") or ():
+            # Absent means that it is not known, which counts as ready (the API's reference, EndpointConditions).
+            is_ready = (endpoint.get("conditions") or {}).get("ready") is not False
+            for port in each.get("ports") or ():
+                if port.get("port"):
+                    # The API says that the addresses of one endpoint are interchangeable.
+                    address = Endpoint(endpoint["addresses"][0], port["port"])
+                    yield Replica(address, is_ready, endpoint.get("nodeName") or "")
+
+
+def _secret(cluster: Cluster, own: str) -> Mapping[str, bytes] | None:
+    obj = cluster.get(f"{own}/secrets/{SECRET}")
+    return obj and {name: base64.b64decode(value) for name, value in (obj.get("data") or {}).items()}
