@@ -538,11 +538,13 @@ class World:
         self.depth += 1
         self.now += timedelta(seconds=self.random.expovariate(1))
         for (act, longest), index in itertools.product(self.random.sample(self.acts, len(self.acts)), range(2)):
-            due = self.due.setdefault((act, index), self.now + timedelta(seconds=self.random.uniform(0, longest)))
+            due = self.due.setdefault(
+                (act, index), self.now + timedelta(seconds=longest * self.random.choice((0.05, 0.5, 1)))
+            )
             if self.now >= due:
                 del self.due[act, index]
                 act(index)
-        if self.has_trouble and self.random.random() < 0.005:
+        if self.has_trouble and self.random.random() < 0.002:
             self.replace_pod(self.random.randrange(2))
         if self.past[-1][1] != self.secret:
             self.past.append((self.now, self.secret))
