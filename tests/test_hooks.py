@@ -279,6 +279,11 @@ class TestConfigurations:
         assert "guard" in configuration["webhooks"][0]["namespaceSelector"]["matchExpressions"][0]["values"]
         assert "ownerReferences" not in configuration["metadata"]
 
+    def test_what_cannot_be_a_namespace_is_not_named(self) -> None:
+        webhook = made("excludeNamespaces: [a, 'b-*', '[c]', D, 'e/f', '']")["mutate"]["webhooks"][0]
+        values = webhook["namespaceSelector"]["matchExpressions"][0]["values"]
+        assert set(values) - under_test.ALWAYS_EXCLUDED == {"a"}
+
     def test_cert_manager_brings_the_bundle(self) -> None:
         configuration = made("certificates: {mode: certManager}", bundle="")["validate"]
         assert configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"] == (
@@ -440,7 +445,10 @@ def cluster(plane: ControlPlane) -> Cluster:
 
 # What the API server's own CEL says -----------------------------------------------------------------------------------
 
-EVERYTHING = "excludeNamespaces: ['legacy-*', 'old?']\ncontrollers: [operator, 'system:serviceaccount:\"o\":o']"
+EVERYTHING = """
+excludeNamespaces: ['legacy-*', 'old?', 'No/Name', '[ab]', plain]
+controllers: [operator, 'system:serviceaccount:"o":o']
+"""
 
 
 class Conditions:
