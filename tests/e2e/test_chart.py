@@ -238,11 +238,11 @@ def ready(port: str) -> bool:
 def test_upgrade_and_rollback(plane: ControlPlane, namespace: str, previous: Path | str, tmp_path: Path) -> None:
     """From every released chart, and from the present one under an older name: nothing immutable may hold a version."""
     old = previous if isinstance(previous, Path) else packaged(tmp_path, previous)
-    helm(plane, "install", "forestall", old, "--wait", "--timeout=60s")
+    helm(plane, "install", "forestall", old)
     before = images_of(plane)
-    helm(plane, "upgrade", "forestall", CHART, "--wait", "--timeout=60s", "--set", "config.mode=audit")
+    helm(plane, "upgrade", "forestall", CHART, "--set", "config.mode=audit")
     assert images_of(plane) != before
-    helm(plane, "rollback", "forestall", "1", "--wait", "--timeout=60s")
+    helm(plane, "rollback", "forestall", "1")
     assert images_of(plane) == before
     config = get(plane, "configmap", "forestall-config", f"--namespace={namespace}")["data"]["config.yaml"]
     assert yaml.safe_load(config)["mode"] == "deny"
@@ -250,23 +250,42 @@ def test_upgrade_and_rollback(plane: ControlPlane, namespace: str, previous: Pat
 
 # Taken out
 
+HOOKS = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
+OURS = "--selector=app.kubernetes.io/name=forestall"
+DEPLOY = ("create", "deployment", "web", "--image=web", "--namespace=default", "--dry-run=server")
 
-def test_uninstall_leaves_nothing_that_blocks(plane: ControlPlane, namespace: str) -> None:
-    """Even if `forestall hooks off` did nothing, as here, where no container runs."""
-    helm(plane, "install", "forestall", CHART, "--set", "config.webhooks.failurePolicy=Fail")
+
+def block(plane: ControlPlane, namespace: str) -> None:
+    """Webhook configurations as the controller writes them, which fail closed, and nobody to answer."""
     owner = get(plane, "clusterrole", "forestall-controller")
-    config = load_config(b"webhooks: {failurePolicy: Fail}", "x")
-
     bundle = base64.b64encode(make_self_signed()[0]).decode()
+    config = load_config(b"webhooks: {failurePolicy: Fail}", "config.yaml")
     hooks = configurations(config, bundle, namespace=namespace, owner=owner)
     plane.kubectl("create", "--filename=-", input=json.dumps(listed(list(hooks))))
-    deploy = ("create", "deployment", "web", "--image=web", "--namespace=default", "--dry-run=server")
-    eventually(lambda: plane.try_kubectl(*deploy).returncode == 1)
+    eventually(lambda: plane.try_kubectl(*DEPLOY).returncode == 1)
 
-    helm(plane, "uninstall", "forestall", "--timeout=60s")
-    names = "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings"
-    eventually(lambda: get(plane, names, "--selector=app.kubernetes.io/name=forestall")["items"] == [])
-    eventually(lambda: plane.try_kubectl(*deploy).returncode == 0)
-    everything = "all,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets,jobs"
-    left = get(plane, everything, f"--namespace={namespace}", "--selector=app.kubernetes.io/name=forestall")
-    assert [each["metadata"]["name"] for each in left["items"] if each["kind"] != "Pod"] == []
+
+def test_what_the_uninstall_job_runs_unblocks(plane: ControlPlane, namespace: str) -> None:
+    (job,) = (each for each in render() if each["kind"] == "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    helm(plane, "install", "forestall", CHART)
+    block(plane, namespace)
+    token = plane.kubectl("create", "token", "forestall-controller", f"--namespace={namespace}").strip()
+    kubeconfig = plane.write_kubeconfig("job", token)
+    command = [Path(sys.executable).with_name("forestall"), *container["args"], f"--kubeconfig={kubeconfig}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert get(plane, HOOKS, OURS)["items"] == []
+    eventually(lambda: plane.try_kubectl(*DEPLOY).returncode == 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--no-hooks",)], ids=["uninstall", "uninstall-without-hooks"])
+def test_uninstall_leaves_nothing_that_blocks(plane: ControlPlane, namespace: str, options: tuple[str, ...]) -> None:
+    """Even if `forestall hooks off` does nothing, as here, where no container runs."""
+    helm(plane, "install", "forestall", CHART)
+    block(plane, namespace)
+    helm(plane, "uninstall", "forestall", "--timeout=60s", *options)
+    eventually(lambda: get(plane, f"{HOOKS},clusterroles,clusterrolebindings", OURS)["items"] == [])
+    eventually(lambda: plane.try_kubectl(*DEPLOY).returncode == 0)
+    kinds = "services,deployments,jobs,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies"
+    assert get(plane, f"{kinds},poddisruptionbudgets", f"--namespace={namespace}", OURS)["items"] == []
