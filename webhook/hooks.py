@@ -360,18 +360,20 @@ class Hooks:
             return
         obj, state = self._memory.read(owner)
         before = msgspec.json.encode(state)
+        # Read before the Secret: the write of a leader that was held up in between then fails by its version, instead
+        # of putting an older bundle over a newer one.
+        existing = {stage: self._cluster.get(path_of(stage)) for stage in STAGES}
         bundle = self._ca_bundle(config)
         wanted = configurations(config, bundle, namespace=self._namespace, port=port, owner=owner)
         for stage, each in zip(STAGES, wanted, strict=True):
-            self._keep(stage, each, state)
+            self._keep(stage, existing[stage], each, state)
             hooks_off.labels(STAGES[stage]).set(stage in state.off)
         if msgspec.json.encode(state) != before:
             written = self._memory.write(obj, state)
             self._report_deleted(written, state, msgspec.json.decode(before, type=State))
 
-    def _keep(self, stage: Stage, wanted: Object, state: State) -> None:
+    def _keep(self, stage: Stage, existing: Object | None, wanted: Object, state: State) -> None:
         path = path_of(stage)
-        existing = self._cluster.get(path)
         match plan(existing, state.uids.get(stage, ""), state.off.get(stage, "")):
             case "create":
                 if self._is_ready(wanted):
