@@ -21,6 +21,7 @@ from webhook.cluster import Cluster, Watch
 from webhook.config import Config, load_config, read_config
 from webhook.endpoints import Endpoint, Endpoints
 from webhook.errors import ForestallError
+from webhook.gaps import Gaps
 from webhook.hooks import Hooks, hooks_off
 from webhook.lease import Election
 from webhook.limits import Limits
@@ -33,6 +34,8 @@ _EVERY = 5.0
 """Seconds between two looks of a part at what it keeps."""
 _LONGEST_PAUSE = 60.0
 """Seconds between two attempts of a part that goes on failing."""
+_PROBE_ENDS = 2.0
+"""Seconds that a probe under way is waited for; what it then still writes is refused if somebody else has written."""
 _STUCK = 300.0
 """Seconds for one round: every call has a limit of its own, so this is a bug, and a restart helps."""
 
@@ -172,9 +175,14 @@ def run(settings: Settings) -> int:
     serve_metrics(settings.metrics_port, lambda: controller.is_alive)
     electing = threading.Thread(target=election.run, args=[stopped], name="election", daemon=True)
     electing.start()
+    gaps = Gaps(cluster, settings.namespace)
+    arguments = (lambda: config.value, lambda: election.is_leading, stopping)
+    probing = threading.Thread(target=gaps.run, args=arguments, name="probes", daemon=True)
+    probing.start()
     try:
         controller.run(stopping)
     finally:
+        probing.join(_PROBE_ENDS)
         # Given back only now that nothing more is written.
         stopped.set()
         electing.join()
