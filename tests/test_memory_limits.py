@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from policies.memory_limits.policy import Params, examine
 from tests.builders import container, custom, facts, limit_range, pod_spec, request, sized, workload
-from webhook.errors import BadObject
+from webhook.errors import BadObject, FactsUnavailable
 from webhook.facts import NO_FACTS
 from webhook.policy import Object, Set, Violation
 from webhook.quantities import Memory
@@ -90,9 +92,23 @@ def test_nulls_read_as_absent() -> None:
     assert one(pod).path == "spec.containers[0].resources.limits.memory"
 
 
-@pytest.mark.parametrize(("pod_limit", "found"), [("1Gi", 0), ("0", 1)])
-def test_a_limit_of_the_pod_is_enough(pod_limit: str, found: int) -> None:
-    assert len(violations(workload("Pod", resources={"limits": {"memory": pod_limit}}))) == found
+def test_a_limit_of_the_pod_is_enough() -> None:
+    assert violations(workload("Pod", resources={"limits": {"memory": "1Gi"}})) == []
+
+
+@pytest.mark.parametrize("limited", [{}, sized("64Mi")], ids=["none-of-its-own", "limits-of-their-own"])
+@pytest.mark.parametrize("cluster", [[], [limit_range(default="512Mi")]], ids=["", "with-a-default"])
+@pytest.mark.parametrize(
+    ("pod_limit", "wrong"),
+    [("0", "0, which means none"), ("512m", "512m, a fraction of a byte (was 512Mi meant?)")],
+)
+def test_a_limit_of_the_pod_that_is_none(pod_limit: str, wrong: str, cluster: list[Object], limited: Object) -> None:
+    violation = one(workload("Pod", container(**limited), resources={"limits": {"memory": pod_limit}}), *cluster)
+    assert (violation.path, violation.subject, violation.fix) == ("spec.resources.limits.memory", "", None)
+    assert violation.message == (
+        f"the pod has a memory limit of its own of {wrong}: set spec.resources.limits.memory to 512Mi or whatever the "
+        "whole pod needs, or leave it out"
+    )
 
 
 # --- LimitRanges
@@ -126,11 +142,202 @@ def test_a_default_below_the_request_and_a_maximum_too_low_for_it() -> None:
     assert fixed(one(workload("Deployment", container(**sized(None, "1Gi"))), defaults)) == {}
 
 
+@pytest.mark.parametrize("item", [{"default": "0"}, {"default": "0", "defaultRequest": "0"}], ids=str)
+def test_a_default_of_zero_is_none(item: Object) -> None:
+    violation = one(workload(), limit_range(**item))
+    assert violation.message == "container 'web' has no memory limit: set limits.memory to 512Mi"
+    assert fixed(violation) == {PATH: "512Mi", REQUEST: "256Mi"}
+
+
+REFUSED = "pods of this Deployment will be refused: container 'web': "
+GIVEN = "the default limit 512Mi that namespace shop's LimitRange defaults gives"
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster", "wrong", "expected"),
+    [
+        pytest.param(
+            sized(None, "1Gi"),
+            [limit_range(default="512Mi"), limit_range("tight", max="768Mi", default="512Mi")],
+            f"request 1Gi is above {GIVEN}: no limit fits, since LimitRange tight allows 768Mi at most, below its "
+            "request 1Gi",
+            {},
+            id="another-LimitRange's-maximum",
+        ),
+        pytest.param(
+            {},
+            [limit_range(default="512Mi", defaultRequest="64Mi"), limit_range("floor", min="1Gi")],
+            f"with {GIVEN}, requests.memory 64Mi is below the minimum 1Gi: set limits.memory to 1Gi and "
+            "requests.memory to 1Gi",
+            {PATH: "1Gi", REQUEST: "1Gi"},
+            id="another-LimitRange's-minimum",
+        ),
+        pytest.param(
+            sized(None, "64Mi"),
+            [limit_range(default="512Mi", min="128Mi")],
+            f"with {GIVEN}, requests.memory 64Mi is below the minimum 128Mi: no limit fits, since its request is 64Mi, "
+            "below the minimum 128Mi of LimitRange defaults",
+            {},
+            id="a-request-below-the-minimum",
+        ),
+        pytest.param(
+            sized(None, "64Mi"),
+            [limit_range(default="512Mi", maxLimitRequestRatio="2")],
+            f"with {GIVEN}, limits.memory 512Mi is more than 2 times the request 64Mi: set limits.memory to 128Mi",
+            {PATH: "128Mi"},
+            id="a-ratio",
+        ),
+        pytest.param(
+            {},
+            [limit_range(default="512Mi", defaultRequest="64Mi", maxLimitRequestRatio="1.5")],
+            f"with {GIVEN}, limits.memory 512Mi is more than 1.5 times the request 64Mi: set limits.memory to 512Mi "
+            "and requests.memory to 342Mi",
+            {PATH: "512Mi", REQUEST: "342Mi"},
+            id="a-ratio-that-is-no-whole-number",
+        ),
+    ],
+)
+def test_a_default_that_the_namespace_itself_refuses(
+    resources: Object, cluster: list[Object], wrong: str, expected: Object
+) -> None:
+    violation = one(workload("Deployment", container(**resources)), *cluster)
+    assert violation.message == f"{REFUSED}{wrong}"
+    assert fixed(violation) == expected
+
+
+def limits_and_requests(found: list[Violation]) -> list[Object]:
+    """What each would be given, by its container's name."""
+    return [
+        {violation.subject: "/".join(str(fixed(violation).get(f"spec.{place}.{part}.memory", "")) for part in PARTS)}
+        for violation in found
+        for place in [violation.path.removeprefix("spec.").partition(".limits")[0]]
+    ]
+
+
+PARTS = ("limits", "requests")
+POD_OF_256 = {"resources": {"limits": {"memory": "256Mi"}}}
+
+
+@pytest.mark.parametrize(
+    ("containers", "fields", "item", "expected"),
+    [
+        pytest.param([{}], POD_OF_256, {"default": "512Mi"}, ["256Mi/256Mi"], id="its-limit-and-so-its-request"),
+        pytest.param(
+            [{}, {}], POD_OF_256, {"default": "512Mi"}, ["256Mi/128Mi", "256Mi/128Mi"], id="the-requests-share-the-room"
+        ),
+        pytest.param(
+            [{}, {}, {}],
+            POD_OF_256,
+            {"default": "512Mi"},
+            ["256Mi/85Mi", "256Mi/85Mi", "256Mi/85Mi"],
+            id="in-whole-MiB",
+        ),
+        pytest.param(
+            [{}, {}],
+            POD_OF_256,
+            {"default": "512Mi", "defaultRequest": "64Mi"},
+            ["256Mi/64Mi", "256Mi/64Mi"],
+            id="no-more-than-the-namespace's-own-request",
+        ),
+        pytest.param(
+            [{}, sized("192Mi")], POD_OF_256, {"default": "512Mi"}, ["256Mi/64Mi"], id="a-lone-limit-is-a-request"
+        ),
+        pytest.param(
+            [{}, sized(None, "224Mi")],
+            POD_OF_256,
+            {"default": "512Mi"},
+            ["256Mi/32Mi", "256Mi/"],
+            id="beside-a-request",
+        ),
+        pytest.param(
+            [{}],
+            {"resources": {"limits": {"memory": "256Mi"}, "requests": {"memory": "64Mi"}}},
+            {"default": "512Mi"},
+            ["256Mi/64Mi"],
+            id="the-pod's-own-request",
+        ),
+        pytest.param(
+            [{}, {}], POD_OF_256, {"default": "512Mi", "min": "200Mi"}, ["/", "/"], id="no-room-for-the-minimum"
+        ),
+        pytest.param(
+            [{}, {}], POD_OF_256, {"default": "192Mi"}, ["192Mi/128Mi", "192Mi/128Mi"], id="defaults-too-large-together"
+        ),
+        pytest.param([{}, {}], POD_OF_256, {"default": "128Mi"}, [], id="defaults-that-fit-together"),
+    ],
+)
+def test_a_default_in_a_pod_with_resources_of_its_own(
+    containers: list[Object], fields: Object, item: Object, expected: list[str]
+) -> None:
+    pod = workload("Pod", *(container("abc"[index], **each) for index, each in enumerate(containers)), **fields)
+    found = violations(pod, limit_range(**item))
+    assert [size for each in limits_and_requests(found) for size in each.values()] == expected
+
+
 def test_a_default_above_the_pod_s_limit() -> None:
-    pod = workload("Pod", resources={"limits": {"memory": "256Mi"}})
-    violation = one(pod, limit_range(default="512Mi"))
-    assert "the pod's own limit 256Mi is below the default limit 512Mi" in violation.message
-    assert fixed(violation) == {"spec.containers[0].resources.limits.memory": "256Mi"}
+    violation = one(workload("Pod", **POD_OF_256), limit_range(default="512Mi"))
+    assert violation.message == (
+        "this Pod will be refused: container 'web': the pod's own limit 256Mi is below the default limit 512Mi that "
+        "namespace shop's LimitRange defaults gives: set limits.memory to 256Mi and requests.memory to 256Mi"
+    )
+
+
+def test_an_init_container_s_default_may_be_above_the_pod_s_limit() -> None:
+    """The API server compares only the others with it."""
+    pod = workload("Pod", container(**sized("64Mi")), initContainers=[container("init")], **POD_OF_256)
+    assert violations(pod, limit_range(default="512Mi", defaultRequest="64Mi")) == []
+
+
+def test_a_pod_that_contradicts_itself_is_not_the_default_s_fault() -> None:
+    pod = workload("Pod", container(), container("large", **sized("512Mi")), **POD_OF_256)
+    assert violations(pod, limit_range(default="64Mi")) == []
+
+
+def test_a_default_too_low_for_a_prometheus_is_not_raised_to_its_request() -> None:
+    prometheus = {**PROMETHEUS, **sized(None, "1Gi")}
+    violation = one(workload("StatefulSet", prometheus), limit_range(default="512Mi"))
+    assert violation.fix is None
+    assert violation.message.endswith(
+        "gives: a Prometheus' series are in it, so no default is safe: prometheus-memory says the size"
+    )
+    named = {"images": {"prometheus": Memory.parse("8Gi")}}
+    assert fixed(one(workload("StatefulSet", prometheus), limit_range(default="512Mi"), **named)) == {PATH: "8Gi"}
+
+
+# --- LimitRanges that could not be read
+
+SEEN = replace(NO_FACTS, read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
+
+
+def test_a_limit_that_an_unseen_limit_range_may_give() -> None:
+    said = "container 'web' has no memory limit, and the LimitRanges of namespace shop, which may give it one, could "
+    said += "not be read"
+    with pytest.raises(FactsUnavailable, match=f"^{said}$"):
+        list(examine(request(workload()), SEEN, Params()))
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        pytest.param(workload("Deployment", container(**sized("64Mi"))), id="it-has-one"),
+        pytest.param(workload("Deployment", resources={"limits": {"memory": "1Gi"}}), id="the-pod-has-one"),
+    ],
+)
+def test_unseen_limit_ranges_that_nothing_depends_on(obj: Object) -> None:
+    assert list(examine(request(obj), SEEN, Params())) == []
+
+
+def test_a_limit_that_no_unseen_limit_range_can_mend() -> None:
+    (violation,) = examine(request(workload("Deployment", container(**sized("0")))), SEEN, Params())
+    assert violation.fix is None
+    assert violation.message == (
+        "container 'web' has memory limit 0, which means none: set limits.memory, within the LimitRanges of namespace "
+        "shop, which could not be read"
+    )
+
+
+def test_a_limit_range_from_the_files_is_seen() -> None:
+    cluster = SEEN.with_objects([limit_range(default="512Mi")])
+    assert list(examine(request(workload()), cluster, Params())) == []
 
 
 # --- the fix
@@ -153,10 +360,66 @@ def test_a_default_above_the_pod_s_limit() -> None:
             sized(None), {"maxLimitRequestRatio": "1"}, {PATH: "512Mi", REQUEST: "512Mi"}, id="ratio-raises-the-request"
         ),
         pytest.param(sized(None, "64Mi"), {"maxLimitRequestRatio": "2"}, {PATH: "128Mi"}, id="ratio-lowers-the-limit"),
+        pytest.param(
+            sized(None, "0"),
+            {"maxLimitRequestRatio": "2"},
+            {PATH: "512Mi", REQUEST: "256Mi"},
+            id="a-request-of-zero-is-none",
+        ),
+        pytest.param(sized("0", "64Mi"), {"min": "128Mi"}, {}, id="request-below-the-minimum"),
+        pytest.param(sized("0"), {"max": "0"}, {}, id="a-maximum-of-zero"),
     ],
 )
 def test_the_fix_keeps_within_its_bounds(resources: Object, item: Object, expected: Object) -> None:
     assert fixed(one(workload("Deployment", container(**resources)), limit_range(**item))) == expected
+
+
+def pod_range(name: str = "whole", **item: Any) -> Object:
+    """The same of type Pod."""
+    made = limit_range(name, **item)
+    made["spec"]["limits"][0]["type"] = "Pod"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("cluster", "count", "expected"),
+    [
+        pytest.param(
+            [limit_range("a", min="600Mi"), limit_range("b", min="1Gi")], 1, "1Gi/1Gi", id="the-larger-minimum"
+        ),
+        pytest.param([limit_range("a", min="1Gi"), limit_range("b", min="600Mi")], 1, "1Gi/1Gi", id="wherever-it-is"),
+        pytest.param(
+            [limit_range("a", maxLimitRequestRatio="1"), limit_range("b", maxLimitRequestRatio="2")],
+            1,
+            "512Mi/512Mi",
+            id="the-smaller-ratio",
+        ),
+        pytest.param(
+            [limit_range("a", maxLimitRequestRatio="2"), limit_range("b", maxLimitRequestRatio="1")],
+            1,
+            "512Mi/512Mi",
+            id="wherever-that-is",
+        ),
+        pytest.param([pod_range(max="384Mi")], 1, "384Mi/256Mi", id="the-pod's-maximum"),
+        pytest.param([pod_range(max="1Gi")], 2, "512Mi/256Mi", id="the-pod's-maximum-for-two"),
+        pytest.param([pod_range(max="1Gi")], 3, "/", id="above-the-pod's-maximum-together"),
+        pytest.param([pod_range(maxLimitRequestRatio="1")], 2, "512Mi/512Mi", id="the-pod's-ratio"),
+        pytest.param([pod_range(min="512Mi")], 2, "512Mi/256Mi", id="the-pod's-minimum-together"),
+        pytest.param([pod_range(min="1Gi")], 2, "/", id="below-the-pod's-minimum-together"),
+    ],
+)
+def test_the_fix_keeps_within_all_limit_ranges(cluster: list[Object], count: int, expected: str) -> None:
+    found = violations(workload("Pod", *(container("abc"[index]) for index in range(count))), *cluster)
+    assert limits_and_requests(found) == [{"abc"[index]: expected} for index in range(count)]
+
+
+def test_containers_that_do_not_fit_together_are_told_why() -> None:
+    pod = workload("Pod", *(container(name) for name in "abc"))
+    why = (
+        "no limit fits, since the pod would still be refused: the pod: limits.memory 1536Mi is above the maximum 1Gi: "
+    )
+    why += "set spec.resources.limits.memory to 1Gi or less"
+    assert {violation.message.partition(": ")[2] for violation in violations(pod, pod_range(max="1Gi"))} == {why}
 
 
 @pytest.mark.parametrize(
@@ -165,17 +428,17 @@ def test_the_fix_keeps_within_its_bounds(resources: Object, item: Object, expect
         (
             {"max": "512Mi"},
             "1Gi",
-            "no limit fits, since the LimitRange allows 512Mi at most, below its request 1Gi",
+            "no limit fits, since LimitRange a allows 512Mi at most, below its request 1Gi",
         ),
         (
             {"min": "1Gi", "max": "512Mi"},
             None,
-            "no limit fits, since the LimitRange allows 512Mi at most, below the minimum 1Gi",
+            "no limit fits, since LimitRange a allows 512Mi at most, below the minimum 1Gi of LimitRange a",
         ),
     ],
 )
 def test_without_room_the_message_says_why(item: Object, request_: str | None, message: str) -> None:
-    violation = one(workload("Deployment", container(**sized("0", request_))), limit_range(**item))
+    violation = one(workload("Deployment", container(**sized("0", request_))), limit_range("a", **item))
     assert violation.message.endswith(message)
 
 

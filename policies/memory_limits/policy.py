@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from webhook.charts import helm_value
+from webhook.errors import FactsUnavailable
 from webhook.facts import ClusterFacts, LimitRange
 from webhook.images import match_image
+from webhook.limit_ranges import NO_MOST, Bound, Bounds, Size, Wish, are_unreadable, objection, refused, share
 from webhook.monitoring import is_agent, series_containers
-from webhook.pods import Container, Workload, read_workload
-from webhook.policy import AdmissionRequest, Policy, Set, Violation
+from webhook.pods import Container, Workload, mapping, read_workload
+from webhook.policy import AdmissionRequest, Policy, Violation
 from webhook.quantities import Memory, format_memory, is_fraction_of_byte
 
 _Sizes = dict[str, Memory]
@@ -31,83 +33,181 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     )
 
 
+class _Pod(NamedTuple):
+    """A workload, and what its namespace's LimitRanges are."""
+
+    workload: Workload
+    ranges: tuple[LimitRange, ...]
+    bounds: Bounds
+    is_bound_unseen: bool
+    params: Params
+
+
 def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
+    """Raises FactsUnavailable where an unseen LimitRange may be what gives a container its limit."""
     workload = read_workload(request)
     if workload is None:
         return
-    unlimited = [each for each in workload.containers if each.memory("limits") is None or _why_missing(each)]
+    path = f"{workload.spec_path}.resources"
+    of_pod = mapping(workload.resources, "limits", path).get("memory")
+    if of_pod is not None and (wrong := _why_none(of_pod, workload.memory("limits"))):
+        yield _pod_limit(f"{path}.limits.memory", wrong, params)
+        return
+    unlimited = [
+        each
+        for each in workload.containers
+        if (limit := each.memory("limits")) is None or _why_none(limit, each.amount("limits"))
+    ]
     if not unlimited:
         return
     ranges = facts.limit_ranges.get(workload.namespace, ())
-    default = next((each for each in ranges if each.default is not None), None)
-    bounds, has_pod_limit = _bounds(ranges), bool(workload.memory("limits"))
-    with_series = {each.path for each in series_containers(workload) if not is_agent(workload, each)}
-    for container in unlimited:
-        # The API server fills a default in when the pod is made, but never over a limit that is written.
-        if default is not None and container.memory("limits") is None:
-            yield from _judge_default(workload, container, default)
-        elif not has_pod_limit:
-            yield _missing(workload, container, bounds, params, has_series=container.path in with_series)
+    yield from _judge(_Pod(workload, ranges, Bounds.of(ranges), are_unreadable(facts), params), unlimited)
 
 
-def _why_missing(container: Container) -> str:
+def _why_none(limit: Any, amount: int | None) -> str:
     """Why a limit that is written counts as none; empty if it counts."""
-    limit = container.memory("limits")
-    if not container.amount("limits"):
+    if not amount:
         return f"{limit}, which means none"
     if is_fraction_of_byte(limit):
         return f"{limit}, a fraction of a byte (was {str(limit).rstrip('mun')}Mi meant?)"
     return ""
 
 
-def _judge_default(workload: Workload, container: Container, given: LimitRange) -> Iterator[Violation]:
-    """The LimitRange's default is the remedy that the incident asks for, unless the API server then refuses the pod."""
-    default = given.default or 0
-    request, pod_limit = container.amount("requests"), workload.memory("limits")
-    if request is not None and request > default:
-        size, wrong = request, f"request {container.memory('requests')} is above"
-    elif pod_limit is not None and pod_limit < default:
-        size, wrong = pod_limit, f"the pod's own limit {format_memory(pod_limit)} is below"
-    else:
-        return
-    who = "this Pod" if workload.kind == "Pod" else f"pods of this {workload.kind}"
-    source = f"namespace {given.namespace}'s LimitRange {given.name} gives"
-    advice = f"set limits.memory to {format_memory(size)}"
-    path = container.memory_path("limits")
-    yield Violation(
-        path,
-        container.name,
-        f"{who} will be refused: container {container.name!r}: {wrong} the default limit {format_memory(default)} "
-        f"that {source}: {advice}",
-        value=default,
-        fix=Set(path, format_memory(size)) if given.max is None or size <= given.max else None,
-        hint=helm_value(workload.object, container.name, "resources"),
+def _pod_limit(path: str, wrong: str, params: Params) -> Violation:
+    # How the containers share it is nobody's to guess, and the API server refuses theirs if they are above it.
+    advice = f"set {path} to {format_memory(params.default_limit)} or whatever the whole pod needs, or leave it out"
+    return Violation(path, "", f"the pod has a memory limit of its own of {wrong}: {advice}")
+
+
+def _judge(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[Violation]:
+    found = list(_complaints(pod, unlimited))
+    sizes = _sizes(pod, [container for container, _, _ in found])
+    for container, wrong, given in found:
+        named, size = _named_size(container, pod.params), sizes[container.path]
+        advice = size if isinstance(size, str) else f"set limits.memory to {format_memory(size.limit)}"
+        if given is not None and isinstance(size, Size) and size.request != container.amount("requests"):
+            advice += f" and requests.memory to {format_memory(size.request)}"
+        yield Violation(
+            container.memory_path("limits"),
+            container.name,
+            f"{wrong}: {advice}",
+            value=given,
+            fix=None if isinstance(size, str) else size.sets(container),
+            fix_named=named is not None,
+            hint=helm_value(pod.workload.object, container.name, "resources"),
+        )
+
+
+def _complaints(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[tuple[Container, str, int | None]]:
+    """The containers that have no limit, or one from a LimitRange that does harm; what is wrong, and that limit."""
+    default = pod.bounds.default
+    # The API server fills a default in when the pod is made, but never over a limit that is written.
+    filled = {each.path for each in unlimited if default and each.memory("limits") is None}
+    harm = _harm(pod, [each for each in unlimited if each.path in filled]) if default else {}
+    for container in unlimited:
+        limit = container.memory("limits")
+        if container.path in filled:
+            if wrong := harm.get(container.path):
+                yield container, wrong, default and default.amount
+        elif pod.workload.memory("limits") is None:
+            if limit is None and pod.is_bound_unseen:
+                raise FactsUnavailable(
+                    f"container {container.name!r} has no memory limit, and the LimitRanges of namespace "
+                    f"{pod.workload.namespace}, which may give it one, could not be read"
+                )
+            missing = (
+                "no memory limit" if limit is None else f"memory limit {_why_none(limit, container.amount('limits'))}"
+            )
+            yield container, f"container {container.name!r} has {missing}", None
+
+
+def _harm(pod: _Pod, filled: Sequence[Container]) -> Mapping[str, str]:
+    """By container, why pods will be refused with the default that it is given.
+
+    The LimitRange's default is the remedy that the incident asks for, unless the API server then refuses the pod.
+    """
+    found = refused(pod.workload, pod.ranges)
+    if not found or pod.bounds.default is None:
+        return {}
+    if any(not each.container for each in refused(pod.workload, ())):
+        # The pod as a whole contradicts itself, and no default is to blame.
+        found = [each for each in found if each.container]
+    who = "this Pod" if pod.workload.kind == "Pod" else f"pods of this {pod.workload.kind}"
+    default, pod_limit = pod.bounds.default, pod.workload.memory("limits")
+    given = f"the default limit {format_memory(default.amount)} that {default.words} gives"
+    harm = {}
+    for container in filled:
+        refusal = objection(container, found)
+        if refusal is None:
+            continue
+        if (container.amount("requests") or 0) > default.amount:
+            wrong = f"request {container.memory('requests')} is above {given}"
+        elif pod_limit is not None and pod_limit < default.amount:
+            wrong = f"the pod's own limit {format_memory(pod_limit)} is below {given}"
+        else:
+            wrong = f"with {given}, {refusal.wrong}"
+        harm[container.path] = f"{who} will be refused: container {container.name!r}: {wrong}"
+    return harm
+
+
+def _sizes(pod: _Pod, containers: Sequence[Container]) -> Mapping[str, Size | str]:
+    """By container, the size that it is given, or why it can't be."""
+    if not containers:
+        return {}
+    with_series = {each.path for each in series_containers(pod.workload) if not is_agent(pod.workload, each)}
+    room = _room(pod.workload, containers)
+    sizes = {each.path: _size(pod, each, room, has_series=each.path in with_series) for each in containers}
+    if not pod.ranges and not pod.workload.resources:
+        return sizes
+    found = refused(pod.workload, pod.ranges, {path: size for path, size in sizes.items() if isinstance(size, Size)})
+    for container in containers:
+        if isinstance(sizes[container.path], Size) and (refusal := objection(container, found)):
+            sizes[container.path] = f"no limit fits, since the pod would still be refused: {refusal}"
+    return sizes
+
+
+def _room(workload: Workload, containers: Sequence[Container]) -> Bound | None:
+    """What the pod's own resources leave each of the containers to request, as the API server adds them up."""
+    whole = workload.memory("requests")
+    whole = workload.memory("limits") if whole is None else whole
+    if whole is None:
+        return None
+    sized = {each.path for each in containers if not each.amount("requests")}
+    taken = sum(
+        # A lone limit is copied into the request.
+        each.amount("requests") or each.amount("limits") or 0
+        for each in workload.containers
+        if each.role != "init" and each.path not in sized
     )
+    left = share(whole - taken, len(sized))
+    return Bound(left, f"the pod's own resources leave each {format_memory(left)}")
 
 
-def _missing(
-    workload: Workload, container: Container, bounds: _Bounds, params: Params, *, has_series: bool
-) -> Violation:
-    wrong = "no memory limit" if container.memory("limits") is None else f"memory limit {_why_missing(container)}"
-    named = _named_size(container, params)
-    fix: tuple[Set, ...] = ()
+def _size(pod: _Pod, container: Container, room: Bound | None, *, has_series: bool) -> Size | str:
+    named, params, bounds = _named_size(container, pod.params), pod.params, pod.bounds
     if named is None and has_series:
-        advice = "a Prometheus' series are in it, so no default is safe: prometheus-memory says the size"
-    elif (pod_request := workload.memory("requests")) is not None:
-        # What a container requests has to fit into that, and the API server copies a lone limit into the request.
-        size = max(pod_request, params.default_limit)
-        field = f"{workload.spec_path}.resources.limits.memory"
-        advice = f"the pod has a request of its own: set {field} to {format_memory(size)}"
+        return "a Prometheus' series are in it, so no default is safe: prometheus-memory says the size"
+    if pod.is_bound_unseen and bounds.default is None:
+        return (
+            f"set limits.memory, within the LimitRanges of namespace {pod.workload.namespace}, which could not be read"
+        )
+    given = bounds.default if container.memory("limits") is None else None
+    pod_limit, pod_request = pod.workload.memory("limits"), pod.workload.memory("requests")
+    if pod_limit is not None:
+        bounds = bounds.within(Bound(pod_limit, f"the pod's own limit is {format_memory(pod_limit)}"))
+    elif pod_request is not None and given is None:
+        # What a container requests has to fit into that.
+        whole = format_memory(max(pod_request, params.default_limit))
+        return f"the pod has a request of its own: set {pod.workload.spec_path}.resources.limits.memory to {whole}"
+    wanted = given.amount if given else params.default_limit
+    # A request of 0 is one that a LimitRange or a chart filled in: nobody asked for it.
+    if written := container.amount("requests"):
+        request = Wish.fixed(written, "its request")
     else:
-        fix, advice = _sized(container, bounds, params.default_limit if named is None else named, params)
-    return Violation(
-        container.memory_path("limits"),
-        container.name,
-        f"container {container.name!r} has {wrong}: {advice}",
-        fix=fix or None,
-        fix_named=named is not None,
-        hint=helm_value(workload.object, container.name, "resources"),
-    )
+        # Left out, the API server would copy the limit into it, and the pod would reserve all of that.
+        request = Wish(bounds.default_request or params.default_request, most=room or NO_MOST)
+    size = bounds.fit(Wish(wanted if named is None else named), request)
+    return f"no limit fits, since {size}" if isinstance(size, str) else size
 
 
 def _named_size(container: Container, params: Params) -> Memory | None:
@@ -118,49 +218,6 @@ def _named_size(container: Container, params: Params) -> Memory | None:
         if match_image(pattern, container.image):
             return size
     return None
-
-
-class _Bounds(NamedTuple):
-    """What the namespace's LimitRanges leave a container, in bytes; all of them are validated."""
-
-    least: int
-    most: int | None
-    ratio: int | None
-    default_request: int | None
-
-
-def _bounds(ranges: tuple[LimitRange, ...]) -> _Bounds:
-    ours = [each for each in ranges if each.type == "Container"]
-    return _Bounds(
-        least=max((each.min for each in ours if each.min is not None), default=0),
-        # A container can't have more than its whole pod may, either.
-        most=min((each.max for each in ranges if each.max is not None), default=None),
-        ratio=min((int(each.max_ratio) for each in ours if each.max_ratio), default=None),
-        default_request=next((each.default_request for each in ours if each.default_request is not None), None),
-    )
-
-
-def _sized(container: Container, bounds: _Bounds, size: int, params: Params) -> tuple[tuple[Set, ...], str]:
-    """The fix that gives the container `size`, as near as the bounds allow, and the advice to do so."""
-    request = container.amount("requests")
-    limit = max(size, request or 0, bounds.least)
-    if request is not None and bounds.ratio is not None:
-        limit = min(limit, request * bounds.ratio)
-    if bounds.most is not None:
-        limit = min(limit, bounds.most)
-    if limit < max(request or 0, bounds.least):
-        needed = (
-            f"its request {container.memory('requests')}" if request else f"the minimum {format_memory(bounds.least)}"
-        )
-        return (), f"no limit fits, since the LimitRange allows {format_memory(limit)} at most, below {needed}"
-    sets: tuple[Set, ...] = (Set(container.memory_path("limits"), format_memory(limit)),)
-    if request is None:
-        # Left out, the API server would copy the limit into it, and the pod would reserve all of that.
-        least = bounds.least if bounds.ratio is None else max(bounds.least, -(-limit // bounds.ratio))
-        wanted = params.default_request if bounds.default_request is None else bounds.default_request
-        request = min(max(wanted, least), limit)
-        sets = (*sets, Set(container.memory_path("requests"), format_memory(request)))
-    return sets, f"set limits.memory to {format_memory(limit)}"
 
 
 POLICY = Policy(
