@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from policies.prometheus_memory.policy import Params, examine
-from tests.builders import container, custom, facts, limit_range, request, sized, workload
+from tests.builders import TODAY, config, container, custom, facts, limit_range, request, sized, workload
+from webhook.engine import decide
+from webhook.facts import NO_FACTS
 from webhook.policy import Object, Violation
 from webhook.quantities import Memory
 
@@ -29,6 +33,13 @@ SMALL_NODE = {
 
 def prometheus(limit: Any = None, request_: Any = None, **fields: Any) -> Object:
     return workload("StatefulSet", container("prometheus", IMAGE, **sized(limit, request_)), **fields)
+
+
+def whole(**item: Any) -> Object:
+    """A LimitRange of type Pod."""
+    made = limit_range("whole", **item)
+    made["spec"]["limits"][0]["type"] = "Pod"
+    return made
 
 
 def violations(obj: Object, *cluster: Object, **params: Any) -> list[Violation]:
@@ -72,7 +83,7 @@ def test_the_message_says_what_was_found_and_what_to_set() -> None:
         (IMAGE, [], 2),
         ("cgr.dev/chainguard/prometheus:latest", [], 2),
         (IMAGE, ["--agent"], 0),
-        (IMAGE, ["--enable-feature=agent"], 0),
+        ("quay.io/prometheus/prometheus:v2.55.1", ["--enable-feature=agent"], 0),
         ("quay.io/prometheus/node-exporter:v1", [], 0),
         ("quay.io/prometheus-operator/prometheus-operator:v0.93.1", [], 0),
         ("quay.io/prometheus-operator/prometheus-config-reloader:v0.93.1", [], 0),
@@ -133,14 +144,14 @@ def test_the_fix_raises_and_never_lowers(limit: str, request_: str, expected: Ob
             {},
             [SMALL_NODE],
             {},
-            "; the largest node that it may use has 2Gi, less than that request",
+            "; the largest node that it may use has 2Gi, below the request 4Gi",
             id="no-node-large-enough",
         ),
         pytest.param(
             {"nodeSelector": {"pool": "small"}},
             [SMALL_NODE, NODE],
             {},
-            "; the largest node that it may use has 2Gi, less than that request",
+            "; the largest node that it may use has 2Gi, below the request 4Gi",
             id="it-may-not-use-the-large-one",
         ),
         pytest.param({}, [SMALL_NODE], {"largest_node": Memory.parse("64Gi")}, "", id="largestNode"),
@@ -148,8 +159,38 @@ def test_the_fix_raises_and_never_lowers(limit: str, request_: str, expected: Ob
             {},
             [NODE, limit_range("tight", max="2Gi")],
             {},
-            "; LimitRange tight of namespace shop allows 2Gi at most",
-            id="LimitRange",
+            "; LimitRange tight allows 2Gi at most, below the request 4Gi",
+            id="maximum",
+        ),
+        pytest.param(
+            {},
+            [NODE, limit_range("loose", max="64Gi"), limit_range("tight", max="5Gi")],
+            {},
+            "; LimitRange tight allows 5Gi at most, below the limit 6Gi",
+            id="the-smaller-maximum",
+        ),
+        pytest.param(
+            {},
+            [NODE, limit_range("high", min="64Gi")],
+            {},
+            "; the largest node that it may use has 32Gi, below the minimum 64Gi of LimitRange high",
+            id="minimum",
+        ),
+        pytest.param(
+            {},
+            [limit_range("strict", maxLimitRequestRatio="1.25")],
+            {"largest_node": Memory.parse("4Gi")},
+            "; LimitRange strict allows 5Gi at most, 1.25 times the request, where the largest node that it may use "
+            "has 4Gi, below the limit 6Gi",
+            id="ratio",
+        ),
+        pytest.param(
+            {"initContainers": [container("side", restartPolicy="Always", **sized("8Gi"))]},
+            [NODE, whole(max="12Gi")],
+            {},
+            "; with limit 6Gi and request 4Gi the pod would be refused: the pod: limits.memory 14Gi is above the "
+            "maximum 12Gi: set spec.template.spec.resources.limits.memory to 12Gi or less",
+            id="the-whole-pod's-maximum",
         ),
         pytest.param(
             {"resources": {"requests": {"memory": "1Gi"}}},
@@ -164,6 +205,92 @@ def test_what_stands_in_the_way_is_said(fields: Object, cluster: list[Object], p
     for violation in violations(prometheus("3Gi", "2Gi", **fields), *cluster, **params):
         assert violation.message.endswith(f"or more{obstacle}")
         assert (violation.fix is None) == bool(obstacle)
+
+
+@pytest.mark.parametrize(
+    ("limit", "request_", "cluster", "expected", "advice"),
+    [
+        pytest.param(
+            "1Gi",
+            "1Gi",
+            [limit_range(maxLimitRequestRatio="1")],
+            {"limits": "6Gi", "requests": "6Gi"},
+            ["set requests.memory to 6Gi or more", "set limits.memory to 6Gi or more"],
+            id="a-ratio-raises-the-request",
+        ),
+        pytest.param(
+            "3Gi",
+            "3Gi",
+            [limit_range("a", maxLimitRequestRatio="2"), limit_range("b", maxLimitRequestRatio="1.2")],
+            {"limits": "6Gi", "requests": "5Gi"},
+            ["set requests.memory to 5Gi or more", "set limits.memory to 6Gi or more"],
+            id="the-smaller-of-two",
+        ),
+        pytest.param(
+            "4Gi",
+            "4Gi",
+            [limit_range(maxLimitRequestRatio="1")],
+            {"limits": "6Gi", "requests": "6Gi"},
+            ["set limits.memory to 6Gi or more, and requests.memory to 6Gi"],
+            id="even-one-that-is-enough",
+        ),
+        pytest.param(
+            "1Gi",
+            "1Gi",
+            [limit_range("a", min="5Gi"), limit_range("b", min="7Gi")],
+            {"limits": "7Gi", "requests": "7Gi"},
+            ["set requests.memory to 7Gi or more", "set limits.memory to 7Gi or more"],
+            id="a-minimum-raises-both",
+        ),
+        pytest.param(
+            "1Gi",
+            "8Gi",
+            [],
+            {"limits": "8Gi"},
+            ["set limits.memory to 8Gi or more"],
+            id="no-limit-below-the-request",
+        ),
+    ],
+)
+def test_the_fix_keeps_within_the_limit_ranges(
+    limit: str, request_: str, cluster: list[Object], expected: Object, advice: list[str]
+) -> None:
+    found = violations(prometheus(limit, request_), NODE, *cluster)
+    assert [violation.message.partition(": ")[2] for violation in found] == advice
+    for violation in found:
+        assert isinstance(violation.fix, tuple)
+        assert {fix.path: fix.value for fix in violation.fix} == {
+            f"{PATH}.{part}.memory": value for part, value in expected.items()
+        }
+
+
+def test_limit_ranges_that_could_not_be_read_are_in_the_way() -> None:
+    seen = replace(facts(NODE), read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
+    for violation in examine(request(prometheus("3Gi", "2Gi")), seen, Params()):
+        assert violation.fix is None
+        assert violation.message.endswith(
+            "or more; the LimitRanges of namespace shop, which may forbid it, could not be read"
+        )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "denied"),
+    [
+        pytest.param((None, "8Gi"), ("512Mi", "8Gi"), ["limits"], id="a-low-limit-where-there-was-none"),
+        pytest.param(("0", "8Gi"), ("512Mi", "8Gi"), ["limits"], id="where-there-was-zero"),
+        pytest.param(("512Mi", "8Gi"), (None, "8Gi"), [], id="no-limit-where-it-was-low"),
+        pytest.param((None, "8Gi"), (None, "8Gi"), [], id="none-as-before"),
+        pytest.param(("3Gi", "2Gi"), ("2Gi", "2Gi"), ["limits"], id="a-lower-limit"),
+        pytest.param(("3Gi", "2Gi"), ("4Gi", "2Gi"), [], id="a-higher-limit-though-too-low"),
+        pytest.param(("8Gi", "2Gi"), ("8Gi", None), ["requests"], id="no-request-where-it-was-low"),
+        pytest.param(("8Gi", None), ("8Gi", "2Gi"), [], id="a-low-request-where-there-was-none"),
+    ],
+)
+def test_what_is_worse_than_before(old: tuple[Any, Any], new: tuple[Any, Any], denied: list[str]) -> None:
+    change = request(prometheus(*new), prometheus(*old))
+    ours = config("policies: {memory-limits: {mode: 'off'}}")
+    decision = decide(change, NO_FACTS, ours, today=TODAY, stage="validate")
+    assert [verdict.violation.path for verdict in decision.denied] == [f"{PATH}.{part}.memory" for part in denied]
 
 
 def test_pod_level_resources_count() -> None:

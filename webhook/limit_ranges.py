@@ -161,15 +161,28 @@ def are_unreadable(facts: ClusterFacts) -> bool:
 
 def refused(
     workload: Workload, ranges: tuple[LimitRange, ...], sizes: Mapping[str, Size] | None = None
-) -> list[Refusal]:
+) -> Mapping[str, Refusal]:
     """Why the API server would refuse the memory of this workload's pods, once the containers at these paths have
-    these sizes. A refusal is about the whole pod where it names no container."""
-    return refusals(_memory_alone(workload, sizes or {}), _items(ranges))
+    these sizes: by container's name, the whole pod's by none."""
+    found = refusals(_memory_alone(workload, sizes or {}), _items(ranges))
+    return {each.container: each for each in reversed(found)}
 
 
-def objection(container: Container, found: Sequence[Refusal]) -> Refusal | None:
-    """The first that is about the container or its whole pod."""
-    return next((each for each in found if each.container in ("", container.name)), None)
+def admitted(
+    workload: Workload, ranges: tuple[LimitRange, ...], sizes: Mapping[str, Size | str]
+) -> Mapping[str, Size | str]:
+    """These sizes, by container's path; instead of each with which the API server would refuse the pod, the reason."""
+    fitting = {path: size for path, size in sizes.items() if isinstance(size, Size)}
+    if not fitting or not (ranges or workload.resources):
+        return sizes
+    found = refused(workload, ranges, fitting)
+    reasons = {
+        each.path: f"with limit {format_memory(size.limit)} and request {format_memory(size.request)} the pod would be "
+        f"refused: {refusal}"
+        for each in workload.containers
+        if (size := fitting.get(each.path)) and (refusal := found.get(each.name) or found.get(""))
+    }
+    return {**sizes, **reasons}
 
 
 @lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ from webhook.charts import helm_value
 from webhook.errors import FactsUnavailable
 from webhook.facts import ClusterFacts, LimitRange
 from webhook.images import match_image
-from webhook.limit_ranges import NO_MOST, Bound, Bounds, Size, Wish, are_unreadable, objection, refused, share
+from webhook.limit_ranges import NO_MOST, Bound, Bounds, Size, Wish, admitted, are_unreadable, refused, share
 from webhook.monitoring import is_agent, series_containers
 from webhook.pods import Container, Workload, mapping, read_workload
 from webhook.policy import AdmissionRequest, Policy, Violation
@@ -129,15 +129,14 @@ def _harm(pod: _Pod, filled: Sequence[Container]) -> Mapping[str, str]:
     found = refused(pod.workload, pod.ranges)
     if not found or pod.bounds.default is None:
         return {}
-    if any(not each.container for each in refused(pod.workload, ())):
-        # The pod as a whole contradicts itself, and no default is to blame.
-        found = [each for each in found if each.container]
+    # Where the pod as a whole contradicts itself, no default is to blame.
+    of_pod = None if "" in refused(pod.workload, ()) else found.get("")
     who = "this Pod" if pod.workload.kind == "Pod" else f"pods of this {pod.workload.kind}"
     default, pod_limit = pod.bounds.default, pod.workload.memory("limits")
     given = f"the default limit {format_memory(default.amount)} that {default.words} gives"
     harm = {}
     for container in filled:
-        refusal = objection(container, found)
+        refusal = found.get(container.name) or of_pod
         if refusal is None:
             continue
         if (container.amount("requests") or 0) > default.amount:
@@ -157,13 +156,7 @@ def _sizes(pod: _Pod, containers: Sequence[Container]) -> Mapping[str, Size | st
     with_series = {each.path for each in series_containers(pod.workload) if not is_agent(pod.workload, each)}
     room = _room(pod.workload, containers)
     sizes = {each.path: _size(pod, each, room, has_series=each.path in with_series) for each in containers}
-    if not pod.ranges and not pod.workload.resources:
-        return sizes
-    found = refused(pod.workload, pod.ranges, {path: size for path, size in sizes.items() if isinstance(size, Size)})
-    for container in containers:
-        if isinstance(sizes[container.path], Size) and (refusal := objection(container, found)):
-            sizes[container.path] = f"no limit fits, since the pod would still be refused: {refusal}"
-    return sizes
+    return admitted(pod.workload, pod.ranges, sizes)
 
 
 def _room(workload: Workload, containers: Sequence[Container]) -> Bound | None:

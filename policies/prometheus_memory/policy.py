@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,14 +10,17 @@ from msgspec import Meta
 
 from webhook.charts import helm_value
 from webhook.facts import ClusterFacts
+from webhook.limit_ranges import Bound, Bounds, Size, Wish, admitted, are_unreadable
 from webhook.monitoring import is_agent, series_containers
 from webhook.nodes import largest_node
 from webhook.pods import Container, Workload, read_workload
-from webhook.policy import AdmissionRequest, Policy, Set, Violation
-from webhook.quantities import Memory, format_memory
+from webhook.policy import AdmissionRequest, Policy, Violation
+from webhook.quantities import MAX_BYTES, Memory, format_memory
 
 _MEBIBYTE = 2**20
 _Part = Literal["requests", "limits"]
+_Short = tuple[_Part, int | None, int]
+"""What is too small, as it was found, and the least that it has to be."""
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -45,33 +48,34 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     workload = read_workload(request)
     if workload is None:
         return
-    for container in series_containers(workload):
-        if not is_agent(workload, container):
-            yield from _judge(workload, container, facts, params)
-
-
-def _judge(workload: Workload, container: Container, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
     floor = _floor(params)
+    series = [each for each in series_containers(workload) if not is_agent(workload, each)]
+    short = {each.path: parts for each in series if (parts := _short(workload, each, floor))}
+    if not short:
+        return
+    containers = [each for each in series if each.path in short]
+    sizes = _sizes(workload, containers, facts, params, floor)
+    for container in containers:
+        size = sizes[container.path]
+        for each in short[container.path]:
+            part, found, _ = each
+            yield Violation(
+                container.memory_path(part),
+                container.name,
+                _message(container, each, floor, size),
+                # No limit is the most that there can be: to lower it to 512Mi is worse, though 512Mi is more than none.
+                value=MAX_BYTES if part == "limits" and found is None else found,
+                fix=None if isinstance(size, str) else size.sets(container),
+                hint=helm_value(workload.object, container.name, "resources"),
+            )
+
+
+def _short(workload: Workload, container: Container, floor: _Floor) -> list[_Short]:
     request = _first(container.amount("requests"), workload.memory("requests"))
     # 0 means none; of two limits the lower one kills.
     limit = min((each for each in (container.amount("limits"), workload.memory("limits")) if each), default=None)
-    parts: tuple[tuple[_Part, int | None, int], ...] = (
-        ("requests", request, floor.request),
-        ("limits", limit, floor.limit),
-    )
-    short = [(part, found, least) for part, found, least in parts if found is None or found < least]
-    if not short:
-        return
-    obstacle = _obstacle(workload, container, facts, params, floor)
-    for part, found, least in short:
-        yield Violation(
-            container.memory_path(part),
-            container.name,
-            _message(container, part, found, least, floor.reason, obstacle),
-            value=found,
-            fix=None if obstacle else _fix(container, floor),
-            hint=helm_value(workload.object, container.name, "resources"),
-        )
+    parts: tuple[_Short, ...] = (("requests", request, floor.request), ("limits", limit, floor.limit))
+    return [(part, found, least) for part, found, least in parts if found is None or found < least]
 
 
 def _first(*amounts: int | None) -> int | None:
@@ -92,49 +96,54 @@ def _floor(params: Params) -> _Floor:
     return _Floor(request * _MEBIBYTE, limit * _MEBIBYTE, reason)
 
 
-def _message(
-    container: Container,
-    part: _Part,
-    found: int | None,
-    least: int,
-    reason: str,
-    obstacle: str,
-) -> str:
+def _message(container: Container, short: _Short, floor: _Floor, size: Size | str) -> str:
+    part, found, least = short
     noun = part.removesuffix("s")
     wrong = f"has no memory {noun}" if not found else f"has memory {noun} {format_memory(found)}"
-    advice = f"set {part}.memory to {format_memory(least)} or more"
-    return f"Prometheus container {container.name!r} {wrong}: {advice}{reason}{obstacle}"
+    if isinstance(size, str):
+        advice = f"set {part}.memory to {format_memory(least)} or more{floor.reason}; {size}"
+    else:
+        enough = size.limit if part == "limits" else size.request
+        advice = f"set {part}.memory to {format_memory(enough)} or more{floor.reason}"
+        # What is enough by itself may be too little for a LimitRange's ratio.
+        if part == "limits" and size.request > (container.amount("requests") or 0) >= floor.request:
+            advice += f", and requests.memory to {format_memory(size.request)}"
+    return f"Prometheus container {container.name!r} {wrong}: {advice}"
 
 
-def _fix(container: Container, floor: _Floor) -> tuple[Set, ...]:
-    """Both amounts, so that neither half alone can leave a limit below its request; what is enough is left alone."""
-    request, limit = container.amount("requests"), container.amount("limits")
-    new_request = max(request or 0, floor.request)
-    new_limit = max(limit or 0, floor.limit, new_request)
-    sets = []
-    if new_limit != limit:
-        sets.append(Set(container.memory_path("limits"), format_memory(new_limit)))
-    if new_request != request:
-        sets.append(Set(container.memory_path("requests"), format_memory(new_request)))
-    return tuple(sets)
-
-
-def _obstacle(workload: Workload, container: Container, facts: ClusterFacts, params: Params, floor: _Floor) -> str:
-    """Why the floor can't simply be patched in; empty if it can."""
-    request = max(container.amount("requests") or 0, floor.request)
-    limit = max(container.amount("limits") or 0, floor.limit, request)
-    if workload.memory("limits") is not None or workload.memory("requests") is not None:
-        return "; the pod has memory resources of its own, which have to grow with it"
-    for each in facts.limit_ranges.get(workload.namespace, ()):
-        if each.max is not None and each.max < limit:
-            return f"; LimitRange {each.name} of namespace {each.namespace} allows {format_memory(each.max)} at most"
+def _sizes(
+    workload: Workload, containers: Sequence[Container], facts: ClusterFacts, params: Params, floor: _Floor
+) -> Mapping[str, Size | str]:
+    """By container, the size that it is given, or what stands in the way."""
+    ranges = facts.limit_ranges.get(workload.namespace, ())
+    if obstacle := _obstacle(workload, facts):
+        return dict.fromkeys((each.path for each in containers), obstacle)
     node = largest_node(workload, facts)
     largest = params.largest_node or (node.memory if node else 0)
     if not largest:
-        return "; no node that could hold it is known"
-    if largest < request:
-        return f"; the largest node that it may use has {format_memory(largest)}, less than that request"
+        return dict.fromkeys((each.path for each in containers), "no node that could hold it is known")
+    most = Bound(largest, f"the largest node that it may use has {format_memory(largest)}")
+    bounds = Bounds.of(ranges)
+    return admitted(workload, ranges, {each.path: _size(each, bounds, most, floor) for each in containers})
+
+
+def _obstacle(workload: Workload, facts: ClusterFacts) -> str:
+    """Why no size can be set, whatever it is; empty if one can."""
+    if workload.memory("limits") is not None or workload.memory("requests") is not None:
+        return "the pod has memory resources of its own, which have to grow with it"
+    if are_unreadable(facts):
+        return f"the LimitRanges of namespace {workload.namespace}, which may forbid it, could not be read"
     return ""
+
+
+def _size(container: Container, bounds: Bounds, most: Bound, floor: _Floor) -> Size | str:
+    """Both amounts, so that neither half alone can leave a limit below its request; what is enough is left alone."""
+    request = max(container.amount("requests") or 0, floor.request)
+    limit = max(container.amount("limits") or 0, floor.limit, request)
+    return bounds.fit(
+        Wish(limit, least=Bound(limit, f"the limit {format_memory(limit)}")),
+        Wish(request, least=Bound(request, f"the request {format_memory(request)}"), most=most),
+    )
 
 
 POLICY = Policy(
