@@ -415,10 +415,8 @@ def test_the_fix_keeps_within_all_limit_ranges(cluster: list[Object], count: int
 
 def test_containers_that_do_not_fit_together_are_told_why() -> None:
     pod = workload("Pod", *(container(name) for name in "abc"))
-    why = (
-        "no limit fits, since the pod would still be refused: the pod: limits.memory 1536Mi is above the maximum 1Gi: "
-    )
-    why += "set spec.resources.limits.memory to 1Gi or less"
+    why = "with limit 512Mi and request 256Mi the pod would be refused: the pod: limits.memory 1536Mi is above the "
+    why += "maximum 1Gi: set spec.resources.limits.memory to 1Gi or less"
     assert {violation.message.partition(": ")[2] for violation in violations(pod, pod_range(max="1Gi"))} == {why}
 
 
