@@ -33,6 +33,7 @@ from webhook.gaps import (
     Record,
     Unchecked,
     admitted_unchecked,
+    judged_kinds,
     observe,
     read_record,
     request_of,
@@ -407,7 +408,7 @@ def test_judged_brings_owners_first() -> None:
     paths = ("/api/v1/pods", "/apis/apps/v1/replicasets", "/apis/apps/v1/deployments", "/apis/apps/v1/statefulsets")
     paths += ("/apis/batch/v1/jobs", "/apis/batch/v1/cronjobs", "/apis/monitoring.coreos.com/v1/prometheuses")
     lister: Lister = FakeLister({path: [{"metadata": {"name": path.rpartition("/")[2]}}] for path in paths})
-    names = [request.name for request in Judged(lister, config(""))]
+    names = [request.name for request in Judged(lister, judged_kinds(config("")))]
     for owner, owned in [
         ("deployments", "replicasets"),
         ("replicasets", "pods"),
@@ -421,14 +422,14 @@ def test_judged_brings_owners_first() -> None:
 
 def test_judged_says_what_it_could_not_list() -> None:
     refused = {"/apis/apps/v1/deployments": 403, "/apis/monitoring.coreos.com/v1/prometheuses": 404}
-    judged = Judged(FakeLister({}, refused), config(""))
+    judged = Judged(FakeLister({}, refused), judged_kinds(config("")))
     assert list(judged) == []
     assert judged.unread == {"deployments.apps": "no /apis/apps/v1/deployments (403)"}
 
 
 def test_judged_asks_for_nothing_that_only_the_audit_judges() -> None:
     objects = {"/api/v1/namespaces": [{"metadata": {"name": "web"}}]}
-    assert list(Judged(FakeLister(objects), config(""))) == []
+    assert list(Judged(FakeLister(objects), judged_kinds(config("")))) == []
 
 
 class Installed:
@@ -494,7 +495,7 @@ def test_on_a_real_control_plane(installed: Installed) -> None:
 
     checked = deployment("checked", "default", container())
     installed.kubectl("apply", "-f", "-", input=json.dumps(checked))  # patched, now that it is judged again
-    objects = Judged(installed.cluster, config(""))
+    objects = Judged(installed.cluster, judged_kinds(config("")))
     judge = partial(decide, facts=NO_FACTS, config=config(""), today=TODAY)
     listed = [each for each in admitted_unchecked([found], objects, judge) if each.request.namespace == "default"]
     (slipped,) = [each for each in listed if each.decision.verdicts]

@@ -11,19 +11,26 @@ import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from webhook.certs import Certificate, parse_certificate, read_certificates
 from webhook.config import Config
-from webhook.engine import iter_expired
-from webhook.errors import BadConfig, ForestallError
+from webhook.engine import decide, iter_expired
+from webhook.errors import BadConfig, FactsUnavailable, ForestallError
+from webhook.facts import ClusterFacts, LimitRange
+from webhook.fixes import sets_of
+from webhook.gaps import Gap
 from webhook.hooks import DELETED, NAME, ON_PURPOSE, STAGES, Stage, configurations, read_state
-from webhook.policy import Object
+from webhook.limitranger import read_items, refusals
+from webhook.pods import read_workload
+from webhook.policy import AdmissionRequest, Object, Verdict
+from webhook.quantities import format_memory, parse_memory
 from webhook.rotation import SECRET, service_names
-from webhook.survey import CONFIG, Survey, seen
+from webhook.survey import CONFIG, RECENT, Survey, recent_gaps, seen
 
 SCHEMA = "forestall.dev/doctor/v1"
 
@@ -37,6 +44,7 @@ _FEATURES = {"pods/resize": 33, "pod-level resources": 34}
 """Since which minor version it is on unless switched off."""
 _SKEW = timedelta(seconds=10)
 _MUCH_SKEW = timedelta(minutes=5)
+_FRESH = timedelta(days=1)
 _LEASE_OVER = timedelta(minutes=1)
 _SHOWN = 10
 
@@ -271,17 +279,23 @@ def _show(span: timedelta) -> str:
 
 def check_timeouts(survey: Survey) -> Findings:
     """Mutating webhooks are called one after the other, and share the time that a request has."""
-    calls = [(each, config) for config in seen(survey.hooks["mutate"]) for each in config.get("webhooks") or ()]
-    total = sum(_timeout(each) for each, _ in calls)
-    text = f"{len(calls)} mutating webhooks in the cluster may take {total} s together"
-    triples = {triple for each, _ in calls for triple in _asked(each)}
-    sums = {triple: sum(_timeout(each) for each, _ in calls if _covers(_asked(each), triple)) for triple in triples}
+    calls = [
+        each
+        for config in seen(survey.hooks["mutate"])
+        for each in config.get("webhooks") or ()
+        # Which is asked about one labelled object of ours alone.
+        if (config["metadata"]["name"], each["name"]) != (NAME, "probe.mutate.forestall.dev")
+    ]
+    total = sum(map(_timeout, calls))
+    text = f"mutating webhooks in the cluster: {len(calls)}, which may take {total} s together"
+    triples = {triple for each in calls for triple in _asked(each)}
+    sums = {triple: sum(_timeout(each) for each in calls if _covers(_asked(each), triple)) for triple in triples}
     worst = max(sums, key=lambda triple: (sums[triple], triple), default=None)
     if worst is None or sums[worst] < REQUEST_SECONDS:
         most = f", {sums[worst]} s of one request's {REQUEST_SECONDS} s" if worst else ""
         yield Finding("ok", text + most)
         return
-    asked = sorted((each for each, _ in calls if _covers(_asked(each), worst)), key=_timeout, reverse=True)
+    asked = sorted((each for each in calls if _covers(_asked(each), worst)), key=_timeout, reverse=True)
     slowest = ", ".join(f"{each['name']} {_timeout(each)} s" for each in asked[:5])
     text += f", and {sums[worst]} s of the {REQUEST_SECONDS} s that one {worst[2]} of {_show_resource(worst)} has"
     advice = f"give the longest ones less than their timeoutSeconds, or fewer resources: {slowest}"
@@ -468,6 +482,113 @@ def check_controller(survey: Survey) -> Findings:
         yield Finding("ok", f"{lease['holderIdentity'].partition('_')[0]} leads")
 
 
+def check_gaps(survey: Survey) -> Findings:
+    """Times in which nothing was asked, and what came in meanwhile."""
+    gaps = recent_gaps(seen(survey.state), survey.now)
+    for gap in gaps:
+        if gap.ended is None:
+            advice = "see hooks" if gap.reason == "hooks off" else "see endpoints, certificate and hooks"
+            yield Finding("fail", f"a gap is open: {gap}", advice)
+    fresh = [gap for gap in gaps if gap.ended and gap.reason == "no answer" and survey.now - gap.ended < _FRESH]
+    for gap in reversed(fresh):
+        advice = f"find out why: kubectl -n {survey.namespace} get events, and the servers' logs of that time"
+        yield Finding("warn", f"a gap of {_show_length(gap)} at least: {gap}", advice)
+    slipped = seen(survey.slipped)
+    for resource, why in slipped.unread.items():
+        yield _cannot_tell(FactsUnavailable(f"which {resource} came in: {why}"))
+    for each in slipped.violating:
+        verdict = each.decision.verdicts[0]
+        what = f"{each.request.kind} {'/'.join(filter(None, (each.request.namespace, each.request.name)))}"
+        text = f"{what} was admitted unchecked ({each.how} {each.at:%Y-%m-%d %H:%M:%S} UTC): {verdict.policy}"
+        yield Finding("warn", text, verdict.violation.message)
+    if not gaps:
+        yield Finding("ok", f"none in the last {RECENT.days} days")
+    elif not slipped.violating and not slipped.unread:
+        text = f"{len(gaps)} in the last {RECENT.days} days; of the {slipped.count} objects that were admitted "
+        yield Finding("ok", f"{text}unchecked none violates a policy")
+
+
+def _show_length(gap: Gap) -> str:
+    assert gap.ended  # noqa: S101 - for types
+    return f"{(gap.ended - gap.began).total_seconds():.0f} s"
+
+
+def check_limit_ranges(survey: Survey) -> Findings:
+    """LimitRanges that refuse every pod, or that stand against what policies ask for."""
+    config, facts, templates = seen(survey.config), seen(survey.facts), seen(survey.templates)
+    by_namespace: dict[str, list[Object]] = defaultdict(list)
+    for each in seen(survey.limit_ranges):
+        by_namespace[each["metadata"]["namespace"]].append(each)
+    found = 0
+    for resource, why in templates.unread.items():
+        found += 1
+        yield _cannot_tell(FactsUnavailable(f"whether LimitRanges suit {resource}: {why}"))
+    for namespace, limit_ranges in sorted(by_namespace.items()):
+        plain = _plain(namespace)
+        names = _list(each["metadata"]["name"] for each in limit_ranges)
+        items = [item for each in limit_ranges for item in read_items(each.get("spec") or {})]
+        workload = read_workload(plain)
+        for refusal in refusals(workload, items)[:1] if workload else ():
+            found += 1
+            text = (
+                f"LimitRange {names} of {namespace}: pods without resources of their own are refused: {refusal.wrong}"
+            )
+            yield Finding("fail", text, f"change its default or its bounds of {refusal.resource}")
+        requests = [plain, *(each for each in templates.requests if each.namespace == namespace)]
+        for finding in _against_policies(requests, config, facts, survey.now.date()):
+            found += 1
+            yield finding
+    if not found:
+        yield Finding("ok", f"LimitRanges of {len(by_namespace)} namespaces contradict no policy")
+
+
+def _plain(namespace: str) -> AdmissionRequest:
+    """A workload of which nothing is said."""
+    template = {"spec": {"containers": [{"name": "any", "image": "any:1"}]}}
+    obj = {"metadata": {"name": "any", "namespace": namespace}, "spec": {"template": template}}
+    return AdmissionRequest("CREATE", "apps", "v1", "Deployment", namespace, "any", obj)
+
+
+def _against_policies(
+    requests: Sequence[AdmissionRequest], config: Config, facts: ClusterFacts, today: date
+) -> Findings:
+    """Where a LimitRange gives or allows less memory than a policy would set if there were none; each once."""
+    ranges = [each for each in facts.limit_ranges.get(requests[0].namespace, ()) if each.type == "Container"]
+    without = replace(facts, limit_ranges={})
+    told = set()
+    for request in requests:
+        decision = decide(request, without, config, today=today)
+        for verdict in decision.verdicts:
+            for path, wanted in _wanted_limits(verdict):
+                if (against := _against(path, wanted, request, ranges)) and (verdict.policy, against) not in told:
+                    told.add((verdict.policy, against))
+                    advice = f"raise it in the LimitRange, or lower it in the parameters of {verdict.policy}"
+                    yield Finding("warn", f"{against}, where {verdict.policy} asks for {format_memory(wanted)}", advice)
+
+
+def _wanted_limits(verdict: Verdict) -> Iterator[tuple[str, int]]:
+    for each in sets_of(verdict.violation):
+        if verdict.outcome != "exempted" and each.path.endswith("limits.memory"):
+            yield each.path, parse_memory(each.value)
+
+
+def _against(path: str, wanted: int, request: AdmissionRequest, ranges: Sequence[LimitRange]) -> str:
+    workload = read_workload(request)
+    container = (
+        next((each for each in workload.containers if each.memory_path("limits") == path), None) if workload else None
+    )
+    if container is None:
+        return ""
+    whom = "containers" if request.name == "any" else f"container {container.name!r} of {request.kind} {request.name}"
+    for each in ranges:
+        where = f"LimitRange {each.name} of {each.namespace}"
+        if each.max is not None and each.max < wanted:
+            return f"{where} allows {whom} {format_memory(each.max)} at most"
+        if each.default is not None and each.default < wanted and container.memory("limits") is None:
+            return f"{where} gives {whom} {format_memory(each.default)}"
+    return ""
+
+
 def _list(texts: Iterable[str]) -> str:
     shown = sorted(texts)
     more = f" and {len(shown) - 6} more" if len(shown) > 6 else ""
@@ -483,15 +604,17 @@ CHECKS: Mapping[str, Callable[[Survey], Findings]] = {
     "spread": check_spread,
     "certificate": check_certificate,
     "expiry": check_expiry,
+    "gaps": check_gaps,
     "timeouts": check_timeouts,
     "other-hooks": check_other_hooks,
+    "limit-ranges": check_limit_ranges,
     "api-server": check_api_server,
     "clock": check_clock,
 }
 
 
 def render_json(checks: Sequence[Check]) -> str:
-    """As docs/cli.md has it."""
+    """As docs/doctor.md has it."""
     counts = {status: sum(each.status == status for each in checks) for status in reversed(_STATUSES)}
     top = {"schema": SCHEMA, "summary": counts, "checks": msgspec.to_builtins(checks)}
     return json.dumps(top, indent=2, ensure_ascii=False) + "\n"

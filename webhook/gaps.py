@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -278,19 +278,19 @@ def _owner(obj: Object) -> str:
 
 @dataclass
 class Judged:
-    """Every stored object that some policy judges, as the requests that would create them; owners come first.
+    """Every stored object of these kinds, as the requests that would create them; owners come first.
 
     `unread` says after iterating which resources could not be listed, and why.
     """
 
     cluster: Lister
-    config: Config
+    kinds: Collection[GroupKind]
     unread: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[AdmissionRequest]:
         groups = (self.cluster.get("/apis") or {}).get("groups") or ()
         versions = {"": "v1"} | {group["name"]: group["preferredVersion"]["version"] for group in groups}
-        for kind in sorted(judged_kinds(self.config), key=_generation):
+        for kind in sorted(self.kinds, key=_generation):
             if version := versions.get(kind.group):
                 for obj in self._list(kind, version):
                     yield request_of(kind, version, obj)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 from webhook.config import Config, load_config, read_config
 from webhook.endpoints import SERVICE, Endpoint
+from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
+from webhook.facts import ClusterFacts
+from webhook.gaps import Gap, Judged, Unchecked, admitted_unchecked, judged_kinds, read_record
 from webhook.hooks import STAGES, STATE_NAME, Stage
-from webhook.policy import Object
+from webhook.policy import AdmissionRequest, Object
 from webhook.rotation import SECRET, read_served, service_names
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ T = TypeVar("T")
 Answer: TypeAlias = Union[T, ForestallError]  # noqa: UP007 - generic aliases need it until Python 3.12
 """What was read, or why it was not."""
 
+RECENT = timedelta(days=7)
+"""For how long a gap is of interest after it has ended."""
 CONFIG = "forestall-config"
 _LEASE = "forestall-controller"
 _REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
@@ -46,6 +51,24 @@ class Replica:
 
 
 @dataclass(frozen=True)
+class Templates:
+    """What pods are made from, in the namespaces that have LimitRanges."""
+
+    requests: Sequence[AdmissionRequest] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Resource -> why it could not be listed."""
+
+
+@dataclass(frozen=True)
+class Slipped:
+    """What was let through in recent gaps: how many objects, and those with which something is wrong."""
+
+    count: int = 0
+    violating: Sequence[Unchecked] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Survey:
     """A cluster at one moment, by this machine's clock `now`."""
 
@@ -62,7 +85,10 @@ class Survey:
     secret: Answer[Mapping[str, bytes] | None]
     lease: Answer[Object | None]
     nodes: Answer[int]
-    limit_ranges: Answer[list[Object]] = field(default_factory=list)
+    facts: Answer[ClusterFacts]
+    limit_ranges: Answer[list[Object]]
+    templates: Answer[Templates]
+    slipped: Answer[Slipped]
 
 
 def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[], datetime]) -> Survey:
@@ -73,21 +99,33 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
         raise version
     own, before = f"/api/v1/namespaces/{namespace}", now()
     api_time = _try(cluster.now)
+    moment = before + (now() - before) / 2
+    given = _try(lambda: _config(cluster, own, config))
+    state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE_NAME}"))
+    facts = _try(cluster.read_facts)
+    limit_ranges = _try(lambda: cluster.list("/api/v1/limitranges"))
     return Survey(
         namespace=namespace,
-        now=before + (now() - before) / 2,
+        now=moment,
         api_time=api_time,
         version=version,
-        config=_try(lambda: _config(cluster, own, config)),
+        config=given,
         hooks={stage: _try(_lister(cluster, stage)) for stage in STAGES},
-        state=_try(lambda: cluster.get(f"{own}/configmaps/{STATE_NAME}")),
+        state=state,
         service=_try(lambda: cluster.get(f"{own}/services/{SERVICE}")),
         replicas=_try(lambda: _replicas(cluster, namespace)),
         secret=_try(lambda: _secret(cluster, own)),
         lease=_try(lambda: cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{_LEASE}")),
         nodes=_try(lambda: len(cluster.list("/api/v1/nodes"))),
-        limit_ranges=_try(lambda: cluster.list("/api/v1/limitranges")),
+        facts=facts,
+        limit_ranges=limit_ranges,
+        templates=_try(lambda: _templates(cluster, seen(given), seen(limit_ranges))),
+        slipped=_try(lambda: _slipped(cluster, seen(given), seen(facts), recent_gaps(seen(state), moment))),
     )
+
+
+def recent_gaps(state: Object | None, now: datetime) -> list[Gap]:
+    return [gap for gap in read_record(state).gaps if gap.ended is None or now - gap.ended < RECENT]
 
 
 def _try(read: Callable[[], T]) -> Answer[T]:
@@ -139,3 +177,18 @@ def read_replicas(slices: list[Object]) -> Iterator[Replica]:
 def _secret(cluster: Cluster, own: str) -> Mapping[str, bytes] | None:
     obj = cluster.get(f"{own}/secrets/{SECRET}")
     return obj and {name: base64.b64decode(value) for name, value in (obj.get("data") or {}).items()}
+
+
+def _templates(cluster: Cluster, config: Config, limit_ranges: Sequence[Object]) -> Templates:
+    """Without what controllers make, of which there is much, from templates that are among the others."""
+    namespaces = {each["metadata"]["namespace"] for each in limit_ranges}
+    kinds = {kind for kind in judged_kinds(config) if kind.kind not in ("Pod", "ReplicaSet", "Job")}
+    judged = Judged(cluster, kinds if namespaces else ())
+    return Templates([each for each in judged if each.namespace in namespaces], judged.unread)
+
+
+def _slipped(cluster: Cluster, config: Config, facts: ClusterFacts, gaps: Sequence[Gap]) -> Slipped:
+    judged = Judged(cluster, judged_kinds(config) if gaps else ())
+    today = datetime.now(UTC).date()
+    found = list(admitted_unchecked(gaps, judged, lambda request: decide(request, facts, config, today=today)))
+    return Slipped(len(found), [each for each in found if each.decision.verdicts], judged.unread)
