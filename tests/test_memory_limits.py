@@ -287,6 +287,21 @@ def test_an_init_container_s_default_may_be_above_the_pod_s_limit() -> None:
     assert violations(pod, limit_range(default="512Mi", defaultRequest="64Mi")) == []
 
 
+def test_what_init_containers_request_is_free_again() -> None:
+    pod = workload("Pod", initContainers=[container("init", **sized("200Mi"))], **POD_OF_256)
+    assert fixed(one(pod, limit_range(default="512Mi"))) == {
+        "spec.containers[0].resources.limits.memory": "256Mi",
+        "spec.containers[0].resources.requests.memory": "256Mi",
+    }
+
+
+def test_a_limit_of_zero_is_worse_than_a_default_that_is_too_low() -> None:
+    """The ratchet compares the values."""
+    low = one(workload("Deployment", container(**sized(None, "1Gi"))), limit_range(default="512Mi"))
+    none = one(workload("Deployment", container(**sized("0", "1Gi"))), limit_range(default="512Mi"))
+    assert (low.value, none.value) == (2**29, None)
+
+
 def test_a_pod_that_contradicts_itself_is_not_the_default_s_fault() -> None:
     pod = workload("Pod", container(), container("large", **sized("512Mi")), **POD_OF_256)
     assert violations(pod, limit_range(default="64Mi")) == []
@@ -367,6 +382,9 @@ def test_a_limit_range_from_the_files_is_seen() -> None:
             id="a-request-of-zero-is-none",
         ),
         pytest.param(sized("0", "64Mi"), {"min": "128Mi"}, {}, id="request-below-the-minimum"),
+        pytest.param(
+            sized("0"), {"default": "1Gi"}, {PATH: "512Mi", REQUEST: "512Mi"}, id="a-default-is-not-for-what-is-written"
+        ),
         pytest.param(sized("0"), {"max": "0"}, {}, id="a-maximum-of-zero"),
     ],
 )

@@ -1,6 +1,7 @@
 """Properties of fixes, over generated workloads and mutations of the corpus.
 
-The patched object passes, patching it again changes nothing, and no fix lowers a value or puts a limit below a request.
+The patched object passes, patching it again changes nothing, no fix lowers a value or puts a limit below a request, and
+the API server takes the pods: within every LimitRange, and within what the pod itself has.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from tests.builders import SHARED, TODAY, config, container, custom, facts, limit_range, request, workload
 from webhook.engine import decide
-from webhook.facts import NO_FACTS, ClusterFacts
+from webhook.facts import ClusterFacts
+from webhook.limitranger import Item, read_items, refusals
 from webhook.manifests import read_manifests
 from webhook.pods import is_workload, read_workload
 from webhook.policy import Object
@@ -64,25 +66,36 @@ def objects(draw: st.DrawFn) -> Object:
     fields: dict[str, Any] = {}
     if draw(st.booleans()):
         fields["initContainers"] = [{**each, "name": f"init-{each['name']}"} for each in draw(containers())]
-    if draw(st.integers(0, 4)) == 0:
+    if draw(st.integers(0, 2)) == 0:
         fields["resources"] = draw(resources)
     return workload(kind, *draw(containers()), **fields)
 
 
 bounds = st.sampled_from(["64Mi", "256Mi", "512Mi", "1Gi", "8Gi"])
-ranges = st.one_of(
-    st.just(NO_FACTS),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "min": bounds,
-            "max": bounds,
-            "default": bounds,
-            "defaultRequest": bounds,
-            "maxLimitRequestRatio": st.sampled_from(["1", "2"]),
-        },
-    ).map(lambda item: facts(limit_range(**item))),
+ratios = st.sampled_from(["1", "1.5", "2", "4"])
+giving = st.fixed_dictionaries(
+    {},
+    optional={
+        "min": bounds,
+        "max": bounds,
+        "default": st.one_of(bounds, st.just("0")),
+        "defaultRequest": bounds,
+        "maxLimitRequestRatio": ratios,
+    },
 )
+bounding = st.fixed_dictionaries({}, optional={"min": bounds, "max": bounds, "maxLimitRequestRatio": ratios})
+
+
+def typed(kind: str, name: str, item: Object) -> Object:
+    made = limit_range(name, **item)
+    made["spec"]["limits"][0]["type"] = kind
+    return made
+
+
+ranges = st.tuples(
+    st.lists(giving, max_size=2).map(lambda items: [typed("Container", f"c{i}", item) for i, item in enumerate(items)]),
+    st.lists(bounding, max_size=1).map(lambda items: [typed("Pod", "pod", item) for item in items]),
+).map(lambda both: [*both[0], *both[1]])
 
 
 def memory(obj: Object) -> dict[tuple[str, str], tuple[int | None, int | None]]:
@@ -103,7 +116,24 @@ def counted(quantity: Any) -> int | None:
     )
 
 
-def check_fixes(obj: Object, cluster: ClusterFacts) -> None:
+def violations(obj: Object, cluster: ClusterFacts) -> set[tuple[str, str, str]]:
+    """What /validate finds, as policy, subject and path."""
+    decision = decide(request(obj), cluster, CONFIG, today=TODAY, stage="validate")
+    return {(each.policy, each.violation.subject, each.violation.path) for each in decision.verdicts}
+
+
+def check_admission(obj: Object, items: list[Item], changed: set[str], *, alone: bool) -> None:
+    """The API server takes the memory of the containers that were `changed`, and of their pod."""
+    found = read_workload(request(obj))
+    assert found is not None
+    refused = [each for each in refusals(found, items) if each.resource == "memory"]
+    assert [str(each) for each in refused if each.container in changed] == []
+    # What two policies set at once, neither has added up.
+    assert not alone or [str(each) for each in refused if not each.container] == []
+
+
+def check_fixes(obj: Object, limit_ranges: list[Object]) -> None:
+    cluster = facts(*limit_ranges)
     submitted = copy.deepcopy(obj)
     first = decide(request(obj), cluster, CONFIG, today=TODAY, stage="mutate")
     assert obj == submitted, "the submitted object was changed"
@@ -114,7 +144,18 @@ def check_fixes(obj: Object, cluster: ClusterFacts) -> None:
     assert decide(request(first.object), cluster, CONFIG, today=TODAY, stage="mutate").patch == (), "not idempotent"
     for verdict in decide(request(first.object), cluster, CONFIG, today=TODAY, stage="validate").verdicts:
         assert verdict.violation.fix is None or verdict.policy == "zonal-volumes", f"{verdict} was fixable and is left"
+    patched = {
+        (each.policy, each.violation.subject, each.violation.path)
+        for each in first.verdicts
+        if each.outcome == "patched"
+    }
+    had, has = violations(obj, cluster), violations(first.object, cluster)
+    assert has <= had, "a fix has created a violation"
+    assert not has & patched, "what was patched is denied"
     before, after = memory(obj), memory(first.object)
+    changed = {key[1] for key, sizes in after.items() if sizes != before[key]}
+    items = [item for each in limit_ranges for item in read_items(each["spec"])]
+    check_admission(first.object, items, changed, alone=len({policy for policy, _, _ in patched}) == 1)
     for key, (request_, limit) in after.items():
         old_request, old_limit = before.get(key, (None, None))
         assert old_request is None or (request_ or 0) >= old_request, "a request was lowered"
@@ -125,9 +166,9 @@ def check_fixes(obj: Object, cluster: ClusterFacts) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(objects(), ranges)
-@example(workload("Pod", container(resources=None)), NO_FACTS)
-def test_fixes_of_generated_objects(obj: Object, cluster: ClusterFacts) -> None:
-    check_fixes(obj, cluster)
+@example(workload("Pod", container(resources=None)), [])
+def test_fixes_of_generated_objects(obj: Object, limit_ranges: list[Object]) -> None:
+    check_fixes(obj, limit_ranges)
 
 
 @cache
@@ -144,13 +185,12 @@ def corpus() -> list[Object]:
 @pytest.mark.skipif(not (SHARED / "corpus").is_dir(), reason="needs the corpus of rendered charts beside the checkout")
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), ranges)
-def test_fixes_of_mutated_charts(data: st.DataObject, cluster: ClusterFacts) -> None:
+def test_fixes_of_mutated_charts(data: st.DataObject, limit_ranges: list[Object]) -> None:
     obj = copy.deepcopy(data.draw(st.sampled_from(corpus())))
-    namespace = next(iter(cluster.limit_ranges), "shop")
-    obj["metadata"]["namespace"] = namespace
+    obj["metadata"]["namespace"] = "shop"
     found = read_workload(request(obj))
     assert found is not None
     for each in found.containers:
         if data.draw(st.booleans()) and isinstance(each.spec, dict):
             each.spec["resources"] = data.draw(st.one_of(st.none(), resources))
-    check_fixes(obj, cluster)
+    check_fixes(obj, limit_ranges)

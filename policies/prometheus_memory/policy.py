@@ -139,7 +139,7 @@ def _obstacle(workload: Workload, facts: ClusterFacts) -> str:
 def _size(container: Container, bounds: Bounds, most: Bound, floor: _Floor) -> Size | str:
     """Both amounts, so that neither half alone can leave a limit below its request; what is enough is left alone."""
     request = max(container.amount("requests") or 0, floor.request)
-    limit = max(container.amount("limits") or 0, floor.limit, request)
+    limit = max(container.amount("limits") or 0, floor.limit)
     return bounds.fit(
         Wish(limit, least=Bound(limit, f"the limit {format_memory(limit)}")),
         Wish(request, least=Bound(request, f"the request {format_memory(request)}"), most=most),
