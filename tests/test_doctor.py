@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.builders import TODAY, config, container, sized, workload
+from tests.cluster_fixture import control_plane
 from webhook.certs import make_authority, read_certificates
 from webhook.cli import main
 from webhook.doctor import CHECKS, Check, Finding, _run, diagnose, exit_code, render_json, render_text
@@ -572,8 +573,8 @@ class TestGaps:
                     (
                         "warn",
                         (
-                            "a gap of 60 s at least: 2026-11-21 11:57:00 to 2026-11-21 11:58:00 UTC: mutate and validate, "
-                            "no answer"
+                            "a gap of 60 s at least: 2026-11-21 11:57:00 to 2026-11-21 11:58:00 UTC: mutate and "
+                            "validate, no answer"
                         ),
                     ),
                     (
@@ -807,3 +808,77 @@ def test_no_cluster_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     )
     assert main(["doctor", "--kubeconfig", str(kubeconfig)]) == 2
     assert "no answer from http://127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.mark.e2e
+def test_on_a_real_control_plane(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with control_plane(tmp_path, nodes=0) as plane:
+        plane.kubectl("create", "namespace", SYSTEM)
+        for obj in installed():
+            plane.kubectl("create", "-f", "-", input=json.dumps(obj))
+
+        def doctor(user: str = "admin") -> tuple[int, dict[str, set[str]]]:
+            code = main(["doctor", "--kubeconfig", str(tmp_path / f"{user}.kubeconfig"), "--output", "json"])
+            statuses: dict[str, set[str]] = {}
+            for check in json.loads(capsys.readouterr().out)["checks"]:
+                statuses.setdefault(check["name"], set()).add(check["status"])
+            return code, statuses
+
+        def not_ok() -> dict[str, set[str]]:
+            return {name: found for name, found in doctor()[1].items() if found != {"ok"}}
+
+        # One replica, on no node.
+        fine = {"endpoints": {"warn"}, "spread": {"unknown"}}
+        assert not_ok() == fine
+        stranger = encoded(OTHER_CA.certificate.pem)
+        patch = [{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": stranger}]
+        plane.kubectl(
+            *("patch", "validatingwebhookconfiguration", "forestall", "--type=json", f"--patch={json.dumps(patch)}")
+        )
+        assert not_ok() == {**fine, "certificate": {"fail"}}
+        plane.kubectl("delete", "mutatingwebhookconfiguration", "forestall")
+        assert not_ok() == {**fine, "certificate": {"fail"}, "hooks": {"ok", "fail"}, "rules": {"ok", "fail"}}
+
+        code, statuses = doctor("dev")  # who may do nothing
+        assert code == 1
+        assert {name for name, found in statuses.items() if found == {"ok"}} == {"api-server", "clock"}
+        assert set().union(*statuses.values()) == {"ok", "unknown"}
+
+
+def installed() -> list[Object]:
+    """What the chart and the controller make, as far as doctor looks at it."""
+
+    def obj(version: str, kind: str, name: str, **fields: Any) -> Object:
+        return {
+            "apiVersion": version,
+            "kind": kind,
+            "metadata": {"name": name, "namespace": SYSTEM, **fields.pop("metadata", {})},
+            **fields,
+        }
+
+    authority = make_authority(3650 * DAY, datetime.now(UTC))
+    chain, _ = authority.issue(NAMES, 90 * DAY, datetime.now(UTC))
+    bundle = encoded(authority.certificate.pem)
+    labels = {"kubernetes.io/service-name": "forestall"}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return [
+        obj("v1", "Service", "forestall", spec={"ports": [{"port": 443}]}),
+        obj("v1", "ConfigMap", "forestall-config", data={"config.yaml": "mode: audit\n"}),
+        obj("v1", "Secret", "forestall-tls", data={"tls.crt": encoded(chain)}),
+        obj(
+            "discovery.k8s.io/v1",
+            "EndpointSlice",
+            "forestall",
+            metadata={"labels": labels},
+            addressType="IPv4",
+            endpoints=[{"addresses": ["192.0.2.1"], "conditions": {"ready": True}}],
+            ports=[{"port": 8443}],
+        ),
+        obj(
+            "coordination.k8s.io/v1",
+            "Lease",
+            "forestall-controller",
+            spec={"holderIdentity": "c_u", "renewTime": now, "leaseDurationSeconds": 15},
+        ),
+        *configurations(config("mode: audit"), bundle, namespace=SYSTEM),
+    ]
