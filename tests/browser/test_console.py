@@ -72,7 +72,7 @@ def test_the_page_says_what_is_enforced(browse: Callable[..., str]) -> None:
 def test_a_ceiling_is_seen(browse: Callable[..., str], server: Server) -> None:
     server.config.write_text("mode: audit\n")
     try:
-        eventually(lambda: "audit" in server.get("/")[1])
+        eventually(lambda: "nothing acts more strongly" in server.get("/")[1])
         page = text_of(browse("/", "--dump-dom"))
     finally:
         server.config.write_text("mode: deny\n")
