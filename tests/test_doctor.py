@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import TODAY, config, container, sized, workload
+from tests.builders import ROOT, TODAY, config, container, sized, workload
 from tests.cluster_fixture import control_plane
 from webhook.certs import make_authority, read_certificates
 from webhook.cli import main
@@ -765,6 +766,11 @@ def test_replicas_of_endpoint_slices() -> None:
         Replica(Endpoint("10.0.0.2", 8443), False),
         Replica(Endpoint("10.0.0.3", 8443)),
     ]
+
+
+def test_the_page_documents_every_check() -> None:
+    table = re.findall(r"^\| `([-a-z]+)` \|", (ROOT / "docs" / "doctor.md").read_text(), re.MULTILINE)
+    assert table == list(CHECKS)
 
 
 CHECKED = [Check("hooks", "ok", "all is well", ""), Check("clock", "fail", "an hour off " * 8, "set it")]
