@@ -15,6 +15,7 @@ import pytest
 
 from tests.builders import ROOT, TODAY, config, container, sized, workload
 from tests.cluster_fixture import control_plane
+from tests.test_gaps import FakeLister
 from webhook.certs import make_authority, read_certificates
 from webhook.cli import main
 from webhook.doctor import CHECKS, Check, Finding, _run, diagnose, exit_code, render_json, render_text
@@ -27,7 +28,7 @@ from webhook.hooks import STAGES, Stage, configurations
 from webhook.pods import POD_SPEC_PATHS
 from webhook.policy import AdmissionRequest, Object
 from webhook.rotation import service_names
-from webhook.survey import Replica, Slipped, Survey, Templates, read_replicas
+from webhook.survey import Replica, Slipped, Survey, Templates, _slipped, read_replicas
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SYSTEM = "forestall-system"
@@ -304,6 +305,19 @@ class TestCertificate:
     def test_expired(self) -> None:
         assert [status for status, _ in said("certificate", healthy(now=NOW + 91 * DAY))] == ["fail"]
 
+    def test_the_very_certificate_in_the_bundle(self) -> None:
+        hooks = registered(pem=read_certificates(CHAIN)[0].pem)
+        assert [status for status, _ in said("certificate", healthy(hooks=hooks))] == ["ok"]
+
+    def test_a_ca_that_has_ended(self) -> None:
+        old = make_authority(DAY, NOW)
+        # The API server looks at the whole chain.
+        served = der(old.issue(NAMES, DAY, NOW)[0])
+        survey = healthy(hooks=registered(pem=old.certificate.pem), replicas=[replica(served=served)] * 2)
+        assert [status for status, _ in said("certificate", survey)] == ["ok"]
+        later = replace(survey, now=NOW + 2 * DAY)
+        assert [text.partition(" ")[0] for _, text in said("certificate", later)] == ["as", "caBundle"]
+
     def test_nobody_to_trust_it(self) -> None:
         text = f"cannot tell whom it is trusted by: no webhook is registered ({DIALLED})"
         assert said("certificate", healthy(hooks={key: [] for key in STAGES})) == [("unknown", text)]
@@ -402,6 +416,27 @@ class TestRules:
         hooks["validate"][0]["webhooks"][0][field] = value
         text = f"ValidatingWebhookConfiguration forestall: validate.forestall.dev differs in {field}"
         assert said("rules", healthy(hooks=hooks))[1] == ("fail", text)
+
+    def test_nothing_fails_closed_before_it_can_be_trusted(self) -> None:
+        hooks = registered()
+        for webhook in hooks["validate"][0]["webhooks"]:
+            del webhook["clientConfig"]["caBundle"]
+        closed = config("webhooks: {failurePolicy: Fail}")
+        assert [status for status, _ in said("rules", healthy(hooks=hooks, config=closed))] == ["ok", "ok"]
+        assert [status for status, _ in said("rules", healthy(config=closed))] == ["ok", "fail"]
+
+    @pytest.mark.parametrize(
+        ("resources", "is_covered"),
+        [(["pods"], False), (["pods/*"], True), (["*"], False), (["*/resize"], True), (["pods/resize"], True)],
+    )
+    def test_subresources(self, resources: list[str], is_covered: bool) -> None:
+        hooks = registered()
+        rules = hooks["validate"][0]["webhooks"][0]["rules"]
+        for rule in rules:
+            rule["resources"] = [each for each in rule["resources"] if each != "pods/resize"]
+        rules.append({"apiGroups": [""], "resources": resources, "operations": ["UPDATE"]})
+        texts = [text for status, text in said("rules", healthy(hooks=hooks)) if status == "fail"]
+        assert any("isn't asked about UPDATE of pods/resize" in text for text in texts) is not is_covered
 
     def test_what_the_api_server_adds_is_no_difference(self) -> None:
         hooks = registered()
@@ -521,8 +556,8 @@ def test_a_version_that_says_nothing() -> None:
     ("seconds", "expected"),
     [
         (0, ("ok", "this machine's clock and the API server's agree")),
-        (10, ("ok", "this machine's clock and the API server's agree")),
-        (-9, ("ok", "this machine's clock and the API server's agree")),
+        (10.5, ("ok", "this machine's clock and the API server's agree")),
+        (-9.5, ("ok", "this machine's clock and the API server's agree")),
         (20.5, ("warn", "this machine's clock is 20 s ahead of the API server's")),
         (-19.5, ("warn", "this machine's clock is 20 s behind the API server's")),
         (3600.5, ("fail", "this machine's clock is 3600 s ahead of the API server's")),
@@ -614,6 +649,30 @@ class TestGaps:
                 JUDGE(request).verdicts[0].violation.message,
             )
         ]
+
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            pytest.param("", ["web"], id="violates"),
+            pytest.param("mode: audit", ["web"], id="at every mode"),
+            pytest.param(
+                "exemptions: [{policy: memory-limits, match: {namespaces: ['*']}, owner: a, reason: b, until: "
+                "2099-01-01}]",
+                [],
+                id="exempted",
+            ),
+        ],
+    )
+    def test_what_is_listed(self, text: str, names: list[str]) -> None:
+        fine = {**container(), **sized("1Gi", "1Gi")}
+        requests = [template("web", "shop", container()), template("fine", "shop", fine)]
+        stored: Any = [each.object for each in requests]
+        for each in stored:
+            each["metadata"]["creationTimestamp"] = "2026-11-21T11:00:00Z"
+        lister: Any = FakeLister({"/apis/apps/v1/deployments": stored})
+        gap = Gap(BOTH, NOW - timedelta(hours=2), "no answer")
+        slipped = _slipped(lister, config(text), NO_FACTS, [gap])
+        assert (slipped.count, [each.request.name for each in slipped.violating]) == (2, names)
 
     def test_what_could_not_be_listed(self) -> None:
         gap = ago(2 * DAY, 2 * DAY - MINUTE)
@@ -718,6 +777,14 @@ class TestLimitRanges:
         own = {**PROMETHEUS, **sized("3Gi", "2Gi")}
         found = self.said(limit_range(default=memory("1Gi")), requests=(template("prom", "shop", own),))
         assert [status for status, _ in found] == ["ok"]
+
+    def test_an_exempted_container_asks_for_nothing(self) -> None:
+        tight = limit_range(default=memory("128Mi"))
+        exempt = (
+            "exemptions: [{policy: memory-limits, match: {namespaces: [shop]}, owner: a, reason: b, until: 2030-01-01}]"
+        )
+        survey = healthy(limit_ranges=[tight], facts=facts_of([tight]), config=config(exempt))
+        assert [status for status, _ in said("limit-ranges", survey)] == ["ok"]
 
     def test_other_namespaces_are_not_concerned(self) -> None:
         tight = limit_range(default=memory("512Mi"), max=memory("4Gi"))

@@ -30,7 +30,7 @@ from webhook.pods import read_workload
 from webhook.policy import AdmissionRequest, Object, Verdict
 from webhook.quantities import format_memory, parse_memory
 from webhook.rotation import SECRET, service_names
-from webhook.survey import CONFIG, RECENT, Survey, recent_gaps, seen
+from webhook.survey import CONFIG, RECENT, Survey, concerns, recent_gaps, seen
 
 SCHEMA = "forestall.dev/doctor/v1"
 
@@ -230,7 +230,7 @@ def _decode(bundle: str) -> tuple[Certificate, ...]:
 
 
 def _is_trusted(leaf: Certificate, roots: Collection[Certificate], between: Sequence[Certificate]) -> bool:
-    # One that signed itself is its own root.
+    # As Go has it, what is in the bundle itself is trusted, a CA or not.
     if leaf in roots or any(root.has_issued(leaf) for root in roots):
         return True
     return any(
@@ -497,7 +497,7 @@ def check_gaps(survey: Survey) -> Findings:
     for resource, why in slipped.unread.items():
         yield _cannot_tell(FactsUnavailable(f"which {resource} came in: {why}"))
     for each in slipped.violating:
-        verdict = each.decision.verdicts[0]
+        verdict = concerns(each.decision)[0]
         what = f"{each.request.kind} {'/'.join(filter(None, (each.request.namespace, each.request.name)))}"
         text = f"{what} was admitted unchecked ({each.how} {each.at:%Y-%m-%d %H:%M:%S} UTC): {verdict.policy}"
         yield Finding("warn", text, verdict.violation.message)
@@ -557,8 +557,7 @@ def _against_policies(
     without = replace(facts, limit_ranges={})
     told = set()
     for request in requests:
-        decision = decide(request, without, config, today=today)
-        for verdict in decision.verdicts:
+        for verdict in concerns(decide(request, without, config, today=today)):
             for path, wanted in _wanted_limits(verdict):
                 if (against := _against(path, wanted, request, ranges)) and (verdict.policy, against) not in told:
                     told.add((verdict.policy, against))
@@ -568,7 +567,7 @@ def _against_policies(
 
 def _wanted_limits(verdict: Verdict) -> Iterator[tuple[str, int]]:
     for each in sets_of(verdict.violation):
-        if verdict.outcome != "exempted" and each.path.endswith("limits.memory"):
+        if each.path.endswith("limits.memory"):
             yield each.path, parse_memory(each.value)
 
 

@@ -237,7 +237,7 @@ def admitted_unchecked(
     Owners come before what they own, as Judged has them: of an owned object nothing is said that its owner says too.
     """
     open_to_all = [gap for gap in gaps if not gap.refused]
-    said: dict[str, set[tuple[str, str]]] = {}
+    said: dict[str | None, set[tuple[str, str]]] = {}
     for request in objects:
         if request.object is None:
             continue
@@ -271,9 +271,9 @@ def _touched(metadata: Object) -> Iterator[tuple[Literal["created", "changed"], 
             yield "changed", datetime.fromisoformat(entry["time"])
 
 
-def _owner(obj: Object) -> str:
+def _owner(obj: Object) -> str | None:
     references = obj["metadata"].get("ownerReferences") or ()
-    return next((str(each["uid"]) for each in references if each.get("controller")), "")
+    return next((str(each["uid"]) for each in references if each.get("controller")), None)
 
 
 @dataclass

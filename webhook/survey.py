@@ -16,7 +16,7 @@ from webhook.errors import BadConfig, ClusterRefused, ForestallError
 from webhook.facts import ClusterFacts
 from webhook.gaps import Gap, Judged, Unchecked, admitted_unchecked, judged_kinds, read_record
 from webhook.hooks import STAGES, STATE_NAME, Stage
-from webhook.policy import AdmissionRequest, Object
+from webhook.policy import AdmissionRequest, Decision, Object, Verdict
 from webhook.rotation import SECRET, read_served, service_names
 
 if TYPE_CHECKING:
@@ -191,4 +191,9 @@ def _slipped(cluster: Cluster, config: Config, facts: ClusterFacts, gaps: Sequen
     judged = Judged(cluster, judged_kinds(config) if gaps else ())
     today = datetime.now(UTC).date()
     found = list(admitted_unchecked(gaps, judged, lambda request: decide(request, facts, config, today=today)))
-    return Slipped(len(found), [each for each in found if each.decision.verdicts], judged.unread)
+    return Slipped(len(found), [each for each in found if concerns(each.decision)], judged.unread)
+
+
+def concerns(decision: Decision) -> list[Verdict]:
+    """The verdicts that ask somebody to do something: neither exempted nor only noted."""
+    return [each for each in decision.verdicts if each.outcome != "exempted" and each.violation.at_most != "audit"]
