@@ -70,7 +70,7 @@ def apply_sets(obj: Object, sets: Iterable[Set]) -> tuple[list[Operation], Objec
         tokens = parse_path(fix.path)
         _copy_along(obj, tokens, copied)
         operation = _operation(obj, tokens, fix.value)
-        obj = _OPERATIONS[operation["op"]](operation).apply(obj)
+        obj = _OPERATIONS[operation["op"]]({**operation, "path": _parsed(operation["path"])}).apply(obj)
         operations.append(operation)
     return operations, obj
 
@@ -103,8 +103,14 @@ def _operation(obj: Object, tokens: tuple[Token, ...], value: Any) -> Operation:
     raise ValueError("a fix without a path")
 
 
-def _pointer(tokens: Iterable[Token]) -> str:
+@lru_cache(1024)
+def _pointer(tokens: tuple[Token, ...]) -> str:
     return "".join(_escaped(token) for token in tokens)
+
+
+@lru_cache(1024)
+def _parsed(pointer: str) -> jsonpatch.JsonPointer:
+    return jsonpatch.JsonPointer(pointer)
 
 
 def _escaped(token: Token) -> str:
@@ -130,6 +136,7 @@ def compatible(fixes: Iterable[tuple[Set, ...]]) -> list[Set]:
     return chosen
 
 
-def _and_above(path: tuple[Token, ...]) -> list[tuple[Token, ...]]:
+@lru_cache(1024)
+def _and_above(path: tuple[Token, ...]) -> tuple[tuple[Token, ...], ...]:
     """The path itself, then everything above it."""
-    return [path[:length] for length in range(len(path), 0, -1)]
+    return tuple(path[:length] for length in range(len(path), 0, -1))

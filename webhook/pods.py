@@ -258,8 +258,9 @@ def _read_container(container: Mapping[str, Any], path: str, role: Role) -> Cont
 
 def _read_resources(parent: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     resources = mapping(parent, "resources", path)
-    for part in ("requests", "limits"):
-        mapping(resources, part, f"{path}.resources")
+    if resources:
+        mapping(resources, "requests", f"{path}.resources")
+        mapping(resources, "limits", f"{path}.resources")
     return resources
 
 
