@@ -446,6 +446,9 @@ class Reviewing:
         return App(Judge(lambda: self._config.value, self._source, self._metrics), self._metrics)
 
     def tick(self) -> bool:
+        # What a burst of large reviews took is free, but scattered: glibc gives it back only when asked.
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)
         self._config.poll()
         self._certificate.poll()
         config, certificate, read_at = self._config, self._certificate, self._source.facts.read_at
