@@ -15,8 +15,9 @@ import pytest
 from tests.builders import TODAY, config, container, request, workload
 from webhook.config import ActivePolicy, Config
 from webhook.engine import Stage, decide, undecided
-from webhook.errors import TimeUp
+from webhook.errors import BadObject, BadQuantity, FactsUnavailable, TimeUp
 from webhook.facts import NO_FACTS
+from webhook.messages import audit_annotations
 from webhook.pods import read_workload
 from webhook.policy import AdmissionRequest, Decision, Object, Policy, Reference, Set, Violation
 
@@ -447,6 +448,32 @@ def test_a_policy_that_fails(on_error: str, ceiling: str, mode: str, allowed: bo
     assert (verdict.outcome, verdict.mode, decision.allowed) == ("failed", mode, allowed)
     assert verdict.violation.message == "could not decide, this is Forestall's own failure: a bug"
     assert isinstance(decision.failures["size"], ZeroDivisionError)
+
+
+@pytest.mark.parametrize("raised", [FactsUnavailable("no LimitRanges"), BadObject("spec is null"), BadQuantity("x")])
+@pytest.mark.parametrize(
+    ("on_error", "ceiling", "mode", "outcome"),
+    [
+        ("ignore", "deny", "warn", "unknown"),
+        ("deny", "deny", "deny", "denied"),
+        ("deny", "patch", "warn", "unknown"),
+        ("deny", "audit", "audit", "unknown"),
+    ],
+)
+def test_what_could_not_be_read_is_no_failure_of_ours(
+    raised: Exception, on_error: str, ceiling: str, mode: str, outcome: str
+) -> None:
+    def unreadable(*_: Any) -> Iterator[Violation]:
+        raise raised
+        yield
+
+    policy = replace(FAILING, examine=unreadable)
+    decision = judged(request(SMALL), settings(on_error=on_error, text=f"mode: {ceiling}", policy=policy))
+    (verdict,) = decision.verdicts
+    assert (verdict.outcome, verdict.mode, decision.allowed) == (outcome, mode, outcome != "denied")
+    assert verdict.violation.message == f"could not decide: {raised}"
+    assert decision.failures == {"size": raised}
+    assert audit_annotations(decision) == {outcome: "size"}
 
 
 def test_mutate_does_not_deny_for_a_failure_either() -> None:

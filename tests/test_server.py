@@ -338,6 +338,25 @@ server.decide = swallowing
 """
 
 
+UNREAD = """
+from policies.memory_limits import policy
+from webhook.errors import FactsUnavailable
+def unread(request):
+    raise FactsUnavailable("LimitRanges could not be read")
+policy.read_workload = unread
+"""
+
+
+def test_facts_that_could_not_be_read_are_told_as_that(tmp_path):
+    with served(tmp_path, UNREAD, workers=1) as running:
+        response = running.ask(post(review("unread"))).response
+        assert response["warnings"] == ["memory-limits: could not decide: LimitRanges could not be read"]
+        assert response["auditAnnotations"] == {"unknown": "memory-limits"}
+        (line,) = eventually(lambda: running.logged("policy could not decide"))
+        assert (line["level"], line["error"]) == ("warning", "LimitRanges could not be read")
+        assert running.logged("policy failed") == []
+
+
 @pytest.mark.parametrize("patch", [pytest.param(RUNAWAY, id="loop"), pytest.param(SWALLOWING, id="swallows-errors")])
 def test_time_up_is_answered_as_on_error_says(tmp_path, patch):
     with served(tmp_path, QUICK + patch, workers=1) as running:

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config, Exemption, Match
-from webhook.errors import BadObject, TimeUp
+from webhook.errors import NOT_OURS, TimeUp
 from webhook.facts import ClusterFacts
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.images import match_image
@@ -347,10 +347,14 @@ def _is_no_worse(violation: Violation, old: Violation) -> bool:
 def _failed(active: ActivePolicy, config: Config, error: BaseException) -> Verdict:
     policy_mode = active.otherwise if active.mode == "patch" else active.mode
     mode = weakest("deny" if active.on_error == "deny" else "warn", policy_mode, config.mode)
+    if mode == "patch":
+        mode = "warn"
     text = " ".join(str(error).split()) or type(error).__name__
-    whose = "" if isinstance(error, BadObject) else ", this is Forestall's own failure"
-    violation = Violation("", "", f"could not decide{whose}: {text}")
-    return Verdict(active.policy.id, "warn" if mode == "patch" else mode, "failed", violation)
+    if isinstance(error, NOT_OURS):
+        outcome: Outcome = "denied" if mode == "deny" else "unknown"
+        return Verdict(active.policy.id, mode, outcome, Violation("", "", f"could not decide: {text}"))
+    violation = Violation("", "", f"could not decide, this is Forestall's own failure: {text}")
+    return Verdict(active.policy.id, mode, "failed", violation)
 
 
 def _decision(

@@ -35,7 +35,16 @@ from webhook.certs import ServingCertificate, new_context, read_certificate, sel
 from webhook.config import Config, load_config, read_config
 from webhook.console import as_asgi, create_console
 from webhook.engine import Stage, decide, undecided
-from webhook.errors import BadConfig, BadManifest, BadQuantity, BadReview, FactsUnavailable, ForestallError, TimeUp
+from webhook.errors import (
+    NOT_OURS,
+    BadConfig,
+    BadManifest,
+    BadQuantity,
+    BadReview,
+    FactsUnavailable,
+    ForestallError,
+    TimeUp,
+)
 from webhook.facts import ClusterFacts, facts_of
 from webhook.loader import load_policies
 from webhook.manifests import read_file
@@ -269,7 +278,10 @@ class Judge:
             milliseconds=round(whole * 1000, 3),
         )
         for policy, error in decision.failures.items():
-            log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
+            if isinstance(error, NOT_OURS):
+                log.warning("policy could not decide", policy=policy, uid=request.uid, error=str(error))
+            else:
+                log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
         self._metrics.count_review(request, decision, stage, deciding, whole)
 
 
