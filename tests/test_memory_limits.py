@@ -92,6 +92,18 @@ def test_nulls_read_as_absent() -> None:
     assert one(pod).path == "spec.containers[0].resources.limits.memory"
 
 
+def test_a_null_amount_is_0_which_no_default_replaces() -> None:
+    null = container(resources={"limits": {"memory": None}})
+    violation = one(workload("Deployment", null), limit_range(default="1Gi"))
+    assert violation.message == "container 'web' has memory limit 0, which means none: set limits.memory to 512Mi"
+    assert fixed(violation)[PATH] == "512Mi"
+    of_pod = one(workload("Pod", resources={"limits": {"memory": None}}), limit_range(default="1Gi"))
+    assert of_pod.message.startswith("the pod has a memory limit of its own of 0, which means none")
+    assert one(custom("Prometheus", {"resources": {"limits": {"memory": None}}})).message.startswith(
+        "container 'prometheus' has no memory limit"
+    )
+
+
 def test_a_limit_of_the_pod_is_enough() -> None:
     assert violations(workload("Pod", resources={"limits": {"memory": "1Gi"}})) == []
 

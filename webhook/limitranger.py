@@ -62,7 +62,7 @@ def _read_item(item: Mapping[str, Any]) -> Item:
 
 def read_amounts(amounts: Mapping[str, Any] | None) -> dict[str, Decimal]:
     """Raises BadQuantity."""
-    return {resource: parse_quantity(amount) for resource, amount in (amounts or {}).items() if amount is not None}
+    return {resource: parse_quantity(amount) for resource, amount in (amounts or {}).items()}
 
 
 def show_amount(resource: str, amount: Decimal) -> str:
