@@ -362,9 +362,9 @@ class _Judge:
         )
         report.targets.append(target)
         report.results += _results(manifest, target, workload, decision)
-        for policy_id, error in decision.failures.items():
-            if not isinstance(error, NOT_OURS):
-                report.bugs.setdefault(policy_id, f"{target}: {''.join(traceback.format_exception(error))}")
+        for policy_id, failure in decision.failures.items():
+            if not isinstance(failure, NOT_OURS):
+                report.bugs.setdefault(policy_id, f"{target}: {''.join(traceback.format_exception(failure))}")
 
 
 def _group(obj: Object) -> str:
