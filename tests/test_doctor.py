@@ -733,6 +733,11 @@ class TestLimitRanges:
                 ),
                 id="maximum below it",
             ),
+            pytest.param(
+                {"default": memory("0")},
+                ("ok", "LimitRanges of 1 namespaces contradict no policy"),
+                id="default of 0, which is none",
+            ),
         ],
     )
     def test_of_any_container(self, item: Object, expected: tuple[str, str]) -> None:

@@ -108,6 +108,7 @@ def told(action: Action) -> tuple[str, ...]:
 
 GONE = "no rule of limitRanges selects the namespace any more"
 GIVEN = "LimitRange theirs already gives a memory default"
+OF_ZERO = "LimitRange theirs gives a memory default of 0, which means none, and of two Kubernetes takes either"
 TAKEN = "there is a LimitRange of this name that Forestall didn't make"
 
 
@@ -176,6 +177,7 @@ TAKEN = "there is a LimitRange of this name that Forestall didn't make"
         pytest.param([foreign(default="1Gi")], {}, [("Skip", GIVEN)], id="another-gives-a-default"),
         pytest.param([foreign(max="1Gi")], {}, [("Skip", GIVEN)], id="a-maximum-is-a-default"),
         pytest.param([foreign(min="1Mi")], {}, [("Create",)], id="another-gives-none"),
+        pytest.param([foreign(default="0")], {}, [("Skip", OF_ZERO)], id="another-gives-0"),
         pytest.param(
             [foreign(default="1Gi"), made()], {}, [("Skip", GIVEN), ("Delete", GIVEN)], id="somebody-made-one-since"
         ),
@@ -448,6 +450,11 @@ def use(**amounts: int) -> dict[tuple[str, str], int]:
 def test_kills(containers: list[Object], in_use: dict[tuple[str, str], int], found: list[str]) -> None:
     contents = Contents((seen(workload("Deployment", *containers)),), in_use)
     assert [str(danger) for danger in dangers(contents, (), AFTER)] == found
+
+
+def test_a_default_of_0_kills_nothing() -> None:
+    contents = Contents((seen(workload()),), use(web=700))
+    assert dangers(contents, (), read_items(limit_range(default="0")["spec"])) == ()
 
 
 def test_of_a_pod_only_what_was_put_into_it_counts() -> None:

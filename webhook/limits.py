@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -233,17 +234,17 @@ class _Namespace:
     def plan(self, rules: Sequence[LimitRangeDefaults]) -> Iterator[Action]:
         keep: dict[str, str] = {}
         """Name -> why it is not kept, or nothing."""
-        giver = next((obj["metadata"]["name"] for obj in self.present if not self._is_ours(obj) and _gives(obj)), "")
+        given = next((why for obj in self.present if not self._is_ours(obj) and (why := _given_by(obj))), "")
         for rule in rules:
             target = wanted(rule, self.name)
             if keep.get(rule.name) == "":
                 continue  # of two rules of one name, the first counts
-            if giver and _gives(target):
-                keep[rule.name] = f"LimitRange {giver} already gives a memory default"
-                yield Skip(self.name, rule.name, keep[rule.name])
+            if given and _given_by(target):
+                keep[rule.name] = given
+                yield Skip(self.name, rule.name, given)
                 continue
             keep[rule.name] = ""
-            giver = giver or (rule.name if _gives(target) else "")
+            given = given or _given_by(target)
             yield from self._keep(rule, target)
         for obj in self.present:
             name = obj["metadata"]["name"]
@@ -284,12 +285,20 @@ class _Namespace:
         return action
 
 
-def _gives(obj: Object) -> bool:
-    """Whether it gives containers a memory default."""
+def _given_by(obj: Object) -> str:
+    """Why no other may give containers a memory default beside this one; empty if one may."""
+    name = obj["metadata"]["name"]
     try:
-        return any(item.type == "Container" and "memory" in item.default for item in read_items(obj["spec"]))
+        defaults = _defaults(read_items(obj["spec"]))
     except BadQuantity:
-        return True  # not of this world; whatever it is, somebody has thought of memory
+        defaults = [Decimal(1)]  # not of this world; whatever it is, somebody has thought of memory
+    if defaults and not any(defaults):
+        return f"LimitRange {name} gives a memory default of 0, which means none, and of two Kubernetes takes either"
+    return f"LimitRange {name} already gives a memory default" if defaults else ""
+
+
+def _defaults(items: Iterable[Item]) -> list[Decimal]:
+    return [item.default["memory"] for item in items if item.type == "Container" and "memory" in item.default]
 
 
 def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -> tuple[Danger, ...]:
@@ -330,10 +339,8 @@ def _new_refusals(workload: Workload, before: Sequence[Item], after: Sequence[It
 
 
 def _given_limit(items: Sequence[Item]) -> int | None:
-    limit = next(
-        (item.default["memory"] for item in items if item.type == "Container" and "memory" in item.default), None
-    )
-    return None if limit is None else int(limit)
+    limit = next(iter(_defaults(items)), None)
+    return int(limit) if limit else None  # 0 is no limit
 
 
 def _show_use(use: int) -> str:
