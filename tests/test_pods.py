@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.builders import container, custom, request, sized, workload
@@ -257,8 +258,11 @@ def test_an_operator_s_image(spec: Object, image: str) -> None:
     assert found.image == image
 
 
-def test_the_last_workload_read_is_kept_for_its_request_alone() -> None:
+def test_a_workload_is_read_once_and_kept_with_its_request_alone() -> None:
     first, second = request(workload(name="a")), request(workload(name="b"))
-    assert read_workload(first) is read_workload(first)
+    found = read_workload(first)
     assert [read_workload(each).name for each in (first, second, first)] == ["a", "b", "a"]  # type: ignore[union-attr]
+    assert read_workload(first) is found
+    patched = msgspec.structs.replace(first, object=second.object)
+    assert read_workload(patched).object is second.object  # type: ignore[union-attr]
     assert read_workload(AdmissionRequest("DELETE", "apps", "v1", "Deployment", "shop", "web", None)) is None

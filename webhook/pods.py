@@ -193,18 +193,15 @@ def is_workload(group: str, kind: str) -> bool:
     return (group, kind) in _PATHS or (group, kind) in _OPERATED
 
 
-# Every policy asks for the workload of the same request, one after the other: the last one read is kept.
-_last: tuple[AdmissionRequest | None, Workload | None] = (None, None)
-
-
 def read_workload(request: AdmissionRequest) -> Workload | None:
-    """The workload that the request's object is, or None; raises BadObject if its fields are of the wrong kind."""
-    global _last  # noqa: PLW0603
-    read, workload = _last
-    if read is not request:
-        workload = _read_workload(request)
-        _last = request, workload
-    return workload
+    """The workload that the request's object is, or None; raises BadObject if its fields are of the wrong kind.
+
+    It is read once: every policy asks for the same request's.
+    """
+    kept: dict[str, Workload | None] = request.__dict__
+    if "workload" not in kept:
+        kept["workload"] = _read_workload(request)
+    return kept["workload"]
 
 
 def _read_workload(request: AdmissionRequest) -> Workload | None:

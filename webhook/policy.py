@@ -34,12 +34,12 @@ class Reference(NamedTuple):
     name: str
 
 
-class AdmissionRequest(msgspec.Struct, frozen=True):
+class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
     """One create or update, as the API server or a file presents it.
 
     `object` is None on DELETE, `old_object` on CREATE. A pod of a controller has no `name` yet when it reaches
     /mutate, only metadata.generateName. `pod_spec_path` says where a kind that only the configuration knows keeps its
-    pod spec.
+    pod spec. `dict` is for what is read from it once and kept with it (pods.read_workload).
     """
 
     operation: str
