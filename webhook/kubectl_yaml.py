@@ -15,8 +15,10 @@ from typing import Any, Final
 
 from yaml.composer import Composer, ComposerError
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
+from yaml.error import Mark
 from yaml.events import AliasEvent, NodeEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.scanner import ScannerError
 
 MAX_DEPTH: Final = 200
 MAX_UNBOUNDED: Final = 10_000
@@ -34,9 +36,9 @@ class UnreadableError(Exception):
 
 
 class _TooDeepError(UnreadableError):
-    def __init__(self, node: Node | None) -> None:
+    def __init__(self, mark: Mark | None) -> None:
         message = f"nested deeper than {MAX_DEPTH} levels, or an anchor contains itself"
-        super().__init__(message, node.start_mark.line if node else 0)
+        super().__init__(message, mark.line if mark else 0)
 
 
 # Nodes to data -------------------------------------------------------------------------------------------------------
@@ -67,7 +69,7 @@ class _BoundedComposer(_Composer):
     def descend_resolver(self, parent: Node | None, index: object) -> None:  # noqa: ARG002 - libyaml's signature
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _TooDeepError(parent)
+            raise _TooDeepError(parent.start_mark if parent else None)
 
     def ascend_resolver(self) -> None:
         self.depth -= 1
@@ -96,6 +98,10 @@ def compose(text: bytes) -> Node | None:
         if "duplicate anchor" not in str(error.context):
             raise
         return _AnchorComposer(text).get_single_node()
+    except ScannerError as error:
+        if error.problem == "exceeded maximum nesting depth":  # libyaml's own bound, since 0.2.6
+            raise _TooDeepError(error.problem_mark) from error
+        raise
 
 
 class _Plain(dict[str, Any]):
@@ -138,7 +144,7 @@ class Builder:
         if self.left < 0:
             raise UnreadableError(f"aliases unfold to more than {MAX_ALIASED:,} values", node.start_mark.line)
         if self.depth > MAX_DEPTH:
-            raise _TooDeepError(node)
+            raise _TooDeepError(node.start_mark)
         built: Any
         if isinstance(node, SequenceNode):
             built = [self.build(value) for value in node.value]
