@@ -486,6 +486,12 @@ def test_sizes(params: Any, limit: str, named: bool) -> None:
     assert (fixed(violation)[PATH], violation.fix_named) == (limit, named)
 
 
+@pytest.mark.parametrize("asked", ["0", "512m"])
+def test_a_request_that_nobody_can_mean_is_set_with_the_limit(asked: str) -> None:
+    violation = one(workload("Deployment", container(**sized(None, asked))))
+    assert fixed(violation) == {PATH: "512Mi", PATH.replace("limits", "requests"): "256Mi"}
+
+
 def test_a_small_named_size_bounds_the_request_set_with_it() -> None:
     assert fixed(one(workload(), images={"nginx": Memory.parse("64Mi")})) == {PATH: "64Mi", REQUEST: "64Mi"}
 

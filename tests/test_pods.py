@@ -89,6 +89,13 @@ def test_nulls_read_as_absent(obj: Object) -> None:
         (workload("Pod", initContainers={}), "spec.initContainers is a map, not a list"),
         (workload("Pod", initContainers=["x"]), "spec.initContainers[0] is a string ('x'), not a map"),
         (workload("Pod", container(resources=1)), "spec.containers[0].resources is a number, not a map"),
+        (workload("Pod", container(True)), "spec.containers[0].name is a boolean, not a string"),  # type: ignore[arg-type]
+        (workload("Pod", container(image=1.27)), "spec.containers[0].image is a number, not a string"),  # type: ignore[arg-type]
+        (custom("Prometheus", {"containers": [{"name": []}]}), "spec.containers[0].name is a list, not a string"),
+        (
+            custom("Prometheus", {"containers": [{"name": "prometheus", "image": True}]}),
+            "spec.containers[0].image is a boolean, not a string",
+        ),
         (
             workload("Pod", container(resources={"limits": True})),
             "spec.containers[0].resources.limits is a boolean, not a map",

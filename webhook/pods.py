@@ -182,6 +182,16 @@ def items(parent: Mapping[str, Any], key: str, path: str) -> list[Mapping[str, A
     return value
 
 
+def text(parent: Mapping[str, Any], key: str, path: str) -> str:
+    """The text at `parent[key]`, empty if absent or null; raises BadObject for anything else, such as `name: on`."""
+    value = parent.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadObject(f"{join(path, key)} is {_kind_of(value)}, not a string")
+    return value
+
+
 def _kind_of(value: object) -> str:
     if value is None:
         return "null"
@@ -245,8 +255,8 @@ def _read_containers(spec: Mapping[str, Any], path: str) -> Iterator[Container]:
 def _read_container(container: Mapping[str, Any], path: str, role: Role, *, null: str | None) -> Container:
     return Container(
         path,
-        container.get("name") or "",
-        container.get("image") or "",
+        text(container, "name", path),
+        text(container, "image", path),
         role,
         container,
         _read_resources(container, path, null=null),
@@ -295,7 +305,8 @@ def _read_operated_containers(spec: Mapping[str, Any], operated: _Operated) -> I
             role: Role = "sidecar" if container.get("restartPolicy") == "Always" else "init"
             yield _read_container(container, f"spec.initContainers[{index}]", role, null=None)
     for index, container in enumerate(items(spec, "containers", "spec")):
-        path, name = f"spec.containers[{index}]", container.get("name") or ""
+        path = f"spec.containers[{index}]"
+        name = text(container, "name", path)
         if name in made:
             amended[name] = path, container
         elif name != _RELOADER:
@@ -338,7 +349,7 @@ def _made_container(
     return Container(
         override_path,
         name,
-        override.get("image") or image,
+        text(override, "image", override_path) or image,
         "container",
         {**override, "volumeMounts": mounts},
         merged,

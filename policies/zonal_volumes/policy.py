@@ -102,7 +102,7 @@ def _is_meant(workload: Workload, params: Params) -> bool:
         return True
     if params.workloads == "monitoring":
         return False
-    labels = [workload.labels, (workload.object.get("metadata") or {}).get("labels") or {}]
+    labels = [workload.labels, mapping(mapping(workload.object, "metadata", ""), "labels", "metadata")]
     return any(_has_labels(each, params.workloads) for each in labels) or any(
         match_image(pattern, each.image) for pattern in params.workloads.images for each in workload.containers
     )
@@ -316,7 +316,7 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
 def _is_meant_claim(metadata: Mapping[str, Any], params: Params) -> bool:
     if params.workloads == "all" or is_monitoring_claim(metadata):
         return True
-    return params.workloads != "monitoring" and _has_labels(metadata.get("labels") or {}, params.workloads)
+    return params.workloads != "monitoring" and _has_labels(mapping(metadata, "labels", "metadata"), params.workloads)
 
 
 POLICY = Policy(
