@@ -489,7 +489,7 @@ def test_sizes(params: Any, limit: str, named: bool) -> None:
 @pytest.mark.parametrize("asked", ["0", "512m"])
 def test_a_request_that_nobody_can_mean_is_set_with_the_limit(asked: str) -> None:
     violation = one(workload("Deployment", container(**sized(None, asked))))
-    assert fixed(violation) == {PATH: "512Mi", PATH.replace("limits", "requests"): "256Mi"}
+    assert fixed(violation) == {PATH: "512Mi", REQUEST: "256Mi"}
 
 
 def test_a_small_named_size_bounds_the_request_set_with_it() -> None:
@@ -580,3 +580,16 @@ def test_a_service_is_nobody_s_business() -> None:
 def test_what_it_would_fix_is_fixed_whole() -> None:
     violation = one(workload())
     assert violation.fix == (Set(PATH, "512Mi"), Set(REQUEST, "256Mi"))
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"default_limit": Memory.parse(0)}, "defaultLimit"),
+        ({"images": {"a": Memory.parse("0")}}, "a"),
+        ({"containers": {"istio-*": Memory.parse("0Mi")}}, "istio-[*]"),
+    ],
+)
+def test_a_size_of_0_is_refused(params: Object, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: 0 is no limit: name an amount, such as 512Mi$"):
+        Params(**params)

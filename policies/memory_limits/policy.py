@@ -32,6 +32,11 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
         default_factory=dict
     )
 
+    def __post_init__(self) -> None:
+        for name, size in {"defaultLimit": self.default_limit, **self.images, **self.containers}.items():
+            if not size:
+                raise ValueError(f"{name}: 0 is no limit: name an amount, such as 512Mi")
+
 
 class _Pod(NamedTuple):
     """A workload, and what its namespace's LimitRanges are."""
