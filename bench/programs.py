@@ -13,13 +13,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.figures import Skipped
 from bench.inputs import ROOT, shared
+from tests.loopback import free_ports
 from webhook.certs import make_self_signed
 
 _STARTING_SECONDS = 60.0
@@ -159,14 +160,6 @@ def _accepts(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _family(pid: int) -> list[int]:

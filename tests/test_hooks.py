@@ -6,7 +6,6 @@ import copy
 import json
 import re
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ import pytest
 from tests.builders import ROOT, SHARED, TODAY, config
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import Server, prepare
+from tests.loopback import eventually
 from webhook import hooks as under_test
 from webhook.certs import make_self_signed
 from webhook.cluster import Cluster
@@ -532,14 +532,6 @@ class Conditions:
             stage, _, name = name.partition("/")
             found[stage].add(name)  # type: ignore[index]
         return found
-
-
-def eventually(is_so: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := is_so()):
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.1)
-    return value
 
 
 READY: Object = {

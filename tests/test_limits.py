@@ -15,6 +15,7 @@ import pytest
 
 from tests.builders import config, container, sized, workload
 from tests.cluster_fixture import ControlPlane, control_plane
+from tests.loopback import eventually
 from tests.test_dangers import AFTER, C0, GREEDY, seen
 from tests.test_limit_plan import CONFIG, DIGEST, FORCED, LABEL, LABELS, NAME, OURS, RULE, namespace
 from webhook.cluster import Cluster, Written
@@ -550,14 +551,6 @@ class Kept:
     def default(self, name: str) -> str:
         obj = self.cluster.get(f"/api/v1/namespaces/{name}/limitranges/{NAME}")
         return default_of(obj)
-
-
-def eventually(is_so: Any, what: str) -> Any:
-    deadline = time.monotonic() + 60
-    while not (value := is_so()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-    return value
 
 
 def test_namespaces_made_and_deleted_in_a_loop(plane: ControlPlane) -> None:

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.builders import SHARED, request, workload
-from tests.served import Server, eventually, post, review, served
+from tests.loopback import eventually
+from tests.served import Server, post, review, served
 from webhook import server as server_module
 from webhook.certs import make_self_signed
 from webhook.config import load_config
@@ -676,7 +677,7 @@ def test_the_end_cuts_no_request(own_server):
         hammer.start()
     eventually(lambda: all(hammer.answered > 20 for hammer in hammers))
     os.kill(own_server.process.pid, signal.SIGTERM)
-    eventually(lambda: own_server.get("/readyz") == (503, "draining\n"), 2)
+    eventually(lambda: own_server.get("/readyz") == (503, "draining\n"), seconds=2)
     during = [hammer.answered for hammer in hammers]
     for hammer in hammers:
         hammer.join(15)
