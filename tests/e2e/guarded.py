@@ -7,19 +7,19 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.builders import SHARED
 from tests.cluster_fixture import ControlPlane
+from tests.loopback import eventually, free_ports
 from webhook.certs import make_self_signed
 
 Object = dict[str, Any]
@@ -44,16 +44,6 @@ _READS = {
 }
 OPERATOR = "system:serviceaccount:operators:prometheus-operator"
 CONFIG = f"controllers: [{OPERATOR}]\n"
-_SECONDS = 60.0
-
-
-def eventually(is_so: Callable[[], Any], what: str = "") -> Any:
-    """Wait until it is so, and return what it was; what takes longer than a minute doesn't happen."""
-    deadline = time.monotonic() + _SECONDS
-    while not (value := is_so()):
-        assert time.monotonic() < deadline, what or "it did not happen"
-        time.sleep(0.1)
-    return value
 
 
 class Server:
@@ -66,7 +56,7 @@ class Server:
         self.certificate, key = make_self_signed()
         (folder / "tls.crt").write_bytes(self.certificate)
         (folder / "tls.key").write_bytes(key)
-        self.port, self._metrics_port = _free_ports()
+        self.port, self._metrics_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [
             *(sys.executable, "-c", "from webhook.cli import main; raise SystemExit(main())", "serve"),
@@ -365,10 +355,3 @@ def uids(pods: list[Object]) -> set[str]:
 def has_helm() -> bool:
     folder = os.environ.get("KUBEBUILDER_ASSETS", "")
     return shutil.which("helm", path=folder) is not None
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
