@@ -96,8 +96,8 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
         return "being deleted"
     if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
         return "mirror pod"
-    # Of a controller's own objects only pods may be patched, which is not for /validate.
-    if owner and owner.is_known and (stage == "validate" or request.kind != "Pod"):
+    # Of a controller's own objects only pods may be patched, with sizes that the configuration has for them.
+    if owner and owner.is_known and not (stage != "validate" and request.kind == "Pod" and config.judges_owned_pods):
         return f"judged at its {owner.kind}"
     return ""
 
