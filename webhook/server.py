@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import math
 import os
 import re
@@ -190,7 +191,7 @@ class Judge:
         self._metrics = metrics
         self._alarm = Alarm()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="look-up")
-        self._log = log.bind()  # once, rather than for every line
+        self._logs_reviews = log.bind().is_enabled_for(logging.INFO)
 
     async def answer(self, request: AdmissionRequest, stage: Stage, arrived: float, deadline: float) -> bytes:
         if nonce := probe_nonce(request):
@@ -252,22 +253,27 @@ class Judge:
         whole = time.monotonic() - arrived
         violated = {verdict.policy for verdict in decision.verdicts}
         patched = {verdict.policy for verdict in decision.verdicts if verdict.outcome == "patched"}
-        self._log.info(
-            "review",
-            stage=stage,
-            uid=request.uid,
-            operation=request.operation,
-            kind=request.kind,
-            subresource=request.subresource,
-            namespace=request.namespace,
-            name=object_name(request),
-            user=request.user,
-            dry_run=request.dry_run,
-            allowed=decision.allowed,
-            violated=sorted(violated),
-            patched=sorted(patched),
-            milliseconds=round(whole * 1000, 3),
-        )
+        if self._logs_reviews:
+            logs.write_review(
+                logs.ReviewLine(
+                    datetime.now(UTC),
+                    "info",
+                    "review",
+                    stage,
+                    request.uid,
+                    request.operation,
+                    request.kind,
+                    request.subresource,
+                    request.namespace,
+                    object_name(request),
+                    request.user,
+                    request.dry_run,
+                    decision.allowed,
+                    sorted(violated),
+                    sorted(patched),
+                    round(whole * 1000, 3),
+                )
+            )
         for policy, error in decision.failures.items():
             log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
         self._metrics.count_review(request, decision, stage, deciding, whole)
