@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -115,6 +116,59 @@ def test_garbage_behind_what_is_answered_later_is_refused_after_it() -> None:
         assert await reader.readexactly(len(ok("/later"))) == ok("/later")
         assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
         assert host.application.told == [(400, "")]
+
+    talk(about)
+
+
+def test_what_follows_a_refused_request_is_not_answered() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/a", headers="a: b\r\n" * 200) + get("/b"))
+        assert await reader.readline() == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+        (each,) = host.connections
+        each.cut()
+        assert (await reader.read()).count(b"HTTP/1.1") == 0
+        assert (host.application.asked, host.application.told) == ([], [(431, "/a")])
+
+    talk(about)
+
+
+def test_a_request_that_is_half_there_waits_for_the_one_before_it() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/later") + get("/b")[:-10])
+        await asyncio.sleep(0.05)
+        (each,) = host.connections
+        each.reading_since, began = 1.0, time.monotonic()
+        each.cut()
+        host.application.go_on.set()
+        assert await reader.readexactly(len(ok("/later"))) == ok("/later")
+        assert each.reading_since > began
+        writer.write(get("/b")[-10:])
+        assert await reader.readexactly(len(ok("/b"))) == ok("/b")
+
+    talk(about)
+
+
+def test_large_requests_may_be_pipelined() -> None:
+    """The end of a body and the beginning of the next header in one read."""
+    body = b"x" * 50_000
+    whole = f"POST /a HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+    async def about(_host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(whole + whole[:20])
+        assert await reader.readexactly(len(ok("/a"))) == ok("/a")
+        writer.write(whole[20:])
+        assert await reader.readexactly(len(ok("/a"))) == ok("/a")
+
+    talk(about)
+
+
+def test_a_header_without_an_end_is_refused() -> None:
+    async def about(_host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET / HTTP/1.1\r\na: ")
+        while not reader._buffer:  # type: ignore[attr-defined]
+            writer.write(b"b" * 1000)
+            await asyncio.sleep(0.001)
+        assert await reader.readline() == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
 
     talk(about)
 

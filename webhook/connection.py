@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import httptools
 import structlog
@@ -78,6 +78,10 @@ class Host(Protocol):
         """Count it out."""
 
 
+class _Stop(Exception):  # noqa: N818 - an answer, not an error of ours
+    """Ends the parsing of a request that is refused."""
+
+
 def one_line(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """A refusal."""
     line = " ".join(text.split())[:500]
@@ -91,9 +95,11 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        # Set anew for each request: httptools calls the on_ methods below.
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = httptools.HttpRequestParser(self)  # it calls the on_ methods
         self._begin()
+        self._is_in_head = False
+        self._refusal: Response | None = None
+        """What is wrong with the request that is arriving; nothing behind it counts."""
         self._waiting: deque[tuple[Request, bool]] = deque()
         """Requests that arrived behind one that is still being answered, and whether the connection outlives them."""
         self._is_answering = False
@@ -106,11 +112,10 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._target = b""
-        self._headers = self._head_bytes = self._unparsed_bytes = 0
-        self._has_head = self._expects_continue = False
+        self._headers = self._head_bytes = 0
+        self._expects_continue = False
         self._chunks: list[bytes] = []
         self._size = 0
-        self._refusal: Response | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's are no subclasses
@@ -128,63 +133,62 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
+        was_in_head = self._is_in_head
         try:
             self._parser.feed_data(data)
+            if was_in_head and self._is_in_head:  # of a field that doesn't end nothing is told
+                self._count_head(len(data))
         except httptools.HttpParserUpgrade:
             pass  # answered as the request that it also is; what follows it is nothing that we speak
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, _Stop) as error:
             self._refusal = self._refusal or one_line(400, f"not HTTP/1.1: {error}")
-        if self.reading_since is not None and not self._has_head:
-            self._unparsed_bytes += len(data)
-            if self._unparsed_bytes > _HEAD_BYTES:
-                self._refuse_head()
         self._answer()
+
+    def _stop(self, status: int, text: str) -> NoReturn:
+        self._refusal = one_line(status, text)
+        raise _Stop
 
     def on_message_begin(self) -> None:
         self._begin()
+        self._is_in_head = True
         self.reading_since = self.reading_since or time.monotonic()
 
     def on_url(self, part: bytes) -> None:
         self._target += part
         if len(self._target) > _TARGET_BYTES:
-            self._refusal = self._refusal or one_line(414, "the path is too long")
+            self._stop(414, "the path is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers += 1
-        self._head_bytes += len(name) + len(value)
-        if self._headers > _HEADERS or self._head_bytes > _HEAD_BYTES:
-            self._refuse_head()
-        elif len(name) == 14 and name.lower() == b"content-length":
-            if int(value) > BODY_BYTES:
-                self._refuse_size()
+        self._count_head(len(name) + len(value))
+        if len(name) == 14 and name.lower() == b"content-length":
+            self._check_size(int(value))
         elif len(name) == 6 and name.lower() == b"expect":
             self._expects_continue = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
-        self._has_head = True
-        if self._expects_continue and not self._refusal:
+        self._is_in_head = False
+        if self._expects_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, chunk: bytes) -> None:
-        if self._refusal:
-            return
         self._chunks.append(chunk)
         self._size += len(chunk)
         self._host.held_bytes += len(chunk)
-        if self._size > BODY_BYTES:
-            self._refuse_size()
-        elif self._host.held_bytes > HELD_BYTES:
-            self._refusal = one_line(503, "too many large requests at once")
+        self._check_size(self._size)
+        if self._host.held_bytes > HELD_BYTES:
+            self._stop(503, "too many large requests at once")
 
-    def _refuse_head(self) -> None:
-        self._refusal = self._refusal or one_line(431, "the header is too large")
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._headers > _HEADERS or self._head_bytes > _HEAD_BYTES:
+            self._stop(431, "the header is too large")
 
-    def _refuse_size(self) -> None:
-        self._refusal = self._refusal or one_line(413, f"a request of more than {BODY_BYTES >> 20} MiB")
+    def _check_size(self, size: int) -> None:
+        if size > BODY_BYTES:
+            self._stop(413, f"a request of more than {BODY_BYTES >> 20} MiB")
 
     def on_message_complete(self) -> None:
-        if self._refusal:
-            return
         parser, body = self._parser, self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         path, _, query = self._target.partition(b"?")
         began = self.reading_since or time.monotonic()
@@ -227,6 +231,8 @@ class Connection(asyncio.Protocol):
         self._is_answering = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
+            if self.reading_since is not None:  # we didn't read on meanwhile
+                self.reading_since = time.monotonic()
             self._write(response, request, is_last=is_last)
             self._answer()
 
@@ -265,6 +271,8 @@ class Connection(asyncio.Protocol):
 
     def cut(self) -> None:
         """End a request that takes too long to arrive."""
+        if self._is_answering:
+            return
         if self.transport.is_closing():
             self.transport.abort()  # the client doesn't even take our goodbye
             return
