@@ -173,6 +173,29 @@ def test_a_header_without_an_end_is_refused() -> None:
     talk(about)
 
 
+def test_what_is_sent_meanwhile_stays_with_the_client() -> None:
+    async def about(host: Host, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/later"))
+        await asyncio.sleep(0.05)
+        writer.write(get("/b") * 500_000)
+        await asyncio.sleep(0.1)
+        (each,) = host.connections
+        assert len(each._waiting) == 0
+        writer.transport.abort()
+        host.application.go_on.set()
+
+    talk(about)
+
+
+def test_half_a_body_is_let_go_with_its_client() -> None:
+    async def about(host: Host, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /a HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 50)
+        await asyncio.sleep(0.05)
+        assert host.held_bytes == 50
+
+    talk(about)
+
+
 def test_a_client_that_leaves_takes_nothing_with_it() -> None:
     async def about(host: Host, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(get("/later"))
@@ -199,6 +222,11 @@ def test_a_failure_is_answered_and_the_next_request_too(capsys: pytest.CaptureFi
         pytest.param(get("/a", "HEAD"), ok("/a")[:-2], id="no-body-for-HEAD"),
         pytest.param(get("/a", headers="Connection: close\r\n"), ok("/a", "Connection: close\r\n"), id="close"),
         pytest.param(get("/a", version="1.0"), ok("/a", "Connection: close\r\n"), id="http-1.0"),
+        pytest.param(
+            get("/a", headers="Connection: keep-alive\r\n", version="1.0"),
+            ok("/a", "Connection: close\r\n"),
+            id="http-1.0-that-would-stay",
+        ),
         pytest.param(
             get("/a", headers="Connection: upgrade\r\nUpgrade: h2c\r\n") + b"whatever",
             ok("/a", "Connection: close\r\n"),
