@@ -52,7 +52,15 @@ def examine(request: AdmissionRequest, _: Any, params: Params) -> Iterator[Viola
             )
 
 
-SIZE = Policy("size", "", examine, Params, ("an incident",), subresources=("resize",))
+SIZE = Policy(
+    "size",
+    "",
+    examine,
+    Params,
+    ("an incident",),
+    subresources=("resize",),
+    names_sizes=lambda params: params.named,
+)
 
 
 def settings(
@@ -262,6 +270,12 @@ def owned(kind: str, owner_kind: str, owner: str, *containers: Object) -> Object
 def test_owners(kind: str, owner: str, user: str, text: str, mode: str, outcome: str) -> None:
     decision = judged(request(owned(kind, owner, "web-5d8f"), user=user), settings(mode, text=text))
     assert outcomes(decision) == ([outcome] if outcome else [])
+
+
+@pytest.mark.parametrize(("named", "skipped"), [(False, "judged at its ReplicaSet"), (True, "")])
+def test_a_controllers_pod_is_examined_where_there_may_be_a_size_for_it(named: bool, skipped: str) -> None:
+    pod = request(owned("Pod", "ReplicaSet", "web-5d8f"), user=RS_CONTROLLER)
+    assert judged(pod, settings("patch", named=named), stage="mutate").skipped == skipped
 
 
 @pytest.mark.parametrize("user", [RS_CONTROLLER, "jane"])

@@ -272,6 +272,7 @@ def test_a_request_in_drops_is_cut_off(server):
             client.send(bytes([byte]))
         else:
             pytest.fail("all of it was taken")
+        assert client.receive().status == 408
         assert client.receive() is None
 
 
@@ -469,7 +470,7 @@ def test_look_up(monkeypatch, tmp_path, answers, asked, text):
     source = Source(answers)
     judge = Judge(lambda: load_config(b"", ""), source, Metrics(tmp_path, 0, set(), []))
     now = time.monotonic()
-    answer = json.loads(asyncio.run(judge.answer(request(workload()), "validate", now, now + 2)))
+    answer = json.loads(asyncio.run(judge.answer(request(workload()), "validate", now, now + 2)))  # type: ignore[arg-type]
     assert source.asked == asked
     assert text in answer["response"]["warnings"][0]
     assert time.monotonic() - now < 0.75
@@ -480,7 +481,7 @@ def test_a_probe_is_answered_before_anything_is_decided(monkeypatch, tmp_path):
     judge = Judge(lambda: load_config(b"", ""), Source([]), Metrics(tmp_path, 0, set(), []))
     obj = {"kind": "ConfigMap", "metadata": {"labels": {PROBE_LABEL: "n-1"}}}
     probe = AdmissionRequest("CREATE", "", "v1", "ConfigMap", "forestall-system", "", obj, dry_run=True, uid="7")
-    answer = json.loads(asyncio.run(judge.answer(probe, "validate", 0, 0)))
+    answer = json.loads(judge.answer(probe, "validate", 0, 0))
     assert answer["response"]["warnings"] == ["forestall probe n-1 validate"]
 
 

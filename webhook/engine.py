@@ -41,6 +41,7 @@ Stage = Literal["mutate", "validate", "check"]
 # Fixes settle in two or three rounds; more means that two policies undo each other's.
 _ROUNDS = 8
 _STRENGTH = {mode: strength for strength, mode in enumerate(MODES)}
+_ACTIVE, _PATCHING = frozenset(MODES) - {"off"}, frozenset({"patch"})
 _INDEX = re.compile(r"\[\d+\]")
 
 
@@ -95,8 +96,8 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
         return "being deleted"
     if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
         return "mirror pod"
-    # Of a controller's own objects only pods may be patched, which is not for /validate.
-    if owner and owner.is_known and (stage == "validate" or request.kind != "Pod"):
+    # Of a controller's own objects only pods may be patched, with sizes that the configuration has for them.
+    if owner and owner.is_known and not (stage != "validate" and request.kind == "Pod" and config.judges_owned_pods):
         return f"judged at its {owner.kind}"
     return ""
 
@@ -106,7 +107,10 @@ def _is_mirror(pod: Object) -> bool:
 
 
 def _in_scope(request: AdmissionRequest, config: Config, owner: Owner | None, stage: Stage) -> list[ActivePolicy]:
-    """The policies that judge this kind and operation, at the mode that the overrides leave them."""
+    """The policies that judge this kind and operation, at the mode that the overrides leave them.
+
+    For /mutate those alone that may patch: all else is told by /validate.
+    """
     key = request.group, request.kind
     workload = is_workload(*key) or key in config.pod_spec_paths
     in_scope = []
@@ -118,7 +122,8 @@ def _in_scope(request: AdmissionRequest, config: Config, owner: Owner | None, st
             and ((workload and policy.workloads) or any(key == (kind.group, kind.kind) for kind in policy.kinds))
         ):
             in_scope.append(_overridden(active, request, config, owner))
-    return [active for active in in_scope if weakest(active.mode, config.mode) != "off"]
+    modes = _PATCHING if stage == "mutate" else _ACTIVE
+    return [active for active in in_scope if weakest(active.mode, config.mode) in modes]
 
 
 def _overridden(active: ActivePolicy, request: AdmissionRequest, config: Config, owner: Owner | None) -> ActivePolicy:

@@ -104,6 +104,7 @@ class Policy:
     subresources "resize" for pods/resize
     operations   those that the API server asks about; none: only `check` and the audit judge it
     facts        the kinds of cluster objects that it reads, by plural: "persistentvolumeclaims"
+    names_sizes  whether its violations may be `fix_named` with these params
     mode         the default mode, with `otherwise` for what "patch" cannot mend
     """
 
@@ -117,6 +118,7 @@ class Policy:
     subresources: tuple[str, ...] = ()
     operations: tuple[str, ...] = ("CREATE", "UPDATE")
     facts: frozenset[str] = frozenset()
+    names_sizes: Callable[[Any], bool] = lambda _params: False
     mode: Mode = "deny"
     otherwise: Mode = "deny"
 

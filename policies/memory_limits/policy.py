@@ -231,6 +231,7 @@ POLICY = Policy(
     incidents=("NU.nl 2019: ElastAlert pods without memory limits took node after node",),
     subresources=("resize",),
     facts=frozenset({"limitranges"}),
+    names_sizes=lambda params: bool(params.images or params.containers),
     mode="patch",
     otherwise="deny",
 )
