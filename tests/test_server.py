@@ -182,6 +182,15 @@ MIB = 2**20
         pytest.param(post(review(uid="")), 400, "uid", id="no-uid"),
         pytest.param(post(review(object=None)), 400, "CREATE without an object", id="no-object"),
         pytest.param(post(review(object={"metadata": [1]})), 400, "metadata is no mapping", id="odd-metadata"),
+        pytest.param(
+            post(review(object={"metadata": {"labels": 5}})), 400, "object.metadata.labels is no", id="odd-labels"
+        ),
+        pytest.param(
+            post(review(object={"metadata": {"ownerReferences": [5]}})),
+            400,
+            "object.metadata.ownerReferences is no list of mappings",
+            id="odd-owners",
+        ),
         pytest.param(post(review(), "/"), 404, "no such path", id="wrong-path"),
         pytest.param(post(review(), "/validate/"), 404, "no such path", id="path-with-more"),
         pytest.param(post(review(), "/metrics"), 404, "no such path", id="console's-path"),

@@ -176,7 +176,7 @@ def run(settings: Settings) -> int:
     electing = threading.Thread(target=election.run, args=[stopped], name="election", daemon=True)
     electing.start()
     gaps = Gaps(cluster, settings.namespace)
-    arguments = (lambda: config.value, lambda: election.is_leading, stopping)
+    arguments = (lambda: election.is_leading, stopping)
     probing = threading.Thread(target=gaps.run, args=arguments, name="probes", daemon=True)
     probing.start()
     try:

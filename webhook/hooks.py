@@ -19,7 +19,7 @@ from prometheus_client import Gauge
 
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config
 from webhook.engine import weakest
-from webhook.errors import Conflict
+from webhook.errors import ClusterRefused, Conflict
 from webhook.events import report
 from webhook.owners import CONTROLLER_MANAGER, IDENTITIES
 from webhook.pods import POD, WORKLOADS
@@ -125,6 +125,11 @@ def _judging(stage: Stage, config: Config, namespace: str, common: Object) -> It
     }
 
 
+def fails_closed(configuration: Object) -> bool:
+    """Whether what is judged is refused while nobody answers for this webhook configuration, as it is stored."""
+    return any(each.get("failurePolicy") == "Fail" for each in configuration.get("webhooks") or ())
+
+
 def _probing(stage: Stage, namespace: str, common: Object) -> Object:
     """Asked at every mode about nobody's objects: whoever creates such a ConfigMap learns whether we are reached."""
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}
@@ -223,9 +228,12 @@ def _not_owned(stage: Stage, config: Config) -> str:
     pairs = {(*key, user) for key, identity in IDENTITIES.items() for user in (identity, CONTROLLER_MANAGER)}
     known = [f"{group}/{kind} {user}" for group, kind, user in sorted(pairs)]
     group = 'owner.apiVersion.contains("/") ? owner.apiVersion.split("/")[0] : ""'
-    is_known = f'({group}) + "/" + owner.kind + " " + request.userInfo.username in {_cel(known)}'
+    kind = f'({group}) + "/" + owner.kind'
+    is_known = f'{kind} + " " + request.userInfo.username in {_cel(known)}'
     if config.controllers:
-        is_known = f"request.userInfo.username in {_cel(sorted(config.controllers))} || {is_known}"
+        judged = sorted({f"{each.group}/{each.kind}" for each in (*WORKLOADS, *config.kinds)})
+        is_trusted = f"request.userInfo.username in {_cel(sorted(config.controllers))} && {kind} in {_cel(judged)}"
+        is_known = f"{is_trusted} || {is_known}"
     owned = (
         "has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner,"
         f" has(owner.controller) && owner.controller && ({is_known}))"
@@ -432,11 +440,22 @@ class Hooks:
 
 
 def turn_off(cluster: Cluster, namespace: str) -> None:
-    """Delete both configurations, and have every controller leave it so."""
-    # Remembered first, or a controller would bring back what we delete.
-    _remember(cluster, namespace, dict.fromkeys(STAGES, ON_PURPOSE))
+    """Delete both configurations, and have every controller leave it so.
+
+    They are deleted whatever becomes of the rest: raises ClusterRefused afterwards if that can't be remembered.
+    """
+    trouble = None
+    try:
+        # Remembered first, or a controller would bring back what we delete.
+        _remember(cluster, namespace, dict.fromkeys(STAGES, ON_PURPOSE))
+    except ClusterRefused as error:
+        trouble = error
     for stage in STAGES:
         cluster.delete(path_of(stage))
+    # Without its namespace no controller runs.
+    if trouble is not None and trouble.status != 404:
+        text = f"deleted, but controllers can't be told to leave it so, and may write them again: {trouble.message}"
+        raise ClusterRefused(trouble.status, trouble.reason, text) from trouble
 
 
 def turn_on(cluster: Cluster, namespace: str) -> None:

@@ -19,6 +19,7 @@ import ssl
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -67,6 +68,9 @@ _LONGEST = 10.0
 
 _LOOK_UP = 0.5
 """Seconds for all that one review needs looked up."""
+
+_LOGGED = 253
+"""Characters of a name in the log: that long the API lets most of them be."""
 
 _ALARM = 0.05
 """Seconds between two looks at whether a decision takes too long."""
@@ -286,8 +290,8 @@ class Judge:
                     request.kind,
                     request.subresource,
                     request.namespace,
-                    object_name(request),
-                    request.user,
+                    object_name(request)[:_LOGGED],
+                    request.user[:_LOGGED],
                     request.dry_run,
                     decision.allowed,
                     sorted(violated),
@@ -297,9 +301,11 @@ class Judge:
             )
         for policy, error in decision.failures.items():
             if isinstance(error, NOT_OURS):
-                log.warning("policy could not decide", policy=policy, uid=request.uid, error=str(error))
+                log.warning("policy could not decide", policy=policy, uid=request.uid, error=str(error)[:500])
             else:
                 log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
+            # Its frames hold the request, and lead back to it: the collector, which comes by rarely, would have to.
+            traceback.clear_frames(error.__traceback__)
         self._metrics.count_review(request, decision, stage, deciding, whole)
 
 
