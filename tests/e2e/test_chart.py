@@ -23,6 +23,7 @@ import yaml
 from charts.generate import CHART
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
+from tests.e2e.installed import SYSTEM, Installation, helm, try_helm
 from tests.served import eventually
 from tests.test_chart import VARIANTS, render
 from webhook.certs import make_self_signed
@@ -30,7 +31,6 @@ from webhook.config import load_config
 from webhook.hooks import configurations
 from webhook.policy import Object
 
-SYSTEM = "forestall-system"
 SERVER = f"system:serviceaccount:{SYSTEM}:forestall-server"
 CONTROLLER = f"system:serviceaccount:{SYSTEM}:forestall-controller"
 # The charts of earlier releases, as packages; the present one goes there when it is released.
@@ -54,17 +54,6 @@ def namespace(plane: ControlPlane) -> Iterator[str]:
     yield SYSTEM
     try_helm(plane, "uninstall", "forestall")
     plane.kubectl("delete", "namespace", SYSTEM, "--timeout=60s")
-
-
-def try_helm(plane: ControlPlane, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [plane.assets / "helm", *arguments, "--namespace", SYSTEM]
-    return subprocess.run(command, env=plane.environment, capture_output=True, text=True, timeout=180, check=False)
-
-
-def helm(plane: ControlPlane, *arguments: str | Path) -> str:
-    done = try_helm(plane, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def get(plane: ControlPlane, *what: str) -> Any:
@@ -198,29 +187,14 @@ def test_service_accounts_may_do_what_they_do(plane: ControlPlane, namespace: st
 def test_server_becomes_ready_with_its_role(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
     """The arguments of the Deployment, the certificate not yet there; nothing that it reads is refused."""
     helm(plane, "install", "forestall", CHART)
-    deployment = get(plane, "deployment", "forestall", f"--namespace={namespace}")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    config = get(plane, "configmap", "forestall-config", f"--namespace={namespace}")["data"]["config.yaml"]
-    token = plane.kubectl("create", "token", "forestall-server", f"--namespace={namespace}").strip()
-    for folder in ("config", "tls"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "config" / "config.yaml").write_text(config)
-    arguments = [argument.replace("/etc/forestall", str(tmp_path)) for argument in container["args"]]
-    arguments += ["--kubeconfig", str(plane.write_kubeconfig("server", token)), "--port=0", "--metrics-port=0"]
-    log = tmp_path / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen([Path(sys.executable).with_name("forestall"), *arguments], stdout=out, stderr=out)
-    try:
-        eventually(lambda: '"serving"' in log.read_text())
+    installation = Installation(plane, tmp_path)
+    with installation.serving():
+        (port,) = re.findall(r'"metrics_port":(\d+)', installation.log("forestall"))
         chain, key = make_self_signed()
         (tmp_path / "tls" / "tls.key").write_bytes(key)
         (tmp_path / "tls" / "tls.crt").write_bytes(chain)
-        (port,) = re.findall(r'"metrics_port":(\d+)', log.read_text())
         eventually(lambda: ready(port))
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
-    assert re.findall("forbidden.*", log.read_text()) == []
+    assert re.findall("forbidden.*", installation.log("forestall")) == []
 
 
 def ready(port: str) -> bool:
