@@ -19,7 +19,7 @@ from charts.generate import CHART
 from tests.builders import limit_range
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
-from tests.e2e.installed import SYSTEM, Installation, helm
+from tests.e2e.installed import SYSTEM, Installation, helm, own_address
 from tests.served import eventually
 from webhook.certs import make_self_signed
 from webhook.policy import Object
@@ -121,6 +121,34 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def test_a_sound_installation_needs_nothing(running: Running) -> None:
     assert running.doctor() == SOUND
     assert "\nNothing needs doing\n" in running.forestall("doctor").stdout
+
+
+def test_who_may_do_nothing_is_told_so(running: Running) -> None:
+    kubeconfig = running.plane.dev_kubeconfig
+    done = running.forestall("doctor", "--output=json", f"--kubeconfig={kubeconfig}")
+    statuses = {each["name"]: each["status"] for each in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 1
+    assert {name for name, status in statuses.items() if status == "ok"} == {"api-server", "clock"}
+    assert set(statuses.values()) == {"ok", "unknown"}
+
+
+def test_a_lonely_replica_that_can_t_be_reached_from_here(running: Running) -> None:
+    endpoint = {"addresses": [own_address()], "conditions": {"ready": True}}
+    nowhere = {"endpoints": [endpoint], "ports": [{"name": "webhook", "port": 9}]}
+    with running.changed("endpointslice", "forestall-local", lambda it: it.update(nowhere)):
+        assert running.doctor() == (
+            1,
+            [
+                (
+                    *("endpoints", "warn", "1 of 1 endpoints of Service forestall are ready"),
+                    "run two replicas or more: nothing is judged while one restarts",
+                ),
+                (
+                    *("spread", "unknown", "cannot tell: no endpoint says on which node it is"),
+                    "see whether replicas are ready",
+                ),
+            ],
+        )
 
 
 def test_deleted_hooks(running: Running) -> None:
