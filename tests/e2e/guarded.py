@@ -66,7 +66,7 @@ class Server:
         self.certificate, key = make_self_signed()
         (folder / "tls.crt").write_bytes(self.certificate)
         (folder / "tls.key").write_bytes(key)
-        self.port, self._metrics_port = _free_ports()
+        self.port, self._metrics_port = free_ports()
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [
             *(sys.executable, "-c", "from webhook.cli import main; raise SystemExit(main())", "serve"),
@@ -367,7 +367,7 @@ def has_helm() -> bool:
     return shutil.which("helm", path=folder) is not None
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))

@@ -12,6 +12,8 @@ import re
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +78,16 @@ class Installation:
         finally:
             process.terminate()
             assert process.wait(30) == 0, self.log(deployment)
+
+    def is_ready(self) -> bool:
+        """Whether the server says so: it has its certificate, and knows the cluster."""
+        for port in re.findall(r'"metrics_port":(\d+)', self.log("forestall")):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except urllib.error.HTTPError as error:
+                error.close()
+        return False
 
     def log(self, deployment: str) -> str:
         return (self.folder / f"{deployment}.log").read_text()

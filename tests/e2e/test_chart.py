@@ -11,8 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,20 +187,11 @@ def test_server_becomes_ready_with_its_role(plane: ControlPlane, namespace: str,
     helm(plane, "install", "forestall", CHART)
     installation = Installation(plane, tmp_path)
     with installation.serving():
-        (port,) = re.findall(r'"metrics_port":(\d+)', installation.log("forestall"))
         chain, key = make_self_signed()
         (tmp_path / "tls" / "tls.key").write_bytes(key)
         (tmp_path / "tls" / "tls.crt").write_bytes(chain)
-        eventually(lambda: ready(port))
+        eventually(installation.is_ready)
     assert re.findall("forbidden.*", installation.log("forestall")) == []
-
-
-def ready(port: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except urllib.error.HTTPError:
-        return False
 
 
 # Upgraded
