@@ -23,6 +23,7 @@ import pytest
 
 from tests.cluster_fixture import ControlPlane
 from tests.served import eventually
+from webhook.hooks import STAGES
 from webhook.policy import Object
 
 SYSTEM = "forestall-system"
@@ -78,6 +79,13 @@ class Installation:
         finally:
             process.terminate()
             assert process.wait(30) == 0, self.log(deployment)
+
+    def forestall(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The program, as the administrator runs it."""
+        command = [Path(sys.executable).with_name("forestall"), *arguments]
+        return subprocess.run(
+            command, env=self.plane.environment, capture_output=True, text=True, timeout=60, check=False
+        )
 
     def is_ready(self) -> bool:
         """Whether the server says so: it has its certificate, and knows the cluster."""
@@ -136,12 +144,14 @@ class Installation:
         self.plane.kubectl("create", "--filename=-", input=json.dumps(made))
 
     def is_asked(self) -> bool:
-        """Whether both webhook configurations are there, with a caBundle each."""
-        hooks = self.get("mutatingwebhookconfiguration,validatingwebhookconfiguration")["items"]
-        ours = [each for each in hooks if each["metadata"]["name"] == "forestall"]
-        return len(ours) == 2 and all(
-            webhook["clientConfig"].get("caBundle") for each in ours for webhook in each["webhooks"]
-        )
+        """Whether every webhook of both configurations is there, and could be trusted."""
+        bundles = self.bundles()
+        return len(bundles) == 1 and "" not in bundles
+
+    def bundles(self) -> set[str]:
+        """The caBundles of our webhooks; empty is none, and a configuration that isn't there has none."""
+        hooks = [self.get(kind, "forestall") or {"webhooks": [{"clientConfig": {}}]} for kind in STAGES.values()]
+        return {webhook["clientConfig"].get("caBundle", "") for hook in hooks for webhook in hook["webhooks"]}
 
 
 def own_address() -> str:

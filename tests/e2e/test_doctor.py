@@ -7,11 +7,9 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -37,16 +35,9 @@ class Running:
     port: int
     controller: subprocess.Popen[bytes]
 
-    def forestall(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """As the administrator runs it."""
-        command = [Path(sys.executable).with_name("forestall"), *arguments]
-        return subprocess.run(
-            command, env=self.plane.environment, capture_output=True, text=True, timeout=60, check=False
-        )
-
     def doctor(self) -> tuple[int, list[tuple[str, str, str, str]]]:
         """The exit code, and name, status, what is seen and what to do of all that isn't ok."""
-        done = self.forestall("doctor", "--output=json")
+        done = self.installation.forestall("doctor", "--output=json")
         checks = json.loads(done.stdout)["checks"]
         found = [(each["name"], each["status"], each["seen"], each["todo"]) for each in checks]
         return done.returncode, [each for each in found if each[1] != "ok"]
@@ -120,12 +111,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def test_a_sound_installation_needs_nothing(running: Running) -> None:
     assert running.doctor() == SOUND
-    assert "\nNothing needs doing\n" in running.forestall("doctor").stdout
+    assert "\nNothing needs doing\n" in running.installation.forestall("doctor").stdout
 
 
 def test_who_may_do_nothing_is_told_so(running: Running) -> None:
     kubeconfig = running.plane.dev_kubeconfig
-    done = running.forestall("doctor", "--output=json", f"--kubeconfig={kubeconfig}")
+    done = running.installation.forestall("doctor", "--output=json", f"--kubeconfig={kubeconfig}")
     statuses = {each["name"]: each["status"] for each in json.loads(done.stdout)["checks"]}
     assert done.returncode == 1
     assert {name for name, status in statuses.items() if status == "ok"} == {"api-server", "clock"}
@@ -166,7 +157,7 @@ def test_deleted_hooks(running: Running) -> None:
             ("gaps", "fail", gap, "see hooks"),
         ],
     )
-    assert running.forestall("hooks", "on").returncode == 0
+    assert running.installation.forestall("hooks", "on").returncode == 0
     eventually(lambda: running.doctor() == SOUND, 40)
 
 
