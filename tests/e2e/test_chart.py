@@ -19,9 +19,11 @@ import pytest
 import yaml
 
 from charts.generate import CHART
+from tests.builders import SHARED
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
 from tests.e2e.installed import SYSTEM, Installation, helm, try_helm
+from tests.e2e.test_cert_manager import ASSETS as CERT_MANAGER
 from tests.served import eventually
 from tests.test_chart import VARIANTS, render
 from webhook.certs import make_self_signed
@@ -91,13 +93,23 @@ def test_installs_as_it_is(plane: ControlPlane, namespace: str) -> None:
     assert "already exists" not in helm(plane, "upgrade", "forestall", CHART)
 
 
+@pytest.fixture(scope="module")
+def served(plane: ControlPlane) -> set[str]:
+    """Every apiVersion, those of the Prometheus operator and of cert-manager among them where they can be had."""
+    for crds in (SHARED / "cluster" / "crds", CERT_MANAGER / "crds.yaml"):
+        if crds.exists():
+            plane.kubectl("apply", "--server-side", f"--filename={crds}")
+            plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    return set(plane.kubectl("api-versions").split())
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_api_server_takes_the_variant(plane: ControlPlane, variant: str) -> None:
+def test_api_server_takes_the_variant(plane: ControlPlane, served: set[str], variant: str) -> None:
     """Kinds that this cluster doesn't have aside."""
-    foreign = ("monitoring.coreos.com", "cert-manager.io")
-    objects = [each for each in render(variant) if each["apiVersion"].partition("/")[0] not in foreign]
+    objects = [each for each in render(variant) if each["apiVersion"] in served]
     plane.try_kubectl("create", "namespace", SYSTEM)
-    plane.kubectl("apply", "--dry-run=server", "--filename=-", input=json.dumps(listed(objects)))
+    strict = ("--dry-run=server", "--validate=strict", "--filename=-")
+    plane.kubectl("apply", *strict, input=json.dumps(listed(objects)))
     plane.kubectl("delete", "namespace", SYSTEM, "--timeout=60s")
 
 
