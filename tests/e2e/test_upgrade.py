@@ -27,6 +27,8 @@ from webhook.hooks import STAGES
 from webhook.policy import Object
 
 FAIL = ("--set", "config.webhooks.failurePolicy=Fail")
+OURS = r'name="(?:mutate|validate)\.forestall\.dev"'
+CALLS = "apiserver_admission_webhook_request_total"
 OPEN = "apiserver_admission_webhook_fail_open_count"
 REFUSED = "apiserver_admission_webhook_rejection_count"
 
@@ -127,5 +129,6 @@ def test_nobody_notices(previous: Path, tmp_path: Path) -> None:
         assert upgraded == before
         assert rolled_back == before
         metrics = plane.kubectl("get", "--raw", "/metrics")
-        assert re.findall(f"^(?:{OPEN}|{REFUSED}).*forestall.*", metrics, re.MULTILINE) == []
+        assert re.findall(f"^(?:{OPEN}|{REFUSED}){{.*{OURS}.*", metrics, re.MULTILINE) == []
+        assert set(re.findall(f'^{CALLS}{{code="(.*?)".*{OURS}', metrics, re.MULTILINE)) == {"200"}
         print(f"dry-run creates: {sum(load.asked for load in loads)} asked, 0 lost")
