@@ -48,13 +48,14 @@ def test_its_certificate_is_served_and_trusted(tmp_path: Path) -> None:
         helm(plane, "install", "forestall", CHART, "--create-namespace", *settings)
         installation = Installation(plane, tmp_path)
         port = stack.enter_context(installation.serving())
-        installation.name_endpoints(port)
+        installation.name_endpoints(port, nodes=())  # until it has its certificate
         stack.enter_context(installation.process("forestall-controller"))
 
         ready = "--for=condition=Ready"
         plane.kubectl("wait", ready, "certificate/forestall-tls", f"--namespace={SYSTEM}", "--timeout=45s")
         eventually(installation.mount_certificate)
         eventually(installation.is_ready)
+        installation.name_endpoints(port)
         eventually(installation.is_asked, 60)
         secret = installation.get("secret", "forestall-tls")
         (leaf,) = read_certificates((installation.folder / "tls" / "tls.crt").read_bytes())

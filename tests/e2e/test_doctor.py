@@ -99,9 +99,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         installation = Installation(plane, tmp_path_factory.mktemp("mounted"))
         server = stack.enter_context(ExitStack())
         port = server.enter_context(installation.serving())
-        installation.name_endpoints(port)
+        installation.name_endpoints(port, nodes=())  # until it has its certificate
         controller = stack.enter_context(installation.process("forestall-controller"))
         eventually(installation.mount_certificate)
+        eventually(installation.is_ready)
+        installation.name_endpoints(port)
         eventually(installation.is_asked, 60)
         running = Running(plane, installation, server, port, controller)
         # Until the webhook configurations came, there was a gap: up to the next probe.
