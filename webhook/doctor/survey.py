@@ -15,7 +15,7 @@ from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
 from webhook.facts import ClusterFacts
 from webhook.gaps import Gap, Judged, Unchecked, admitted_unchecked, judged_kinds, read_record
-from webhook.hooks import STAGES, STATE_NAME, Stage
+from webhook.hooks import NAME, STAGES, STATE_NAME, Stage
 from webhook.policy import AdmissionRequest, Decision, Object, Verdict
 from webhook.rotation import SECRET, read_served, service_names
 
@@ -89,6 +89,14 @@ class Survey:
     limit_ranges: Answer[list[Object]]
     templates: Answer[Templates]
     slipped: Answer[Slipped]
+
+    def registered(self, stage: Stage) -> Object | None:
+        """Our own webhook configuration."""
+        return next((each for each in seen(self.hooks[stage]) if each["metadata"]["name"] == NAME), None)
+
+    def service_port(self) -> int:
+        ports = ((seen(self.service) or {}).get("spec") or {}).get("ports") or ({"port": 443},)
+        return int(ports[0]["port"])
 
 
 def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[], datetime]) -> Survey:
