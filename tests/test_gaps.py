@@ -119,7 +119,9 @@ def test_unanswered(warnings: list[str], missing: tuple[Stage, ...]) -> None:
 
 @pytest.mark.parametrize("text", ['{"gaps": 5}', "nonsense", '{"gaps": [{"stages": ["audit"]}]}'])
 def test_an_edited_record_is_begun_anew(text: str) -> None:
-    assert read_record({"data": {"gaps": text}}) == Record()
+    record = read_record({"data": {"gaps": text}})
+    assert record == Record(lost=True)
+    assert observe(record, at(0), Probed(BOTH)) == Record((gap(0, None),), lost=True)
 
 
 class FakeCluster:

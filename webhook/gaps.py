@@ -78,6 +78,8 @@ class Record(msgspec.Struct, frozen=True):
 
     gaps: tuple[Gap, ...] = ()
     forgotten: int = 0
+    lost: bool = False
+    """Whether there was an earlier record, which somebody's edit made unreadable."""
 
     @property
     def open(self) -> Gap | None:
@@ -102,7 +104,7 @@ def observe(record: Record, now: datetime, probed: Probed) -> Record:
         gaps = (*gaps[:-1], msgspec.structs.replace(gap, ended=max(now, gap.began)))
     if probed.missing:
         gaps = (*gaps, Gap(probed.missing, now, probed.reason, refused=probed.refused))
-    return Record(gaps[-KEPT:], record.forgotten + len(gaps[:-KEPT]))
+    return Record(gaps[-KEPT:], record.forgotten + len(gaps[:-KEPT]), record.lost)
 
 
 def unanswered(warnings: Iterable[str], nonce: str) -> tuple[Stage, ...]:
@@ -116,7 +118,7 @@ def read_record(obj: Object | None) -> Record:
     try:
         return msgspec.json.decode(((obj or {}).get("data") or {}).get(_KEY) or "{}", type=Record)
     except msgspec.DecodeError:
-        return Record()  # somebody's edit
+        return Record(lost=True)
 
 
 class Gaps:

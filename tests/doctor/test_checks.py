@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from webhook.cli import main
 from webhook.doctor.checks import CHECKS, _run, diagnose, exit_code
 from webhook.doctor.finding import Check, Finding
 from webhook.doctor.survey import Survey
-from webhook.errors import FactsUnavailable
+from webhook.errors import BadConfig, FactsUnavailable
 from webhook.hooks import STAGES
 
 
@@ -52,6 +53,14 @@ def test_what_cannot_be_read_is_never_ok(name: str, field: str) -> None:
 
 def test_every_check_needs_something() -> None:
     assert NEEDS.keys() == CHECKS.keys()
+
+
+def test_what_is_not_installed_is_told_in_one_line() -> None:
+    nothing: Any = dict.fromkeys(("service", "lease", "state", "secret"))
+    survey = healthy(hooks={stage: [] for stage in STAGES}, config=BadConfig("there is no ConfigMap"), **nothing)
+    text = "nothing of Forestall is in namespace forestall-system"
+    assert diagnose(survey) == [Check("installation", "fail", text, "install it, or name its namespace: --namespace")]
+    assert len(diagnose(replace(survey, lease=FORBIDDEN))) > 1
 
 
 def test_the_page_is_bounded() -> None:

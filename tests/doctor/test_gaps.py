@@ -40,6 +40,12 @@ MINUTE = timedelta(minutes=1)
 JUDGE = partial(decide, facts=NO_FACTS, config=config(""), today=TODAY)
 
 
+def test_an_edited_record_is_told_of() -> None:
+    text = "somebody's edit made the record unreadable: what was in it is lost"
+    assert said("gaps", healthy(state={"data": {"gaps": "nonsense"}})) == [("unknown", text)]
+    assert said("gaps", healthy(state={"data": {"gaps": '{"lost": true}'}})) == [("unknown", text)]
+
+
 class TestGaps:
     @pytest.mark.parametrize(
         ("gaps", "expected"),

@@ -40,7 +40,10 @@ CHECKS: Mapping[str, Callable[[Survey], Findings]] = {
 
 
 def diagnose(survey: Survey) -> list[Check]:
-    """Every check, at least one entry each."""
+    """Every check, at least one entry each; of what isn't there at all only that."""
+    if not survey.is_installed():
+        text = f"nothing of Forestall is in namespace {survey.namespace}"
+        return [Check("installation", "fail", text, "install it, or name its namespace: --namespace")]
     return [Check(name, *finding) for name, check in CHECKS.items() for finding in _run(check, survey)]
 
 
