@@ -67,7 +67,7 @@ class ControlPlane:
 
     def start(self, nodes: int = 3) -> None:
         """Start everything and wait until the default namespace takes pods. Nodes are spread over three zones."""
-        etcd, peer, self._api, manager, scheduler, kwok = _free_ports(6)
+        etcd, peer, self._api, manager, scheduler, kwok = free_ports(6)
         self._write_credentials()
         self._start_etcd(etcd, peer)
         self._start_api_server(etcd)
@@ -296,7 +296,8 @@ def _node(index: int) -> dict[str, object]:
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody had a moment ago."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.builders import SHARED
-from tests.cluster_fixture import ControlPlane
+from tests.cluster_fixture import ControlPlane, free_ports
 from webhook.certs import make_self_signed
 
 Object = dict[str, Any]
@@ -66,7 +65,7 @@ class Server:
         self.certificate, key = make_self_signed()
         (folder / "tls.crt").write_bytes(self.certificate)
         (folder / "tls.key").write_bytes(key)
-        self.port, self._metrics_port = _free_ports()
+        self.port, self._metrics_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [
             *(sys.executable, "-c", "from webhook.cli import main; raise SystemExit(main())", "serve"),
@@ -365,10 +364,3 @@ def uids(pods: list[Object]) -> set[str]:
 def has_helm() -> bool:
     folder = os.environ.get("KUBEBUILDER_ASSETS", "")
     return shutil.which("helm", path=folder) is not None
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]

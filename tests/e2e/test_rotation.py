@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster_fixture import control_plane
+from tests.mounted import Mount
 from tests.served import eventually, served
-from tests.test_rotation import HOOKS, NAMESPACE, SECRET, Mount, config, decoded
+from tests.test_rotation import HOOKS, NAMESPACE, SECRET, config, decoded
 from webhook.certs import read_certificates
 from webhook.cluster import Cluster
 from webhook.errors import Conflict, ForestallError
