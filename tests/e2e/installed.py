@@ -46,9 +46,9 @@ def lead_service_to(plane: ControlPlane, port: int) -> None:
 
 
 class Replica:
-    """A pod of a Deployment. `port` is free for it; a controller doesn't use it."""
+    """A pod of a Deployment. `port` is free for it, which a controller doesn't use; `further` are more arguments."""
 
-    def __init__(self, plane: ControlPlane, folder: Path, deployment: str) -> None:
+    def __init__(self, plane: ControlPlane, folder: Path, deployment: str, *further: str) -> None:
         spec = get(plane, "deployment", deployment)["spec"]["template"]["spec"]
         (container,) = spec["containers"]
         token = plane.kubectl("create", "token", spec["serviceAccountName"], f"--namespace={SYSTEM}").strip()
@@ -66,6 +66,7 @@ class Replica:
             f"--kubeconfig={plane.write_kubeconfig(folder.name, token)}",
             f"--metrics-port={self.metrics_port}",
             *([f"--port={self.port}"] if "serve" in container["args"] else []),
+            *further,
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -87,11 +88,11 @@ class Replica:
         obj = self._cluster.get(f"{path}/configmaps/{volume['configMap']['name']}")
         return {key: text.encode() for key, text in ((obj or {}).get("data") or {}).items()} if obj else None
 
-    def start(self, *further: str) -> None:
+    def start(self) -> None:
         with self.log_file.open("ab") as log:
             # A session of its own, so that a server's workers can be told together.
             self._process = subprocess.Popen(
-                [*self._command, *further], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def end(self) -> None:
@@ -109,10 +110,10 @@ class Replica:
         process.wait(10)
 
     @contextmanager
-    def running(self, *further: str) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """With its configuration mounted, until the end, if it hasn't ended before."""
         eventually(lambda: self.mount("config"))
-        self.start(*further)
+        self.start()
         try:
             yield
         finally:

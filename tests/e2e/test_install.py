@@ -65,10 +65,11 @@ def test_the_page_installs_and_takes_out(shell: Shell) -> None:
     plane = shell.plane
     assert "successfully rolled out" in shell.run(INSTALL)
     server = Replica(plane, shell.folder / "server", "forestall")
-    controller = Replica(plane, shell.folder / "controller", "forestall-controller")
+    endpoints = f"--endpoints=127.0.0.1:{server.port}"
+    controller = Replica(plane, shell.folder / "controller", "forestall-controller", endpoints)
     lead_service_to(plane, server.port)
 
-    with server.running(), controller.running(f"--endpoints=127.0.0.1:{server.port}"):
+    with server.running(), controller.running():
         eventually(lambda: server.mount("tls"))
 
         eventually(lambda: shell.try_run(SEE[:1]).returncode == 0, 60)
