@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from webhook.lease import Election
 from webhook.limits import Limits
 from webhook.reloading import Reloaded
 from webhook.rotation import Rotation
+from webhook.transition import SETTLING
 
 LEASE = "forestall-controller"
 _TICK = 1.0
@@ -168,7 +170,7 @@ def run(settings: Settings) -> int:
     election = Election(cluster, settings.namespace, LEASE, f"{socket.gethostname()}_{uuid.uuid4()}")
     watch = cluster.watch(["limitranges", "namespaces"])
     watch.start()
-    controller = Controller(config, election, lambda: _parts(cluster, watch, settings))
+    controller = Controller(config, election, lambda: _parts(cluster, watch, settings, config))
     stopping, stopped = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -189,13 +191,13 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _parts(cluster: Cluster, watch: Watch, settings: Settings) -> list[Part]:
+def _parts(cluster: Cluster, watch: Watch, settings: Settings, config: Reloaded[Config]) -> list[Part]:
     """What is kept, in the order in which a new installation needs it."""
     namespace = settings.namespace
     endpoints = Endpoints(cluster, namespace, settings.endpoints)
     return [
         Part("certificates", Rotation(cluster, namespace, endpoints.all).reconcile),
-        Part("hooks", Hooks(cluster, namespace, endpoints).reconcile),
+        Part("hooks", Hooks(cluster, namespace, endpoints, partial(config.earlier, SETTLING)).reconcile),
         Part("limitranges", Limits(cluster, namespace, watch).reconcile),
     ]
 

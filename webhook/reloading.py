@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -10,6 +11,9 @@ from typing import Generic, TypeVar
 from webhook.errors import ForestallError
 
 T = TypeVar("T")
+
+_REMEMBERED = 3
+"""Values that were replaced: one, and those of whoever corrects it at once."""
 
 
 class Reloaded(Generic[T]):
@@ -28,6 +32,12 @@ class Reloaded(Generic[T]):
         self.value = (first or read)()
         self.read_at = time.time()
         self.error: ForestallError | None = None
+        self._replaced: deque[tuple[float, T]] = deque(maxlen=_REMEMBERED)
+
+    def earlier(self, seconds: float) -> list[T]:
+        """The values that were replaced within so many seconds, the newest first."""
+        oldest = time.monotonic() - seconds
+        return [value for replaced_at, value in reversed(self._replaced) if replaced_at > oldest]
 
     def poll(self) -> bool:
         """Read again if the files have changed since last time; whether they had."""
@@ -37,10 +47,12 @@ class Reloaded(Generic[T]):
         # Looked at before reading, so that a change while reading is seen by the next poll.
         self._seen = seen
         try:
-            self.value = self._read()
+            value = self._read()
         except ForestallError as error:
             self.error = error
         else:
+            self._replaced.append((time.monotonic(), self.value))
+            self.value = value
             self.error = None
             self.read_at = time.time()
         return True

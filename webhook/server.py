@@ -18,7 +18,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -34,7 +34,7 @@ from webhook import log as logs
 from webhook.certs import ServingCertificate, new_context, read_certificate, self_signed_certificate
 from webhook.config import Config, load_config, read_config
 from webhook.console import as_asgi, create_console
-from webhook.engine import Stage, decide, undecided
+from webhook.engine import Stage, undecided
 from webhook.errors import BadConfig, BadManifest, BadQuantity, BadReview, FactsUnavailable, ForestallError, TimeUp
 from webhook.facts import ClusterFacts, facts_of
 from webhook.loader import load_policies
@@ -46,6 +46,7 @@ from webhook.policy import AdmissionRequest, Decision, Object, Reference
 from webhook.readiness import Readiness
 from webhook.reloading import Reloaded
 from webhook.review import probe_nonce, read_review, render_probe, render_review
+from webhook.transition import SETTLING, decide_between
 from webhook.workers import Replica
 
 if TYPE_CHECKING:
@@ -184,8 +185,16 @@ class Alarm:
 class Judge:
     """Answers one review: decides within its time, looks up what the decision could not see, logs and counts."""
 
-    def __init__(self, config: Callable[[], Config], source: FactsSource, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        source: FactsSource,
+        metrics: Metrics,
+        earlier: Callable[[], Sequence[Config]] = tuple,
+    ) -> None:
+        """`earlier` are the configurations that others may still judge by."""
         self._config = config
+        self._earlier = earlier
         self._source = source
         self._metrics = metrics
         self._alarm = Alarm()
@@ -212,7 +221,8 @@ class Judge:
     def _decide(
         self, request: AdmissionRequest, facts: ClusterFacts, config: Config, stage: Stage, deadline: float
     ) -> Decision:
-        call = partial(decide, request, facts, config, today=_today(), stage=stage, deadline=deadline)
+        earlier = self._earlier()
+        call = partial(decide_between, request, facts, config, earlier, today=_today(), stage=stage, deadline=deadline)
         try:
             return self._alarm.call(call, deadline)
         except Exception as error:
@@ -443,7 +453,8 @@ class Reviewing:
     def start(self, slot: int) -> App:
         self._metrics = Metrics(self._directory, slot, _kinds(self._config.value), load_policies())
         self._source = self._open_source()
-        return App(Judge(lambda: self._config.value, self._source, self._metrics), self._metrics)
+        earlier = partial(self._config.earlier, SETTLING)
+        return App(Judge(lambda: self._config.value, self._source, self._metrics, earlier), self._metrics)
 
     def tick(self) -> bool:
         # What a burst of large reviews took is free, but scattered: glibc gives it back only when asked.

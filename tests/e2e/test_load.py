@@ -176,7 +176,7 @@ def test_no_request_is_lost(cloud: Cloud, capsys: pytest.CaptureFixture[str]) ->
     """Needs no other requests in the cluster that webhooks are asked about: then all are counted twice."""
     cloud.plane.kubectl("create", "namespace", "shop")
     rows, strange = [], []
-    for event, happens in list(EVENTS.items())[:int(__import__('os').environ.get('N','99'))]:
+    for event, happens in list(EVENTS.items())[: int(__import__("os").environ.get("N", "99"))]:
         before = read_calls(cloud.plane)
         with Load(cloud.plane, "shop") as load:
             time.sleep(1)
