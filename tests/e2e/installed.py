@@ -15,13 +15,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.cluster_fixture import ControlPlane, free_ports
+import pytest
+
+from charts.generate import CHART
+from tests.cluster_fixture import ControlPlane, control_plane, free_ports
+from tests.e2e.guarded import has_helm
 from tests.mounted import Mount
 from tests.served import eventually
 from webhook.cluster import Cluster
@@ -29,6 +34,8 @@ from webhook.errors import ForestallError
 
 SYSTEM = "forestall-system"
 FORESTALL = Path(sys.executable).with_name("forestall")
+HOOKS = "mutatingwebhookconfiguration,validatingwebhookconfiguration"
+PATIENCE = 60.0
 _READY_EVERY = 0.5
 _ENDING_SECONDS = 30.0
 
@@ -133,6 +140,66 @@ class Replica:
     def log(self) -> list[dict[str, Any]]:
         lines = self.log_file.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+
+
+class Installation:
+    """The chart, installed with these values; its replicas are there to be started."""
+
+    def __init__(
+        self, plane: ControlPlane, folder: Path, values: Sequence[str] = (), *, servers: int = 1, controllers: int = 1
+    ) -> None:
+        self.plane = plane
+        self.cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        self._values = values
+        self._helm("install", "--create-namespace")
+        self.servers = [Replica(plane, folder / f"server-{index}", "forestall") for index in range(servers)]
+        endpoints = "--endpoints=" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        self.controllers = [
+            Replica(plane, folder / f"controller-{index}", "forestall-controller", endpoints)
+            for index in range(controllers)
+        ]
+
+    def _helm(self, command: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [self.plane.assets / "helm", command, "forestall", CHART, f"--namespace={SYSTEM}", *arguments]
+            + [f"--set={value}" for value in self._values],
+            env=self.plane.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def configure(self, *values: str, controllers_first: bool = False) -> None:
+        """What `helm upgrade` with these values does, the Service aside; each kubelet brings it in its own time."""
+        further = [f"--set={value}" for value in values]
+        rendered = self._helm("template", "--show-only=templates/configmap.yaml", *further)
+        self.plane.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", input=rendered)
+        replicas = [*self.servers, *self.controllers]
+        for replica in reversed(replicas) if controllers_first else replicas:
+            eventually(lambda replica=replica: replica.mount("config"))
+            time.sleep(2)  # as long as the leader takes to follow
+        time.sleep(2)
+
+
+@contextmanager
+def installed(folder: Path, *values: str, servers: int = 1, controllers: int = 1) -> Iterator[Installation]:
+    """A control plane that asks Forestall; skips the test, with the reason, where none can be started."""
+    if not has_helm():
+        pytest.skip("KUBEBUILDER_ASSETS lacks helm")
+    (folder / "plane").mkdir()
+    with control_plane(folder / "plane") as plane, ExitStack() as stack:
+        made = Installation(plane, folder, values, servers=servers, controllers=controllers)
+        lead_service_to(plane, stack.enter_context(Balancer(made.servers)).port)
+        for replica in (*made.servers, *made.controllers):
+            stack.enter_context(replica.running())
+        stack.enter_context(Kubelet(made.servers))
+        eventually(lambda: plane.try_kubectl("get", HOOKS, "forestall").returncode == 0, PATIENCE)
+        eventually(lambda: all(server.is_ready() for server in made.servers), PATIENCE)
+        time.sleep(2)  # until the Service and the API server know
+        yield made
 
 
 class Kubelet(threading.Thread):
