@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tests.cluster_fixture import ControlPlane
@@ -24,6 +24,7 @@ _SECONDS = 90.0
 """For one request: the API server itself ends it after a minute."""
 _PAUSE = 0.02
 _CLIENTS = 3
+_SHOWN = 5
 
 
 class Load:
@@ -62,23 +63,21 @@ class Load:
     def _create(self, client: Client) -> None:
         while not self._ended.wait(_PAUSE):
             for body, judge in ((self._patched, self._judge_patched), (self._denied, _judge_denied)):
-                try:
-                    answer = client.request("POST", self._path, body)
-                except (OSError, http.client.HTTPException) as error:
-                    self._count("refused by the API server", repr(error))
-                else:
-                    outcome = judge(answer)
-                    self._count(outcome, f"{answer.status} {answer.body}")
-                    if outcome != "refused by the API server":
-                        continue
-                # One that isn't ready would be sent nothing, were there others.
-                client.wait_until_ready(self._ended)
+                outcome, what = self._try(client, body, judge)
+                with self._lock:
+                    self.counted[outcome] += 1
+                    if outcome != "answered" and len(self.strange) < _SHOWN:
+                        self.strange.append(f"{time.strftime('%T')} {outcome}: {what[:500]}")
+                if outcome == "refused by the API server":
+                    # One that isn't ready would be sent nothing, were there others.
+                    client.wait_until_ready(self._ended)
 
-    def _count(self, outcome: Outcome, what: str) -> None:
-        with self._lock:
-            self.counted[outcome] += 1
-            if outcome != "answered" and len(self.strange) < 5:
-                self.strange.append(f"{time.strftime('%T')} {outcome}: {what[:500]}")
+    def _try(self, client: Client, body: str, judge: Callable[[Answer], Outcome]) -> tuple[Outcome, str]:
+        try:
+            answer = client.request("POST", self._path, body)
+        except (OSError, http.client.HTTPException) as error:
+            return "refused by the API server", repr(error)
+        return judge(answer), f"{answer.status} {answer.body}"
 
     def _judge_patched(self, answer: Answer) -> Outcome:
         if answer.status != http.client.CREATED:
@@ -202,7 +201,7 @@ class Row(NamedTuple):
 
 def show(rows: Iterable[Row]) -> str:
     """The table, as Markdown."""
-    titles = ("event", "requests", *OUTCOMES, "calls", "failed open", "failed closed")
+    titles = ("event", "requests", *OUTCOMES, "/validate called", "failed open", "failed closed")
     lines = [(row.event, row.counted.total(), *(row.counted[each] for each in OUTCOMES), *row.calls) for row in rows]
     widths = [max(len(f"{line[column]}") for line in (titles, *lines)) for column in range(len(titles))]
     table: list[Sequence[Any]] = [titles, ["-" * width for width in widths], *lines]
