@@ -17,7 +17,7 @@ from webhook.config import Config, read_config
 from webhook.engine import Stage, decide
 from webhook.facts import NO_FACTS
 from webhook.hooks import configurations, needed_rules
-from webhook.policy import AdmissionRequest, Decision, Object
+from webhook.policy import AdmissionRequest, Decision, Object, Reference
 from webhook.reloading import Reloaded
 from webhook.transition import decide_between
 
@@ -80,6 +80,14 @@ def test_what_was_patched_is_patched_by_whom_the_new_one_leaves_it_to() -> None:
     assert decision.object
     assert apply_patch(OBJECTS["both"], [*decision.patch]) == decision.object
     assert limits(decision.object) == {"memory": "512Mi"}
+
+
+def test_what_has_to_be_seen_for_that_is_looked_up() -> None:
+    data = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    asked = request(workload("Deployment", container("prometheus", PROMETHEUS, **sized("6Gi", "4Gi")), volumes=[data]))
+    earlier = config("policies: {zonal-volumes: {mode: patch}}")
+    expected = {Reference("PersistentVolumeClaim", "shop", "data")}
+    assert told(asked, config("mode: warn"), "mutate", (earlier,)).unseen == expected
 
 
 def test_the_new_one_s_sizes_come_first() -> None:

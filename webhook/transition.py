@@ -57,12 +57,10 @@ def decide_between(
 
 def _followed_by(decision: Decision, further: Decision) -> Decision:
     """The decision, with what is patched further in its result."""
-    if not further.patch:
-        return decision
     return msgspec.structs.replace(
         decision,
         verdicts=(*decision.verdicts, *(verdict for verdict in further.verdicts if verdict.outcome == "patched")),
         patch=(*decision.patch, *further.patch),
-        object=further.object,
-        skipped="",
+        object=further.object or decision.object,
+        unseen=decision.unseen | further.unseen,
     )
