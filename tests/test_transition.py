@@ -13,13 +13,13 @@ import pytest
 from jsonpatch import apply_patch
 
 from tests.builders import TODAY, config, container, request, sized, workload
+from webhook import transition
 from webhook.config import Config, read_config
 from webhook.engine import Stage, decide
 from webhook.facts import NO_FACTS
 from webhook.hooks import configurations, needed_rules
 from webhook.policy import AdmissionRequest, Decision, Object, Reference
 from webhook.reloading import Reloaded
-from webhook.transition import decide_between
 
 # Each admits some of the objects, by patching them or as they are.
 CONFIGS = {
@@ -46,7 +46,7 @@ OBJECTS = {
 
 
 def told(asked: AdmissionRequest, by: Config, stage: Stage, earlier: tuple[Config, ...] = ()) -> Decision:
-    return decide_between(asked, NO_FACTS, by, earlier, today=TODAY, stage=stage)
+    return transition.decide(asked, NO_FACTS, by, earlier=earlier, today=TODAY, stage=stage)
 
 
 def mutated(asked: AdmissionRequest, before: Config, after: Config) -> Iterator[tuple[str, AdmissionRequest]]:
@@ -139,12 +139,11 @@ def test_mutating_rules_stay_as_wide_as_they_were() -> None:
 def test_earlier_values_are_remembered_for_a_while(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("mode: audit")
-    reloaded = Reloaded((file,), lambda: read_config(str(file)))
-    assert reloaded.earlier(60) == []
+    long, short, not_at_all = (Reloaded((file,), lambda: read_config(str(file)), keep=keep) for keep in (60, 0.01, 0))
     for count, text in enumerate(("mode: warn", "mode: dney", "mode: deny"), 1):
         file.write_text(text)
         os.utime(file, (count, count))
-        assert reloaded.poll()
-    assert [each.mode for each in reloaded.earlier(60)] == ["warn", "audit"]
+        assert all(each.poll() for each in (long, short, not_at_all))
+    assert [each.mode for each in long.earlier()] == ["warn", "audit"]
     time.sleep(0.02)
-    assert reloaded.earlier(0.01) == []
+    assert short.earlier() == not_at_all.earlier() == []

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -197,7 +196,7 @@ def _parts(cluster: Cluster, watch: Watch, settings: Settings, config: Reloaded[
     endpoints = Endpoints(cluster, namespace, settings.endpoints)
     return [
         Part("certificates", Rotation(cluster, namespace, endpoints.all).reconcile),
-        Part("hooks", Hooks(cluster, namespace, endpoints, partial(config.earlier, SETTLING)).reconcile),
+        Part("hooks", Hooks(cluster, namespace, endpoints, config.earlier).reconcile),
         Part("limitranges", Limits(cluster, namespace, watch).reconcile),
     ]
 
@@ -205,7 +204,7 @@ def _parts(cluster: Cluster, watch: Watch, settings: Settings, config: Reloaded[
 def _read_config(file: Path | None) -> Reloaded[Config]:
     if file is None:
         return Reloaded((), lambda: load_config(b"", "the defaults"))
-    return Reloaded((file,), lambda: read_config(str(file)))
+    return Reloaded((file,), lambda: read_config(str(file)), keep=SETTLING)
 
 
 def serve_metrics(port: int, is_alive: Callable[[], bool]) -> int:

@@ -46,7 +46,7 @@ from webhook.policy import AdmissionRequest, Decision, Object, Reference
 from webhook.readiness import Readiness
 from webhook.reloading import Reloaded
 from webhook.review import probe_nonce, read_review, render_probe, render_review
-from webhook.transition import SETTLING, decide_between
+from webhook.transition import SETTLING, decide
 from webhook.workers import Replica
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Judge:
         self, request: AdmissionRequest, facts: ClusterFacts, config: Config, stage: Stage, deadline: float
     ) -> Decision:
         earlier = self._earlier()
-        call = partial(decide_between, request, facts, config, earlier, today=_today(), stage=stage, deadline=deadline)
+        call = partial(decide, request, facts, config, earlier=earlier, today=_today(), stage=stage, deadline=deadline)
         try:
             return self._alarm.call(call, deadline)
         except Exception as error:
@@ -453,8 +453,8 @@ class Reviewing:
     def start(self, slot: int) -> App:
         self._metrics = Metrics(self._directory, slot, _kinds(self._config.value), load_policies())
         self._source = self._open_source()
-        earlier = partial(self._config.earlier, SETTLING)
-        return App(Judge(lambda: self._config.value, self._source, self._metrics, earlier), self._metrics)
+        judge = Judge(lambda: self._config.value, self._source, self._metrics, self._config.earlier)
+        return App(judge, self._metrics)
 
     def tick(self) -> bool:
         # What a burst of large reviews took is free, but scattered: glibc gives it back only when asked.
@@ -549,7 +549,7 @@ def _read_config(settings: Settings) -> Reloaded[Config]:
     file = settings.config
     if file is None:
         return Reloaded((), lambda: _without_ourselves(load_config(b"", "the defaults")))
-    return Reloaded((file,), lambda: _without_ourselves(read_config(str(file))))
+    return Reloaded((file,), lambda: _without_ourselves(read_config(str(file))), keep=SETTLING)
 
 
 def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> Config:

@@ -18,8 +18,9 @@ from datetime import date
 
 import msgspec
 
+from webhook import engine
 from webhook.config import Config
-from webhook.engine import Stage, decide
+from webhook.engine import Stage
 from webhook.facts import ClusterFacts
 from webhook.policy import AdmissionRequest, Decision
 
@@ -27,20 +28,20 @@ SETTLING = 120.0
 """Seconds that a change takes to reach everybody: kubelets look every minute, and then take a moment."""
 
 
-def decide_between(
+def decide(
     request: AdmissionRequest,
     facts: ClusterFacts,
     config: Config,
-    earlier: Sequence[Config],
     *,
+    earlier: Sequence[Config],
     today: date,
     stage: Stage,
     deadline: float | None = None,
 ) -> Decision:
-    """Judge one request by the configuration, while others may still do so by earlier ones."""
+    """As engine.decide, while others may still do so by earlier configurations."""
 
     def judge(request: AdmissionRequest, config: Config, stage: Stage) -> Decision:
-        return decide(request, facts, config, today=today, stage=stage, deadline=deadline)
+        return engine.decide(request, facts, config, today=today, stage=stage, deadline=deadline)
 
     decision = judge(request, config, stage)
     if not earlier:
