@@ -1,7 +1,5 @@
 # Everything that is installed is named in a lock file with its hash: the build tools, the dependencies, and nothing else.
 FROM docker.io/library/python:3.13-slim-bookworm AS build
-# gunicorn_h1c comes as source and is compiled here; the compiler stays here.
-RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements-build.lock requirements.lock ./

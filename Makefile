@@ -39,7 +39,7 @@ chart: .venv/ready  ## What of the chart follows from elsewhere: its schema, its
 lock: .venv/ready  ## What the image is built from: the newest versions allowed, with their hashes.
 	$(BIN)/pip install -q uv
 	echo hatchling setuptools wheel | tr ' ' '\n' | $(LOCK) --output-file requirements-build.lock -
-	$(LOCK) --extra fast --output-file requirements.lock pyproject.toml
+	$(LOCK) --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -57,6 +57,5 @@ install = $(BIN)/pip install -q --no-index --find-links $(WHEELS) $(1) 2> /dev/n
 	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
 	  print(*p["project"]["dependencies"], *p["dependency-groups"]["dev"], sep="\n")' > .venv/requirements.txt
 	@$(call install,-r .venv/requirements.txt)
-	@{ $(call install,gunicorn_h1c); } 2> /dev/null || echo "No C compiler: HTTP will be parsed in Python, slower"
 	@$(BIN)/pip install -q --no-index --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -10,16 +10,18 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.figures import Skipped
 from bench.inputs import ROOT, shared
+from tests.loopback import free_ports
 from webhook.certs import make_self_signed
 
 _STARTING_SECONDS = 60.0
@@ -27,7 +29,7 @@ _STARTING_SECONDS = 60.0
 
 def program(name: str) -> str:
     """Where a program is; raises Skipped if it isn't installed."""
-    found = shutil.which(name, path=f"{_cache()}:{os.environ.get('PATH', '')}")
+    found = shutil.which(name)
     if found is None:
         raise Skipped(f"{name} is not installed")
     return found
@@ -43,6 +45,35 @@ def build_echo() -> Path:
     _cache().mkdir(parents=True, exist_ok=True)
     subprocess.run([program("go"), "build", "-o", echo, "."], cwd=shared("bench/echo"), check=True)
     return echo
+
+
+_KUBE_LINTER = """module kube-linter
+
+require golang.stackrox.io/kube-linter v0.8.3
+
+// Not every module proxy knows it by its own name.
+replace golang.stackrox.io/kube-linter => github.com/stackrox/kube-linter v0.8.3
+"""
+
+
+def build_kube_linter() -> Path:
+    """What others check manifests with; built once, in some minutes."""
+    built = _cache() / "kube-linter"
+    if not built.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "go.mod").write_text(_KUBE_LINTER)
+            command = [
+                program("go"),
+                "build",
+                "-mod=mod",
+                "-o",
+                built,
+                "golang.stackrox.io/kube-linter/cmd/kube-linter",
+            ]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise Skipped(f"kube-linter can't be built: {done.stderr.splitlines()[-1]}")
+    return built
 
 
 def forestall() -> list[str]:
@@ -159,14 +190,6 @@ def _accepts(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _family(pid: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,19 @@ def limit_range(name: str = "defaults", namespace: str = "shop", **item: Any) ->
         "metadata": metadata,
         "spec": {"limits": [{"type": "Container", **limits}]},
     }
+
+
+def kubeconfig(cluster: Mapping[str, str], user: Mapping[str, str] | None = None, name: str = "test") -> str:
+    """The text of one with a single context: `cluster` says the server and its authority, `user` the credentials."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": name, "user": user or {}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+    return json.dumps(document)
 
 
 def config(text: str = "") -> Config:

@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -25,6 +24,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.builders import kubeconfig
+from tests.loopback import free_ports
 
 _PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok", "stages.yaml")
 _USERS = {
@@ -191,16 +193,8 @@ class ControlPlane:
     def write_kubeconfig(self, user: str, token: str) -> Path:
         """A kubeconfig for a token, such as `kubectl create token` prints; kubectl(user=...) takes it by this name."""
         cluster = {"server": self.server, "certificate-authority": str(self.folder / "certs/apiserver.crt")}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": user, "user": {"token": token}}],
-            "contexts": [{"name": user, "context": {"cluster": "test", "user": user}}],
-            "current-context": user,
-        }
         file = self.folder / f"{user}.kubeconfig"
-        file.write_text(json.dumps(config))
+        file.write_text(kubeconfig(cluster, {"token": token}, user))
         return file
 
     def _start_etcd(self, client: int, peer: int) -> None:
@@ -294,12 +288,3 @@ def _node(index: int) -> dict[str, object]:
         "metadata": {"name": f"node-{index}", "labels": labels},
         "status": {"allocatable": room, "capacity": room},
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody had a moment ago."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

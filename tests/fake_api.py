@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.builders import kubeconfig
+
 Object = dict[str, Any]
 Handle = Callable[["Request"], None]
 
@@ -135,13 +137,7 @@ class FakeApi:
 
     def kubeconfig(self, folder: Path, **user: str) -> str:
         file = folder / "kubeconfig"
-        config = {
-            "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
-            "users": [{"name": "us", "user": user}],
-            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "us"}}],
-            "current-context": "fake",
-        }
-        file.write_text(json.dumps(config))
+        file.write_text(kubeconfig({"server": self.url}, user))
         return str(file)
 
     def script(self, verb: str, plural: str, *answers: Handle) -> None:

@@ -11,27 +11,18 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.builders import ROOT, workload
+from tests.loopback import eventually
 from webhook.certs import make_self_signed
 
 FACTS = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
 PATIENCE = 20.0
-
-
-def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Wait until the check returns something true, which is returned."""
-    end = time.monotonic() + seconds
-    while not (result := check()):
-        assert time.monotonic() < end, f"never came true: {result!r}"
-        time.sleep(0.02)
-    return result
 
 
 def review(uid: str = "1", **changes: Any) -> bytes:

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.served import PATIENCE, eventually, post, review, served
+from tests.loopback import eventually
+from tests.served import PATIENCE, post, review, served
 from webhook.certs import (
     CLOCK_SKEW,
     find_authority,

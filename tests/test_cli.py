@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 from tests.builders import SHARED, container, limit_range, sized, workload
 from webhook import __version__, check
 from webhook.cli import main
+from webhook.facts import NO_FACTS
 from webhook.policy import Object
 
 Write = Callable[..., Path]
@@ -311,6 +314,20 @@ def test_policies_failure_is_told_and_denies_nothing(write: Write, run: Run, mon
     assert ended.code == 0
     assert [result["outcome"] for result in json.loads(ended.out)["results"]] == ["failed"]
     assert "policy memory-limits failed, which is our bug" in ended.err
+
+
+def test_facts_that_could_not_be_read_are_told_as_that(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    unread = replace(NO_FACTS, read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
+    monkeypatch.setattr(check, "read_facts", lambda file: unread)
+    write("a.yaml", BARE)
+    write("facts.yaml", "")
+    ended = run("check", "a.yaml", "--facts", "facts.yaml", "--output", "json")
+    (result,) = json.loads(ended.out)["results"]
+    assert (ended.code, ended.err, result["outcome"], result["mode"]) == (0, "", "unknown", "warn")
+    assert result["message"] == (
+        "could not decide: container 'web' has no memory limit, and the LimitRanges of namespace shop, which may give "
+        "it one, could not be read"
+    )
 
 
 def forestall(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:

@@ -12,8 +12,10 @@ import certifi
 import kubernetes.config.incluster_config as incluster
 import pytest
 
+from tests.builders import kubeconfig
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.fake_api import FakeApi, Object, Request
+from tests.loopback import eventually
 from webhook import cluster as under_test
 from webhook.cluster import Cluster, Watch
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
@@ -38,13 +40,6 @@ def claim(name: str, volume: str = "", namespace: str = "shop") -> Object:
 
 def claim_reference(name: str) -> Reference:
     return Reference("PersistentVolumeClaim", "shop", name)
-
-
-def eventually(is_so: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -482,14 +477,8 @@ except FactsUnavailable as error:
         "server": api.url.replace("http", "https"),
         "certificate-authority-data": b64encode(certificate).decode(),
     }
-    config = {
-        "clusters": [{"name": "a", "cluster": cluster}],
-        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
-        "users": [{"name": "a", "user": {}}],
-        "current-context": "a",
-    }
     file = tmp_path / "kubeconfig"
-    file.write_text(json.dumps(config))
+    file.write_text(kubeconfig(cluster))
     done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert "WRONG_VERSION_NUMBER" in done.stdout, "it did not come as far as the handshake, which plain HTTP ends"

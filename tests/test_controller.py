@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
+from tests.loopback import eventually
 from webhook.config import Config, load_config, read_config
 from webhook.controller import Controller, Part, errors, serve_metrics
 from webhook.endpoints import Endpoint, Endpoints, parse_endpoints
@@ -303,14 +303,6 @@ class Process:
     def lines(self, level: str) -> list[Object]:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if line["level"] == level]
-
-
-def eventually(is_so: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := is_so()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-    return value
 
 
 @pytest.mark.e2e

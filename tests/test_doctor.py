@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import ROOT, TODAY, config, container, sized, workload
+from tests.builders import ROOT, TODAY, config, container, kubeconfig, sized, workload
 from tests.cluster_fixture import control_plane
 from tests.test_gaps import FakeLister
 from webhook.certs import make_authority, read_certificates
@@ -733,6 +733,11 @@ class TestLimitRanges:
                 ),
                 id="maximum below it",
             ),
+            pytest.param(
+                {"default": memory("0")},
+                ("ok", "LimitRanges of 1 namespaces contradict no policy"),
+                id="default of 0, which is none",
+            ),
         ],
     )
     def test_of_any_container(self, item: Object, expected: tuple[str, str]) -> None:
@@ -868,18 +873,9 @@ def test_text() -> None:
 
 
 def test_no_cluster_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
-        json.dumps(
-            {
-                "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
-                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                "users": [{"name": "u", "user": {}}],
-                "current-context": "c",
-            }
-        )
-    )
-    assert main(["doctor", "--kubeconfig", str(kubeconfig)]) == 2
+    file = tmp_path / "kubeconfig"
+    file.write_text(kubeconfig({"server": "http://127.0.0.1:1"}))
+    assert main(["doctor", "--kubeconfig", str(file)]) == 2
     assert "no answer from http://127.0.0.1:1" in capsys.readouterr().err
 
 

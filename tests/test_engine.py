@@ -15,8 +15,9 @@ import pytest
 from tests.builders import TODAY, config, container, request, workload
 from webhook.config import ActivePolicy, Config
 from webhook.engine import Stage, decide, undecided
-from webhook.errors import TimeUp
+from webhook.errors import BadObject, BadQuantity, FactsUnavailable, TimeUp
 from webhook.facts import NO_FACTS
+from webhook.messages import audit_annotations
 from webhook.pods import read_workload
 from webhook.policy import AdmissionRequest, Decision, Object, Policy, Reference, Set, Violation
 
@@ -51,7 +52,15 @@ def examine(request: AdmissionRequest, _: Any, params: Params) -> Iterator[Viola
             )
 
 
-SIZE = Policy("size", "", examine, Params, ("an incident",), subresources=("resize",))
+SIZE = Policy(
+    "size",
+    "",
+    examine,
+    Params,
+    ("an incident",),
+    subresources=("resize",),
+    names_sizes=lambda params: params.named,
+)
 
 
 def settings(
@@ -263,6 +272,12 @@ def test_owners(kind: str, owner: str, user: str, text: str, mode: str, outcome:
     assert outcomes(decision) == ([outcome] if outcome else [])
 
 
+@pytest.mark.parametrize(("named", "skipped"), [(False, "judged at its ReplicaSet"), (True, "")])
+def test_a_controllers_pod_is_examined_where_there_may_be_a_size_for_it(named: bool, skipped: str) -> None:
+    pod = request(owned("Pod", "ReplicaSet", "web-5d8f"), user=RS_CONTROLLER)
+    assert judged(pod, settings("patch", named=named), stage="mutate").skipped == skipped
+
+
 @pytest.mark.parametrize("user", [RS_CONTROLLER, "jane"])
 def test_a_named_size_reaches_owned_pods(user: str) -> None:
     decision = judged(request(owned("Pod", "ReplicaSet", "web-5d8f"), user=user), settings("patch", named=True))
@@ -447,6 +462,32 @@ def test_a_policy_that_fails(on_error: str, ceiling: str, mode: str, allowed: bo
     assert (verdict.outcome, verdict.mode, decision.allowed) == ("failed", mode, allowed)
     assert verdict.violation.message == "could not decide, this is Forestall's own failure: a bug"
     assert isinstance(decision.failures["size"], ZeroDivisionError)
+
+
+@pytest.mark.parametrize("raised", [FactsUnavailable("no LimitRanges"), BadObject("spec is null"), BadQuantity("x")])
+@pytest.mark.parametrize(
+    ("on_error", "ceiling", "mode", "outcome"),
+    [
+        ("ignore", "deny", "warn", "unknown"),
+        ("deny", "deny", "deny", "denied"),
+        ("deny", "patch", "warn", "unknown"),
+        ("deny", "audit", "audit", "unknown"),
+    ],
+)
+def test_what_could_not_be_read_is_no_failure_of_ours(
+    raised: Exception, on_error: str, ceiling: str, mode: str, outcome: str
+) -> None:
+    def unreadable(*_: Any) -> Iterator[Violation]:
+        raise raised
+        yield
+
+    policy = replace(FAILING, examine=unreadable)
+    decision = judged(request(SMALL), settings(on_error=on_error, text=f"mode: {ceiling}", policy=policy))
+    (verdict,) = decision.verdicts
+    assert (verdict.outcome, verdict.mode, decision.allowed) == (outcome, mode, outcome != "denied")
+    assert verdict.violation.message == f"could not decide: {raised}"
+    assert decision.failures == {"size": raised}
+    assert audit_annotations(decision) == {outcome: "size"}
 
 
 def test_mutate_does_not_deny_for_a_failure_either() -> None:

@@ -1,6 +1,7 @@
 import json
 from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -255,6 +256,19 @@ def test_limits_of_a_container_are_defaulted_as_the_api_does(
 )
 def test_limit_range_items(items: list[Object], facts: list[LimitRange]) -> None:
     assert read_fact(limits(*items)) == (Reference("LimitRange", "shop", "limits"), tuple(facts))
+
+
+NULLS = json.loads((Path(__file__).parent / "data" / "nulls.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in NULLS if case["sent"]["kind"] == "LimitRange" and not isinstance(case["create"], str)],
+    ids=lambda case: json.dumps(case["create"]),
+)
+def test_null_amounts_are_read_as_the_api_server_reads_them(case: Any) -> None:
+    stored = {**case["sent"], "spec": {"limits": [case["create"]]}}
+    assert read_fact(case["sent"]) == read_fact(stored)
 
 
 @pytest.mark.parametrize(

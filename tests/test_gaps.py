@@ -17,7 +17,8 @@ from prometheus_client import REGISTRY
 
 from tests.builders import TODAY, config, container, sized, workload
 from tests.cluster_fixture import control_plane
-from tests.e2e.guarded import Server, deployment, eventually, prepare
+from tests.e2e.guarded import Server, deployment, prepare
+from tests.loopback import eventually
 from webhook.cluster import Cluster, Written
 from webhook.contents import Lister
 from webhook.engine import decide

@@ -6,7 +6,6 @@ import copy
 import json
 import re
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ import pytest
 from tests.builders import ROOT, SHARED, TODAY, config
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import Server, prepare
+from tests.loopback import eventually
 from webhook import hooks as under_test
 from webhook.certs import make_self_signed
 from webhook.cluster import Cluster
@@ -449,6 +449,10 @@ EVERYTHING = """
 excludeNamespaces: ['legacy-*', 'old?', 'No/Name', '[ab]', plain]
 controllers: [operator, 'system:serviceaccount:"o":o']
 """
+CONFIGURATIONS = {
+    "defaults": EVERYTHING,
+    "sizes": EVERYTHING + "policies: {memory-limits: {params: {images: {'*': 1Gi}}}}",
+}
 
 
 class Conditions:
@@ -459,9 +463,10 @@ class Conditions:
     def __init__(self, plane: ControlPlane, cluster: Cluster) -> None:
         self._cluster = cluster
         self._expressions = {
-            f"{stage}/{name}": expression
+            f"{configuration}/{stage}/{name}": expression
+            for configuration, text in CONFIGURATIONS.items()
             for stage in STAGES
-            for name, expression in conditions(EVERYTHING, stage).items()
+            for name, expression in conditions(text, stage).items()
         }
         names = {"plural": "recordeds", "singular": "recorded", "kind": "Recorded", "listKind": "RecordedList"}
         schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -523,25 +528,26 @@ class Conditions:
         path = f"/apis/{self.GROUP}/v1/namespaces/default/recordeds"
         return list(self._cluster.create(path, body, dry_run=True).warnings)
 
-    def that_spare(self, request: Object) -> dict[Stage, set[str]]:
+    def that_spare(self, request: Object, configuration: str = "defaults") -> dict[Stage, set[str]]:
         """The conditions that do not hold, by stage; every one is evaluated without an error."""
-        found: dict[Stage, set[str]] = {stage: set() for stage in STAGES}
+        return self.that_spare_by_configuration(request)[configuration]
+
+    def that_spare_by_configuration(self, request: Object) -> dict[str, dict[Stage, set[str]]]:
+        found: dict[str, dict[Stage, set[str]]] = {each: {stage: set() for stage in STAGES} for each in CONFIGURATIONS}
         for warning in self._warnings(request):
             name = warning.rpartition(": ")[2]
             assert name in self._expressions, warning
-            stage, _, name = name.partition("/")
-            found[stage].add(name)  # type: ignore[index]
+            configuration, stage, name = name.split("/")
+            found[configuration][stage].add(name)  # type: ignore[index]
         return found
 
 
-def eventually(is_so: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := is_so()):
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.1)
-    return value
-
-
+POD_OF_REPLICASET: Object = {
+    "metadata": {
+        "name": "web-1",
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "controller": True}],
+    }
+}
 READY: Object = {
     "uid": "1",
     "kind": {"group": "", "version": "v1", "kind": "Pod"},
@@ -600,7 +606,7 @@ def spare(plane: ControlPlane) -> Conditions:
 @pytest.mark.e2e
 def test_a_call_that_is_spared_would_have_been_allowed(spare: Conditions) -> None:
     """The API server's CEL, over all that was recorded, against what the engine would have answered."""
-    loaded = config(EVERYTHING)
+    loaded = {configuration: config(text) for configuration, text in CONFIGURATIONS.items()}
     by_condition: Counter[str] = Counter()
     seen: set[bytes] = set()
     for file in RECORDINGS:
@@ -613,17 +619,22 @@ def test_a_call_that_is_spared_would_have_been_allowed(spare: Conditions) -> Non
                 if same in seen or (number and len(same) > 12_000):
                     continue
                 seen.add(same)
-                for stage, names in spare.that_spare(request).items():
-                    by_condition.update(f"{stage}/{name}" for name in names)
-                    if names:
-                        assert_nothing_is_lost(request, loaded, stage, names)
+                for configuration, by_stage in spare.that_spare_by_configuration(request).items():
+                    for stage, names in by_stage.items():
+                        by_condition.update(f"{configuration}/{stage}/{name}" for name in names)
+                        if names:
+                            assert_nothing_is_lost(request, loaded[configuration], stage, names)
     print(len(seen), dict(by_condition))
     assert set(by_condition) == {
-        "mutate/not-being-deleted",
-        "mutate/not-judged-at-its-owner",
-        "validate/not-being-deleted",
-        "validate/not-judged-at-its-owner",
-        "validate/not-an-unchanged-pod",
+        f"{configuration}/{condition}"
+        for configuration in CONFIGURATIONS
+        for condition in (
+            "mutate/not-being-deleted",
+            "mutate/not-judged-at-its-owner",
+            "validate/not-being-deleted",
+            "validate/not-judged-at-its-owner",
+            "validate/not-an-unchanged-pod",
+        )
     }
 
 
@@ -664,6 +675,14 @@ def test_namespaces_by_glob_are_spared(spare: Conditions, namespace: str, is_spa
 def test_updates_of_pods(spare: Conditions, change: Object, is_spared: bool) -> None:
     found = spare.that_spare({**READY, "object": READY["object"] | change})
     assert found == {"mutate": set(), "validate": {"not-an-unchanged-pod"} if is_spared else set()}
+
+
+@pytest.mark.e2e
+def test_pods_of_controllers_are_sent_where_there_are_sizes_for_them(spare: Conditions) -> None:
+    user = {"username": "system:serviceaccount:kube-system:replicaset-controller"}
+    request = {**READY, "operation": "CREATE", "userInfo": user, "object": POD_OF_REPLICASET}
+    spared = {each: found["mutate"] for each, found in spare.that_spare_by_configuration(request).items()}
+    assert spared == {"defaults": {"not-judged-at-its-owner"}, "sizes": set()}
 
 
 # In a cluster --------------------------------------------------------------------------------------------------------

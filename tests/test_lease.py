@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster_fixture import ControlPlane, control_plane
+from tests.loopback import eventually
 from webhook.cluster import Cluster, Written
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.lease import RENEW_SECONDS, Candidate, Election
@@ -300,13 +300,6 @@ class Running:
         self._thread.join()
 
 
-def eventually(is_so: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.05)
-
-
 @pytest.mark.e2e
 def test_two_candidates_on_a_real_control_plane(plane: ControlPlane) -> None:
     def spec() -> Any:
@@ -320,10 +313,10 @@ def test_two_candidates_on_a_real_control_plane(plane: ControlPlane) -> None:
         assert (held["holderIdentity"], held["leaseDurationSeconds"]) == ("first", 15)
         first.stop()
         assert spec()["holderIdentity"] in ("", "second")
-        eventually(lambda: second.is_leading, 10)
+        eventually(lambda: second.is_leading, seconds=10)
         first = Running(plane.kubeconfig, "third")
         plane.stop_api_server()
-        eventually(lambda: not second.is_leading, 30)
+        eventually(lambda: not second.is_leading, seconds=30)
         assert not first.is_leading
         plane.start_api_server()
         eventually(lambda: first.is_leading or second.is_leading)

@@ -114,6 +114,7 @@ def test_fit(items: list[Object], limit: Wish, asked: Wish, expected: str) -> No
         pytest.param([{"default": "1Gi"}, {"default": "512Mi"}], "1Gi", "1Gi", id="the-first-counts"),
         pytest.param([{"default": "0"}], None, None, id="zero-is-none"),
         pytest.param([{"default": "0"}, {"default": "512Mi"}], None, None, id="even-if-another-would-give-one"),
+        pytest.param([{"default": "1Gi"}, {"default": "0"}], None, "1Gi", id="whatever-their-order"),
     ],
 )
 def test_defaults(items: list[Object], default: str | None, request_: str | None) -> None:

@@ -20,7 +20,7 @@ from webhook.quantities import parse_quantity
 
 NAMESPACES, PODS = 12, 25
 AMOUNTS = {
-    "memory": ["64Mi", "128Mi", "256Mi", "512Mi", "1Gi", "2Gi"],
+    "memory": ["64Mi", "128Mi", "256Mi", "512Mi", "1Gi", "2Gi", "0", None],
     "cpu": ["50m", "100m", "200m", "500m", "1", "2"],
     "ephemeral-storage": ["100Mi", "1Gi"],
 }

@@ -92,6 +92,18 @@ def test_nulls_read_as_absent() -> None:
     assert one(pod).path == "spec.containers[0].resources.limits.memory"
 
 
+def test_a_null_amount_is_0_which_no_default_replaces() -> None:
+    null = container(resources={"limits": {"memory": None}})
+    violation = one(workload("Deployment", null), limit_range(default="1Gi"))
+    assert violation.message == "container 'web' has memory limit 0, which means none: set limits.memory to 512Mi"
+    assert fixed(violation)[PATH] == "512Mi"
+    of_pod = one(workload("Pod", resources={"limits": {"memory": None}}), limit_range(default="1Gi"))
+    assert of_pod.message.startswith("the pod has a memory limit of its own of 0, which means none")
+    assert one(custom("Prometheus", {"resources": {"limits": {"memory": None}}})).message.startswith(
+        "container 'prometheus' has no memory limit"
+    )
+
+
 def test_a_limit_of_the_pod_is_enough() -> None:
     assert violations(workload("Pod", resources={"limits": {"memory": "1Gi"}})) == []
 
@@ -474,6 +486,12 @@ def test_sizes(params: Any, limit: str, named: bool) -> None:
     assert (fixed(violation)[PATH], violation.fix_named) == (limit, named)
 
 
+@pytest.mark.parametrize("asked", ["0", "512m"])
+def test_a_request_that_nobody_can_mean_is_set_with_the_limit(asked: str) -> None:
+    violation = one(workload("Deployment", container(**sized(None, asked))))
+    assert fixed(violation) == {PATH: "512Mi", REQUEST: "256Mi"}
+
+
 def test_a_small_named_size_bounds_the_request_set_with_it() -> None:
     assert fixed(one(workload(), images={"nginx": Memory.parse("64Mi")})) == {PATH: "64Mi", REQUEST: "64Mi"}
 
@@ -562,3 +580,16 @@ def test_a_service_is_nobody_s_business() -> None:
 def test_what_it_would_fix_is_fixed_whole() -> None:
     violation = one(workload())
     assert violation.fix == (Set(PATH, "512Mi"), Set(REQUEST, "256Mi"))
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"default_limit": Memory.parse(0)}, "defaultLimit"),
+        ({"images": {"a": Memory.parse("0")}}, "a"),
+        ({"containers": {"istio-*": Memory.parse("0Mi")}}, "istio-[*]"),
+    ],
+)
+def test_a_size_of_0_is_refused(params: Object, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: 0 is no limit: name an amount, such as 512Mi$"):
+        Params(**params)

@@ -33,6 +33,15 @@ def cluster(**item: object) -> ClusterFacts:
         pytest.param(namespace(), cluster(max="2Gi"), Params(), [], id="a-maximum-is-the-default"),
         pytest.param(namespace(), EMPTY_CLUSTER, Params(), ["deny"], id="has-none"),
         pytest.param(namespace(), cluster(min="64Mi"), Params(), ["deny"], id="has-one-without-a-default"),
+        pytest.param(namespace(), cluster(default="0"), Params(), ["deny"], id="a-default-of-0-is-none"),
+        pytest.param(namespace(), cluster(default=None), Params(), ["deny"], id="null-is-0"),
+        pytest.param(
+            namespace(labels=LABEL),
+            facts_of([limit_range("a", default="512Mi"), limit_range("b", default="0")]),
+            Params(),
+            ["deny"],
+            id="of-two-either-counts",
+        ),
         pytest.param(namespace("other"), cluster(default="512Mi"), Params(), ["deny"], id="another-namespace-s"),
         pytest.param(namespace(), NOTHING_KNOWN, Params(), ["warn"], id="the-cluster-was-not-seen"),
         pytest.param(namespace(labels=LABEL), EMPTY_CLUSTER, Params(), [], id="left-to-the-controller"),
@@ -74,6 +83,14 @@ def test_violations(obj: Object, facts: ClusterFacts, params: Params, found: lis
             "limit of their own can take their node's whole memory: create a LimitRange of type Container in it with "
             "default: {memory: 512Mi} and defaultRequest: {memory: 256Mi}",
             id="one-without",
+        ),
+        pytest.param(
+            cluster(default="0"),
+            Params(),
+            "LimitRange limits of namespace 'shop' gives a memory default of 0, which means none: containers without "
+            "a limit of their own can take their node's whole memory: set default: {memory: 512Mi} and "
+            "defaultRequest: {memory: 256Mi} in it",
+            id="one-of-0",
         ),
         pytest.param(
             NOTHING_KNOWN,

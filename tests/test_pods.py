@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import msgspec
 import pytest
 
 from tests.builders import container, custom, request, sized, workload
@@ -82,6 +89,13 @@ def test_nulls_read_as_absent(obj: Object) -> None:
         (workload("Pod", initContainers={}), "spec.initContainers is a map, not a list"),
         (workload("Pod", initContainers=["x"]), "spec.initContainers[0] is a string ('x'), not a map"),
         (workload("Pod", container(resources=1)), "spec.containers[0].resources is a number, not a map"),
+        (workload("Pod", container(True)), "spec.containers[0].name is a boolean, not a string"),  # type: ignore[arg-type]
+        (workload("Pod", container(image=1.27)), "spec.containers[0].image is a number, not a string"),  # type: ignore[arg-type]
+        (custom("Prometheus", {"containers": [{"name": []}]}), "spec.containers[0].name is a list, not a string"),
+        (
+            custom("Prometheus", {"containers": [{"name": "prometheus", "image": True}]}),
+            "spec.containers[0].image is a boolean, not a string",
+        ),
         (
             workload("Pod", container(resources={"limits": True})),
             "spec.containers[0].resources.limits is a boolean, not a map",
@@ -93,6 +107,49 @@ def test_what_is_of_the_wrong_kind_is_named(obj: Object, error: str) -> None:
     with pytest.raises(BadObject) as caught:
         read(obj)
     assert str(caught.value) == error
+
+
+NULLS = json.loads((Path(__file__).parent / "data" / "nulls.json").read_text())
+
+
+def put(obj: Object, path: list[str | int], value: Any) -> Object:
+    """A copy with another value at the path."""
+    changed = copy.deepcopy(obj)
+    *parents, last = path
+    reduce(lambda parent, key: parent[key], parents, changed)[last] = value
+    return changed
+
+
+def amounts(obj: Object, sent: Any) -> list[tuple[str, int | None]]:
+    """Of the parts that were sent, what the container or the pod has."""
+    found = read(obj)
+    (each,) = found.containers
+    return [
+        (part, each.amount(part) if each.resources else found.memory(part))
+        for part in ("limits", "requests")
+        if part in (sent or {})
+    ]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in NULLS if case["sent"]["kind"] != "LimitRange" and not isinstance(case["create"], str)],
+    ids=lambda case: f"{case['sent']['kind']}-{case['path'][-2]}-{json.dumps(case['create'])}",
+)
+def test_null_amounts_are_read_as_the_api_server_reads_them(case: dict[str, Any]) -> None:
+    sent = reduce(lambda parent, key: parent[key], case["path"], case["sent"])
+    assert amounts(case["sent"], sent) == amounts(put(case["sent"], case["path"], case["create"]), sent)
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Deployment"])
+def test_a_limit_of_null_is_one_of_0(kind: str) -> None:
+    """Which the API server says as it refuses a request above it."""
+    refused = [case for case in NULLS if case["sent"]["kind"] == kind and isinstance(case["create"], str)]
+    assert len(refused) == 2
+    for case in refused:
+        assert "must be less than or equal to memory limit of 0" in case["create"]
+        sent = reduce(lambda parent, key: parent[key], case["path"], case["sent"])
+        assert amounts(case["sent"], sent) == [("limits", 0), ("requests", 2**30)]
 
 
 def test_amounts() -> None:
@@ -208,8 +265,11 @@ def test_an_operator_s_image(spec: Object, image: str) -> None:
     assert found.image == image
 
 
-def test_the_last_workload_read_is_kept_for_its_request_alone() -> None:
+def test_a_workload_is_read_once_and_kept_with_its_request_alone() -> None:
     first, second = request(workload(name="a")), request(workload(name="b"))
-    assert read_workload(first) is read_workload(first)
+    found = read_workload(first)
     assert [read_workload(each).name for each in (first, second, first)] == ["a", "b", "a"]  # type: ignore[union-attr]
+    assert read_workload(first) is found
+    patched = msgspec.structs.replace(first, object=second.object)
+    assert read_workload(patched).object is second.object  # type: ignore[union-attr]
     assert read_workload(AdmissionRequest("DELETE", "apps", "v1", "Deployment", "shop", "web", None)) is None

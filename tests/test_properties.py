@@ -1,24 +1,28 @@
-"""Properties of fixes, over generated workloads and mutations of the corpus.
+"""Properties of fixes, over generated workloads and mutations of the corpus; and of what can't be read.
 
 The patched object passes, patching it again changes nothing, no fix lowers a value or puts a limit below a request, and
-the API server takes the pods: within every LimitRange, and within what the pod itself has.
+the API server takes the pods: within every LimitRange, and within what the pod itself has. A field of the wrong kind is
+never told as a failure of ours.
 """
 
 from __future__ import annotations
 
 import copy
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, reduce
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.builders import SHARED, TODAY, config, container, custom, facts, limit_range, request, workload
+from tests.builders import ROOT, SHARED, TODAY, config, container, custom, facts, limit_range, request, workload
 from webhook.engine import decide
+from webhook.errors import UNREADABLE
 from webhook.facts import ClusterFacts
 from webhook.limitranger import Item, read_items, refusals
 from webhook.manifests import read_manifests
+from webhook.messages import denial, warnings
 from webhook.pods import is_workload, read_workload
 from webhook.policy import Object
 from webhook.quantities import is_fraction_of_byte, parse_memory
@@ -27,6 +31,19 @@ CONFIG = config("""
 policies:
   memory-limits: {params: {images: {"fluent*": 64Mi}, containers: {istio-proxy: 128Mi}}}
   prometheus-memory: {mode: patch, params: {largestNode: 64Gi}}
+""")
+
+UNREAD_CONFIG = config("""
+policies:
+  memory-limits: {params: {images: {"fluent*": 64Mi}}}
+  prometheus-memory: {mode: patch, params: {largestNode: 64Gi}}
+  zonal-volumes: {mode: patch, params: {zones: [a, b], workloads: {labels: [{app: x}]}, replacement: {emptyDir: true}}}
+exemptions:
+  - policy: memory-limits
+    match: {namespaces: [shop], labels: {app: x}, images: ["x*"]}
+    owner: sre
+    reason: moving
+    until: 2999-12-31
 """)
 
 amounts = st.sampled_from(
@@ -194,3 +211,36 @@ def test_fixes_of_mutated_charts(data: st.DataObject, limit_ranges: list[Object]
         if data.draw(st.booleans()) and isinstance(each.spec, dict):
             each.spec["resources"] = data.draw(st.one_of(st.none(), resources))
     check_fixes(obj, limit_ranges)
+
+
+@cache
+def policies_files() -> list[Object]:
+    files = sorted((ROOT / "policies").glob("*/*/*.yaml"))
+    return [manifest.object for path in files for manifest in read_manifests(path.read_bytes(), path.name)[0]]
+
+
+def paths(value: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Of everything inside an object."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield (*above, key)
+        yield from paths(child, (*above, key))
+
+
+WRONG = st.sampled_from([True, 5, 1.5, None, [], ["x"], [None], {}, {"memory": True}, "x", ""])
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_what_is_of_the_wrong_kind_is_no_failure_of_ours(data: st.DataObject) -> None:
+    obj = copy.deepcopy(data.draw(st.sampled_from(policies_files())))
+    asked = request(obj)
+    *above, last = data.draw(st.sampled_from(sorted(paths(obj), key=str)))
+    reduce(lambda parent, key: parent[key], above, obj)[last] = data.draw(WRONG)
+    try:
+        decision = decide(asked, facts(), UNREAD_CONFIG, today=TODAY)
+    except UNREADABLE:  # as the engine looked whose object it is
+        return
+    assert [error for error in decision.failures.values() if not isinstance(error, UNREADABLE)] == []
+    denial(asked, decision)
+    warnings(decision)

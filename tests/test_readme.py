@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import click
 import pytest
 
 from tests.builders import ROOT
-from tests.served import eventually
+from tests.loopback import eventually, free_ports
 from webhook.cli import cli
 
 PAGES = [
@@ -166,7 +165,7 @@ def test_demo_tells(told: str, file: str, line: str) -> None:
 
 
 def test_make_serve_and_a_file_of_ones_own(tmp_path: Path) -> None:
-    port, metrics_port = _free_port(), _free_port()
+    port, metrics_port = free_ports(2)
     command = [sys.executable, "-m", "demo", "serve", "--port", str(port), "--metrics-port", str(metrics_port)]
     log = tmp_path / "log"
     with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, text=True) as server:
@@ -182,9 +181,3 @@ def test_make_serve_and_a_file_of_ones_own(tmp_path: Path) -> None:
             server.terminate()
             eventually(lambda: '"draining"' in log.read_text())
             server.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -20,8 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.loopback import eventually
 from tests.mounted import Mount
-from tests.served import PATIENCE, eventually, post, review, served
+from tests.served import PATIENCE, post, review, served
 from webhook import rotation
 from webhook.certs import (
     CLOCK_SKEW,
@@ -726,7 +727,7 @@ def test_no_call_fails_while_everything_is_replaced(tmp_path):
         for caller in callers:
             caller.start()
         try:
-            eventually(go_on, 60)
+            eventually(go_on)
         finally:
             for caller in callers:
                 caller.ended.set()

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.builders import SHARED, request, workload
-from tests.served import Server, eventually, post, review, served
+from tests.loopback import eventually
+from tests.served import Server, post, review, served
 from webhook import server as server_module
 from webhook.certs import make_self_signed
 from webhook.config import load_config
@@ -271,6 +272,7 @@ def test_a_request_in_drops_is_cut_off(server):
             client.send(bytes([byte]))
         else:
             pytest.fail("all of it was taken")
+        assert client.receive().status == 408
         assert client.receive() is None
 
 
@@ -336,6 +338,25 @@ def swallowing(*args, **kwargs):
         pass
 server.decide = swallowing
 """
+
+
+UNREAD = """
+from policies.memory_limits import policy
+from webhook.errors import FactsUnavailable
+def unread(request):
+    raise FactsUnavailable("LimitRanges could not be read")
+policy.read_workload = unread
+"""
+
+
+def test_facts_that_could_not_be_read_are_told_as_that(tmp_path):
+    with served(tmp_path, UNREAD, workers=1) as running:
+        response = running.ask(post(review("unread"))).response
+        assert response["warnings"] == ["memory-limits: could not decide: LimitRanges could not be read"]
+        assert response["auditAnnotations"] == {"unknown": "memory-limits"}
+        (line,) = eventually(lambda: running.logged("policy could not decide"))
+        assert (line["level"], line["error"]) == ("warning", "LimitRanges could not be read")
+        assert running.logged("policy failed") == []
 
 
 @pytest.mark.parametrize("patch", [pytest.param(RUNAWAY, id="loop"), pytest.param(SWALLOWING, id="swallows-errors")])
@@ -449,7 +470,7 @@ def test_look_up(monkeypatch, tmp_path, answers, asked, text):
     source = Source(answers)
     judge = Judge(lambda: load_config(b"", ""), source, Metrics(tmp_path, 0, set(), []))
     now = time.monotonic()
-    answer = json.loads(asyncio.run(judge.answer(request(workload()), "validate", now, now + 2)))
+    answer = json.loads(asyncio.run(judge.answer(request(workload()), "validate", now, now + 2)))  # type: ignore[arg-type]
     assert source.asked == asked
     assert text in answer["response"]["warnings"][0]
     assert time.monotonic() - now < 0.75
@@ -460,7 +481,7 @@ def test_a_probe_is_answered_before_anything_is_decided(monkeypatch, tmp_path):
     judge = Judge(lambda: load_config(b"", ""), Source([]), Metrics(tmp_path, 0, set(), []))
     obj = {"kind": "ConfigMap", "metadata": {"labels": {PROBE_LABEL: "n-1"}}}
     probe = AdmissionRequest("CREATE", "", "v1", "ConfigMap", "forestall-system", "", obj, dry_run=True, uid="7")
-    answer = json.loads(asyncio.run(judge.answer(probe, "validate", 0, 0)))
+    answer = json.loads(judge.answer(probe, "validate", 0, 0))
     assert answer["response"]["warnings"] == ["forestall probe n-1 validate"]
 
 
@@ -666,7 +687,7 @@ def test_the_end_cuts_no_request(own_server):
         hammer.start()
     eventually(lambda: all(hammer.answered > 20 for hammer in hammers))
     os.kill(own_server.process.pid, signal.SIGTERM)
-    eventually(lambda: own_server.get("/readyz") == (503, "draining\n"), 2)
+    eventually(lambda: own_server.get("/readyz") == (503, "draining\n"), seconds=2)
     during = [hammer.answered for hammer in hammers]
     for hammer in hammers:
         hammer.join(15)

@@ -518,6 +518,17 @@ def test_nothing_is_fixed_after_creation() -> None:
 
 
 @pytest.mark.parametrize(
+    ("replacement", "wanted"),
+    [("zrs", "class zrs"), ("gp3", "a class whose disks span zones"), ("gp2", "a class whose disks span zones")],
+    ids=["replaced", "the-same-class", "a-zonal-one"],
+)
+def test_only_a_class_that_helps_is_advised(replacement: str, wanted: str) -> None:
+    known = facts(*NODES, storage_class(), storage_class("gp2"), ZRS)
+    (violation,) = violations(stateful_set(), known, replacement=Replacement(replacement))
+    assert f": set storageClassName to {wanted}, or pin" in violation.message
+
+
+@pytest.mark.parametrize(
     ("replacement", "known"),
     [("{storageClass: zrs}", CLUSTER), ("{emptyDir: true}", absent("data-prometheus-0", "wal-prometheus-0"))],
 )

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from webhook.pods import mapping
 from webhook.policy import Object
 
 Value = Literal["resources", "storageClass"]
@@ -47,9 +48,8 @@ def helm_value(obj: Object, name: str, what: Value) -> str | None:
     None unless the labels prove the chart, and, for a chart that others bring along (grafana in
     kube-prometheus-stack), how it was installed: a wrong value is worse advice than none.
     """
-    metadata = obj.get("metadata") or {}
-    labels = metadata.get("labels") or {}
-    annotations = metadata.get("annotations") or {}
+    metadata = mapping(obj, "metadata", "")
+    labels, annotations = mapping(metadata, "labels", "metadata"), mapping(metadata, "annotations", "metadata")
     chart = _VERSION.sub("", _first(labels, "helm.sh/chart", "chart"))
     release = _first(annotations, "meta.helm.sh/release-name") or _first(
         labels, "app.kubernetes.io/instance", "release"

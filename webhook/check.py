@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from webhook.config import Config
 from webhook.engine import decide
-from webhook.errors import BadImage, BadManifest, BadObject, BadQuantity, FactsUnavailable
+from webhook.errors import NOT_OURS, UNREADABLE, BadManifest, FactsUnavailable
 from webhook.facts import ClusterFacts, facts_of, read_fact
 from webhook.fixes import sets_of
 from webhook.manifests import STDIN, Manifest, find_files, read_file
@@ -25,7 +25,6 @@ from webhook.messages import incident
 from webhook.pods import Workload, is_workload, read_workload
 from webhook.policy import AdmissionRequest, Decision, Mode, Object, Outcome, Verdict
 
-_UNREADABLE = (BadObject, BadQuantity, BadImage)
 _WORTH_A_PROCESS = 200_000
 """Bytes of manifests above which a second process earns its start."""
 
@@ -128,7 +127,7 @@ def read_facts(file: Path) -> ClusterFacts:
         return facts_of((manifest.object for manifest in manifests), read_at=read_at)
     except BadManifest as error:
         raise FactsUnavailable(str(error)) from error
-    except (OSError, *_UNREADABLE) as error:
+    except (OSError, *UNREADABLE) as error:
         raise FactsUnavailable(f"{file}: {error}") from error
 
 
@@ -299,7 +298,7 @@ class _Judge:
         try:
             if read_fact(obj) is not None:
                 read.cluster_objects.append(_ClusterObject(manifest.file, obj))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             read.errors.append(_refused(manifest, error))
             return
         if self._is_judged(_group(obj), kind):
@@ -343,12 +342,12 @@ class _Judge:
         try:
             workload = read_workload(request)
             decision = decide(request, self.facts, self.config, today=self.today)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             report.errors.append(_refused(manifest, error))
             return
         if decision.skipped:
             return
-        if refusals := [error for error in decision.failures.values() if isinstance(error, _UNREADABLE)]:
+        if refusals := [error for error in decision.failures.values() if isinstance(error, UNREADABLE)]:
             report.errors.append(_refused(manifest, refusals[0]))
             return
         target = Target(
@@ -363,8 +362,9 @@ class _Judge:
         )
         report.targets.append(target)
         report.results += _results(manifest, target, workload, decision)
-        for policy_id, bug in decision.failures.items():
-            report.bugs.setdefault(policy_id, f"{target}: {''.join(traceback.format_exception(bug))}")
+        for policy_id, failure in decision.failures.items():
+            if not isinstance(failure, NOT_OURS):
+                report.bugs.setdefault(policy_id, f"{target}: {''.join(traceback.format_exception(failure))}")
 
 
 def _group(obj: Object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -193,6 +194,12 @@ class Config:
     webhooks: Webhooks
     certificates: Certificates
     limit_ranges: tuple[LimitRangeDefaults, ...]
+
+    @cached_property
+    def judges_owned_pods(self) -> bool:
+        """Whether a pod may be patched that a known controller makes: nothing else becomes of those."""
+        sized = (active.policy.names_sizes(active.params) for active in self.policies.values())
+        return self.patch_owned_pods or any(sized)
 
 
 def load_config(text: bytes, file: str) -> Config:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Awaitable, Callable
-from http import HTTPStatus
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication
 
+import structlog
 from flask import Flask, Response, render_template_string
 
 from webhook import __version__
 from webhook.config import Config
+from webhook.connection import Request
+from webhook.connection import Response as Answer
 from webhook.engine import weakest
 from webhook.metrics import print_metrics
 from webhook.readiness import Readiness
+
+log = structlog.get_logger()
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -86,49 +91,42 @@ def _text(text: str, status: int = 200) -> Response:
     return Response(text + "\n", status, content_type="text/plain; charset=utf-8")
 
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+class Pages:
+    """Lets a Flask application answer a connection's requests, one after the other: every page is made in milliseconds.
 
-
-def as_asgi(app: WSGIApplication) -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
-    """Let a Flask application be served by the worker that already keeps slow and half-sent requests from blocking it.
-
-    Requests are answered one after the other and their bodies are not read: every page here is a GET, made in
-    milliseconds.
+    Bodies are not handed on: every page here is a GET.
     """
 
-    async def serve(scope: dict[str, Any], _receive: Receive, send: Send) -> None:
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, request: Request) -> Answer:
         started: dict[str, Any] = {}
 
         def start_response(status: str, headers: list[tuple[str, str]], _error: object = None) -> Callable[..., Any]:
             started["status"] = int(status.split(" ", 1)[0])
-            started["headers"] = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            started["headers"] = {name.lower(): value for name, value in headers}
             return lambda _data: None
 
-        try:
-            body = b"".join(app(_environ(scope), start_response))
-        except Exception:
-            # Flask answers its own failures; this is for what goes wrong around it.
-            body = HTTPStatus.INTERNAL_SERVER_ERROR.phrase.encode()
-            started |= {"status": 500, "headers": [(b"content-length", str(len(body)).encode())]}
-        await send({"type": "http.response.start", **started})
-        await send({"type": "http.response.body", "body": body})
+        body = b"".join(self._app(_environ(request), start_response))
+        headers = started["headers"]
+        headers.pop("content-length", None)
+        return Answer(started["status"], body, headers.pop("content-type", ""), tuple(headers.items()))
 
-    return serve
+    def refused(self, refusal: Answer, path: str, client: str) -> None:
+        log.debug("refused", status=refusal.status, path=path, client=client)
 
 
-def _environ(scope: dict[str, Any]) -> dict[str, Any]:
-    host, port = scope["server"] or ("", 0)
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+def _environ(request: Request) -> dict[str, Any]:
     return {
-        "REQUEST_METHOD": scope["method"],
+        # What is asked for by HEAD is made like a page, and the connection keeps its body back.
+        "REQUEST_METHOD": "GET" if request.method == "HEAD" else request.method,
         "SCRIPT_NAME": "",
-        "PATH_INFO": scope["path"],
-        "QUERY_STRING": scope["query_string"].decode("latin-1"),
-        "SERVER_NAME": host,
-        "SERVER_PORT": str(port),
-        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
-        "HTTP_HOST": headers.get("host", f"{host}:{port}"),
+        "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
+        "QUERY_STRING": request.query.decode("latin-1"),
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(),

@@ -583,7 +583,7 @@ def _against(path: str, wanted: int, request: AdmissionRequest, ranges: Sequence
         where = f"LimitRange {each.name} of {each.namespace}"
         if each.max is not None and each.max < wanted:
             return f"{where} allows {whom} {format_memory(each.max)} at most"
-        if each.default is not None and each.default < wanted and container.memory("limits") is None:
+        if each.default and each.default < wanted and container.memory("limits") is None:
             return f"{where} gives {whom} {format_memory(each.default)}"
     return ""
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config, Exemption, Match
-from webhook.errors import BadObject, TimeUp
+from webhook.errors import NOT_OURS, TimeUp
 from webhook.facts import ClusterFacts
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.images import match_image
@@ -41,6 +41,7 @@ Stage = Literal["mutate", "validate", "check"]
 # Fixes settle in two or three rounds; more means that two policies undo each other's.
 _ROUNDS = 8
 _STRENGTH = {mode: strength for strength, mode in enumerate(MODES)}
+_ACTIVE, _PATCHING = frozenset(MODES) - {"off"}, frozenset({"patch"})
 _INDEX = re.compile(r"\[\d+\]")
 
 
@@ -95,8 +96,8 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
         return "being deleted"
     if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
         return "mirror pod"
-    # Of a controller's own objects only pods may be patched, which is not for /validate.
-    if owner and owner.is_known and (stage == "validate" or request.kind != "Pod"):
+    # Of a controller's own objects only pods may be patched, with sizes that the configuration has for them.
+    if owner and owner.is_known and not (stage != "validate" and request.kind == "Pod" and config.judges_owned_pods):
         return f"judged at its {owner.kind}"
     return ""
 
@@ -106,7 +107,10 @@ def _is_mirror(pod: Object) -> bool:
 
 
 def _in_scope(request: AdmissionRequest, config: Config, owner: Owner | None, stage: Stage) -> list[ActivePolicy]:
-    """The policies that judge this kind and operation, at the mode that the overrides leave them."""
+    """The policies that judge this kind and operation, at the mode that the overrides leave them.
+
+    For /mutate those alone that may patch: all else is told by /validate.
+    """
     key = request.group, request.kind
     workload = is_workload(*key) or key in config.pod_spec_paths
     in_scope = []
@@ -118,7 +122,8 @@ def _in_scope(request: AdmissionRequest, config: Config, owner: Owner | None, st
             and ((workload and policy.workloads) or any(key == (kind.group, kind.kind) for kind in policy.kinds))
         ):
             in_scope.append(_overridden(active, request, config, owner))
-    return [active for active in in_scope if weakest(active.mode, config.mode) != "off"]
+    modes = _PATCHING if stage == "mutate" else _ACTIVE
+    return [active for active in in_scope if weakest(active.mode, config.mode) in modes]
 
 
 def _overridden(active: ActivePolicy, request: AdmissionRequest, config: Config, owner: Owner | None) -> ActivePolicy:
@@ -347,10 +352,14 @@ def _is_no_worse(violation: Violation, old: Violation) -> bool:
 def _failed(active: ActivePolicy, config: Config, error: BaseException) -> Verdict:
     policy_mode = active.otherwise if active.mode == "patch" else active.mode
     mode = weakest("deny" if active.on_error == "deny" else "warn", policy_mode, config.mode)
+    if mode == "patch":
+        mode = "warn"
     text = " ".join(str(error).split()) or type(error).__name__
-    whose = "" if isinstance(error, BadObject) else ", this is Forestall's own failure"
-    violation = Violation("", "", f"could not decide{whose}: {text}")
-    return Verdict(active.policy.id, "warn" if mode == "patch" else mode, "failed", violation)
+    if isinstance(error, NOT_OURS):
+        outcome: Outcome = "denied" if mode == "deny" else "unknown"
+        return Verdict(active.policy.id, mode, outcome, Violation("", "", f"could not decide: {text}"))
+    violation = Violation("", "", f"could not decide, this is Forestall's own failure: {text}")
+    return Verdict(active.policy.id, mode, "failed", violation)
 
 
 def _decision(

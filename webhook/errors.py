@@ -73,3 +73,10 @@ class Conflict(ClusterRefused):
 
 class TimeUp(ForestallError):
     """The API server's timeout passed before the decision was made."""
+
+
+UNREADABLE = (BadObject, BadQuantity, BadImage)
+"""What an object raises that its own fields make unreadable."""
+
+NOT_OURS = (*UNREADABLE, FactsUnavailable)
+"""What a policy raises without a bug in it: the object, or the facts, could not be read."""

@@ -560,9 +560,11 @@ def _read_limits(reference: Reference, item: _Limits, path: str) -> LimitRange:
 
 
 def _memory(amounts: Mapping[str, Any] | None, path: str) -> int | None:
-    value = (amounts or {}).get("memory")
+    if not amounts or "memory" not in amounts:
+        return None
     try:
-        return None if value is None else parse_memory(value)
+        # Null is 0 to the API server; one that comes from a chart has not been there yet.
+        return parse_memory(0 if amounts["memory"] is None else amounts["memory"])
     except BadQuantity as error:
         raise BadQuantity(f"{path}.memory: {error}") from error
 

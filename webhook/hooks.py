@@ -231,7 +231,7 @@ def _conditions(stage: Stage, config: Config) -> dict[str, str]:
     return {
         "not-in-an-excluded-namespace": f"!request.namespace.matches({_cel(_regex(globs))})" if globs else "",
         "not-being-deleted": "oldObject == null || !has(oldObject.metadata.deletionTimestamp)",
-        "not-judged-at-its-owner": _not_owned(stage, config.controllers),
+        "not-judged-at-its-owner": _not_owned(stage, config),
         # Without the ratchet, what was there before is denied, whatever changes.
         "not-an-unchanged-pod": _CHANGED_POD if stage == "validate" and config.ratchet else "",
     }
@@ -249,7 +249,7 @@ _CHANGED_POD = (
 )
 
 
-def _not_owned(stage: Stage, controllers: Collection[str]) -> str:
+def _not_owned(stage: Stage, config: Config) -> str:
     """Whether the object isn't that of a controller that asks itself (webhook.owners), which is judged at its owner.
 
     Its pods, as there, may be patched all the same.
@@ -258,13 +258,14 @@ def _not_owned(stage: Stage, controllers: Collection[str]) -> str:
     known = [f"{group}/{kind} {user}" for group, kind, user in sorted(pairs)]
     group = 'owner.apiVersion.contains("/") ? owner.apiVersion.split("/")[0] : ""'
     is_known = f'({group}) + "/" + owner.kind + " " + request.userInfo.username in {_cel(known)}'
-    if controllers:
-        is_known = f"request.userInfo.username in {_cel(sorted(controllers))} || {is_known}"
+    if config.controllers:
+        is_known = f"request.userInfo.username in {_cel(sorted(config.controllers))} || {is_known}"
     owned = (
         "has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner,"
         f" has(owner.controller) && owner.controller && ({is_known}))"
     )
-    return f'request.kind.kind == "Pod" || !({owned})' if stage == "mutate" else f"!({owned})"
+    may_patch = stage == "mutate" and config.judges_owned_pods
+    return f'request.kind.kind == "Pod" || !({owned})' if may_patch else f"!({owned})"
 
 
 def _cel(value: str | Sequence[str]) -> str:

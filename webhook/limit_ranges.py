@@ -75,7 +75,7 @@ class _Ratio(NamedTuple):
 class Bounds:
     """What the LimitRanges of a namespace ask of each container, all of them together.
 
-    default          the limit that they give a container without one, and who gives it; 0 gives none
+    default          the limit that they give a container without one, and who gives it; one of 0 gives none
     default_request  the same for the request
     """
 
@@ -100,7 +100,7 @@ class Bounds:
         ]
         # As text, since 1.1 is no sum of powers of two.
         ratios = [_Ratio(Fraction(str(each.max_ratio)), _called(each)) for each in ranges if each.max_ratio]
-        # The first that has one counts, to the API server as well.
+        # Of several the API server takes either: the first stands for them, but one of 0 may be the one.
         defaults = [
             Bound(each.default, f"namespace {each.namespace}'s {_called(each)}")
             for each in ours
@@ -111,7 +111,7 @@ class Bounds:
             max(minima, default=_NO_LEAST),
             min(maxima, default=NO_MOST),
             min(ratios, default=None),
-            defaults[0] if defaults and defaults[0].amount else None,
+            defaults[0] if defaults and all(each.amount for each in defaults) else None,
             requests[0] if requests and requests[0] else None,
         )
 

@@ -6,7 +6,7 @@ pkg/apis/core/v1/defaults.go and validatePodResourceConsistency of pkg/apis/core
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 from typing import Any, NamedTuple
@@ -60,9 +60,14 @@ def _read_item(item: Mapping[str, Any]) -> Item:
     return Item(item.get("type") or "", default, request, least, most, read_amounts(item.get("maxLimitRequestRatio")))
 
 
+def memory_defaults(items: Iterable[Item]) -> list[Decimal]:
+    """The limits that they give a container without one."""
+    return [item.default["memory"] for item in items if item.type == "Container" and "memory" in item.default]
+
+
 def read_amounts(amounts: Mapping[str, Any] | None) -> dict[str, Decimal]:
     """Raises BadQuantity."""
-    return {resource: parse_quantity(amount) for resource, amount in (amounts or {}).items() if amount is not None}
+    return {resource: parse_quantity(amount) for resource, amount in (amounts or {}).items()}
 
 
 def show_amount(resource: str, amount: Decimal) -> str:

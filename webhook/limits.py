@@ -1,6 +1,6 @@
 """LimitRange defaults: made and kept in the namespaces that the configuration selects, where they do no harm.
 
-`plan` decides, from what is there to what is to be done; `Limits` reads, asks it, and does that.
+limit_plan.py decides, from what is there to what is to be done; `Limits` reads, asks it, and does that.
 
 Which LimitRanges are ours is recorded by UID in a ConfigMap of our own namespace. A label or annotation on the
 LimitRange itself would be a claim that anybody who may edit it can make or take away, and so have us overwrite or
@@ -12,23 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from webhook.config import ALWAYS_EXCLUDED, Config, LimitRangeDefaults
-from webhook.contents import Contents, Lister, Objects, Workloads
-from webhook.errors import BadObject, BadQuantity, ClusterRefused, Conflict, FactsUnavailable
+from webhook.config import Config
+from webhook.contents import Contents, Lister, Workloads
+from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.events import event
 from webhook.facts import ClusterFacts
-from webhook.limitranger import Amounts, Item, Refusal, read_items, refusals, show_amount
-from webhook.pods import Workload
+from webhook.limit_plan import LABELS, Action, Create, Delete, Key, Later, Made, Replace, Skip, is_ours, plan
 from webhook.policy import Object
-from webhook.quantities import format_memory
 
 if TYPE_CHECKING:
     from webhook.cluster import Written
@@ -37,9 +33,6 @@ _log = logging.getLogger(__name__)
 
 STATE = "forestall-limitranges"
 """The ConfigMap: `made` holds what is ours, `report` what was not made and why."""
-
-_LABELS = {"app.kubernetes.io/name": "forestall", "app.kubernetes.io/managed-by": "forestall"}
-_PARTS = ("default", "defaultRequest", "max", "min", "maxLimitRequestRatio")
 
 _LOOK_AGAIN = timedelta(minutes=5)
 """At workloads that kept a LimitRange away, to see whether they were mended."""
@@ -51,299 +44,6 @@ _TOLD_AT_ONCE = 20
 """Events; the rest in the passes that follow."""
 _REPORTED = 100
 _NAMED = 5
-
-Key = tuple[str, str]
-"""Namespace and name."""
-
-
-class Made(NamedTuple):
-    """A LimitRange of ours: its UID, empty until it is there, and what it was made from."""
-
-    uid: str
-    digest: str
-
-
-class Danger(NamedTuple):
-    """What would become of a workload's pods at their next start, and what to set to prevent it."""
-
-    owner: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.owner}: {self.text}"
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    namespace: str
-    limit_range: Object
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Replace:
-    namespace: str
-    limit_range: Object
-    digest: str
-    edited: str
-    """What somebody has changed by hand; empty if it is the configuration that has changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    namespace: str
-    name: str
-    uid: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """Not made, or not changed."""
-
-    namespace: str
-    name: str
-    why: str
-    dangers: tuple[Danger, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """Not decided in this pass: the namespace's workloads were seen a moment ago, or are not to be seen yet."""
-
-    namespace: str
-    name: str
-
-
-Action = Create | Replace | Delete | Skip | Later
-
-
-def plan(
-    config: Config,
-    own_namespace: str,
-    namespaces: Iterable[Object],
-    limit_ranges: Iterable[Object],
-    made: Mapping[Key, Made],
-    look: Callable[[str], Contents | None],
-) -> list[Action]:
-    """What is to be done; `look` is asked only about namespaces that need a decision, and may say "not now" (None)."""
-    present: dict[str, Objects] = {}
-    for obj in limit_ranges:
-        present.setdefault(obj["metadata"]["namespace"], []).append(obj)
-    actions: list[Action] = []
-    for namespace in namespaces:
-        name = namespace["metadata"]["name"]
-        if not _is_going(namespace):
-            rules = [] if _is_excluded(name, own_namespace, config) else list(_rules_for(namespace, config))
-            there = sorted(present.get(name, ()), key=lambda obj: str(obj["metadata"]["name"]))
-            actions += _Namespace(name, there, made, look).plan(rules)
-    return actions
-
-
-def _is_going(namespace: Object) -> bool:
-    return bool(namespace["metadata"].get("deletionTimestamp"))
-
-
-def _is_excluded(namespace: str, own_namespace: str, config: Config) -> bool:
-    return (
-        namespace in ALWAYS_EXCLUDED
-        or namespace == own_namespace
-        or any(fnmatchcase(namespace, glob) for glob in config.exclude_namespaces)
-    )
-
-
-def _rules_for(namespace: Object, config: Config) -> Iterator[LimitRangeDefaults]:
-    metadata = namespace["metadata"]
-    labels = metadata.get("labels") or {}
-    for rule in config.limit_ranges:
-        selector = rule.namespace_selector
-        if any(fnmatchcase(metadata["name"], glob) for glob in rule.namespaces) or (
-            selector and all(labels.get(key) == value for key, value in selector.items())
-        ):
-            yield rule
-
-
-def wanted(rule: LimitRangeDefaults, namespace: str) -> Object:
-    """The LimitRange that a rule asks for."""
-    amounts = (rule.default, rule.default_request, rule.max, rule.min, rule.max_limit_request_ratio)
-    given = {part: dict(amount) for part, amount in zip(_PARTS, amounts, strict=True) if amount}
-    return {
-        "apiVersion": "v1",
-        "kind": "LimitRange",
-        "metadata": {"name": rule.name, "namespace": namespace, "labels": dict(_LABELS)},
-        "spec": {"limits": [{"type": "Container", **given}]},
-    }
-
-
-def digest_of(limit_range: Object) -> str:
-    """The same before and after the API server has stored it."""
-    items = [
-        (item.type, [sorted((key, f"{amount.normalize():f}") for key, amount in part.items()) for part in _parts(item)])
-        for item in read_items(limit_range["spec"])
-    ]
-    return hashlib.sha256(json.dumps(items).encode()).hexdigest()[:8]
-
-
-def differences(limit_range: Object, wanted: Object) -> str:
-    """What is not as wanted, amount by amount; empty if all that counts is the same."""
-    have, want = read_items(limit_range.get("spec") or {}), read_items(wanted["spec"])
-    found = [f"{len(have)} items, not 1"] if len(have) != len(want) else []
-    for one, other in zip(have, want, strict=False):
-        if one.type != other.type:
-            found.append(f"type {one.type}, not {other.type}")
-        for part, is_now, should in zip(_PARTS, _parts(one), _parts(other), strict=True):
-            for resource in sorted({*is_now, *should}):
-                if is_now.get(resource) != should.get(resource):
-                    shown = [
-                        "none" if amounts.get(resource) is None else show_amount(resource, amounts[resource])
-                        for amounts in (is_now, should)
-                    ]
-                    found.append(f"{part}.{resource} {shown[0]}, not {shown[1]}")
-    labels = limit_range["metadata"].get("labels") or {}
-    found += [
-        f"label {key} {labels.get(key)}, not {value}" for key, value in _LABELS.items() if labels.get(key) != value
-    ]
-    return "; ".join(found)
-
-
-def _parts(item: Item) -> Sequence[Amounts]:
-    return item.default, item.default_request, item.max, item.min, item.max_ratio
-
-
-def is_ours(obj: Object, made: Mapping[Key, Made]) -> bool:
-    metadata = obj["metadata"]
-    recorded = made.get((metadata["namespace"], metadata["name"]))
-    if recorded is None:
-        return False
-    if recorded.uid:
-        return recorded.uid == str(metadata["uid"])
-    # Somebody ended us as we were about to make it: it is ours if it is exactly what we would have made.
-    return (metadata.get("labels") or {}).items() >= _LABELS.items() and digest_of(obj) == recorded.digest
-
-
-@dataclass
-class _Namespace:
-    """One namespace, with the LimitRanges that are in it."""
-
-    name: str
-    present: Objects
-    made: Mapping[Key, Made]
-    look: Callable[[str], Contents | None]
-
-    def plan(self, rules: Sequence[LimitRangeDefaults]) -> Iterator[Action]:
-        keep: dict[str, str] = {}
-        """Name -> why it is not kept, or nothing."""
-        giver = next((obj["metadata"]["name"] for obj in self.present if not self._is_ours(obj) and _gives(obj)), "")
-        for rule in rules:
-            target = wanted(rule, self.name)
-            if keep.get(rule.name) == "":
-                continue  # of two rules of one name, the first counts
-            if giver and _gives(target):
-                keep[rule.name] = f"LimitRange {giver} already gives a memory default"
-                yield Skip(self.name, rule.name, keep[rule.name])
-                continue
-            keep[rule.name] = ""
-            giver = giver or (rule.name if _gives(target) else "")
-            yield from self._keep(rule, target)
-        for obj in self.present:
-            name = obj["metadata"]["name"]
-            if self._is_ours(obj) and (why := keep.get(name, "no rule of limitRanges selects the namespace any more")):
-                yield Delete(self.name, name, obj["metadata"]["uid"], why)
-
-    def _is_ours(self, obj: Object) -> bool:
-        return is_ours(obj, self.made)
-
-    def _keep(self, rule: LimitRangeDefaults, target: Object) -> Iterator[Action]:
-        there = next((obj for obj in self.present if obj["metadata"]["name"] == rule.name), None)
-        digest = digest_of(target)
-        if there is None:
-            yield self._if_safe(rule, target, None, Create(self.name, target, digest))
-        elif not self._is_ours(there):
-            yield Skip(self.name, rule.name, "there is a LimitRange of this name that Forestall didn't make")
-        elif edited := differences(there, target):
-            labels = {**(there["metadata"].get("labels") or {}), **_LABELS}
-            restored = {**there, "metadata": {**there["metadata"], "labels": labels}, "spec": target["spec"]}
-            restored = {"apiVersion": "v1", "kind": "LimitRange", **restored}
-            if self.made[self.name, rule.name].digest == digest:
-                yield Replace(self.name, restored, digest, edited)
-            else:
-                yield self._if_safe(rule, target, there, Replace(self.name, restored, digest, ""))
-
-    def _if_safe(self, rule: LimitRangeDefaults, target: Object, there: Object | None, action: Action) -> Action:
-        if rule.force:
-            return action
-        contents = self.look(self.name)
-        if contents is None:
-            return Later(self.name, rule.name)
-        if contents.unseen:
-            return Skip(self.name, rule.name, f"cannot tell whether pods could start: {contents.unseen}")
-        others = [item for obj in self.present if obj is not there for item in read_items(obj["spec"])]
-        before = [*others, *(read_items(there["spec"]) if there else ())]
-        if found := dangers(contents, before, [*others, *read_items(target["spec"])]):
-            return Skip(self.name, rule.name, "pods would be refused or killed at their next start", found)
-        return action
-
-
-def _gives(obj: Object) -> bool:
-    """Whether it gives containers a memory default."""
-    try:
-        return any(item.type == "Container" and "memory" in item.default for item in read_items(obj["spec"]))
-    except BadQuantity:
-        return True  # not of this world; whatever it is, somebody has thought of memory
-
-
-def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -> tuple[Danger, ...]:
-    """What the change from these LimitRanges to those does to the pods that the workloads make next."""
-    limit = _given_limit(after)
-    found: dict[tuple[str, str], Danger] = {}
-    known: dict[str, set[str]] = {}
-    for owner, workload in contents.seen:
-        names = known.setdefault(owner, set())
-        # Of a pod only what was put into it on its way counts: it may come from an older template.
-        new = {each.name for each in workload.containers} - names
-        is_all = not names
-        for refusal in _new_refusals(workload, before, after):
-            if is_all or refusal.container in new:
-                danger = Danger(owner, f"would be refused: {refusal}")
-                found.setdefault((owner, refusal.path), danger)
-        for container in workload.containers:
-            use = contents.use.get((owner, container.name), 0)
-            if container.name in new and container.memory("limits") is None and limit is not None and use > limit:
-                path = container.memory_path("limits")
-                text = (
-                    f"would be killed: container {container.name!r} uses {_show_use(use)}, above the default limit "
-                    f"{format_memory(limit)}: set {path} to {format_memory(_roomy(use))}, and more if it grows"
-                )
-                found.setdefault((owner, path), Danger(owner, text))
-        names |= new
-    return tuple(found.values())
-
-
-def _new_refusals(workload: Workload, before: Sequence[Item], after: Sequence[Item]) -> list[Refusal]:
-    """Those that are not there today."""
-    try:
-        today = {(each.path, each.resource) for each in refusals(workload, before)}
-        return [each for each in refusals(workload, after) if (each.path, each.resource) not in today]
-    except (BadObject, BadQuantity) as error:  # a custom resource that its operator doesn't take, either
-        _log.warning("passed over: %s %s/%s: %s", workload.kind, workload.namespace, workload.name, error)
-        return []
-
-
-def _given_limit(items: Sequence[Item]) -> int | None:
-    limit = next(
-        (item.default["memory"] for item in items if item.type == "Container" and "memory" in item.default), None
-    )
-    return None if limit is None else int(limit)
-
-
-def _show_use(use: int) -> str:
-    return f"{-(-use // 2**20)}Mi"
-
-
-def _roomy(use: int) -> int:
-    """Half as much again, in steps of 64Mi: what is in use now is not the peak."""
-    step = 64 * 2**20
-    return -(-use * 3 // (2 * step)) * step
 
 
 class _Api(Lister, Protocol):
@@ -489,7 +189,7 @@ class Limits:
         regarding = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"namespace": namespace, "name": name}}
         made = event(regarding, reason, note, now, action="Reconcile", kind="Warning")
         digest = hashlib.sha256(f"{reason} {occasion}".encode()).hexdigest()[:16]
-        made["metadata"] = {"name": f"{name}.{digest}", "namespace": namespace, "labels": dict(_LABELS)}
+        made["metadata"] = {"name": f"{name}.{digest}", "namespace": namespace, "labels": dict(LABELS)}
         _log.warning("%s/%s: %s", namespace, name, note)
         try:
             self._cluster.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", made)
@@ -519,7 +219,7 @@ class Limits:
             return state._replace(made=made)
         path = _path(self._namespace, "configmaps")
         if state.object is None:
-            metadata = {"name": STATE, "namespace": self._namespace, "labels": dict(_LABELS)}
+            metadata = {"name": STATE, "namespace": self._namespace, "labels": dict(LABELS)}
             new = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
             return _State(self._cluster.create(path, new).object, made)
         return _State(self._cluster.replace(f"{path}/{STATE}", {**state.object, "data": data}), made)

@@ -5,8 +5,11 @@ The order is always: what is wrong, where, what to set, how to type it, why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile, zip_longest
+from typing import Any
+
+import msgspec
 
 from webhook.fixes import sets_of
 from webhook.loader import load_policies
@@ -52,12 +55,23 @@ def _paragraph(verdict: Verdict, following: Verdict | None) -> str:
 
 def details(policy_id: str, violation: Violation) -> list[tuple[str, str]]:
     """Where, what to set, how and why, each with its label; what doesn't apply is left out."""
-    lines = [("where", violation.path)] if violation.path else []
-    lines += [("set", f"{fix.path}: {fix.value}") for fix in sets_of(violation) if isinstance(fix.value, (str, int))]
-    if violation.hint:
-        lines.append(("how", f"Helm value {violation.hint}"))
-    lines.append(("why", f"{incident(policy_id)} (forestall explain {policy_id})"))
+    where = [("where", violation.path)] if violation.path else []
+    fix = {each.path: each.value for each in sets_of(violation) if isinstance(each.value, (str, int))}
+    return where + advice(policy_id, fix, violation.hint and f"Helm value {violation.hint}", incident(policy_id))
+
+
+def advice(policy_id: str, fix: Mapping[str, Any], hint: str | None, incident: str) -> list[tuple[str, str]]:
+    """What to set (path -> value), how and why, each with its label; what doesn't apply is left out."""
+    lines = [("set", f"{path}: {_shown(value)}") for path, value in fix.items()]
+    if hint:
+        lines.append(("how", hint))
+    if incident:
+        lines.append(("why", f"{incident} (forestall explain {policy_id})"))
     return lines
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) else msgspec.json.encode(value).decode()
 
 
 def incident(policy_id: str) -> str:

@@ -35,7 +35,7 @@ _COUNTERS: dict[str, tuple[str, list[str]]] = {
 }
 _HISTOGRAMS = {
     "forestall_decision_seconds": "From the review, read, to the decision.",
-    "forestall_request_seconds": "From a request's headers to its answer.",
+    "forestall_request_seconds": "From a request's first byte to its answer.",
 }
 GAUGES = {
     "forestall_facts_synced": "Whether every worker has read the cluster's facts.",

@@ -19,7 +19,7 @@ import msgspec
 
 from webhook.errors import BadImage
 from webhook.images import parse_image
-from webhook.pods import Container, Workload
+from webhook.pods import Container, Workload, items, mapping
 
 _CHART_VERSION = re.compile(r"-v?\d+\..*")
 # The series of a Prometheus resource are in the container of this name, whatever image the resource names.
@@ -102,17 +102,17 @@ def is_monitoring(workload: Workload) -> str | None:
     if "other" not in roles:
         # Beside an application a collector is its sidecar, and a look-alike alone is no more than that.
         return f"image {containers[roles.index('collector')].image}" if "collector" in roles else None
-    return _label_of(workload.labels) or is_monitoring_claim(workload.object.get("metadata") or {})
+    return _label_of(workload.labels) or is_monitoring_claim(mapping(workload.object, "metadata", ""))
 
 
 def is_monitoring_claim(metadata: Mapping[str, Any]) -> str | None:
     """What tells by an object's own labels that it belongs to monitoring software: "label app=prometheus"; or None."""
-    return _label_of(metadata.get("labels") or {})
+    return _label_of(mapping(metadata, "labels", "metadata"))
 
 
 def _label_of(labels: Mapping[str, Any]) -> str | None:
     # Older charts say `app: prometheus` of everything, and only `component` tells the exporter from the server.
-    if not labels or labels.get("component") in _NAMES.not_components:
+    if not labels or str(labels.get("component")) in _NAMES.not_components:
         return None
     return next((f"label {key}={labels[key]}" for key, tells in _SIGNS if key in labels and tells(labels[key])), None)
 
@@ -122,7 +122,7 @@ def _is_named(name: Any) -> bool:
 
 
 def _is_component(component: Any) -> bool:
-    return component in _NAMES.components
+    return str(component) in _NAMES.components
 
 
 def _is_chart(chart: Any) -> bool:
@@ -189,13 +189,13 @@ def _script_of(container: Container) -> str | None:
 def _operated_arguments(spec: Mapping[str, Any]) -> list[str]:
     """What an operator's resource adds to the command line of its Prometheus."""
     features = ",".join(_strings(spec.get("enableFeatures")))
-    additional = [each for each in spec.get("additionalArgs") or () if isinstance(each, dict)]
+    additional = items(spec, "additionalArgs", "spec")
     arguments = [(f"--{each.get('name')}", each.get("value")) for each in additional]
     return [f"--enable-feature={features}", *(f"{name}={value}" if value else name for name, value in arguments)]
 
 
 def _strings(values: Any) -> list[str]:
-    return [str(value) for value in values or ()]
+    return [str(value) for value in values] if isinstance(values, list) else []
 
 
 def _base(program: str) -> str:

@@ -1,7 +1,8 @@
 """Where a pod hides inside each kind, and the containers in it.
 
 A kind is known by group and kind, whatever its version: charts still bring extensions/v1beta1 and apps/v1beta2.
-Explicit nulls (`initContainers: null`), which Helm charts love, read as absent.
+Explicit nulls (`initContainers: null`), which Helm charts love, read as absent, but for amounts: `memory: null` is "0"
+to the API server, and nothing only in an operator's resource (tests/data/nulls.json).
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
     @property
     def resources(self) -> Mapping[str, Any]:
         """The pod-level resources; an operator's resource has none, its `spec.resources` is a container's."""
-        return _NOTHING if self.is_operated else mapping(self.spec, "resources", self.spec_path)
+        return _NOTHING if self.is_operated else _read_resources(self.spec, self.spec_path, null="0")
 
     def memory(self, part: Literal["requests", "limits"]) -> int | None:
         """The pod-level amount in bytes, or None; raises BadObject if it is no quantity."""
@@ -181,6 +182,16 @@ def items(parent: Mapping[str, Any], key: str, path: str) -> list[Mapping[str, A
     return value
 
 
+def text(parent: Mapping[str, Any], key: str, path: str) -> str:
+    """The text at `parent[key]`, empty if absent or null; raises BadObject for anything else, such as `name: on`."""
+    value = parent.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadObject(f"{join(path, key)} is {_kind_of(value)}, not a string")
+    return value
+
+
 def _kind_of(value: object) -> str:
     if value is None:
         return "null"
@@ -192,18 +203,15 @@ def is_workload(group: str, kind: str) -> bool:
     return (group, kind) in _PATHS or (group, kind) in _OPERATED
 
 
-# Every policy asks for the workload of the same request, one after the other: the last one read is kept.
-_last: tuple[AdmissionRequest | None, Workload | None] = (None, None)
-
-
 def read_workload(request: AdmissionRequest) -> Workload | None:
-    """The workload that the request's object is, or None; raises BadObject if its fields are of the wrong kind."""
-    global _last  # noqa: PLW0603
-    read, workload = _last
-    if read is not request:
-        workload = _read_workload(request)
-        _last = request, workload
-    return workload
+    """The workload that the request's object is, or None; raises BadObject if its fields are of the wrong kind.
+
+    It is read once: every policy asks for the same request's.
+    """
+    kept: dict[str, Workload | None] = request.__dict__
+    if "workload" not in kept:
+        kept["workload"] = _read_workload(request)
+    return kept["workload"]
 
 
 def _read_workload(request: AdmissionRequest) -> Workload | None:
@@ -239,28 +247,35 @@ def _read_workload(request: AdmissionRequest) -> Workload | None:
 def _read_containers(spec: Mapping[str, Any], path: str) -> Iterator[Container]:
     for index, container in enumerate(items(spec, "initContainers", path)):
         role: Role = "sidecar" if container.get("restartPolicy") == "Always" else "init"
-        yield _read_container(container, f"{path}.initContainers[{index}]", role)
+        yield _read_container(container, f"{path}.initContainers[{index}]", role, null="0")
     for index, container in enumerate(items(spec, "containers", path)):
-        yield _read_container(container, f"{path}.containers[{index}]", "container")
+        yield _read_container(container, f"{path}.containers[{index}]", "container", null="0")
 
 
-def _read_container(container: Mapping[str, Any], path: str, role: Role) -> Container:
+def _read_container(container: Mapping[str, Any], path: str, role: Role, *, null: str | None) -> Container:
     return Container(
         path,
-        container.get("name") or "",
-        container.get("image") or "",
+        text(container, "name", path),
+        text(container, "image", path),
         role,
         container,
-        _read_resources(container, path),
+        _read_resources(container, path, null=null),
         f"{path}.resources",
     )
 
 
-def _read_resources(parent: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+def _read_resources(parent: Mapping[str, Any], path: str, *, null: str | None) -> Mapping[str, Any]:
+    """The resources of a container or pod, with what an amount of null is; None where it is nothing."""
     resources = mapping(parent, "resources", path)
-    if resources:
-        mapping(resources, "requests", f"{path}.resources")
-        mapping(resources, "limits", f"{path}.resources")
+    for part in ("requests", "limits") if resources else ():
+        amounts = mapping(resources, part, f"{path}.resources")
+        if None in amounts.values():
+            read = {
+                name: null if amount is None else amount
+                for name, amount in amounts.items()
+                if amount is not None or null is not None
+            }
+            resources = {**resources, part: read}
     return resources
 
 
@@ -288,13 +303,14 @@ def _read_operated_containers(spec: Mapping[str, Any], operated: _Operated) -> I
     for index, container in enumerate(items(spec, "initContainers", "spec")):
         if container.get("name") != _INIT_RELOADER:
             role: Role = "sidecar" if container.get("restartPolicy") == "Always" else "init"
-            yield _read_container(container, f"spec.initContainers[{index}]", role)
+            yield _read_container(container, f"spec.initContainers[{index}]", role, null=None)
     for index, container in enumerate(items(spec, "containers", "spec")):
-        path, name = f"spec.containers[{index}]", container.get("name") or ""
+        path = f"spec.containers[{index}]"
+        name = text(container, "name", path)
         if name in made:
             amended[name] = path, container
         elif name != _RELOADER:
-            yield _read_container(container, path, "container")
+            yield _read_container(container, path, "container", null=None)
     yield _made_container(spec, "spec", operated.container, operated.image, amended)
     if thanos is not None:
         yield _made_container(thanos, "spec.thanos", _THANOS_SIDECAR, "quay.io/thanos/thanos", amended)
@@ -309,10 +325,6 @@ def _image_of(parent: Mapping[str, Any], image: str) -> str:
     return f"{image}:{version}" if version else image
 
 
-def _without_nulls(amounts: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {name: amount for name, amount in amounts.items() if amount is not None}
-
-
 def _made_container(
     parent: Mapping[str, Any],
     path: str,
@@ -321,23 +333,23 @@ def _made_container(
     amended: Mapping[str, tuple[str, Mapping[str, Any]]],
 ) -> Container:
     """A container that the operator makes from `parent`'s resources and image, amended by name."""
-    resources = _read_resources(parent, path)
+    resources = _read_resources(parent, path, null=None)
     image = _image_of(parent, image)
     mounts = items(parent, "volumeMounts", path)
     if name not in amended:
         return Container(path, name, image, "container", {"volumeMounts": mounts}, resources, f"{path}.resources")
     override_path, override = amended[name]
     mounts = [*mounts, *items(override, "volumeMounts", override_path)]
-    overrides = _read_resources(override, override_path)
+    overrides = _read_resources(override, override_path, null=None)
     merged = {
-        part: {**(resources.get(part) or {}), **_without_nulls(overrides.get(part) or {})}
+        part: {**(resources.get(part) or {}), **(overrides.get(part) or {})}
         for part in ("requests", "limits")
         if resources.get(part) or overrides.get(part)
     }
     return Container(
         override_path,
         name,
-        override.get("image") or image,
+        text(override, "image", override_path) or image,
         "container",
         {**override, "volumeMounts": mounts},
         merged,

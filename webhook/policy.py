@@ -34,12 +34,12 @@ class Reference(NamedTuple):
     name: str
 
 
-class AdmissionRequest(msgspec.Struct, frozen=True):
+class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
     """One create or update, as the API server or a file presents it.
 
     `object` is None on DELETE, `old_object` on CREATE. A pod of a controller has no `name` yet when it reaches
     /mutate, only metadata.generateName. `pod_spec_path` says where a kind that only the configuration knows keeps its
-    pod spec.
+    pod spec. `dict` is for what is read from it once and kept with it (pods.read_workload).
     """
 
     operation: str
@@ -104,6 +104,7 @@ class Policy:
     subresources "resize" for pods/resize
     operations   those that the API server asks about; none: only `check` and the audit judge it
     facts        the kinds of cluster objects that it reads, by plural: "persistentvolumeclaims"
+    names_sizes  whether its violations may be `fix_named` with these params
     mode         the default mode, with `otherwise` for what "patch" cannot mend
     """
 
@@ -117,6 +118,7 @@ class Policy:
     subresources: tuple[str, ...] = ()
     operations: tuple[str, ...] = ("CREATE", "UPDATE")
     facts: frozenset[str] = frozenset()
+    names_sizes: Callable[[Any], bool] = lambda _params: False
     mode: Mode = "deny"
     otherwise: Mode = "deny"
 

@@ -18,6 +18,7 @@ from webhook import __version__
 from webhook.check import Report, Result, Target
 from webhook.errors import BadManifest
 from webhook.loader import load_policies
+from webhook.messages import advice
 from webhook.policy import Outcome
 
 SCHEMA = "forestall.dev/check/v1"
@@ -62,6 +63,10 @@ def _told(result: Result) -> str:
     return f"{result.message} ({result.note})" if result.note else result.message
 
 
+def _advice(result: Result) -> list[tuple[str, str]]:
+    return advice(result.policy, result.fix or {}, result.hint, result.incident)
+
+
 def _level(result: Result) -> str:
     return "error" if result.denies else _LEVELS[result.outcome]
 
@@ -82,11 +87,12 @@ def _object_lines(target: Target, results: list[Result], width: int, style: Styl
     by_policy: dict[str, list[Result]] = {}
     for result in results:
         by_policy.setdefault(result.policy, []).append(result)
-    for policy, group in by_policy.items():
+    for group in by_policy.values():
         for result in group:
             yield from _result_lines(result, width, style)
-        if group[0].incident:
-            yield from _labelled("why", f"{group[0].incident} (forestall explain {policy})", width, style)
+        for label, text in _advice(group[0]):
+            if label == "why":
+                yield from _labelled(label, text, width, style)
     yield ""
 
 
@@ -99,10 +105,11 @@ def _result_lines(result: Result, width: int, style: Style) -> Iterator[str]:
     is_named = result.fix is not None and result.path in result.fix
     where = f"{result.file}:{result.line}" + ("" if is_named or not result.path else f"  {result.path}")
     yield from _labelled("where", where, width, style)
-    for index, (path, value) in enumerate((result.fix or {}).items()):
-        yield from _labelled("" if index else "set", f"{path}: {_value(value)}", width, style)
-    if result.hint:
-        yield from _labelled("how", result.hint, width, style)
+    above = ""
+    for label, text in _advice(result):
+        if label != "why":
+            yield from _labelled("" if label == above else label, text, width, style)
+        above = label
 
 
 def _labelled(label: str, text: str, width: int, style: Style) -> Iterator[str]:
@@ -114,10 +121,6 @@ def _labelled(label: str, text: str, width: int, style: Style) -> Iterator[str]:
 def _wrapped(text: str, width: int) -> list[str]:
     # Paths and file names stay whole: they are there to be copied.
     return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _value(value: Any) -> str:
-    return str(value) if isinstance(value, str | int) else msgspec.json.encode(value).decode()
 
 
 def _summary_line(report: Report, style: Style) -> str:
@@ -225,7 +228,7 @@ def _sarif_result(result: Result, rule: int) -> dict[str, Any]:
         "ruleId": result.policy,
         "ruleIndex": rule,
         "level": _level(result),
-        "message": {"text": "\n".join([_told(result), *_advice(result)])},
+        "message": {"text": "\n".join([_told(result), *_advice_lines(result)])},
         "locations": [
             {
                 **_sarif_location(result.file, result.line),
@@ -264,14 +267,8 @@ def _relative(file: str) -> str:
     return "stdin" if file == "<stdin>" else os.path.relpath(file)
 
 
-def _advice(result: Result) -> list[str]:
-    """What to set, how and why, each a line."""
-    advice = [f"set {path}: {_value(value)}" for path, value in (result.fix or {}).items()]
-    if result.hint:
-        advice.append(f"how: {result.hint}")
-    if result.incident:
-        advice.append(f"why: {result.incident} (forestall explain {result.policy})")
-    return advice
+def _advice_lines(result: Result) -> list[str]:
+    return [f"{label} {text}" if label == "set" else f"{label}: {text}" for label, text in _advice(result)]
 
 
 # JUnit ---------------------------------------------------------------------------------------------------------------
@@ -311,7 +308,7 @@ _ELEMENTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 
 def _case_of(result: Result, *, strict: bool) -> str:
     name = f"{result.policy}: {result.target}" + (f" {result.path}" if result.path else "")
-    text = "\n".join([f"{result.file}:{result.line}", *_advice(result)])
+    text = "\n".join([f"{result.file}:{result.line}", *_advice_lines(result)])
     message = _attribute(_told(result))
     if result.outcome == "exempted":
         return _case(result.target, name, f"<skipped message={message}/>")
@@ -367,7 +364,7 @@ def render_github(report: Report) -> str:
 
 
 def _github_text(result: Result) -> str:
-    return "\n".join([f"{result.outcome}: {_told(result)}", *_advice(result)])
+    return "\n".join([f"{result.outcome}: {_told(result)}", *_advice_lines(result)])
 
 
 def _annotation(level: str, file: str, line: int, title: str, text: str) -> str:

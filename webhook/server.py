@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import math
 import os
 import re
@@ -26,16 +27,26 @@ from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
 from webhook import log as logs
 from webhook.certs import ServingCertificate, new_context, read_certificate, self_signed_certificate
 from webhook.config import Config, load_config, read_config
-from webhook.console import as_asgi, create_console
+from webhook.connection import Request, Response, one_line
+from webhook.console import Pages, create_console
 from webhook.engine import Stage, undecided
-from webhook.errors import BadConfig, BadManifest, BadQuantity, BadReview, FactsUnavailable, ForestallError, TimeUp
+from webhook.errors import (
+    NOT_OURS,
+    BadConfig,
+    BadManifest,
+    BadQuantity,
+    BadReview,
+    FactsUnavailable,
+    ForestallError,
+    TimeUp,
+)
 from webhook.facts import ClusterFacts, facts_of
 from webhook.loader import load_policies
 from webhook.manifests import read_file
@@ -51,12 +62,6 @@ from webhook.workers import Replica
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster, Watch
-
-BODY_BYTES = 8 * 2**20
-"""The largest review that is read: the API server reads 3 MiB a write, and a review may hold that twice and more."""
-
-_HELD_BYTES = 8 * BODY_BYTES
-"""Of half-received bodies, all together, in one worker."""
 
 _LONGEST = 10.0
 """Seconds for one review, whatever the query says: a decision takes microseconds, and it keeps others waiting."""
@@ -182,6 +187,17 @@ class Alarm:
             raise TimeUp("the API server's timeout passed")
 
 
+class _Case(NamedTuple):
+    """A review on its way to an answer; times are time.monotonic's."""
+
+    request: AdmissionRequest
+    stage: Stage
+    config: Config
+    arrived: float
+    began: float
+    deadline: float
+
+
 class Judge:
     """Answers one review: decides within its time, looks up what the decision could not see, logs and counts."""
 
@@ -199,23 +215,33 @@ class Judge:
         self._metrics = metrics
         self._alarm = Alarm()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="look-up")
-        self._log = log.bind()  # once, rather than for every line
+        self._logs_reviews = log.bind().is_enabled_for(logging.INFO)
 
-    async def answer(self, request: AdmissionRequest, stage: Stage, arrived: float, deadline: float) -> bytes:
+    def answer(
+        self, request: AdmissionRequest, stage: Stage, arrived: float, deadline: float
+    ) -> bytes | Awaitable[bytes]:
+        """The answer to a review that began to arrive at `arrived`: at once, unless something has to be looked up."""
         if nonce := probe_nonce(request):
             return render_probe(request, nonce, stage)
         began = time.monotonic()
         config = self._config()
         decision = self._decide(request, self._source.facts, config, stage, deadline)
+        case = _Case(request, stage, config, arrived, began, deadline)
         if decision.unseen and self._source.can_look_up:
-            decision = await self._look_closer(request, decision, config, stage, deadline)
-        deciding = time.monotonic() - began
+            return self._answer_later(case, decision)
+        return self._render(case, decision)
+
+    async def _answer_later(self, case: _Case, decision: Decision) -> bytes:
+        return self._render(case, await self._look_closer(case, decision))
+
+    def _render(self, case: _Case, decision: Decision) -> bytes:
+        deciding = time.monotonic() - case.began
         try:
-            answer = render_review(request, decision, stage)
+            answer = render_review(case.request, decision, case.stage)
         except Exception as error:
-            decision = undecided(request, config, stage, error)
-            answer = render_review(request, decision, stage)
-        self._record(request, decision, stage, arrived, deciding)
+            decision = undecided(case.request, case.config, case.stage, error)
+            answer = render_review(case.request, decision, case.stage)
+        self._record(case, decision, deciding)
         return answer
 
     def _decide(
@@ -228,12 +254,10 @@ class Judge:
         except Exception as error:
             return undecided(request, config, stage, error)
 
-    async def _look_closer(
-        self, request: AdmissionRequest, decision: Decision, config: Config, stage: Stage, deadline: float
-    ) -> Decision:
+    async def _look_closer(self, case: _Case, decision: Decision) -> Decision:
         """Fetch what the decision could not see and decide again; what stays unseen stays as it was judged."""
         facts = self._source.facts
-        end = min(time.monotonic() + _LOOK_UP, deadline)
+        end = min(time.monotonic() + _LOOK_UP, case.deadline)
         asked: set[Reference] = set()
         # A claim leads to its volume or class: what is found may name what has to be looked up next.
         while wanted := decision.unseen - asked:
@@ -245,9 +269,9 @@ class Judge:
                 found, absent = await asyncio.wait_for(self._in_thread(wanted, left), left)
                 facts = facts.with_objects(found, absent=absent)
             except (ForestallError, TimeoutError) as error:
-                log.warning("look-up failed", uid=request.uid, error=str(error) or "time is up")
+                log.warning("look-up failed", uid=case.request.uid, error=str(error) or "time is up")
                 break
-            decision = self._decide(request, facts, config, stage, deadline)
+            decision = self._decide(case.request, facts, case.config, case.stage, case.deadline)
         return decision
 
     def _in_thread(
@@ -256,30 +280,36 @@ class Judge:
         look_up = partial(self._source.look_up, sorted(wanted), seconds)
         return asyncio.get_running_loop().run_in_executor(self._threads, look_up)
 
-    def _record(
-        self, request: AdmissionRequest, decision: Decision, stage: Stage, arrived: float, deciding: float
-    ) -> None:
-        whole = time.monotonic() - arrived
+    def _record(self, case: _Case, decision: Decision, deciding: float) -> None:
+        request, stage, whole = case.request, case.stage, time.monotonic() - case.arrived
         violated = {verdict.policy for verdict in decision.verdicts}
         patched = {verdict.policy for verdict in decision.verdicts if verdict.outcome == "patched"}
-        self._log.info(
-            "review",
-            stage=stage,
-            uid=request.uid,
-            operation=request.operation,
-            kind=request.kind,
-            subresource=request.subresource,
-            namespace=request.namespace,
-            name=object_name(request),
-            user=request.user,
-            dry_run=request.dry_run,
-            allowed=decision.allowed,
-            violated=sorted(violated),
-            patched=sorted(patched),
-            milliseconds=round(whole * 1000, 3),
-        )
+        if self._logs_reviews:
+            logs.write_review(
+                logs.ReviewLine(
+                    datetime.now(UTC),
+                    "info",
+                    "review",
+                    stage,
+                    request.uid,
+                    request.operation,
+                    request.kind,
+                    request.subresource,
+                    request.namespace,
+                    object_name(request),
+                    request.user,
+                    request.dry_run,
+                    decision.allowed,
+                    sorted(violated),
+                    sorted(patched),
+                    round(whole * 1000, 3),
+                )
+            )
         for policy, error in decision.failures.items():
-            log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
+            if isinstance(error, NOT_OURS):
+                log.warning("policy could not decide", policy=policy, uid=request.uid, error=str(error))
+            else:
+                log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
         self._metrics.count_review(request, decision, stage, deciding, whole)
 
 
@@ -287,123 +317,46 @@ def _today() -> date:
     return datetime.now(UTC).date()
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, not an error of ours
-    """The request is no review."""
-
-    def __init__(self, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-        super().__init__(text)
-        self.status = status
-        self.headers = headers
-
-
-class _Gone(Exception):  # noqa: N818
-    """The client left before its request had arrived."""
-
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-_CLOSE = ((b"connection", b"close"),)
-_ALLOW = ((b"allow", b"POST"),)
-
-
 class App:
-    """The ASGI application on the TLS port."""
+    """Answers requests on the TLS port."""
 
     def __init__(self, judge: Judge, metrics: Metrics) -> None:
         self._judge = judge
         self._metrics = metrics
-        self._held = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        arrived = time.monotonic()
+    def __call__(self, request: Request) -> Response | Awaitable[Response]:
+        stage = _STAGES.get(request.path)
+        if stage is None:
+            return self._refuse(request, _NO_SUCH_PATH)
+        if request.method != "POST":
+            return self._refuse(request, _NOT_POSTED)
         try:
-            stage = _stage_of(scope)
-            body = await self._read(scope, receive)
-            request = read_review(body)
-            del body
-        except _Gone:
-            return
-        except _Refused as refusal:
-            await self._refuse(scope, send, refusal.status, str(refusal), refusal.headers)
-            if refusal.headers is _CLOSE:
-                await _swallow(receive)
-            return
+            review = read_review(request.body)
         except BadReview as error:
-            await self._refuse(scope, send, 400, str(error))
-            return
-        deadline = arrived + _seconds_for(scope["query_string"])
-        answer = await self._judge.answer(request, stage, arrived, deadline)
-        await _send(send, 200, b"application/json", answer)
+            return self._refuse(request, one_line(400, str(error)))
+        answer = self._judge.answer(review, stage, request.began, request.began + _seconds_for(request.query))
+        return _answered(answer) if isinstance(answer, bytes) else _answered_later(answer)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        for name, value in scope["headers"]:
-            if name == b"content-length" and int(value) > BODY_BYTES:
-                raise _TOO_LARGE
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            if message["type"] == "http.disconnect":
-                raise _Gone
-            return body
-        chunks, size = [body], len(body)
-        self._held += size
-        try:
-            while message.get("more_body"):
-                message = await receive()
-                chunk = message.get("body", b"")
-                chunks.append(chunk)
-                size += len(chunk)
-                self._held += len(chunk)
-                if size > BODY_BYTES:
-                    raise _TOO_LARGE
-                if self._held > _HELD_BYTES:
-                    raise _TOO_MUCH
-        finally:
-            self._held -= size
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        return b"".join(chunks)
+    def _refuse(self, request: Request, refusal: Response) -> Response:
+        self.refused(refusal, request.path[:100], request.client)
+        return refusal
 
-    async def _refuse(
-        self, scope: Scope, send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()
-    ) -> None:
-        line = " ".join(text.split())[:500]
-        client = (scope["client"] or ("",))[0]
-        log.warning("refused", status=status, reason=line, path=scope["path"][:100], client=client)
-        self._metrics.count_refusal(status)
-        await _send(send, status, b"text/plain; charset=utf-8", f"{line}\n".encode("utf-8", "replace"), headers)
+    def refused(self, refusal: Response, path: str, client: str) -> None:
+        reason = refusal.body.decode().strip()
+        log.warning("refused", status=refusal.status, reason=reason, path=path, client=client)
+        self._metrics.count_refusal(refusal.status)
 
 
-_TOO_LARGE = _Refused(413, f"a review of more than {BODY_BYTES >> 20} MiB", _CLOSE)
-_TOO_MUCH = _Refused(503, "too many large requests at once", _CLOSE)
+_NO_SUCH_PATH = one_line(404, "no such path: reviews go to /mutate and /validate")
+_NOT_POSTED = one_line(405, "reviews are posted", (("Allow", "POST"),))
 
 
-def _stage_of(scope: Scope) -> Stage:
-    stage = _STAGES.get(scope["path"])
-    if stage is None:
-        raise _Refused(404, "no such path: reviews go to /mutate and /validate")
-    if scope["method"] != "POST":
-        raise _Refused(405, "reviews are posted", _ALLOW)
-    return stage
+def _answered(answer: bytes) -> Response:
+    return Response(200, answer, "application/json")
 
 
-async def _send(
-    send: Send, status: int, content_type: bytes, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> None:
-    framing = ((b"content-type", content_type), (b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": framing + headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _swallow(receive: Receive) -> None:
-    """Read what a refused client still sends: closed at once, the connection would be reset, and the answer with it.
-
-    The worker's deadline for a request ends this.
-    """
-    while (await receive()).get("more_body"):
-        pass
+async def _answered_later(answer: Awaitable[bytes]) -> Response:
+    return _answered(await answer)
 
 
 @lru_cache(maxsize=64)
@@ -489,8 +442,8 @@ class Looking:
         self._readiness = readiness
         self._metrics = metrics
 
-    def start(self, _slot: int) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-        return as_asgi(create_console(self._readiness, lambda: self._config.value, self._metrics))
+    def start(self, _slot: int) -> Pages:
+        return Pages(create_console(self._readiness, lambda: self._config.value, self._metrics))
 
     def tick(self) -> bool:
         self._config.poll()

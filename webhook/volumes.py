@@ -10,7 +10,7 @@ import msgspec
 
 from webhook.errors import BadObject
 from webhook.facts import ClusterFacts, claim_class
-from webhook.pods import Workload, items, mapping
+from webhook.pods import Workload, items, mapping, text
 from webhook.policy import Reference
 from webhook.storage import PLUGINS, Tie, tie_of_claim, tie_of_class, tie_of_source
 
@@ -47,9 +47,10 @@ def volumes_of(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume
     templated = {template.name for template in templates}
     written = _written(workload)
     for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
+        path = f"{workload.spec_path}.volumes[{index}]"
         # A StatefulSet's template replaces the pod's volume of the same name.
-        if volume.get("name") not in templated:
-            yield from _from_pod(workload, volume, f"{workload.spec_path}.volumes[{index}]", written, facts)
+        if text(volume, "name", path) not in templated:
+            yield from _from_pod(workload, volume, path, written, facts)
 
 
 def _written(workload: Workload) -> frozenset[str]:
@@ -57,9 +58,9 @@ def _written(workload: Workload) -> frozenset[str]:
     if workload.kind == "DaemonSet":
         return frozenset()
     return frozenset(
-        mount.get("name") or ""
+        text(mount, "name", f"{container.path}.volumeMounts[{index}]")
         for container in workload.containers
-        for mount in items(container.spec, "volumeMounts", container.path)
+        for index, mount in enumerate(items(container.spec, "volumeMounts", container.path))
         if not mount.get("readOnly")
     )
 
@@ -69,7 +70,7 @@ def _from_pod(
 ) -> Iterator[StoredVolume]:
     name = volume.get("name") or ""
     if claim := mapping(volume, "persistentVolumeClaim", path):
-        claim_name = claim.get("claimName") or ""
+        claim_name = text(claim, "claimName", f"{path}.persistentVolumeClaim")
         tie = tie_of_claim(workload.namespace, claim_name, facts)
         seen = facts.claims.get((workload.namespace, claim_name))
         is_made = seen is not None and bool(seen.volume)
@@ -83,10 +84,16 @@ def _from_pod(
 
 def _ephemeral(name: str, path: str, ephemeral: Mapping[str, Any], facts: ClusterFacts) -> StoredVolume:
     template = mapping(ephemeral, "volumeClaimTemplate", path)
-    spec = mapping(template, "spec", f"{path}.volumeClaimTemplate")
-    tie = tie_of_class(claim_class(template.get("metadata") or {}, spec), facts)
+    tie = tie_of_class(_class_of(template, f"{path}.volumeClaimTemplate"), facts)
     path = f"{path}.volumeClaimTemplate.spec.storageClassName"
     return StoredVolume(name, "ephemeral", path, tie.after("ephemeral volume"), template)
+
+
+def _class_of(template: Mapping[str, Any], path: str) -> str | None:
+    """As claim_class does of a claim."""
+    metadata = mapping(template, "metadata", path)
+    annotations = mapping(metadata, "annotations", f"{path}.metadata")
+    return claim_class({"annotations": annotations}, mapping(template, "spec", path))
 
 
 class _Template(NamedTuple):
@@ -102,7 +109,6 @@ class _Template(NamedTuple):
 def _from_template(written: _Template, facts: ClusterFacts) -> StoredVolume:
     """The worst of what its pods will get: the claims that exist are used again, the class makes the others."""
     name, path, template, claims, is_whole = written
-    spec = mapping(template, "spec", path)
     existing = [each for each in claims if (each.namespace, each.name) in facts.claims]
     worst = max(
         (tie_of_claim(each.namespace, each.name, facts) for each in existing),
@@ -111,7 +117,7 @@ def _from_template(written: _Template, facts: ClusterFacts) -> StoredVolume:
     )
     is_made = worst is not None
     if len(existing) < len(claims) or not is_whole or worst is None:
-        made = tie_of_class(claim_class(template.get("metadata") or {}, spec), facts).after(f"template {name}")
+        made = tie_of_class(_class_of(template, path), facts).after(f"template {name}")
         if worst is None or made.severity > worst.severity:
             worst, is_made = made, False
     return StoredVolume(name, "template", f"{path}.spec.storageClassName", worst, template, is_made, claims)
@@ -129,9 +135,10 @@ def _templates(workload: Workload) -> Iterator[_Template]:
     replicas = _number(spec, "replicas", 1)
     most = _MOST_CLAIMS // max(1, len(templates))
     for index, template in enumerate(templates):
-        name = (template.get("metadata") or {}).get("name") or ""
+        path = f"spec.volumeClaimTemplates[{index}]"
+        name = text(mapping(template, "metadata", path), "name", f"{path}.metadata")
         claims = _claims(workload.namespace, name, sets, start, replicas, most)
-        yield _Template(name, f"spec.volumeClaimTemplates[{index}]", template, claims, replicas <= most)
+        yield _Template(name, path, template, claims, replicas <= most)
 
 
 def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
@@ -176,7 +183,7 @@ def _operated_template(workload: Workload) -> Iterator[_Template]:
     template = mapping(storage, "volumeClaimTemplate", "spec.storage")
     prefix, suffix = _OPERATED_NAMES[workload.kind]
     base = f"{prefix}-{workload.name}"
-    name = mapping(template, "metadata", path).get("name") or f"{base}-{suffix}"
+    name = text(mapping(template, "metadata", path), "name", f"{path}.metadata") or f"{base}-{suffix}"
     shards = max(1, _number(workload.spec, "shards", 1))
     sets = (f"{base}-shard-{shard}" if shard else base for shard in range(shards))
     replicas = _number(workload.spec, "replicas", 1)

@@ -1,31 +1,30 @@
 """The processes of one replica, on gunicorn: an arbiter, workers that answer reviews over TLS, and one for the console.
 
-Gunicorn's own ASGI worker serves HTTP. What is added here is what it leaves open: deadlines for slow requests, a bound
-on connections, a certificate that is replaced while connections live on, and an end that cuts no request.
+Gunicorn keeps the processes and their event loops. Added here is how they serve connections: deadlines for slow
+requests, a bound on connections, a certificate that is replaced while connections live on, and an end that cuts no
+request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import os
 import socket
 import ssl
-import struct
-import termios
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any, Protocol
 
 import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
-from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
 from webhook.certs import new_context
+from webhook.connection import Application, Connection
 from webhook.log import GunicornLogger
 from webhook.readiness import Readiness
 
@@ -52,18 +51,12 @@ _IDLE_SECONDS = 1.0
 
 log = structlog.get_logger()
 
-# Gunicorn keeps what it finds on the class that is asked, and looks for it on this one: asked by way of a subclass it
-# would believe that there is no C parser.
-ASGIProtocol._check_h1c_protocol_available()  # noqa: SLF001
-
-Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
-
 
 class Service(Protocol):
     """What one kind of worker serves."""
 
     def start(self, slot: int) -> Application:
-        """Called once in the new process; returns the ASGI application."""
+        """Called once in the new process; returns what answers requests."""
 
     def tick(self) -> bool:
         """Called every second between requests; whether this worker is ready."""
@@ -72,84 +65,11 @@ class Service(Protocol):
         """The TLS context for the next handshake; None for plain HTTP."""
 
 
-class Connection(ASGIProtocol):  # type: ignore[misc]
-    """One client's connection, with a deadline for every request."""
-
-    worker: Worker
-    reading_since: float | None = None
-    """When the request that has not arrived as a whole began; None between requests and while one is answered."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        self.reading_since = self.worker.loop.time()
-        super().connection_made(transport)
-        self.worker.admit(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.worker.connections.discard(self)
-        super().connection_lost(exc)
-
-    def _feed_callback_parser(self, data: bytes) -> bool:
-        if self.reading_since is None:
-            self.reading_since = self.worker.loop.time()
-        return bool(super()._feed_callback_parser(data))
-
-    def _on_message_complete(self) -> None:
-        self.reading_since = None
-        super()._on_message_complete()
-
-    async def _serve_http_request(self, request: object, sockname: object, peername: object) -> bool:
-        # Gunicorn makes a task of each request, for applications that go on after their answer. Ours doesn't.
-        return bool(await self._handle_http_request(request, sockname, peername))
-
-    def _is_websocket_upgrade(self, _request: object) -> bool:
-        return False
-
-    def _will_close(self, request: object, response_requires_close: bool) -> bool:
-        # Only what has been announced is closed. Gunicorn would look at worker.alive once for the header and once more
-        # afterwards: a SIGTERM between the two cuts a client off that was told nothing.
-        return self.worker.is_draining or bool(super()._will_close(request, response_requires_close))
-
-    def cut(self) -> None:
-        """End a request that takes too long to arrive."""
-        if self.transport.is_closing():
-            self.transport.abort()  # the client doesn't even take our goodbye
-            return
-        if self._current_request is None and self._callback_parser is not None:
-            self._send_error_response(408, "the request did not arrive in time\n")
-        self._close_transport()
-        if self._request_ready is not None:
-            self._request_ready.set()
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether nothing is being answered."""
-        return self.reading_since is not None or bool(self._awaiting_request)
-
-    @property
-    def usefulness(self) -> tuple[bool, int, float]:
-        """Sorts connections: first those with half a request, the slowest first; then those that asked least."""
-        return self.reading_since is None, self.req_count, self.reading_since or 0.0
-
-    def close_if_idle(self) -> None:
-        """Close between two requests, unless the next one has already reached this machine.
-
-        HTTP/1.1 knows no way to tell a client beforehand. What remains is a request that crosses our goodbye on the
-        wire, after the connection has been idle for seconds; Go's transport sends such a request again if it had
-        written nothing of it.
-        """
-        if self._awaiting_request and self.reading_since is None and not self._has_unread():
-            self._keepalive_timeout()
-
-    def _has_unread(self) -> bool:
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        (count,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0\0\0\0"))
-        return bool(count)
-
-
 class Worker(ASGIWorker):  # type: ignore[misc]
     """A process that serves one port."""
 
     alive: bool
+    application: Application
     slot: int
     """Its place among the workers, which the arbiter gives to the next one when this one dies."""
 
@@ -158,16 +78,16 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         self.replica: Replica = self.app
         self.connections: set[Connection] = set()
         self.is_draining = False
+        self.held_bytes = 0
 
     @property
     def service(self) -> Service:
         return self.replica.reviews
 
     def load_wsgi(self) -> None:
-        self.asgi = self.service.start(self.slot)
+        self.application = self.service.start(self.slot)
 
     def handle_exit_signal(self) -> None:
-        # `alive` stays: gunicorn would close connections that were not told.
         self.is_draining = True
         self._woken.set()
 
@@ -233,15 +153,19 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             self.is_draining = True
         is_ready = self.service.tick()
         self.replica.readiness.beat(self.slot, ready=is_ready and not self.is_draining)
-        self._cut_slow()
+        self._close_old()
+        self.date = formatdate(usegmt=True)
         self._woken.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
 
-    def _cut_slow(self) -> None:
-        oldest = self.loop.time() - READ_SECONDS
-        for connection in [each for each in self.connections if (each.reading_since or oldest) < oldest]:
-            connection.cut()
+    def _close_old(self) -> None:
+        now = time.monotonic()
+        for connection in list(self.connections):
+            if (connection.reading_since or now) < now - READ_SECONDS:
+                connection.cut()
+            elif connection.used_at < now - _KEEP_ALIVE_SECONDS:
+                connection.close_if_idle()
 
     def admit(self, connection: Connection) -> None:
         """Count a connection in; beyond the limit one has to go that keeps its request back, or that was least used."""
@@ -249,6 +173,9 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         if len(self.connections) > CONNECTIONS:
             waiting = [each for each in self.connections if each is not connection and each.is_waiting]
             min(waiting, key=lambda each: each.usefulness, default=connection).transport.abort()
+
+    def forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
 
     async def _drain(self) -> None:
         """Answer what is under way, let every client know that its connection ends, and close the idle ones last."""
@@ -322,9 +249,7 @@ class Replica(BaseApplication):  # type: ignore[misc]
             "worker_class": Reviews,
             "logger_class": GunicornLogger,
             "loglevel": log_level,
-            "keepalive": _KEEP_ALIVE_SECONDS,
             "graceful_timeout": _GRACE_SECONDS,
-            "http_parser": "auto",
             "asgi_loop": "uvloop",
             "control_socket_disable": True,
             # Heartbeats are file times: a disk that stalls must not cost a worker its life.

@@ -32,6 +32,11 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
         default_factory=dict
     )
 
+    def __post_init__(self) -> None:
+        for name, size in {"defaultLimit": self.default_limit, **self.images, **self.containers}.items():
+            if not size:
+                raise ValueError(f"{name}: 0 is no limit: name an amount, such as 512Mi")
+
 
 class _Pod(NamedTuple):
     """A workload, and what its namespace's LimitRanges are."""
@@ -165,7 +170,7 @@ def _room(workload: Workload, containers: Sequence[Container]) -> Bound | None:
     whole = workload.memory("limits") if whole is None else whole
     if whole is None:
         return None
-    sized = {each.path for each in containers if not each.amount("requests")}
+    sized = {each.path for each in containers if not _requested(each)}
     taken = sum(
         # A lone limit is copied into the request.
         each.amount("requests") or each.amount("limits") or 0
@@ -193,14 +198,19 @@ def _size(pod: _Pod, container: Container, room: Bound | None, *, has_series: bo
         whole = format_memory(max(pod_request, params.default_limit))
         return f"the pod has a request of its own: set {pod.workload.spec_path}.resources.limits.memory to {whole}"
     wanted = given.amount if given else params.default_limit
-    # A request of 0 is one that a LimitRange or a chart filled in: nobody asked for it.
-    if written := container.amount("requests"):
+    if written := _requested(container):
         request = Wish.fixed(written, "its request")
     else:
         # Left out, the API server would copy the limit into it, and the pod would reserve all of that.
         request = Wish(bounds.default_request or params.default_request, most=room or NO_MOST)
     size = bounds.fit(Wish(wanted if named is None else named), request)
     return f"no limit fits, since {size}" if isinstance(size, str) else size
+
+
+def _requested(container: Container) -> int:
+    """What somebody asked for: not 0, which a LimitRange or a chart filled in, nor the slip of a fraction of a byte."""
+    written = container.memory("requests")
+    return 0 if written is None or is_fraction_of_byte(written) else container.amount("requests") or 0
 
 
 def _named_size(container: Container, params: Params) -> Memory | None:
@@ -221,6 +231,7 @@ POLICY = Policy(
     incidents=("NU.nl 2019: ElastAlert pods without memory limits took node after node",),
     subresources=("resize",),
     facts=frozenset({"limitranges"}),
+    names_sizes=lambda params: bool(params.images or params.containers),
     mode="patch",
     otherwise="deny",
 )

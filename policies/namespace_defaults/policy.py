@@ -5,13 +5,13 @@ Judged on the Namespace, one finding each, and never when one is created: its Li
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from webhook.facts import ClusterFacts
+from webhook.facts import ClusterFacts, LimitRange
 from webhook.pods import mapping
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
 
@@ -24,6 +24,10 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     )
 
 
+_HARM = "containers without a limit of their own can take their node's whole memory"
+_AMOUNTS = "default: {memory: 512Mi} and defaultRequest: {memory: 256Mi}"
+
+
 def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
     if (request.group, request.kind) != (_NAMESPACE.group, _NAMESPACE.kind) or request.object is None:
         return
@@ -31,19 +35,21 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     if metadata.get("deletionTimestamp"):
         return
     given = facts.limit_ranges.get(request.name, ())
-    if any(each.default is not None for each in given):
+    defaults = [each for each in given if each.default is not None]
+    if zero := [each for each in defaults if not each.default]:
+        # Another one beside it is no remedy: of two defaults Kubernetes takes either.
+        wrong = f"LimitRange {_names(zero)} of namespace {request.name!r} gives a memory default of 0, which means none"
+        yield Violation("metadata.name", request.name, f"{wrong}: {_HARM}: set {_AMOUNTS} in it")
+    if defaults:
         return
     labels = mapping(metadata, "labels", "metadata")
     # The controller acts on the label. One that is there already is judged by what it has.
     if not metadata.get("uid") and params.labels and params.labels.items() <= labels.items():
         return
-    name = request.name
-    wrong = f"namespace {name!r} has no LimitRange with a memory default"
+    wrong = f"namespace {request.name!r} has no LimitRange with a memory default"
     if given:
-        wrong += f", only {', '.join(sorted({each.name for each in given}))} without one"
-    advice = (
-        "create a LimitRange of type Container in it with default: {memory: 512Mi} and defaultRequest: {memory: 256Mi}"
-    )
+        wrong += f", only {_names(given)} without one"
+    advice = f"create a LimitRange of type Container in it with {_AMOUNTS}"
     if params.labels:
         shown = ",".join(f"{key}={value}" for key, value in sorted(params.labels.items()))
         advice += f", or have Forestall do it with the label {shown}"
@@ -51,11 +57,15 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
         wrong += " among these files"
     yield Violation(
         "metadata.name",
-        name,
-        f"{wrong}: containers without a limit of their own can take their node's whole memory: {advice}",
+        request.name,
+        f"{wrong}: {_HARM}: {advice}",
         # The cluster's were not seen, and may hold one.
         at_most="deny" if "limitranges" in facts.known else "warn",
     )
+
+
+def _names(ranges: Iterable[LimitRange]) -> str:
+    return ", ".join(sorted({each.name for each in ranges}))
 
 
 POLICY = Policy(

@@ -102,7 +102,7 @@ def _is_meant(workload: Workload, params: Params) -> bool:
         return True
     if params.workloads == "monitoring":
         return False
-    labels = [workload.labels, (workload.object.get("metadata") or {}).get("labels") or {}]
+    labels = [workload.labels, mapping(mapping(workload.object, "metadata", ""), "labels", "metadata")]
     return any(_has_labels(each, params.workloads) for each in labels) or any(
         match_image(pattern, each.image) for pattern in params.workloads.images for each in workload.containers
     )
@@ -195,7 +195,7 @@ def _violation(
     return Violation(
         volume.path,
         volume.name,
-        f"{finding.wrong} ({volume.tie}){_advice(volume, finding, params)}",
+        f"{finding.wrong} ({volume.tie}){_advice(volume, finding, facts, params)}",
         value=str(volume.tie),
         fix=fix,
         hint=helm_value(workload.object, volume.name, "storageClass") if has_class else None,
@@ -251,7 +251,7 @@ def _as_empty_dir(workload: Workload, volume: StoredVolume, size_limit: str) -> 
     )
 
 
-def _advice(volume: StoredVolume, finding: _Finding, params: Params) -> str:
+def _advice(volume: StoredVolume, finding: _Finding, facts: ClusterFacts, params: Params) -> str:
     """What to set, after the chain of what was seen."""
     if finding.at_most == "audit" or finding.is_unknown:
         return ""
@@ -259,7 +259,7 @@ def _advice(volume: StoredVolume, finding: _Finding, params: Params) -> str:
         return ": use a class that binds WaitForFirstConsumer"
     if volume.route == "inline":
         return ": keep the data on a claim whose class spans zones"
-    wanted = params.replacement.storage_class if params.replacement else ""
+    wanted = _replacement_class(volume.source, facts, params)
     wanted = f"class {wanted}" if wanted else "a class whose disks span zones"
     pin = f"pin the pods to one zone (nodeSelector {ZONE_LABEL})"
     if volume.is_made:  # neither its claim nor a template can be changed any more
@@ -273,13 +273,17 @@ def _advice(volume: StoredVolume, finding: _Finding, params: Params) -> str:
 
 
 def _as_class(path: str, template: Mapping[str, Any], facts: ClusterFacts, params: Params) -> Set | None:
-    """The replacement's class, unless it is tied itself, or the old annotation would outvote it."""
+    """The replacement's class, unless the old annotation would outvote it."""
+    name = _replacement_class(template, facts, params)
+    is_outvoted = claim_class(template.get("metadata") or {}, {}) is not None
+    return None if not name or is_outvoted or _has_source(template) else Set(path, name)
+
+
+def _replacement_class(claim: Mapping[str, Any], facts: ClusterFacts, params: Params) -> str:
+    """The replacement's class; empty if the claim, or the template of one, has it already, or it is tied itself."""
     name = params.replacement.storage_class if params.replacement else ""
-    metadata, spec = template.get("metadata") or {}, template.get("spec") or {}
-    is_outvoted = claim_class(metadata, {}) is not None
-    if not name or is_outvoted or _has_source(template) or claim_class(metadata, spec) == name:
-        return None
-    return None if tie_of_class(name, facts).extent in ("node", "zone") else Set(path, name)
+    is_there = name and claim_class(claim.get("metadata") or {}, claim.get("spec") or {}) == name
+    return "" if not name or is_there or tie_of_class(name, facts).extent in ("node", "zone") else name
 
 
 def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
@@ -303,7 +307,7 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
     yield Violation(
         path,
         request.name,
-        f"{finding.wrong} ({tie}){_advice(volume, finding, params)}",
+        f"{finding.wrong} ({tie}){_advice(volume, finding, facts, params)}",
         value=str(tie),
         fix=None if bound or finding.at_most != "deny" else _as_class(path, claim, facts, params),
         hint=helm_value(claim, request.name, "storageClass"),
@@ -316,7 +320,7 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
 def _is_meant_claim(metadata: Mapping[str, Any], params: Params) -> bool:
     if params.workloads == "all" or is_monitoring_claim(metadata):
         return True
-    return params.workloads != "monitoring" and _has_labels(metadata.get("labels") or {}, params.workloads)
+    return params.workloads != "monitoring" and _has_labels(mapping(metadata, "labels", "metadata"), params.workloads)
 
 
 POLICY = Policy(

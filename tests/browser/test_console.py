@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.served import Server, eventually, served
+from tests.loopback import eventually
+from tests.served import Server, served
 from webhook import __version__
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -12,13 +12,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.builders import SHARED
-from tests.cluster_fixture import ControlPlane, free_ports
+from tests.cluster_fixture import ControlPlane
+from tests.loopback import eventually, free_ports
 from webhook.certs import make_self_signed
 
 Object = dict[str, Any]
@@ -43,20 +44,10 @@ _READS = {
 }
 OPERATOR = "system:serviceaccount:operators:prometheus-operator"
 CONFIG = f"controllers: [{OPERATOR}]\n"
-_SECONDS = 60.0
 # There is no other server that a change of the configuration could reach later.
 _PROGRAM = (
     "from webhook import transition; transition.SETTLING = 0; from webhook.cli import main; raise SystemExit(main())"
 )
-
-
-def eventually(is_so: Callable[[], Any], what: str = "") -> Any:
-    """Wait until it is so, and return what it was; what takes longer than a minute doesn't happen."""
-    deadline = time.monotonic() + _SECONDS
-    while not (value := is_so()):
-        assert time.monotonic() < deadline, what or "it did not happen"
-        time.sleep(0.1)
-    return value
 
 
 class Server:

@@ -25,17 +25,16 @@ from typing import Any
 import pytest
 
 from charts.generate import CHART
-from tests.cluster_fixture import ControlPlane, control_plane, free_ports
+from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
+from tests.loopback import eventually, free_ports
 from tests.mounted import Mount
-from tests.served import eventually
 from webhook.cluster import Cluster
 from webhook.errors import ForestallError
 
 SYSTEM = "forestall-system"
 FORESTALL = Path(sys.executable).with_name("forestall")
 HOOKS = "mutatingwebhookconfiguration,validatingwebhookconfiguration"
-PATIENCE = 60.0
 _READY_EVERY = 0.5
 _ENDING_SECONDS = 30.0
 
@@ -196,8 +195,8 @@ def installed(folder: Path, *values: str, servers: int = 1, controllers: int = 1
         for replica in (*made.servers, *made.controllers):
             stack.enter_context(replica.running())
         stack.enter_context(Kubelet(made.servers))
-        eventually(lambda: plane.try_kubectl("get", HOOKS, "forestall").returncode == 0, PATIENCE)
-        eventually(lambda: all(server.is_ready() for server in made.servers), PATIENCE)
+        eventually(lambda: plane.try_kubectl("get", HOOKS, "forestall").returncode == 0)
+        eventually(lambda: all(server.is_ready() for server in made.servers))
         time.sleep(2)  # until the Service and the API server know
         yield made
 

@@ -23,7 +23,7 @@ import yaml
 from charts.generate import CHART
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
-from tests.served import eventually
+from tests.loopback import eventually
 from tests.test_chart import VARIANTS, render
 from webhook.certs import make_self_signed
 from webhook.config import load_config

@@ -18,7 +18,7 @@ from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
 from tests.e2e.installed import SYSTEM, Replica, lead_service_to
-from tests.served import eventually
+from tests.loopback import eventually
 from tests.test_readme import blocks
 
 IMAGE, INSTALL, SEE, RAISE, LABEL, TEMPLATE, END, LIMIT_RANGES = (
@@ -72,7 +72,7 @@ def test_the_page_installs_and_takes_out(shell: Shell) -> None:
     with server.running(), controller.running():
         eventually(lambda: server.mount("tls"))
 
-        eventually(lambda: shell.try_run(SEE[:1]).returncode == 0, 60)
+        eventually(lambda: shell.try_run(SEE[:1]).returncode == 0)
         warning = eventually(lambda: re.search("^Warning: .*", shell.run(SEE), re.MULTILINE))
         assert warning.group().startswith("Warning: memory-limits: container 'nginx' has no memory limit")
 
@@ -84,7 +84,7 @@ def test_the_page_installs_and_takes_out(shell: Shell) -> None:
         eventually(lambda: "patched: limits.memory=512Mi" in shell.try_run(SEE).stdout)
 
         shell.run(LABEL)
-        eventually(lambda: "forestall-defaults" in plane.kubectl("get", "limitrange", "--namespace=default"), 60)
+        eventually(lambda: "forestall-defaults" in plane.kubectl("get", "limitrange", "--namespace=default"))
         shell.run(TEMPLATE)
 
         shell.run(END[:1])

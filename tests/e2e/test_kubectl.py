@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.guarded import Guarded, deployment, eventually, memory_of, uids
+from tests.e2e.guarded import Guarded, deployment, memory_of, uids
 from tests.e2e.texts import NO_DEFAULT, TEMPLATE, patched, small_limit, small_request, told, unlimited
+from tests.loopback import eventually
 
 WEB = {"name": "web", "image": "nginx:1.27"}
 SMALL = {"requests": {"memory": "64Mi"}, "limits": {"memory": "128Mi"}}

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.e2e.installed import PATIENCE, SYSTEM, Installation, Replica, installed
+from tests.e2e.installed import SYSTEM, Installation, Replica, installed
 from tests.e2e.load import Calls, How, Load, Row, read_calls, show
-from tests.served import eventually
+from tests.loopback import eventually
 from webhook.certs import read_certificates
 
 SECRET = f"/api/v1/namespaces/{SYSTEM}/secrets/forestall-tls"
@@ -25,7 +25,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 
 def leader(installation: Installation) -> Replica:
-    found: Replica = eventually(lambda: next(filter(leads, installation.controllers), None), PATIENCE)
+    found: Replica = eventually(lambda: next(filter(leads, installation.controllers), None))
     return found
 
 
@@ -51,7 +51,7 @@ def servers_restarted(installation: Installation) -> None:
     for server in installation.servers:
         server.end()
         server.start()
-        eventually(server.is_ready, PATIENCE)
+        eventually(server.is_ready)
         time.sleep(1)  # until the Service knows
 
 
@@ -69,7 +69,7 @@ def _replace(installation: Installation, leave: Callable[[], None]) -> None:
     leave()
     (new,) = (each for each in installation.controllers if each is not old)
     acts = 'forestall_controller_last_success_timestamp_seconds{part="hooks"}'
-    eventually(lambda: leads(new) and acts in new.get("/metrics"), PATIENCE)
+    eventually(lambda: leads(new) and acts in new.get("/metrics"))
     old.start()
     eventually(old.is_ready)
 
@@ -93,7 +93,7 @@ def certificate_rotated(installation: Installation) -> None:
     """First for the shorter life, then at two thirds of it."""
     served = {secret(installation)["tls.crt"]}
     installation.configure("config.certificates.servingLife=30s")
-    eventually(lambda: served.add(secret(installation)["tls.crt"]) or len(served) == 3, PATIENCE)
+    eventually(lambda: served.add(secret(installation)["tls.crt"]) or len(served) == 3)
 
 
 def authority_rotated(installation: Installation) -> None:
@@ -105,7 +105,7 @@ def authority_rotated(installation: Installation) -> None:
         return len(bundles) == 3
 
     installation.configure("config.certificates.servingLife=30s", "config.certificates.caLife=10m")
-    eventually(is_replaced, PATIENCE)
+    eventually(is_replaced)
     assert [len(read_certificates(base64.b64decode(bundle))) for bundle in bundles] == [1, 2, 1]
 
 

@@ -7,10 +7,11 @@ from collections import Counter
 
 import pytest
 
-from tests.e2e.guarded import OPERATOR, Guarded, Object, deployment, eventually, memory_of
+from tests.e2e.guarded import OPERATOR, Guarded, Object, deployment, memory_of
 from tests.e2e.test_policies import TOO_LITTLE, prometheus
 from tests.e2e.test_ratchet import make_old, untouched
 from tests.e2e.texts import patched, small_limit, small_request, told
+from tests.loopback import eventually
 
 WEB = {"name": "web", "image": "nginx:1.27"}
 

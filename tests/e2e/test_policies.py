@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.builders import SHARED
-from tests.e2e.guarded import Guarded, Object, claim, deployment, eventually, memory_of, volume
+from tests.e2e.guarded import Guarded, Object, claim, deployment, memory_of, volume
 from tests.e2e.texts import PIN, TEMPLATE, small_limit, small_request, told, zonal
+from tests.loopback import eventually
 
 needs_crds = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the Prometheus operator's CRDs beside the checkout")
 ENOUGH = {"requests": {"memory": "4Gi"}, "limits": {"memory": "6Gi"}}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.e2e.guarded import Guarded, Object, deployment, eventually, memory_of, uids
+from tests.e2e.guarded import Guarded, Object, deployment, memory_of, uids
 from tests.e2e.test_policies import ENOUGH, prometheus
 from tests.e2e.texts import EARLIER, patched, ratcheted, small_limit, told, unlimited
+from tests.loopback import eventually
 
 WEB = {"name": "web", "image": "nginx:1.27"}
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster_fixture import control_plane
+from tests.loopback import eventually
 from tests.mounted import Mount
-from tests.served import eventually, served
+from tests.served import served
 from tests.test_rotation import HOOKS, NAMESPACE, SECRET, config, decoded
 from webhook.certs import read_certificates
 from webhook.cluster import Cluster
@@ -96,7 +97,7 @@ def test_no_request_fails_while_everything_is_replaced(plane: Cluster, tmp_path:
         for caller in callers:
             caller.start()
         try:
-            eventually(go_on, 90)
+            eventually(go_on, seconds=90)
         finally:
             for caller in callers:
                 caller.ended.set()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.e2e.guarded import Guarded, claim, deployment, eventually
+from tests.e2e.guarded import Guarded, claim, deployment
 from tests.e2e.test_policies import prometheus
 from tests.e2e.texts import patched, told
+from tests.loopback import eventually
 
 WEB = {"name": "web", "image": "nginx:1.27"}
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.builders import ROOT
 from tests.e2e.guarded import Object, deployment, memory_of
-from tests.e2e.installed import FORESTALL, HOOKS, PATIENCE, SYSTEM, Installation, installed
-from tests.served import eventually
+from tests.e2e.installed import FORESTALL, HOOKS, SYSTEM, Installation, installed
+from tests.loopback import eventually
 from tests.test_readme import blocks
 from webhook.hooks import STAGES
 
@@ -80,9 +80,9 @@ def test_failing_closed(tmp_path: Path) -> None:
         plane.kubectl("rollout", "status", "deployment/web", "--namespace=networking", "--timeout=60s")
 
         assert run(installation, EMERGENCY_EXIT).returncode == 0
-        eventually(lambda: create(installation, web("shop")).returncode == 0, 5)
+        eventually(lambda: create(installation, web("shop")).returncode == 0, seconds=5)
         server.start()
-        eventually(server.is_ready, PATIENCE)
+        eventually(server.is_ready)
         it_stays_off(installation)
 
         assert run(installation, "forestall hooks on").stdout.startswith("on: ")
@@ -135,17 +135,17 @@ def test_what_came_in_is_found_within_a_minute(tmp_path: Path) -> None:
         plane.kubectl("create", "namespace", "shop")
         eventually(lambda: "(patched: " in create(installation, web("shop"), "--dry-run=server").stderr)
         # There is one from before the configurations were written.
-        eventually(lambda: in_gap(installation) == [0, 0], PATIENCE)
+        eventually(lambda: in_gap(installation) == [0, 0])
         gaps_before, events_before = gaps(installation), events(installation)
         server.kill()
         eventually(lambda: is_unpatched(create(installation, web("shop"), "--dry-run=server", "--output=json")))
         assert create(installation, web("shop")).returncode == 0
-        eventually(lambda: in_gap(installation) == [1, 1], PATIENCE)
+        eventually(lambda: in_gap(installation) == [1, 1])
 
         server.start()
-        eventually(server.is_ready, PATIENCE)
+        eventually(server.is_ready)
         recovered_at = time.monotonic()
-        eventually(lambda: in_gap(installation) == [0, 0], PATIENCE)
+        eventually(lambda: in_gap(installation) == [0, 0])
         (gap,) = gaps(installation)[len(gaps_before) :]
         assert (gap["stages"], gap["reason"]) == (["mutate", "validate"], "no answer")
         assert gap["began"] < gap["ended"]

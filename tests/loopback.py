@@ -1,0 +1,26 @@
+"""What tests of real processes share: ports to give them, and the patience to wait for what they do."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def eventually(is_so: Callable[[], Any], what: str = "", seconds: float = 60) -> Any:
+    """Wait until it is so, and return what it was; `what` is said if that never comes."""
+    deadline = time.monotonic() + seconds
+    while not (value := is_so()):
+        assert time.monotonic() < deadline, what or f"it never came to that: {value!r}"
+        time.sleep(0.02)
+    return value

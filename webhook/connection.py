@@ -1,0 +1,313 @@
+"""One client's connection: HTTP/1.1, parsed by httptools, as far as the API server, probes and browsers speak it.
+
+Requests are read as a whole, within bounds of size and time, and answered in order. An application that knows its
+answer gives it at once, without a task of its own: that would take longer than most decisions do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import struct
+import termios
+import time
+from collections import deque
+from collections.abc import Awaitable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import NamedTuple, NoReturn, Protocol
+
+import httptools
+import structlog
+
+BODY_BYTES = 8 * 2**20
+"""The largest body that is read: the API server reads 3 MiB a write, and a review may hold that twice and more."""
+
+HELD_BYTES = 8 * BODY_BYTES
+"""Of bodies that have not arrived as a whole, all connections' together."""
+
+_HEAD_BYTES = 16 * 1024
+_TARGET_BYTES = 8 * 1024
+_HEADERS = 100
+
+_TEXT = "text/plain; charset=utf-8"
+
+log = structlog.get_logger()
+
+
+class Request(NamedTuple):
+    """A request that has arrived as a whole. `began` is when its first byte did (time.monotonic)."""
+
+    method: str
+    path: str
+    query: bytes
+    body: bytes
+    client: str
+    began: float
+
+
+class Response(NamedTuple):
+    status: int
+    body: bytes
+    content_type: str = _TEXT
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Application(Protocol):
+    def __call__(self, request: Request) -> Response | Awaitable[Response]:
+        """Answer a request: at once, or later if something has to be waited for."""
+
+    def refused(self, refusal: Response, path: str, client: str) -> None:
+        """A request was refused before it had arrived."""
+
+
+class Host(Protocol):
+    """What connections share: the worker that they belong to."""
+
+    loop: asyncio.AbstractEventLoop
+    application: Application
+    is_draining: bool
+    date: str
+    held_bytes: int
+    """Of bodies that have not arrived as a whole."""
+
+    def admit(self, connection: Connection) -> None:
+        """Count a connection in."""
+
+    def forget(self, connection: Connection) -> None:
+        """Count it out."""
+
+
+class _Stop(Exception):  # noqa: N818 - an answer, not an error of ours
+    """Ends the parsing of a request that is refused."""
+
+
+def one_line(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    """A refusal."""
+    line = " ".join(text.split())[:500]
+    return Response(status, f"{line}\n".encode("utf-8", "replace"), headers=headers)
+
+
+class Connection(asyncio.Protocol):
+    """A client that is listened to, and spoken to."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._parser = httptools.HttpRequestParser(self)  # it calls the on_ methods
+        self._begin()
+        self._is_in_head = False
+        self._refusal: Response | None = None
+        """What is wrong with the request that is arriving; nothing behind it counts."""
+        self._waiting: deque[tuple[Request, bool]] = deque()
+        """Requests that arrived behind one that is still being answered, and whether the connection outlives them."""
+        self._is_answering = False
+        self._is_refused = False
+        """Nothing more is read, only swallowed: closed at once, the connection would be reset, and our answer lost."""
+        self.reading_since: float | None = time.monotonic()
+        """When the request that has not arrived as a whole began; None between requests and while one is answered."""
+        self.used_at = self.reading_since
+        self.requests = 0
+
+    def _begin(self) -> None:
+        self._target = b""
+        self._headers = self._head_bytes = 0
+        self._expects_continue = False
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # uvloop's are no subclasses
+        peer = transport.get_extra_info("peername")
+        self._client = str(peer[0]) if peer else ""
+        self._host.admit(self)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._let_go()
+        self._waiting.clear()
+        self._host.forget(self)
+
+    # What arrives
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        was_in_head = self._is_in_head
+        try:
+            self._parser.feed_data(data)
+            if was_in_head and self._is_in_head:  # of a field that doesn't end nothing is told
+                self._count_head(len(data))
+        except httptools.HttpParserUpgrade:
+            pass  # answered as the request that it also is; what follows it is nothing that we speak
+        except (httptools.HttpParserError, _Stop) as error:
+            self._refusal = self._refusal or one_line(400, f"not HTTP/1.1: {error}")
+        self._answer()
+
+    def _stop(self, status: int, text: str) -> NoReturn:
+        self._refusal = one_line(status, text)
+        raise _Stop
+
+    def on_message_begin(self) -> None:
+        self._begin()
+        self._is_in_head = True
+        self.reading_since = self.reading_since or time.monotonic()
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+        if len(self._target) > _TARGET_BYTES:
+            self._stop(414, "the path is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers += 1
+        self._count_head(len(name) + len(value))
+        if len(name) == 14 and name.lower() == b"content-length":
+            self._check_size(int(value))
+        elif len(name) == 6 and name.lower() == b"expect":
+            self._expects_continue = value.lower() == b"100-continue"
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        if self._expects_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        self._host.held_bytes += len(chunk)
+        self._check_size(self._size)
+        if self._host.held_bytes > HELD_BYTES:
+            self._stop(503, "too many large requests at once")
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._headers > _HEADERS or self._head_bytes > _HEAD_BYTES:
+            self._stop(431, "the header is too large")
+
+    def _check_size(self, size: int) -> None:
+        if size > BODY_BYTES:
+            self._stop(413, f"a request of more than {BODY_BYTES >> 20} MiB")
+
+    def on_message_complete(self) -> None:
+        parser, body = self._parser, self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        path, _, query = self._target.partition(b"?")
+        began = self.reading_since or time.monotonic()
+        request = Request(parser.get_method().decode(), path.decode("latin-1"), query, body, self._client, began)
+        is_last = not parser.should_keep_alive() or parser.should_upgrade() or parser.get_http_version() != "1.1"
+        self._let_go()
+        self.reading_since = None
+        self.requests += 1
+        self._waiting.append((request, is_last))
+
+    def _let_go(self) -> None:
+        """The body is no longer half received."""
+        self._host.held_bytes -= self._size
+        self._chunks, self._size = [], 0
+
+    # What is answered
+
+    def _answer(self) -> None:
+        """Answer what has arrived, in order, until something has to be waited for."""
+        while self._waiting and not self._is_answering and not self.transport.is_closing():
+            request, is_last = self._waiting.popleft()
+            try:
+                answer = self._host.application(request)
+            except Exception as error:
+                answer = self._failed(error)
+            if isinstance(answer, Response):
+                self._write(answer, request, is_last=is_last)
+            else:
+                self._is_answering = True
+                self.transport.pause_reading()  # whoever sends more meanwhile has to wait
+                self._host.loop.create_task(self._answer_later(answer, request, is_last=is_last))
+        if self._refusal and not self._is_answering:
+            self._refuse(self._refusal)
+
+    async def _answer_later(self, answer: Awaitable[Response], request: Request, *, is_last: bool) -> None:
+        try:
+            response = await answer
+        except Exception as error:
+            response = self._failed(error)
+        self._is_answering = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            if self.reading_since is not None:  # we didn't read on meanwhile
+                self.reading_since = time.monotonic()
+            self._write(response, request, is_last=is_last)
+            self._answer()
+
+    def _failed(self, error: Exception) -> Response:
+        log.error("a request could not be answered", error=str(error), exc_info=error)
+        return one_line(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
+
+    def _write(self, response: Response, request: Request | None, *, is_last: bool) -> None:
+        # Told beforehand, a client sends nothing more to where it would be lost.
+        is_last = is_last or self._host.is_draining
+        head = _head(response.status, response.content_type, response.headers, is_last)
+        date, length = self._host.date, len(response.body)
+        body = b"" if request and request.method == "HEAD" else response.body
+        self.transport.write(f"{head}Date: {date}\r\nContent-Length: {length}\r\n\r\n".encode("latin-1") + body)
+        self.used_at = time.monotonic()
+        if is_last and request:
+            self.transport.close()
+
+    def _refuse(self, refusal: Response) -> None:
+        """Answer a request that won't be read to its end."""
+        self._is_refused = True
+        self.reading_since = self.reading_since or time.monotonic()  # for so long it may go on sending
+        self._let_go()
+        self._host.application.refused(refusal, self._target[:100].decode("latin-1"), self._client)
+        self._write(refusal, None, is_last=True)
+
+    def pause_writing(self) -> None:
+        """The client doesn't take our answers: it gets no more of them."""
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._is_answering:
+            self.transport.resume_reading()
+
+    # What the worker does about it
+
+    def cut(self) -> None:
+        """End a request that takes too long to arrive."""
+        if self._is_answering:
+            return
+        if self.transport.is_closing():
+            self.transport.abort()  # the client doesn't even take our goodbye
+            return
+        if not self._is_refused:
+            self._refuse(one_line(408, "the request did not arrive in time"))
+        self.transport.close()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing is being answered."""
+        return not self._is_answering
+
+    @property
+    def usefulness(self) -> tuple[bool, int, float]:
+        """Sorts connections: first those with half a request, the slowest first; then those that asked least."""
+        return self.reading_since is None, self.requests, self.reading_since or 0.0
+
+    def close_if_idle(self) -> None:
+        """Close between two requests, unless the next one has already reached this machine.
+
+        HTTP/1.1 knows no way to tell a client beforehand. What remains is a request that crosses our goodbye on the
+        wire, after the connection has been idle for seconds; Go's transport sends such a request again if it had
+        written nothing of it.
+        """
+        if self.is_waiting and self.reading_since is None and not self._has_unread():
+            self.transport.close()
+
+    def _has_unread(self) -> bool:
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        (count,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0\0\0\0"))
+        return bool(count)
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, content_type: str, headers: tuple[tuple[str, str], ...], is_last: bool) -> str:
+    fields = [("Content-Type", content_type), *headers, *([("Connection", "close")] if is_last else [])]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}"
