@@ -578,6 +578,15 @@ def test_configuration_is_reloaded_and_a_bad_one_refused(own_server):
     assert own_server.metric("forestall_config_last_reload_successful") == 1
 
 
+def test_goes_on_patching_for_a_while_what_it_patched_before(tmp_path):
+    with served(tmp_path, "server.SETTLING = 60") as server:
+        server.config.write_text("mode: audit\n")
+        eventually(lambda: _verdicts(server) == {True})
+        assert all("patch" in server.ask(post(review(), "/mutate")).response for _ in range(10))
+        _kill_reviewers(server)  # who comes now knows it as well
+        assert all("patch" in server.ask(post(review(), "/mutate")).response for _ in range(10))
+
+
 def _kill_reviewers(server: Server) -> None:
     """The first child is the console."""
     before = server.children()

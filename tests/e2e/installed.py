@@ -22,11 +22,10 @@ from typing import Any
 import pytest
 
 from tests.cluster_fixture import ControlPlane
+from tests.e2e.replicas import SYSTEM, lead_service_to
 from tests.loopback import eventually
 from webhook.hooks import STAGES
 from webhook.policy import Object
-
-SYSTEM = "forestall-system"
 
 
 def try_helm(plane: ControlPlane, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -116,10 +115,7 @@ class Installation:
         return True
 
     def lead_service_to(self, port: int) -> None:
-        """Helm puts its own ports back with every upgrade."""
-        spec = {"type": "ExternalName", "externalName": "localhost", "ports": [{"name": "local", "port": port}]}
-        patch = json.dumps([{"op": "replace", "path": "/spec", "value": spec}])
-        self.plane.kubectl("patch", "service", "forestall", f"--namespace={SYSTEM}", "--type=json", f"--patch={patch}")
+        lead_service_to(self.plane, port)
 
     def name_endpoints(self, port: int, nodes: Sequence[str] = ("node-0", "node-1")) -> None:
         """Say in EndpointSlices that a replica is on each of the nodes; the one server here answers for all of them.

@@ -74,7 +74,7 @@ def test_the_page_installs_and_takes_out(shell: Shell) -> None:
         shell.run(RAISE)
         installation.lead_service_to(port)
         installation.mount_configuration()
-        # Until the controller has followed as well, what will be patched is refused.
+        # Until the controller has followed as well, what will be patched passes.
         eventually(lambda: "patched: limits.memory=512Mi" in shell.try_run(SEE).stdout)
 
         shell.run(LABEL)
