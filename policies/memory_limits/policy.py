@@ -20,11 +20,12 @@ from webhook.policy import AdmissionRequest, Policy, Violation
 from webhook.quantities import Memory, format_memory, is_fraction_of_byte
 
 _Sizes = dict[str, Memory]
+_REQUEST = Memory.parse("256Mi")
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     default_limit: Annotated[Memory, Meta(description="For containers that no pattern names.")] = Memory.parse("512Mi")
-    default_request: Annotated[Memory, Meta(description="Set with a limit if there is none.")] = Memory.parse("256Mi")
+    default_request: Annotated[Memory, Meta(description="Set with a limit if there is none.")] = _REQUEST
     images: Annotated[_Sizes, Meta(description="Image pattern -> limit; the first match counts.")] = msgspec.field(
         default_factory=dict
     )
@@ -36,6 +37,9 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
         for name, size in {"defaultLimit": self.default_limit, **self.images, **self.containers}.items():
             if not size:
                 raise ValueError(f"{name}: 0 is no limit: name an amount, such as 512Mi")
+        # Where only the limit is named, and lower, the request that nobody named is lowered with it.
+        if self.default_request > self.default_limit and self.default_request != _REQUEST:
+            raise ValueError(f"defaultRequest {self.default_request} is above defaultLimit {self.default_limit}")
 
 
 class _Pod(NamedTuple):
