@@ -78,7 +78,8 @@ def _why_none(limit: Any, amount: int | None) -> str:
     if not amount:
         return f"{limit}, which means none"
     if is_fraction_of_byte(limit):
-        return f"{limit}, a fraction of a byte (was {str(limit).rstrip('mun')}Mi meant?)"
+        meant = f" (was {str(limit)[:-1]}Mi meant?)" if str(limit).endswith("m") else ""
+        return f"{limit}, a fraction of a byte{meant}"
     return ""
 
 
@@ -188,7 +189,10 @@ def _room(workload: Workload, containers: Sequence[Container]) -> Bound | None:
 def _size(pod: _Pod, container: Container, room: Bound | None, *, has_series: bool) -> Size | str:
     named, params, bounds = _named_size(container, pod.params), pod.params, pod.bounds
     if named is None and has_series:
-        return "a Prometheus' series are in it, so no default is safe: prometheus-memory says the size"
+        return (
+            "set limits.memory to the size that prometheus-memory names, since no default is safe for a container that "
+            "holds Prometheus' series"
+        )
     if pod.is_bound_unseen and bounds.default is None:
         return (
             f"set limits.memory, within the LimitRanges of namespace {pod.workload.namespace}, which could not be read"
