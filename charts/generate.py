@@ -20,7 +20,9 @@ from msgspec import UNSET, Meta, UnsetType
 from webhook.config import config_schema
 from webhook.facts import FACT_GROUPS
 from webhook.loader import load_policies
+from webhook.names import NamespaceGlob
 from webhook.pods import WORKLOADS
+from webhook.quantities import Quantity
 
 CHART = Path(__file__).parent / "forestall"
 
@@ -34,7 +36,7 @@ class _Values(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 _Port = Annotated[int, Meta(ge=1, le=65535)]
 _Count = Annotated[int, Meta(ge=1)]
 _Texts = dict[str, str]
-_Quantities = dict[str, int | str]
+_Quantities = dict[str, float | Annotated[str, Meta(pattern=Quantity.PATTERN)]]
 _Anything = dict[str, Any]
 
 
@@ -104,7 +106,7 @@ class Values(_Values):
     image: Image
     image_pull_secrets: list[_Texts]
     config: _Anything
-    limit_range_namespaces: list[str]
+    limit_range_namespaces: list[NamespaceGlob]
     server: Server
     controller: Controller
     priority_class_name: str

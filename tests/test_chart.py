@@ -152,7 +152,15 @@ def test_older_kubernetes_is_refused() -> None:
         pytest.param("config.policies.memory-limits.params.limit=1Gi", "'limit' not allowed", id="parameter"),
         pytest.param("config.webhooks.timeoutSeconds=30", "maximum", id="range"),
         pytest.param("config.certificates.caLife=ten years", "does not match pattern", id="duration"),
+        pytest.param("config.policies.memory-limits.params.defaultLimit=1GB", "does not match pattern", id="quantity"),
+        pytest.param("config.limitRanges[0].default.memory=1GB", "does not match pattern", id="amount"),
+        pytest.param("config.limitRanges[0].default.mem=1Gi", "does not match pattern", id="resource"),
+        pytest.param("config.excludeNamespaces[0]=Team_A", "does not match pattern", id="namespace"),
+        pytest.param("server.resources.limits.memory=1GB", "does not match pattern", id="own-limit"),
         pytest.param("server.port=84430", "maximum", id="port"),
+        pytest.param(
+            "server.metricsPort=8443", "server.port and server.metricsPort are both 8443", id="one-port-for-two"
+        ),
         pytest.param("server.replicas=two", "want integer", id="type"),
         pytest.param("server.replica=3", "'replica' not allowed", id="server"),
         pytest.param("server.resources.limits.memory=null", "missing property 'memory'", id="no-memory-limit"),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.builders import SHARED, container, limit_range, sized, workload
+from tests.builders import SHARED, container, kubeconfig, limit_range, sized, workload
 from webhook import __version__, check
 from webhook.cli import main
 from webhook.facts import NO_FACTS
@@ -334,7 +336,8 @@ def forestall(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", "import sys; from webhook.cli import main; sys.exit(main())", *arguments]
     root = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": root, **options.pop("env", {})}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen(command, env=environment, **options)
 
 
 def test_closed_pipe_is_quiet(write: Write) -> None:
@@ -354,6 +357,112 @@ def test_json_is_utf_8_whatever_the_terminal(write: Write) -> None:
     write("a.yaml", workload("Deployment", container(name), name="bare"))
     with forestall("check", "a.yaml", "--output", "json", env={"PYTHONIOENCODING": "ascii"}) as process:
         assert json.loads(process.communicate()[0])["results"][0]["container"] == name
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "a.yaml"],
+        ["check", "a.yaml", "--output", "json"],
+        ["config", "check", "config.yaml"],
+        ["config", "schema"],
+        ["explain"],
+        ["version"],
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line(write: Write, arguments: list[str]) -> None:
+    write("a.yaml", BARE)
+    write("config.yaml", DENY)
+    with Path("/dev/full").open("wb") as full, forestall(*arguments, stdout=full) as process:
+        assert process.communicate()[1] == b"forestall: standard output: No space left on device\n"
+    assert process.returncode == 2
+
+
+def test_closed_output_is_one_line(write: Write) -> None:
+    write("a.yaml", BARE)
+    with forestall("check", "a.yaml", stdout=None, preexec_fn=partial(os.close, 1)) as process:
+        assert process.communicate()[1] == b"forestall: standard output is closed\n"
+    assert process.returncode == 2
+
+
+def test_closed_input_is_an_error_among_others(write: Write) -> None:
+    write("a.yaml", BARE)
+    closed = partial(os.close, 0)
+    with forestall("check", "-", "a.yaml", "--output", "json", preexec_fn=closed) as process:
+        document = json.loads(process.communicate()[0])
+    assert (process.returncode, len(document["results"])) == (2, 1)
+    assert document["errors"] == [{"file": "<stdin>", "line": 1, "message": "not readable: standard input is closed"}]
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Not root, who may read everything."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield
+    if is_root:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("paths", [["deploy"], ["deploy/secret", "deploy/a.yaml", "deploy/z.yaml"]])
+def test_what_cannot_be_read_hides_nothing(
+    write: Write, run: Run, request: pytest.FixtureRequest, tmp_path: Path, paths: list[str]
+) -> None:
+    for name in ("deploy/a.yaml", "deploy/secret/b.yaml", "deploy/z.yaml"):
+        write(name, BARE)
+    (tmp_path / "deploy/secret").chmod(0)
+    (tmp_path / "deploy/z.yaml").chmod(0)
+    tmp_path.chmod(0o755)
+    request.getfixturevalue("unprivileged")
+    ended = run("check", *paths, "--output", "json")
+    document = json.loads(ended.out)
+    assert (ended.code, [result["file"] for result in document["results"]]) == (2, ["deploy/a.yaml"])
+    assert document["errors"] == [
+        {"file": file, "line": 1, "message": "not readable: Permission denied"}
+        for file in ("deploy/secret", "deploy/z.yaml")
+    ]
+
+
+@pytest.mark.parametrize("contents", ["", "kind: List\napiVersion: v1\nitems: []\n", json.dumps(BARE)])
+def test_facts_of_nothing_are_refused(write: Write, run: Run, contents: str) -> None:
+    write("a.yaml", BARE)
+    write("facts.yaml", contents)
+    ended = run("check", "a.yaml", "--facts", "facts.yaml")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "forestall: facts.yaml: holds no StorageClass, PersistentVolume, PersistentVolumeClaim, Node, LimitRange, "
+        "Namespace: did `kubectl get` fail?\n"
+    )
+
+
+def test_what_the_api_server_refuses_is_unreadable(write: Write, run: Run) -> None:
+    limits = limit_range()
+    limits["spec"]["limits"] = [{"type": "Container", "maxLimitRequestRatio": {"memory": 0}}]
+    write("a.yaml", workload("Deployment", container(**sized("-1Gi")), name="less"), limits)
+    document = judged(run, "a.yaml")
+    negative, ratio = (error["message"] for error in document["errors"])
+    path = "spec.template.spec.containers[0].resources.limits.memory"
+    assert negative == f"Deployment: {path}: -1Gi is negative, which the API server refuses"
+    path = "spec.limits[0].maxLimitRequestRatio.memory"
+    assert ratio.endswith(f": {path}: 0 is below 1, which the API server refuses")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["controller", "--kubeconfig", "kubeconfig"], id="controller"),
+        pytest.param(["serve", "--self-signed", "--kubeconfig", "kubeconfig", "--port", "0"], id="serve"),
+    ],
+)
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "kubeconfig").write_text(kubeconfig({"server": "https://127.0.0.1:1"}))
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with forestall(*arguments, "--metrics-port", str(port), cwd=tmp_path) as process:
+            lines = process.communicate(timeout=30)[1].decode().splitlines()
+    assert (process.returncode, lines) == (2, [f"forestall: port {port}: Address already in use"])
 
 
 def test_version_loads_no_policies() -> None:

@@ -108,7 +108,7 @@ from webhook.quantities import Memory
         ),
         pytest.param(
             "limitRanges:\n  - {default: {memory: 1GB}, namespaces: [a]}",
-            "2: limitRanges[0]: '1GB' is not a quantity: write 1G or 1Gi",
+            "2: limitRanges[0].default.memory: '1GB' is not a quantity: write 1G or 1Gi",
             id="limit-range-quantity",
         ),
         pytest.param(
@@ -120,6 +120,110 @@ from webhook.quantities import Memory
             "exemptions:\n  - {policy: zonal, match: {namespaces: [a]}, owner: sre, reason: r, until: 2027-01-01}",
             "2: exemptions[0].policy: there is no policy 'zonal': did you mean 'zonal-volumes'?",
             id="an-exemption-from-no-policy",
+        ),
+        pytest.param(
+            'kinds: [{group: "*", kind: A, resource: as}]',
+            "1: kinds[0].group: '*' is not an API group, such as example.com",
+            id="a-group-is-no-glob",
+        ),
+        pytest.param(
+            'kinds: [{kind: "*", resource: as}]',
+            "1: kinds[0].kind: '*' is not a kind, such as Deployment",
+            id="a-kind-is-no-glob",
+        ),
+        pytest.param(
+            "kinds: [{kind: A, resource: As}]",
+            "1: kinds[0].resource: 'As' is not a kind's plural, such as deployments: did you mean 'as'?",
+            id="a-plural",
+        ),
+        pytest.param(
+            "kinds: [{kind: A, resource: as, podSpec: spec..x}]",
+            "1: kinds[0].podSpec: 'spec..x' is not a path of field names, such as spec.template.spec",
+            id="a-path",
+        ),
+        pytest.param(
+            'kinds: [{kind: A, resource: as, podSpec: "spec.templates[0].spec"}]',
+            "1: kinds[0].podSpec: 'spec.templates[0].spec' is not a path of field names, such as spec.template.spec",
+            id="a-path-has-no-indices",
+        ),
+        pytest.param(
+            "certificates: {servingLife: 11s}",
+            "1: certificates: servingLife 11s is too short to be renewed in time: 12s or more",
+            id="a-life-too-short",
+        ),
+        pytest.param(
+            "certificates: {caLife: 999999999999d}",
+            "1: certificates: caLife 999999999999d is more than certificates can say: 1000000d or less",
+            id="a-life-too-long",
+        ),
+        pytest.param(
+            "limitRanges: [{namespaces: [a], default: {memory: 1Gi}, defaultRequest: {memory: 2Gi}}]",
+            "1: limitRanges[0]: defaultRequest.memory 2Gi is above default.memory 1Gi",
+            id="limit-range-that-contradicts-itself",
+        ),
+        pytest.param(
+            "limitRanges: [{namespaces: [a], default: {mem: 1Gi}}]",
+            "1: limitRanges[0].default.mem: 'mem' is not a resource that a container can have: did you mean 'memory'?",
+            id="limit-range-of-no-resource",
+        ),
+        pytest.param(
+            "limitRanges: [{namespaces: [a], default: {memory: -1Gi}}]",
+            "1: limitRanges[0].default.memory: '-1Gi' is negative: an amount is 0 or more",
+            id="limit-range-below-nothing",
+        ),
+        pytest.param(
+            "limitRanges:\n  - namespaces: [a]\n    name: Foo_Bar\n    default: {memory: 1Gi}",
+            "3: limitRanges[0].name: 'Foo_Bar' is not an object's name, such as shop-2: did you mean 'foo-bar'?",
+            id="limit-range-name",
+        ),
+        pytest.param(
+            "overrides: [{match: {namespaces: [a], kinds: [Pods]}, policies: {}}]",
+            "1: overrides[0].match.kinds[0]: there is no kind 'Pods': did you mean 'Pod'?",
+            id="a-plural-for-a-kind",
+        ),
+        pytest.param(
+            "controllers: [x]\noverrides: [{match: {namespaces: [a], kinds: [deployment]}, policies: {}}]",
+            "2: overrides[0].match.kinds[0]: there is no kind 'deployment': did you mean 'Deployment'?",
+            id="a-kind-in-lower-case",
+        ),
+        pytest.param(
+            "exemptions:\n  - policy: memory-limits\n    match: {namespaces: [a], kinds: [Deploymnt]}\n    "
+            "owner: o\n    reason: r\n    until: 2027-01-01",
+            "3: exemptions[0].match.kinds[0]: no policy judges a kind 'Deploymnt': did you mean 'Deployment'?",
+            id="an-unknown-kind",
+        ),
+        pytest.param(
+            'overrides: [{match: {namespaces: ["A_b*"]}, policies: {}}]',
+            "1: overrides[0].match.namespaces[0]: 'A_b*' is not a namespace's name or a glob of such, as team-*: "
+            "did you mean 'a-b*'?",
+            id="a-glob-that-no-namespace-matches",
+        ),
+        pytest.param(
+            "excludeNamespaces: [a.b]",
+            "1: excludeNamespaces[0]: 'a.b' is not a namespace's name or a glob of such, as team-*",
+            id="namespaces-have-no-dots",
+        ),
+        pytest.param(
+            'controllers: ["*"]',
+            "1: controllers[0]: '*' is not the name of one user: globs are none",
+            id="users-are-no-globs",
+        ),
+        pytest.param(
+            "policies: {zonal-volumes: {params: {replacement: {emptyDir: true, sizeLimit: 5X}}}}",
+            "1: policies.zonal-volumes.params.replacement.sizeLimit: '5X' is not a quantity: write a number and "
+            "a suffix, such as 512Mi",
+            id="a-size-limit",
+        ),
+        pytest.param(
+            'policies: {zonal-volumes: {params: {replacement: {storageClass: "A B"}}}}',
+            "1: policies.zonal-volumes.params.replacement.storageClass: 'A B' is not an object's name, such as "
+            "shop-2: did you mean 'a-b'?",
+            id="a-storage-class",
+        ),
+        pytest.param(
+            "policies: {memory-limits: {params: {defaultLimit: 128Mi, defaultRequest: 200Mi}}}",
+            "1: policies.memory-limits.params: defaultRequest 200Mi is above defaultLimit 128Mi",
+            id="a-request-above-the-limit",
         ),
     ],
 )
@@ -144,6 +248,36 @@ def test_what_is_not_said_is_the_default(text: str) -> None:
         "prometheus-memory": ("deny", "deny", "ignore"),
         "zonal-volumes": ("deny", "deny", "ignore"),
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("certificates: {servingLife: 12s, caLife: 1000000d}", id="lives"),
+        pytest.param(
+            "overrides: [{match: {namespaces: [a], kinds: [Pod, Namespace]}, policies: {}}]", id="known-kinds"
+        ),
+        pytest.param(
+            "kinds: [{kind: Batch, resource: batches}]\n"
+            "overrides: [{match: {namespaces: [a], kinds: [Batch]}, policies: {}}]",
+            id="a-kind-of-the-file",
+        ),
+        pytest.param(
+            "controllers: [elastic]\noverrides: [{match: {namespaces: [a], kinds: [Elasticsearch]}, policies: {}}]",
+            id="an-owner-of-any-kind",
+        ),
+        pytest.param("excludeNamespaces: [a, '*', 'a-*', '[!a-c]x?', '?']", id="globs"),
+        pytest.param(
+            "limitRanges: [{namespaces: [a], default: {cpu: 0.5, nvidia.com/gpu: 1, memory: 1073741824}}]", id="amounts"
+        ),
+        pytest.param(
+            "policies: {memory-limits: {params: {defaultLimit: 128Mi}}}", id="a-limit-below-the-usual-request"
+        ),
+    ],
+)
+def test_what_can_be_used(text: str) -> None:
+    config(text)
+    jsonschema.validate(yaml.safe_load(text), config_schema())
 
 
 def test_off_is_a_mode_and_no_boolean() -> None:
@@ -195,6 +329,13 @@ def test_the_schema_takes_what_the_reader_takes() -> None:
         {"policies": {"memory-limits": {"params": {"defaultlimit": "1Gi"}}}},
         {"exemptions": [{"policy": "memory-limits"}]},
         {"overrides": [{"match": {"namespaces": []}, "policies": {}}]},
+        {"overrides": [{"match": {"namespaces": ["A_b"]}, "policies": {}}]},
+        {"kinds": [{"kind": "*", "resource": "as"}]},
+        {"controllers": ["*"]},
+        {"limitRanges": [{"namespaces": ["a"], "default": {"mem": "1Gi"}}]},
+        {"limitRanges": [{"namespaces": ["a"], "default": {"memory": "1GB"}}]},
+        {"policies": {"memory-limits": {"params": {"defaultLimit": "1GB"}}}},
+        {"policies": {"memory-limits": {"params": {"images": {"nginx": -1}}}}},
     ],
 )
 def test_the_schema_refuses_what_the_reader_refuses(document: object) -> None:

@@ -20,8 +20,8 @@ POLICY_FILES = sorted((ROOT / "policies").glob("*/*.py"))
 
 # What policies may use: the policy types, facts, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {
-    "charts", "errors", "facts", "images", "limit_ranges", "limitranger", "monitoring", "nodes", "pods", "policy",
-    "quantities", "storage", "volumes",
+    "charts", "errors", "facts", "images", "limit_ranges", "limitranger", "monitoring", "names", "nodes", "pods",
+    "policy", "quantities", "storage", "volumes",
 }  # fmt: skip
 HOMES = {
     "flask": {"console"},

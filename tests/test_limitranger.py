@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from tests.builders import request
 from tests.cluster_fixture import ControlPlane, control_plane
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused
-from webhook.limitranger import read_items, refusals, show_amount
+from webhook.limitranger import read_items, refusals, show_amount, wrong_with
 from webhook.pods import read_workload
 from webhook.policy import Object
 from webhook.quantities import parse_quantity
@@ -99,7 +100,12 @@ def test_we_refuse_what_a_real_api_server_refuses(plane: ControlPlane) -> None:
         path = f"/api/v1/namespaces/{name}"
         cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         kinds = ["Container", "Pod"] if dice.chance(0.4) else ["Container"]
-        stored = [asked(cluster, f"{path}/limitranges", dice.limit_range(kind))[0] for kind in kinds]
+        ranges = [dice.limit_range(kind) for kind in kinds]
+        stored = [asked(cluster, f"{path}/limitranges", each)[0] for each in ranges]
+        for limits, answer in zip(ranges, stored, strict=True):
+            # Null is 0 to the API server.
+            (item,) = read_items(json.loads(json.dumps(limits["spec"]).replace("null", '"0"')))
+            assert bool(wrong_with(item)) == (answer is None), (limits, answer, wrong_with(item))
         items = [item for obj in stored if obj for item in read_items(obj["spec"])]
         while cluster.get(f"{path}/serviceaccounts/default") is None:
             time.sleep(0.05)
@@ -114,6 +120,40 @@ def test_we_refuse_what_a_real_api_server_refuses(plane: ControlPlane) -> None:
             refused += bool(why)
     print(f"\n{NAMESPACES * PODS} pods, {refused} of them refused, by both alike")
     assert 0.2 < refused / (NAMESPACES * PODS) < 0.8
+
+
+@pytest.mark.parametrize(
+    ("item", "wrong"),
+    [
+        pytest.param({"max": "1Gi", "min": "2Gi"}, "min.memory 2Gi is above max.memory 1Gi", id="min"),
+        pytest.param({"max": "1Gi", "default": "2Gi"}, "default.memory 2Gi is above max.memory 1Gi", id="default"),
+        pytest.param({"max": "1Gi", "defaultRequest": "1Gi", "min": "1Gi"}, "", id="all-alike"),
+        pytest.param({"default": "1Gi", "maxLimitRequestRatio": "1"}, "", id="ratio"),
+        pytest.param(
+            {"default": "1Gi", "maxLimitRequestRatio": "0"},
+            "maxLimitRequestRatio.memory 0 is below 1: no limit is below its request",
+            id="ratio-of-nothing",
+        ),
+        pytest.param(
+            {"max": "2Gi", "min": "1Gi", "maxLimitRequestRatio": "2.1"},
+            "maxLimitRequestRatio.memory 2.1 is above max.memory / min.memory",
+            id="ratio-that-cannot-be-reached",
+        ),
+        pytest.param({"max": "2Gi", "min": "1Gi", "maxLimitRequestRatio": "2"}, "", id="ratio-that-can"),
+    ],
+)
+def test_limit_ranges_that_the_api_server_refuses(item: Object, wrong: str) -> None:
+    limits = {part: {"memory": amount} for part, amount in item.items()}
+    (read,) = read_items({"limits": [{"type": "Container", **limits}]})
+    assert wrong_with(read) == wrong
+
+
+@pytest.mark.parametrize(("request_", "is_wrong"), [("1", True), ("2", False)])
+@pytest.mark.parametrize("resource", ["example.com/gpu", "hugepages-2Mi"])
+def test_what_cannot_be_overcommitted(resource: str, request_: str, is_wrong: bool) -> None:
+    limits = {"type": "Container", "default": {resource: "2"}, "defaultRequest": {resource: request_}}
+    (read,) = read_items({"limits": [limits]})
+    assert bool(wrong_with(read)) == is_wrong
 
 
 @pytest.mark.parametrize(

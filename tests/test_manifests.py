@@ -154,6 +154,11 @@ HINT = "; looks like a template: render it first (helm template … | forestall 
             id="bad-items",
         ),
         pytest.param(b"a: 1\nb: \xe9\n", ["f:2: not UTF-8: byte 0xe9; save the file as UTF-8"], id="latin-1"),
+        pytest.param(
+            '{"apiVersion": "v1",\n "kind": "Pod"\n "metadata": {}}',
+            ["f:3: broken JSON: Expecting ',' delimiter"],
+            id="json",
+        ),
         pytest.param(SERVICE + "a: \x01\n", ["f:3: broken YAML: control characters are not allowed"], id="control"),
         pytest.param(SERVICE + "a: .inf\n", ["f:3: .inf is no value in JSON"], id="infinite"),
         pytest.param("--- a\n", ["f:1: text after the separator '---': put it on a line of its own"], id="separator"),

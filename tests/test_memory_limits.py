@@ -59,7 +59,8 @@ def test_every_kind(kind: str, path: str) -> None:
         pytest.param(0, "memory limit 0, which means none", id="zero-as-a-number"),
         pytest.param("Mi", "memory limit Mi, which means none", id="a-suffix-alone-is-zero"),
         pytest.param("512m", "memory limit 512m, a fraction of a byte (was 512Mi meant?)", id="milli"),
-        pytest.param("0.5", "memory limit 0.5, a fraction of a byte (was 0.5Mi meant?)", id="half-a-byte"),
+        pytest.param("0.5", "memory limit 0.5, a fraction of a byte", id="half-a-byte"),
+        pytest.param("1e-9", "memory limit 1e-9, a fraction of a byte", id="a-billionth"),
     ],
 )
 def test_what_counts_as_missing(limit: str | None, wrong: str) -> None:
@@ -324,7 +325,8 @@ def test_a_default_too_low_for_a_prometheus_is_not_raised_to_its_request() -> No
     violation = one(workload("StatefulSet", prometheus), limit_range(default="512Mi"))
     assert violation.fix is None
     assert violation.message.endswith(
-        "gives: a Prometheus' series are in it, so no default is safe: prometheus-memory says the size"
+        "gives: set limits.memory to the size that prometheus-memory names, since no default is safe for a container "
+        "that holds Prometheus' series"
     )
     named = {"images": {"prometheus": Memory.parse("8Gi")}}
     assert fixed(one(workload("StatefulSet", prometheus), limit_range(default="512Mi"), **named)) == {PATH: "8Gi"}
@@ -503,8 +505,8 @@ def test_a_prometheus_gets_no_default() -> None:
     violation = one(workload("StatefulSet", PROMETHEUS))
     assert violation.fix is None
     assert violation.message == (
-        "container 'prometheus' has no memory limit: a Prometheus' series are in it, so no default is safe: "
-        "prometheus-memory says the size"
+        "container 'prometheus' has no memory limit: set limits.memory to the size that prometheus-memory names, since "
+        "no default is safe for a container that holds Prometheus' series"
     )
     assert fixed(one(workload("StatefulSet", PROMETHEUS), images={"prometheus": Memory.parse("8Gi")}))[PATH] == "8Gi"
 

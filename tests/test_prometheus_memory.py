@@ -139,7 +139,13 @@ def test_the_fix_raises_and_never_lowers(limit: str, request_: str, expected: Ob
 @pytest.mark.parametrize(
     ("fields", "cluster", "params", "obstacle"),
     [
-        pytest.param({}, [], {}, "; no node that could hold it is known", id="no-node-known"),
+        pytest.param(
+            {},
+            [],
+            {},
+            "; which node could hold it is not known: give --cluster, --facts or the policy's parameter largestNode",
+            id="no-node-known",
+        ),
         pytest.param(
             {},
             [SMALL_NODE],

@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webhook.errors import BadQuantity
-from webhook.quantities import MAX_BYTES, Memory, format_memory, is_fraction_of_byte, parse_memory, parse_quantity
+from webhook.quantities import (
+    MAX_BYTES,
+    Memory,
+    Quantity,
+    format_memory,
+    is_fraction_of_byte,
+    parse_memory,
+    parse_quantity,
+)
 
 ORACLE = [
     (json.loads(value), memory, exact)
@@ -267,6 +275,26 @@ def test_any_text_parses_or_is_refused(value: Any) -> None:
 def test_long_texts_take_no_more_than_their_length(text: str) -> None:
     # Quadratic backtracking would take minutes here.
     assert is_accepted(text) is text.endswith("Mi")
+
+
+QUANTITIES = st.from_regex(r"[ +-]?[0-9]{0,3}\.?[0-9]{0,3}([eE][+-]?[0-9]{1,3}|[numkKMGTPE]?i?)?[B ]?", fullmatch=True)
+
+
+@given(QUANTITIES | st.text(alphabet="0123456789.+-eEinumkKMGTP ", max_size=12) | st.text())
+@settings(max_examples=1000)
+def test_a_schema_takes_what_a_configuration_may_name(text: str) -> None:
+    is_matched = re.fullmatch(Quantity.PATTERN, text) is not None
+    assert is_matched == is_nameable(text)
+    # Of what the API server takes, only what nobody writes on purpose is missing.
+    assert is_matched == (is_accepted(text) and bool(re.match(r"\+?\.?[0-9]", text)) and text == text.strip())
+
+
+def is_nameable(text: str) -> bool:
+    try:
+        Quantity.parse(text)
+    except BadQuantity:
+        return False
+    return True
 
 
 def test_memory_from_a_configuration() -> None:

@@ -79,10 +79,10 @@ def test_text_groups_by_object_and_tells_the_incident_once() -> None:
         "  denied    memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi\n"
         "      where deploy/web.yaml:14\n"
         "        set spec.template.spec.containers[0].resources.limits.memory: 512Mi\n"
-        "        how web.resources\n"
+        "        how Helm value web.resources\n"
         "  warned    memory-limits: too small (it was so before)\n"
         "      where deploy/web.yaml:15  spec.template.spec.containers[0].resources.requests.memory\n"
-        "        how web.resources\n"
+        "        how Helm value web.resources\n"
         "        why NU.nl 2019: node after node (forestall explain memory-limits)\n"
         "\n"
         "Deployment shop/api  deploy/api.yaml:1\n"
@@ -233,7 +233,7 @@ def test_github_annotates_each_but_the_exempted() -> None:
     assert lines[0] == (
         "::error file=deploy/web.yaml,line=14,title=memory-limits%3A Deployment shop/web::"
         "denied: container 'web' has no memory limit: set limits.memory to 512Mi"
-        f"%0Aset {LIMIT}: 512Mi%0Ahow: web.resources"
+        f"%0Aset {LIMIT}: 512Mi%0Ahow: Helm value web.resources"
         "%0Awhy: NU.nl 2019: node after node (forestall explain memory-limits)"
     )
     assert lines[-2] == "::error file=deploy/broken.yaml,line=7,title=unreadable::broken YAML: 100%25 wrong"

@@ -315,7 +315,7 @@ def test_other_keys_of_the_secret_stay():
     assert step({**FIRST, "note": b"mine"}, seen(FIRST, now=now), now).data["note"] == b"mine"
 
 
-@pytest.mark.parametrize(("life", "seconds"), [("90d", 120), ("8s", 2), ("8m", 120), ("60s", 15)])
+@pytest.mark.parametrize(("life", "seconds"), [("90d", 120), ("12s", 3), ("8m", 120), ("60s", 15)])
 def test_settling(life, seconds):
     assert settling(config(serving_life=life).certificates) == timedelta(seconds=seconds)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from webhook import __version__
-from webhook.errors import BadConfig, ForestallError
+from webhook.errors import BadConfig, ForestallError, SystemRefused
 from webhook.policy import MODES, Mode
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _PATIENCE = 1.0
 """Seconds after which a person likes to see that something happens."""
 
 # Whoever reads it says in one line what is wrong with it.
-_FILE = click.Path(path_type=Path)
+_FILE = click.Path(path_type=Path, readable=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     2 stands for anything that could not be read or understood, 3 for a failure of our own, so that a bug never looks
     like a denial.
     """
+    if sys.stdout is None:
+        click.echo("forestall: standard output is closed", err=True)
+        return 2
     try:
         return _run(argv)
     except click.exceptions.Exit as stop:
@@ -78,7 +81,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("paths", metavar="PATH… | -", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", metavar="PATH… | -", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--config", metavar="FILE", type=_FILE, help="The cluster's configuration.")
 @click.option(
     "--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=f"Put the ceiling aside: {', '.join(MODES[1:])}."
@@ -197,15 +200,20 @@ def _style(stream: TextIO) -> Style:
 
 
 def _print(text: str, *, encoding: str | None = None) -> None:
-    """Print it all; whoever closes the pipe early (`| head`) has seen enough, and the exit code still counts."""
+    """Print it all; whoever closes the pipe early (`| head`) has seen enough, and the exit code still counts.
+
+    Raises SystemRefused, as where the disk is full.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding=encoding, errors="replace")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise SystemRefused(f"standard output: {error.strerror}") from error
 
 
 class _Bar:
@@ -280,7 +288,7 @@ def _policy_names(word: str) -> list[str]:
 @cli.command()
 def version() -> None:
     """Print the version."""
-    click.echo(f"forestall {__version__}")
+    _print(f"forestall {__version__}\n")
 
 
 @cli.command()
@@ -375,7 +383,7 @@ def hooks_on(kubeconfig: Path | None, namespace: str) -> None:
     from webhook.hooks import turn_on  # noqa: PLC0415
 
     turn_on(_cluster(kubeconfig), namespace)
-    click.echo("on: the controller writes them within seconds, once a server is ready")
+    _print("on: the controller writes them within seconds, once a server is ready\n")
 
 
 @hooks_group.command("off")
@@ -386,7 +394,7 @@ def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
     from webhook.hooks import turn_off  # noqa: PLC0415
 
     turn_off(_cluster(kubeconfig), namespace)
-    click.echo("off: nothing is judged until `forestall hooks on`")
+    _print("off: nothing is judged until `forestall hooks on`\n")
 
 
 @cli.command()
@@ -441,7 +449,7 @@ def check_config(file: Path) -> None:
     loaded = _config(file)
     for index, exemption in iter_expired(loaded, datetime.now(UTC).date()):
         _note(f"{file}: exemptions[{index}] ({exemption.policy}) expired on {exemption.until} and no longer counts")
-    click.echo(f"{file}: valid")
+    _print(f"{file}: valid\n")
 
 
 @cli.command()

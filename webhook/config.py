@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -16,9 +16,12 @@ import yaml
 from msgspec import Meta
 
 from webhook.errors import BadConfig
+from webhook.limitranger import read_items, wrong_with
 from webhook.loader import load_policies
+from webhook.names import FieldPath, Group, KindName, NamespaceGlob, ObjectName, Plural, ResourceName, UserName
+from webhook.pods import WORKLOADS
 from webhook.policy import GroupKind, Mode, Policy
-from webhook.quantities import Memory, parse_quantity
+from webhook.quantities import Memory, Quantity
 from webhook.typed_yaml import Duration, Node, compose, convert, convert_struct, suggest
 
 Otherwise = Literal["warn", "deny"]
@@ -35,8 +38,8 @@ class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
 class Match(_Section, frozen=True):
     """Which requests an override or exemption is about: `namespaces`, and whatever else is given narrows it."""
 
-    namespaces: Annotated[tuple[str, ...], Meta(min_length=1, description="Globs; all namespaces is '*'.")]
-    kinds: tuple[str, ...] = ()
+    namespaces: Annotated[tuple[NamespaceGlob, ...], Meta(min_length=1, description="Globs; all namespaces is '*'.")]
+    kinds: Annotated[tuple[str, ...], Meta(description="Of the top-level workload.")] = ()
     names: Annotated[tuple[str, ...], Meta(description="Globs over the top-level workload's name.")] = ()
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     images: Annotated[tuple[str, ...], Meta(description="Patterns; the container concerned must match.")] = ()
@@ -52,7 +55,9 @@ class PolicySection(_Section, frozen=True):
 
     mode: Mode | None = None
     otherwise: Annotated[Otherwise | None, Meta(description="With mode patch: what has no fix.")] = None
-    on_error: Annotated[OnError, Meta(description="When the policy itself fails.")] = "ignore"
+    on_error: Annotated[
+        OnError, Meta(description="When the policy can't decide: it failed, or what it needs could not be read.")
+    ] = "ignore"
 
 
 class OverrideSection(_Section, frozen=True):
@@ -83,10 +88,10 @@ class Exemption(_Section, frozen=True):
 class Kind(_Section, frozen=True):
     """A further kind that holds a pod spec, at the path `podSpec`."""
 
-    kind: str
-    resource: str
-    group: str = ""
-    pod_spec: str = "spec.template.spec"
+    kind: KindName
+    resource: Plural
+    group: Group = ""
+    pod_spec: FieldPath = "spec.template.spec"
 
 
 class Webhooks(_Section, frozen=True):
@@ -102,6 +107,12 @@ class Webhooks(_Section, frozen=True):
             raise ValueError(f"timeoutSeconds {self.timeout_seconds} is not between 1 and 5")
 
 
+# Looked at every 5 to 6 s, a certificate is renewed when less than a third is left: the second look has to be in time.
+_SHORTEST_LIFE = Duration.parse("12s")
+# The dates of certificates end with the year 9999.
+_LONGEST_LIFE = Duration.parse("1000000d")
+
+
 class Certificates(_Section, frozen=True):
     """Who makes the serving certificate; the lives are those of our own (selfManaged)."""
 
@@ -114,18 +125,24 @@ class Certificates(_Section, frozen=True):
     )
 
     def __post_init__(self) -> None:
+        if self.serving_life < _SHORTEST_LIFE:
+            raise ValueError(
+                f"servingLife {self.serving_life} is too short to be renewed in time: {_SHORTEST_LIFE} or more"
+            )
+        if self.ca_life > _LONGEST_LIFE:
+            raise ValueError(f"caLife {self.ca_life} is more than certificates can say: {_LONGEST_LIFE} or less")
         if self.serving_life > self.ca_life:
             raise ValueError(f"servingLife {self.serving_life} is above caLife {self.ca_life}")
 
 
-_Amounts = dict[str, str]
+_Amounts = dict[ResourceName, Quantity]
 
 
 class LimitRangeDefaults(_Section, frozen=True):
     """A LimitRange of type Container to keep in namespaces, by globs or by their labels."""
 
-    name: str = "forestall-defaults"
-    namespaces: Annotated[tuple[str, ...], Meta(description="Globs.")] = ()
+    name: ObjectName = "forestall-defaults"
+    namespaces: Annotated[tuple[NamespaceGlob, ...], Meta(description="Globs.")] = ()
     namespace_selector: Annotated[dict[str, str], Meta(description="Labels that a namespace must carry.")] = (
         msgspec.field(default_factory=dict)
     )
@@ -139,11 +156,23 @@ class LimitRangeDefaults(_Section, frozen=True):
     def __post_init__(self) -> None:
         if bool(self.namespaces) == bool(self.namespace_selector):
             raise ValueError("name either namespaces or a namespaceSelector")
-        amounts = (self.default, self.default_request, self.max, self.min)
-        for quantity in [each for amount in (*amounts, self.max_limit_request_ratio) for each in amount.values()]:
-            parse_quantity(quantity)
-        if not any(amounts):
+        if not any((self.default, self.default_request, self.max, self.min)):
             raise ValueError("names no amounts: give at least a default")
+        if wrong := "".join(map(wrong_with, read_items({"limits": [self.item]}))):
+            raise ValueError(wrong)
+
+    @property
+    def item(self) -> dict[str, Any]:
+        """The LimitRange's one item."""
+        parts = {
+            "default": self.default,
+            "defaultRequest": self.default_request,
+            "max": self.max,
+            "min": self.min,
+            "maxLimitRequestRatio": self.max_limit_request_ratio,
+        }
+        amounts = {part: {name: str(each) for name, each in given.items()} for part, given in parts.items() if given}
+        return {"type": "Container", **amounts}
 
 
 class _File(_Section, frozen=True):
@@ -154,10 +183,12 @@ class _File(_Section, frozen=True):
     overrides: Annotated[tuple[Override, ...], Meta(description="The last that matches counts.")] = ()
     exemptions: tuple[Exemption, ...] = ()
     controllers: Annotated[
-        tuple[str, ...], Meta(description="Users of operators whose owned objects were judged at the owner.")
+        tuple[UserName, ...], Meta(description="Users of operators whose owned objects were judged at the owner.")
     ] = ()
     kinds: tuple[Kind, ...] = ()
-    exclude_namespaces: Annotated[tuple[str, ...], Meta(description="Globs of namespaces to leave alone.")] = ()
+    exclude_namespaces: Annotated[
+        tuple[NamespaceGlob, ...], Meta(description="Globs of namespaces to leave alone.")
+    ] = ()
     ratchet: Annotated[bool, Meta(description="On UPDATE, what the old object had only warns.")] = True
     patch_existing: Annotated[bool, Meta(description="Patch what the old object already had.")] = False
     patch_owned_pods: Annotated[bool, Meta(description="Give defaults to pods of controllers, too.")] = False
@@ -214,6 +245,7 @@ def load_config(text: bytes, file: str) -> Config:
     parsed = convert_struct(_without(root, "policies"), _File)
     for name, node in _policies_named(entries):
         _policy_called(name, node)
+    _check_kinds(parsed, entries)
     return _config(parsed, policies)
 
 
@@ -233,6 +265,28 @@ def _policies_named(entries: Mapping[str, Node]) -> list[tuple[str, Node]]:
         node = dict(exemption.entries())["policy"]
         named.append((str(node.yaml.value), node))
     return named
+
+
+def _check_kinds(parsed: _File, entries: Mapping[str, Node]) -> None:
+    """Raise BadConfig for a match's kind that nothing is of. An owner, of a user in `controllers`, may be of any."""
+    policies = load_policies().values()
+    kinds = [*WORKLOADS, *(kind for loaded in policies for kind in loaded.policy.kinds)]
+    plurals = {kind.kind: kind.resource for kind in kinds} | {kind.kind: kind.resource for kind in parsed.kinds}
+    spellings = {spelling: kind for kind, plural in plurals.items() for spelling in (kind.casefold(), plural)}
+    for node in _kinds_matched(entries):
+        kind = str(node.yaml.value)
+        meant = spellings.get(kind.casefold())
+        if kind not in plurals and meant:
+            raise node.error(f"there is no kind {kind!r}: did you mean {meant!r}?")
+        if kind not in plurals and not parsed.controllers:
+            raise node.error(f"no policy judges a kind {kind!r}{suggest(kind, plurals)}")
+
+
+def _kinds_matched(entries: Mapping[str, Node]) -> Iterator[Node]:
+    for section in ("overrides", "exemptions"):
+        for entry in entries[section].items() if section in entries else ():
+            match = dict(dict(entry.entries())["match"].entries())
+            yield from match["kinds"].items() if "kinds" in match else ()
 
 
 def _policy_called(name: str, node: Node) -> Policy:
@@ -328,7 +382,10 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
 
 def _schema_of(wanted: type) -> dict[str, Any]:
     if wanted is Memory:
-        return {"type": ["string", "integer"], "description": "An amount of memory, such as 512Mi."}
+        amounts = {"pattern": Quantity.PATTERN, "minimum": 0}
+        return {"type": ["string", "integer"], **amounts, "description": "An amount of memory, such as 512Mi."}
+    if wanted is Quantity:
+        return {"type": ["string", "number"], "pattern": Quantity.PATTERN, "minimum": 0}
     if wanted is Duration:
         return {"type": "string", "pattern": Duration.PATTERN, "description": "A length of time, such as 90d or 12h."}
     raise NotImplementedError(wanted)

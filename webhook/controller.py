@@ -20,7 +20,7 @@ from webhook import log as logs
 from webhook.cluster import Cluster, Watch
 from webhook.config import Config, load_config, read_config
 from webhook.endpoints import Endpoint, Endpoints
-from webhook.errors import ForestallError
+from webhook.errors import ForestallError, SystemRefused
 from webhook.gaps import Gaps
 from webhook.hooks import Hooks, hooks_off
 from webhook.lease import Election
@@ -159,7 +159,7 @@ class Controller:
 def run(settings: Settings) -> int:
     """Take part until SIGTERM; returns the process's exit code.
 
-    Raises BadConfig or FactsUnavailable if it cannot begin.
+    Raises BadConfig, FactsUnavailable or SystemRefused if it cannot begin.
     """
     logs.configure(settings.log_level)
     logs.forward_library_logs()
@@ -208,7 +208,10 @@ def _read_config(file: Path | None) -> Reloaded[Config]:
 
 
 def serve_metrics(port: int, is_alive: Callable[[], bool]) -> int:
-    """Answer /healthz and /metrics in a thread; returns the port, which for 0 the system has chosen."""
+    """Answer /healthz and /metrics in a thread; returns the port, which for 0 the system has chosen.
+
+    Raises SystemRefused, as where the port is taken.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
@@ -242,6 +245,9 @@ def serve_metrics(port: int, is_alive: Callable[[], bool]) -> int:
                 self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             super().server_bind()
 
-    server = Server(("", port), Handler)
+    try:
+        server = Server(("", port), Handler)
+    except OSError as error:
+        raise SystemRefused(f"port {port}: {error.strerror}") from error
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return int(server.server_address[1])

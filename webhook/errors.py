@@ -11,6 +11,7 @@ ForestallError
 ├── FactsUnavailable   the cluster, or a facts file, could not be read
 ├── ClusterRefused     the API server answered, and said no
 │   └── Conflict       somebody else was first
+├── SystemRefused      a port that is taken, an output that is full or closed
 └── TimeUp             the API server no longer waits for the answer
 """
 
@@ -69,6 +70,10 @@ class ClusterRefused(ForestallError):
 
 class Conflict(ClusterRefused):
     """Somebody else was first: the object has changed since it was read, or is there already. Read it again."""
+
+
+class SystemRefused(ForestallError):
+    """The operating system said no: to listening on a port, to writing the output."""
 
 
 class TimeUp(ForestallError):

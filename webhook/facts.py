@@ -572,9 +572,12 @@ def _memory(amounts: Mapping[str, Any] | None, path: str) -> int | None:
 def _ratio(amounts: Mapping[str, Any] | None, path: str) -> float | None:
     value = (amounts or {}).get("memory")
     try:
-        return None if value is None else float(parse_quantity(value))
+        ratio = None if value is None else float(parse_quantity(value))
     except BadQuantity as error:
         raise BadQuantity(f"{path}.memory: {error}") from error
+    if ratio is not None and ratio < 1:
+        raise BadQuantity(f"{path}.memory: {value} is below 1, which the API server refuses")
+    return ratio
 
 
 def _read_namespace(reference: Reference, metadata: _Metadata, _: _Namespace) -> Mapping[str, str]:

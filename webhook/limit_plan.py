@@ -125,13 +125,11 @@ def _rules_for(namespace: Object, config: Config) -> Iterator[LimitRangeDefaults
 
 def wanted(rule: LimitRangeDefaults, namespace: str) -> Object:
     """The LimitRange that a rule asks for."""
-    amounts = (rule.default, rule.default_request, rule.max, rule.min, rule.max_limit_request_ratio)
-    given = {part: dict(amount) for part, amount in zip(_PARTS, amounts, strict=True) if amount}
     return {
         "apiVersion": "v1",
         "kind": "LimitRange",
         "metadata": {"name": rule.name, "namespace": namespace, "labels": dict(LABELS)},
-        "spec": {"limits": [{"type": "Container", **given}]},
+        "spec": {"limits": [rule.item]},
     }
 
 

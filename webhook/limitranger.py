@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
+from itertools import combinations
 from typing import Any, NamedTuple
 
 from webhook.pods import Container, Workload, mapping
@@ -58,6 +59,32 @@ def _read_item(item: Mapping[str, Any]) -> Item:
         default = {**most, **default}
         request = {**least, **default, **request}
     return Item(item.get("type") or "", default, request, least, most, read_amounts(item.get("maxLimitRequestRatio")))
+
+
+def wrong_with(item: Item) -> str:
+    """Why the API server would refuse the LimitRange (ValidateLimitRange); empty if it wouldn't."""
+    amounts = {"min": item.min, "defaultRequest": item.default_request, "default": item.default, "max": item.max}
+    for (low, least), (high, most) in reversed([*combinations(amounts.items(), 2)]):
+        for resource in least.keys() & most.keys():
+            if least[resource] > most[resource]:
+                return (
+                    f"{low}.{resource} {show_amount(resource, least[resource])} is above {high}.{resource} "
+                    f"{show_amount(resource, most[resource])}"
+                )
+    for resource, ratio in item.max_ratio.items():
+        if ratio < 1:
+            return f"maxLimitRequestRatio.{resource} {ratio.normalize():f} is below 1: no limit is below its request"
+        if resource in item.min.keys() & item.max.keys() and ratio * item.min[resource] > item.max[resource]:
+            return f"maxLimitRequestRatio.{resource} {ratio.normalize():f} is above max.{resource} / min.{resource}"
+    for resource in item.default.keys() & item.default_request.keys():
+        if not _may_overcommit(resource) and item.default[resource] != item.default_request[resource]:
+            return f"default.{resource} and defaultRequest.{resource} have to be equal: it can't be overcommitted"
+    return ""
+
+
+def _may_overcommit(resource: str) -> bool:
+    is_native = "/" not in resource or "kubernetes.io/" in resource
+    return is_native and not resource.startswith("hugepages-")
 
 
 def memory_defaults(items: Iterable[Item]) -> list[Decimal]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -61,8 +62,8 @@ class Manifest:
 def find_files(paths: Sequence[str]) -> list[str]:
     """Return the files meant by files, folders, globs and "-", each once, in the order given; folders are sorted.
 
-    Raises BadManifest for what doesn't exist, can't be read, or holds no manifests: a typo must not pass as "no
-    violations".
+    A folder that can't be read is among them, for `read_file` to say so: it must not hide what can be. Raises
+    BadManifest for what doesn't exist, or holds no manifests: a typo must not pass as "no violations".
     """
     return list(dict.fromkeys(file for path in paths for file in _files_of(path)))
 
@@ -73,8 +74,6 @@ def _files_of(path: str) -> list[str]:
     if os.path.isdir(path):  # noqa: PTH112 - pathlib would drop the "./" that the user typed
         return _files_in(path)
     if os.path.exists(path):  # noqa: PTH110
-        if not os.access(path, os.R_OK):
-            raise BadManifest(path, 1, "not readable: permission denied")
         return [path]
     if any(sign in path for sign in "*?["):
         import glob  # noqa: PLC0415 - hardly ever needed, and start-up counts
@@ -91,10 +90,10 @@ def _files_of(path: str) -> list[str]:
 def _files_in(folder: str) -> list[str]:
     found: list[str] = []
 
-    def refuse(error: OSError) -> None:
-        raise BadManifest(error.filename, 1, f"not readable: {error.strerror}") from error
+    def keep(error: OSError) -> None:
+        found.append(error.filename)
 
-    for parent, folders, names in os.walk(folder, onerror=refuse):
+    for parent, folders, names in os.walk(folder, onerror=keep):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             os.path.join(parent, name)  # noqa: PTH118
@@ -110,6 +109,8 @@ def read_file(file: str) -> tuple[list[Manifest], list[BadManifest]]:
     """Read one of `find_files`' answers; see `read_manifests`."""
     try:
         if file == STDIN:
+            if sys.stdin is None:
+                return [], [BadManifest("<stdin>", 1, "not readable: standard input is closed")]
             return read_manifests(sys.stdin.buffer.read(), "<stdin>")
         with open(file, "rb") as stream:  # noqa: PTH123
             return read_manifests(stream.read(), file)
@@ -122,6 +123,7 @@ def read_file(file: str) -> tuple[list[Manifest], list[BadManifest]]:
 _SEPARATOR = re.compile(rb"\n(?=---|\.\.\.[ \t\r]*(?:\n|\Z))")
 _START = re.compile(rb"(?:---|\.\.\.)?(?:[ \t\r\n]+|#[^\n]*)*")
 _SAME_LINE = re.compile(rb"---[ \t]*[^ \t\r\n#]")
+_JSON = re.compile(rb'\s*\{\s*"')
 _TEMPLATE_LINE = re.compile(rb"^[ \t]*(?:- +)?\{\{", re.MULTILINE)
 _HINT: Final = "; looks like a template: render it first (helm template … | forestall check -)"
 
@@ -262,7 +264,12 @@ def _describe(value: Any) -> str:
 
 
 def _explain(error: yaml.YAMLError, chunk: bytes) -> tuple[int, str]:
-    """Return the line, from 0, and what libyaml says, in one line of text."""
+    """Return the line, from 0, and what the parser of what it looks like says, in one line of text."""
+    if _JSON.match(chunk):
+        try:
+            json.loads(chunk)
+        except json.JSONDecodeError as broken:
+            return broken.lineno - 1, f"broken JSON: {broken.msg}"
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.context, error.problem) if part)

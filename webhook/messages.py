@@ -57,14 +57,15 @@ def details(policy_id: str, violation: Violation) -> list[tuple[str, str]]:
     """Where, what to set, how and why, each with its label; what doesn't apply is left out."""
     where = [("where", violation.path)] if violation.path else []
     fix = {each.path: each.value for each in sets_of(violation) if isinstance(each.value, (str, int))}
-    return where + advice(policy_id, fix, violation.hint and f"Helm value {violation.hint}", incident(policy_id))
+    return where + advice(policy_id, fix, violation.hint, incident(policy_id))
 
 
 def advice(policy_id: str, fix: Mapping[str, Any], hint: str | None, incident: str) -> list[tuple[str, str]]:
-    """What to set (path -> value), how and why, each with its label; what doesn't apply is left out."""
+    """What to set (path -> value), how (`hint`, a Helm value) and why, each with its label; what doesn't apply is left
+    out."""
     lines = [("set", f"{path}: {_shown(value)}") for path, value in fix.items()]
     if hint:
-        lines.append(("how", hint))
+        lines.append(("how", f"Helm value {hint}"))
     if incident:
         lines.append(("why", f"{incident} (forestall explain {policy_id})"))
     return lines

@@ -154,9 +154,12 @@ def join(path: str, key: str) -> str:
 
 def _amount(quantity: Any, path: str) -> int | None:
     try:
-        return None if quantity is None else parse_memory(quantity)
+        amount = None if quantity is None else parse_memory(quantity)
     except BadQuantity as error:
         raise BadObject(f"{path}: {error}") from error
+    if amount is not None and amount < 0:
+        raise BadObject(f"{path}: {quantity} is negative, which the API server refuses")
+    return amount
 
 
 def mapping(parent: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ tests/data/quantities.tsv holds what a real API server made of some thousand inp
 import re
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_UP, Context, Decimal
 from functools import lru_cache
-from typing import Self
+from typing import ClassVar, Self
 
 from webhook.errors import BadQuantity
 
@@ -68,6 +68,25 @@ def format_memory(amount: int) -> str:
     return f"{amount >> (10 * power)}{_BINARY_UNITS[power]}"
 
 
+class Quantity(str):
+    """An amount of any resource that a configuration names, as it is written there."""
+
+    PATTERN: ClassVar[str] = r"^[+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?0*[0-9]{1,18}|[numkMGTPE]|[KMGTPE]i)?$"
+    """What `parse` takes, for JSON Schemas: read so by RE2, too."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises BadQuantity, also for an amount that is negative or has no digits."""
+        parse_quantity(text)
+        if text.strip(_SPACES).startswith("-"):
+            raise BadQuantity(f"{_shown(text)} is negative: an amount is 0 or more")
+        if not re.fullmatch(cls.PATTERN, text, re.ASCII):
+            raise BadQuantity(_complaint(text))
+        return cls(text)
+
+
 class Memory(int):
     """An amount of bytes that a configuration names; as text it is what format_memory makes of it."""
 
@@ -85,6 +104,8 @@ class Memory(int):
             raise BadQuantity(f"{_shown(value)} is a fraction of a byte: {remedy}")
         if amount == 0 and "0" not in str(value):
             raise BadQuantity(f"{_shown(value)} has no number: write 0, or an amount such as 512Mi")
+        if isinstance(value, str):
+            Quantity.parse(value)
         return cls(amount)
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ import msgspec
 import yaml
 
 from webhook.errors import BadConfig, BadQuantity
-from webhook.quantities import Memory
+from webhook.quantities import Memory, Quantity
 
 T = TypeVar("T")
 
@@ -109,7 +109,10 @@ def convert(node: Node, wanted: Any) -> Any:
     """
     origin = get_origin(wanted)
     if origin is Annotated:
-        return convert(node, get_args(wanted)[0])
+        value = convert(node, get_args(wanted)[0])
+        if isinstance(value, str):
+            _check_pattern(node, value, wanted)
+        return value
     if origin in (Union, types.UnionType):
         return _convert_union(node, get_args(wanted))
     if origin is Literal:
@@ -117,7 +120,9 @@ def convert(node: Node, wanted: Any) -> Any:
     if origin is tuple:
         return tuple(convert(item, get_args(wanted)[0]) for item in node.items())
     if origin is dict:
-        return {key: convert(value, get_args(wanted)[1]) for key, value in node.entries()}
+        return {
+            _key(value, key, get_args(wanted)[0]): convert(value, get_args(wanted)[1]) for key, value in node.entries()
+        }
     if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
         return convert_struct(node, wanted)
     return _convert_scalar(node, wanted)
@@ -137,6 +142,20 @@ def convert_struct(node: Node, wanted: type[T]) -> T:
         return wanted(**values)
     except ValueError as error:
         raise node.error(str(error)) from error
+
+
+def _key(node: Node, key: str, wanted: Any) -> str:
+    _check_pattern(node, key, wanted)
+    return key
+
+
+def _check_pattern(node: Node, text: str, wanted: Any) -> None:
+    """Raise BadConfig for text that is not of the pattern of an Annotated type, whose title says what is."""
+    for meta in getattr(wanted, "__metadata__", ()):
+        if meta.pattern and not re.fullmatch(meta.pattern, text, re.ASCII):
+            mended = re.sub(r"[^a-z0-9.*?\[\]!]+", "-", text.lower()).strip("-")
+            near = [mended] if mended and re.fullmatch(meta.pattern, mended, re.ASCII) else meta.examples or ()
+            raise node.error(f"{text!r} is not {meta.title}{suggest(text, near)}")
 
 
 def suggest(value: str, known: Iterable[str]) -> str:
@@ -189,7 +208,7 @@ def _convert_scalar(node: Node, wanted: Any) -> Any:
             return _BOOLEANS[text.lower()]
         if wanted is date:
             return date.fromisoformat(text)
-        if wanted in (Duration, Memory):
+        if wanted in (Duration, Memory, Quantity):
             return wanted.parse(text)
         return wanted(text)
     except BadQuantity as error:
@@ -205,5 +224,6 @@ _NAMES: dict[Any, str] = {
     float: "a number",
     int: "a whole number",
     Memory: "an amount of memory (512Mi)",
+    Quantity: "a quantity (512Mi)",
     str: "text",
 }

@@ -21,10 +21,12 @@ from typing import Any, Protocol
 import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.util import parse_address
 from gunicorn.workers.gasgi import ASGIWorker
 
 from webhook.certs import new_context
 from webhook.connection import Application, Connection
+from webhook.errors import SystemRefused
 from webhook.log import GunicornLogger
 from webhook.readiness import Readiness
 
@@ -241,6 +243,7 @@ class Replica(BaseApplication):  # type: ignore[misc]
         self.reviews = reviews
         self.console = console
         self.readiness = readiness
+        self.binds = binds
         self.drain_delay = drain_delay
         self.on_tick = on_tick
         self._settings = {
@@ -268,14 +271,29 @@ class Replica(BaseApplication):  # type: ignore[misc]
         """Nothing: each kind of worker starts its own service."""
 
     def run(self) -> None:
-        """Serve until told to end; leaves by SystemExit, in this process and in every worker forked from it."""
+        """Serve until told to end; leaves by SystemExit, in this process and in every worker forked from it.
+
+        Raises SystemRefused where a port is taken.
+        """
         # What is loaded by now is shared by all workers as long as nobody touches it: a collector that looked through
         # it would write to every object's header.
         gc.collect()
         gc.freeze()
         # Reviews are trees that nothing refers back to: the collector finds nothing in them, however often it looks.
         gc.set_threshold(10_000, 10, 10)
+        for bind in self.binds:
+            _try_port(*parse_address(bind))
         ReplicaArbiter(self).run()
+
+
+def _try_port(address: str, port: int) -> None:
+    """Raise SystemRefused, where gunicorn would try for five seconds and say so each time."""
+    is_ipv6 = ":" in address
+    try:
+        family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        socket.create_server((address, port), family=family, dualstack_ipv6=is_ipv6).close()
+    except OSError as error:
+        raise SystemRefused(f"port {port}: {os.strerror(error.errno or 0)}") from error
 
 
 def _give_slot(arbiter: Arbiter, worker: Worker) -> None:

@@ -20,11 +20,12 @@ from webhook.policy import AdmissionRequest, Policy, Violation
 from webhook.quantities import Memory, format_memory, is_fraction_of_byte
 
 _Sizes = dict[str, Memory]
+_REQUEST = Memory.parse("256Mi")
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     default_limit: Annotated[Memory, Meta(description="For containers that no pattern names.")] = Memory.parse("512Mi")
-    default_request: Annotated[Memory, Meta(description="Set with a limit if there is none.")] = Memory.parse("256Mi")
+    default_request: Annotated[Memory, Meta(description="Set with a limit if there is none.")] = _REQUEST
     images: Annotated[_Sizes, Meta(description="Image pattern -> limit; the first match counts.")] = msgspec.field(
         default_factory=dict
     )
@@ -36,6 +37,9 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
         for name, size in {"defaultLimit": self.default_limit, **self.images, **self.containers}.items():
             if not size:
                 raise ValueError(f"{name}: 0 is no limit: name an amount, such as 512Mi")
+        # Where only the limit is named, and lower, the request that nobody named is lowered with it.
+        if self.default_request > self.default_limit and self.default_request != _REQUEST:
+            raise ValueError(f"defaultRequest {self.default_request} is above defaultLimit {self.default_limit}")
 
 
 class _Pod(NamedTuple):
@@ -74,7 +78,8 @@ def _why_none(limit: Any, amount: int | None) -> str:
     if not amount:
         return f"{limit}, which means none"
     if is_fraction_of_byte(limit):
-        return f"{limit}, a fraction of a byte (was {str(limit).rstrip('mun')}Mi meant?)"
+        meant = f" (was {str(limit)[:-1]}Mi meant?)" if str(limit).endswith("m") else ""
+        return f"{limit}, a fraction of a byte{meant}"
     return ""
 
 
@@ -184,7 +189,10 @@ def _room(workload: Workload, containers: Sequence[Container]) -> Bound | None:
 def _size(pod: _Pod, container: Container, room: Bound | None, *, has_series: bool) -> Size | str:
     named, params, bounds = _named_size(container, pod.params), pod.params, pod.bounds
     if named is None and has_series:
-        return "a Prometheus' series are in it, so no default is safe: prometheus-memory says the size"
+        return (
+            "set limits.memory to the size that prometheus-memory names, since no default is safe for a container that "
+            "holds Prometheus' series"
+        )
     if pod.is_bound_unseen and bounds.default is None:
         return (
             f"set limits.memory, within the LimitRanges of namespace {pod.workload.namespace}, which could not be read"

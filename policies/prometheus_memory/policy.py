@@ -121,10 +121,16 @@ def _sizes(
     node = largest_node(workload, facts)
     largest = params.largest_node or (node.memory if node else 0)
     if not largest:
-        return dict.fromkeys((each.path for each in containers), "no node that could hold it is known")
+        return dict.fromkeys((each.path for each in containers), _no_node(facts))
     most = Bound(largest, f"the largest node that it may use has {format_memory(largest)}")
     bounds = Bounds.of(ranges)
     return admitted(workload, ranges, {each.path: _size(each, bounds, most, floor) for each in containers})
+
+
+def _no_node(facts: ClusterFacts) -> str:
+    if "nodes" in facts.known:
+        return "no node that it may use is known: parameter largestNode can say how large one can be"
+    return "which node could hold it is not known: give --cluster, --facts or the policy's parameter largestNode"
 
 
 def _obstacle(workload: Workload, facts: ClusterFacts) -> str:

@@ -13,9 +13,11 @@ from webhook.charts import helm_value
 from webhook.facts import ClusterFacts, claim_class
 from webhook.images import match_image
 from webhook.monitoring import is_monitoring, is_monitoring_claim
+from webhook.names import ObjectName
 from webhook.nodes import ANYWHERE, ZONE_LABEL, Placement, eligible_nodes, read_placement, usable_zones
 from webhook.pods import Workload, items, mapping, read_workload
 from webhook.policy import AdmissionRequest, GroupKind, Mode, Policy, Reference, Set, Violation
+from webhook.quantities import Quantity
 from webhook.storage import Tie, tie_of_bound, tie_of_class
 from webhook.volumes import StoredVolume, volumes_of
 
@@ -45,14 +47,16 @@ class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fiel
 class Replacement(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """What a new claim or template gets instead: one of the two."""
 
-    storage_class: Annotated[str, Meta(description="A class whose disks are reachable from every zone.")] = ""
+    storage_class: Annotated[ObjectName, Meta(description="A class whose disks are reachable from every zone.")] = ""
     empty_dir: Annotated[bool, Meta(description="For templates whose claims don't exist yet.")] = False
-    size_limit: Annotated[str, Meta(description="The emptyDir's; without it, what the template asks for.")] = ""
+    size_limit: Annotated[
+        Quantity | None, Meta(description="The emptyDir's; without it, what the template asks for.")
+    ] = None
 
     def __post_init__(self) -> None:
         if self.empty_dir == bool(self.storage_class):
             raise ValueError("name either storageClass or emptyDir: true")
-        if self.size_limit and not self.empty_dir:
+        if self.size_limit is not None and not self.empty_dir:
             raise ValueError("sizeLimit belongs to emptyDir: true")
 
 
@@ -230,14 +234,14 @@ def _has_source(claim: Mapping[str, Any]) -> bool:
     return any(spec.get(field) for field in _SOURCES)
 
 
-def _as_empty_dir(workload: Workload, volume: StoredVolume, size_limit: str) -> tuple[Set, ...]:
+def _as_empty_dir(workload: Workload, volume: StoredVolume, size_limit: Quantity | None) -> tuple[Set, ...]:
     """What turns a template into an emptyDir of the pods, as large as the template asks unless `size_limit` says.
 
     Empty where neither names a size: it could fill the node's disk.
     """
     spec = volume.source.get("spec") or {}
     asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    size = size_limit or asked
+    size = asked if size_limit is None else str(size_limit)
     if size is None:
         return ()
     empty_dir = {"emptyDir": {"sizeLimit": size}}

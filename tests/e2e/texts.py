@@ -4,7 +4,10 @@ from __future__ import annotations
 
 TEMPLATE = "spec.template.spec.containers[0]"
 _POLICIES = ("memory-limits: ", "prometheus-memory: ", "zonal-volumes: ")
-NO_DEFAULT = "a Prometheus' series are in it, so no default is safe: prometheus-memory says the size"
+NO_DEFAULT = (
+    "set limits.memory to the size that prometheus-memory names, since no default is safe for a container that holds "
+    "Prometheus' series"
+)
 PIN = "pin the pods to one zone (nodeSelector topology.kubernetes.io/zone)"
 MANY_ZONES = "but its pods may run in 3 zones: zone-a, zone-b, zone-c"
 EARLIER = "it was so before this change"

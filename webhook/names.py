@@ -1,0 +1,35 @@
+"""What things can be called in Kubernetes, as types of a configuration: nothing that it names else is ever found."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_FIELD = "[A-Za-z][A-Za-z0-9]*"
+
+ObjectName = Annotated[str, Meta(title="an object's name, such as shop-2", pattern=f"^{_SUBDOMAIN}$")]
+Group = Annotated[str, Meta(title="an API group, such as example.com", pattern=f"^({_SUBDOMAIN})?$")]
+KindName = Annotated[str, Meta(title="a kind, such as Deployment", pattern="^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$")]
+Plural = Annotated[str, Meta(title="a kind's plural, such as deployments", pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+FieldPath = Annotated[
+    str, Meta(title="a path of field names, such as spec.template.spec", pattern=rf"^{_FIELD}(\.{_FIELD})*$")
+]
+NamespaceGlob = Annotated[
+    str,
+    Meta(
+        title="a namespace's name or a glob of such, as team-*",
+        pattern=r"^[a-z0-9*?\[]([-a-z0-9*?\[\]!]*[a-z0-9*?\]])?$",
+    ),
+]
+UserName = Annotated[str, Meta(title="the name of one user: globs are none", pattern="^[^*?]+$")]
+ResourceName = Annotated[
+    str,
+    Meta(
+        title="a resource that a container can have",
+        pattern=rf"^(cpu|memory|ephemeral-storage|hugepages-[A-Za-z0-9.]+|{_SUBDOMAIN}/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)$",
+        examples=["cpu", "memory", "ephemeral-storage"],
+    ),
+]
