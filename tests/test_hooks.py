@@ -280,7 +280,7 @@ class TestConfigurations:
         assert "ownerReferences" not in configuration["metadata"]
 
     def test_what_cannot_be_a_namespace_is_not_named(self) -> None:
-        webhook = made("excludeNamespaces: [a, 'b-*', '[c]', D, 'e/f', '']")["mutate"]["webhooks"][0]
+        webhook = made(f"excludeNamespaces: [a, 'b-*', '[c]', {'d' * 64}]")["mutate"]["webhooks"][0]
         values = webhook["namespaceSelector"]["matchExpressions"][0]["values"]
         assert set(values) - under_test.ALWAYS_EXCLUDED == {"a"}
 
@@ -446,7 +446,7 @@ def cluster(plane: ControlPlane) -> Cluster:
 # What the API server's own CEL says -----------------------------------------------------------------------------------
 
 EVERYTHING = """
-excludeNamespaces: ['legacy-*', 'old?', 'No/Name', '[ab]', plain]
+excludeNamespaces: ['legacy-*', 'old?', '[ab]', plain]
 controllers: [operator, 'system:serviceaccount:"o":o']
 """
 CONFIGURATIONS = {
