@@ -135,7 +135,7 @@ class Server:
         }
         program = (
             "import sys; from pathlib import Path, PosixPath; from webhook import transition; transition.SETTLING = 0; "
-            "from webhook import server, workers; "
+            "from webhook import judge, server, workers; "
             f"exec({patch!r}); sys.exit(server.serve(server.Settings(**{given!r})))"
         )
         self._log = folder / "log"

@@ -24,16 +24,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.builders import SHARED, request, workload
 from tests.loopback import eventually
 from tests.served import Server, post, review, served
+from webhook import judge as judge_module
 from webhook import server as server_module
 from webhook.certs import make_self_signed
 from webhook.config import load_config
 from webhook.engine import decide
 from webhook.errors import FactsUnavailable
 from webhook.facts import NO_FACTS
+from webhook.judge import Judge
 from webhook.metrics import Metrics
 from webhook.policy import AdmissionRequest, Decision, Reference, Verdict, Violation
 from webhook.review import PROBE_LABEL, read_review, render_review
-from webhook.server import Judge, parse_duration
+from webhook.server import parse_duration
 
 QUICK = "workers.READ_SECONDS = 0.8; workers._IDLE_SECONDS = 0.3; workers.BEAT_SECONDS = 0.1\n"
 """Deadlines that a test can wait for."""
@@ -332,7 +334,7 @@ import time
 def runaway(*args, **kwargs):
     while True:
         time.sleep(0)
-server.decide = runaway
+judge.decide = runaway
 """
 SWALLOWING = """
 import time
@@ -345,7 +347,7 @@ def swallowing(*args, **kwargs):
             pass
     while True:
         pass
-server.decide = swallowing
+judge.decide = swallowing
 """
 
 
@@ -475,7 +477,7 @@ def _decide_by_facts(request, facts, config, **_):
     ],
 )
 def test_look_up(monkeypatch, tmp_path, answers, asked, text):
-    monkeypatch.setattr(server_module, "decide", _decide_by_facts)
+    monkeypatch.setattr(judge_module, "decide", _decide_by_facts)
     source = Source(answers)
     judge = Judge(lambda: load_config(b"", ""), source, Metrics(tmp_path, 0, set(), []))
     now = time.monotonic()
@@ -486,7 +488,7 @@ def test_look_up(monkeypatch, tmp_path, answers, asked, text):
 
 
 def test_a_probe_is_answered_before_anything_is_decided(monkeypatch, tmp_path):
-    monkeypatch.setattr(server_module, "decide", None)
+    monkeypatch.setattr(judge_module, "decide", None)
     judge = Judge(lambda: load_config(b"", ""), Source([]), Metrics(tmp_path, 0, set(), []))
     obj = {"kind": "ConfigMap", "metadata": {"labels": {PROBE_LABEL: "n-1"}}}
     probe = AdmissionRequest("CREATE", "", "v1", "ConfigMap", "forestall-system", "", obj, dry_run=True, uid="7")
