@@ -111,7 +111,8 @@ class Client:
 class Server:
     """`forestall serve` in a process of its own.
 
-    `patch` is Python to run in it before it serves, `ready` the status of /readyz that is waited for.
+    `patch` is Python to run in it before it serves, `ready` the status of /readyz that is waited for. A change of its
+    configuration counts at once, since there is no other server.
     """
 
     def __init__(self, folder: Path, patch: str = "", ready: int = 200, **settings: Any) -> None:
@@ -133,7 +134,8 @@ class Server:
             **settings,
         }
         program = (
-            "import sys; from pathlib import Path, PosixPath; from webhook import server, workers; "
+            "import sys; from pathlib import Path, PosixPath; from webhook import transition; transition.SETTLING = 0; "
+            "from webhook import server, workers; "
             f"exec({patch!r}); sys.exit(server.serve(server.Settings(**{given!r})))"
         )
         self._log = folder / "log"

@@ -229,7 +229,7 @@ def test_an_object_being_deleted_is_allowed() -> None:
 
 def owned(kind: str, owner_kind: str, owner: str, *containers: Object) -> Object:
     group = "apps/v1" if owner_kind in ("ReplicaSet", "Deployment", "StatefulSet") else "batch/v1"
-    group = "monitoring.coreos.com/v1" if owner_kind == "Prometheus" else group
+    group = {"Prometheus": "monitoring.coreos.com/v1", "Widget": "example.com/v1"}.get(owner_kind, group)
     obj = workload(kind, *(containers or (container(size=1),)))
     reference = {"apiVersion": group, "kind": owner_kind, "name": owner, "controller": True}
     return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [reference]}}
@@ -265,6 +265,24 @@ def owned(kind: str, owner_kind: str, owner: str, *containers: Object) -> Object
         pytest.param("ReplicaSet", "Deployment", "jane", "", "patch", "denied", id="whoever-asks"),
         pytest.param("StatefulSet", "Prometheus", "operator", "controllers: [operator]", "deny", "", id="an-operator"),
         pytest.param("StatefulSet", "Prometheus", "operator", "", "deny", "denied", id="an-unknown-operator"),
+        pytest.param(
+            "StatefulSet",
+            "Widget",
+            "operator",
+            "controllers: [operator]",
+            "deny",
+            "denied",
+            id="owner-not-judged",
+        ),
+        pytest.param(
+            "StatefulSet",
+            "Widget",
+            "operator",
+            "controllers: [operator]\nkinds: [{group: example.com, kind: Widget, resource: widgets}]",
+            "deny",
+            "",
+            id="a-kind-by-configuration",
+        ),
     ],
 )
 def test_owners(kind: str, owner: str, user: str, text: str, mode: str, outcome: str) -> None:

@@ -119,7 +119,9 @@ def test_unanswered(warnings: list[str], missing: tuple[Stage, ...]) -> None:
 
 @pytest.mark.parametrize("text", ['{"gaps": 5}', "nonsense", '{"gaps": [{"stages": ["audit"]}]}'])
 def test_an_edited_record_is_begun_anew(text: str) -> None:
-    assert read_record({"data": {"gaps": text}}) == Record()
+    record = read_record({"data": {"gaps": text}})
+    assert record == Record(lost=True)
+    assert observe(record, at(0), Probed(BOTH)) == Record((gap(0, None),), lost=True)
 
 
 class FakeCluster:
@@ -128,7 +130,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.answers: set[Stage] = set(STAGES)
         self.trouble: Exception | None = None
-        self.objects: dict[str, Object] = {path_of(stage): {"metadata": {"name": "forestall"}} for stage in STAGES}
+        self.objects: dict[str, Object] = {}
         self.probes: list[Object] = []
         self.events: list[tuple[str, str]] = []
         self.writes = 0
@@ -164,10 +166,15 @@ class Probing:
     def __init__(self) -> None:
         self.cluster = FakeCluster()
         self.gaps = Gaps(self.cluster, "forestall-system")  # type: ignore[arg-type]
+        self.register()
 
-    def at(self, seconds: float, *answers: Stage, text: str = "") -> Record:
+    def register(self, text: str = "") -> None:
+        mutating, validating = configurations(config(text), "LS0t", namespace="forestall-system")
+        self.cluster.objects |= {path_of("mutate"): mutating, path_of("validate"): validating}
+
+    def at(self, seconds: float, *answers: Stage) -> Record:
         self.cluster.answers = set(answers)
-        self.gaps.reconcile(config(text), at(seconds))
+        self.gaps.reconcile(at(seconds))
         return read_record(self.cluster.get(STATE))
 
 
@@ -234,9 +241,16 @@ class TestProbing:
     def test_reasons(
         self, probing: Probing, removed: tuple[Stage, ...], answers: tuple[Stage, ...], text: str, found: Gap
     ) -> None:
+        probing.register(text)
         for stage in removed:
             del probing.cluster.objects[path_of(stage)]
-        assert probing.at(0, *answers, text=text) == Record((found,))
+        assert probing.at(0, *answers) == Record((found,))
+
+    def test_without_a_webhook_nothing_is_refused(self, probing: Probing) -> None:
+        """Somebody took the webhooks out of the configuration that fails closed."""
+        probing.register("webhooks: {failurePolicy: Fail}")
+        probing.cluster.objects[path_of("validate")]["webhooks"] = []
+        assert probing.at(0, "mutate") == Record((gap(0, None, "validate"),))
 
     @pytest.mark.parametrize(
         "trouble",
@@ -289,7 +303,7 @@ class TestProbing:
         waits: list[float] = []
         stopped.wait = lambda timeout=None: waits.append(timeout or 0) or stopped.is_set()  # type: ignore[method-assign, func-returns-value]
         probing.cluster.answers = set()
-        probing.gaps.run(lambda: config(""), is_leading, stopped)
+        probing.gaps.run(is_leading, stopped)
         assert len(probing.cluster.probes) == 1
         # What is so now is for the new leader to say.
         assert REGISTRY.get_sample_value("forestall_gap", {"stage": "mutate"}) is None
@@ -306,7 +320,7 @@ class TestProbing:
 
         monkeypatch.setattr(probing.gaps, "reconcile", fail)
         monkeypatch.setattr(stopped, "wait", lambda timeout=None: stopped.is_set())
-        probing.gaps.run(lambda: config(""), lambda: True, stopped)
+        probing.gaps.run(lambda: True, stopped)
         assert len(calls) == 2
 
 
@@ -458,7 +472,7 @@ def installed(tmp_path: Path) -> Iterator[Installed]:
         installation = Installed(tmp_path, prepare(plane), plane.kubectl)
         stopped = threading.Event()
         gaps = Gaps(installation.cluster, "forestall-system")
-        thread = threading.Thread(target=gaps.run, args=[lambda: config(""), lambda: True, stopped])
+        thread = threading.Thread(target=gaps.run, args=[lambda: True, stopped])
         installation.server.start()
         thread.start()
         try:

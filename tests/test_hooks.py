@@ -25,7 +25,7 @@ from webhook.certs import make_self_signed
 from webhook.cluster import Cluster
 from webhook.endpoints import Endpoint, Endpoints
 from webhook.engine import decide
-from webhook.errors import Conflict
+from webhook.errors import ClusterRefused, Conflict
 from webhook.facts import NO_FACTS
 from webhook.fixes import can_change
 from webhook.hooks import (
@@ -280,7 +280,7 @@ class TestConfigurations:
         assert "ownerReferences" not in configuration["metadata"]
 
     def test_what_cannot_be_a_namespace_is_not_named(self) -> None:
-        webhook = made("excludeNamespaces: [a, 'b-*', '[c]', D, 'e/f', '']")["mutate"]["webhooks"][0]
+        webhook = made(f"excludeNamespaces: [a, 'b-*', '[c]', {'d' * 64}]")["mutate"]["webhooks"][0]
         values = webhook["namespaceSelector"]["matchExpressions"][0]["values"]
         assert set(values) - under_test.ALWAYS_EXCLUDED == {"a"}
 
@@ -446,7 +446,7 @@ def cluster(plane: ControlPlane) -> Cluster:
 # What the API server's own CEL says -----------------------------------------------------------------------------------
 
 EVERYTHING = """
-excludeNamespaces: ['legacy-*', 'old?', 'No/Name', '[ab]', plain]
+excludeNamespaces: ['legacy-*', 'old?', '[ab]', plain]
 controllers: [operator, 'system:serviceaccount:"o":o']
 """
 CONFIGURATIONS = {
@@ -688,6 +688,9 @@ def test_pods_of_controllers_are_sent_where_there_are_sizes_for_them(spare: Cond
 # In a cluster --------------------------------------------------------------------------------------------------------
 
 
+NAMED = "--namespace=forestall-system"
+
+
 class Installation:
     """What the chart and the other parts of the controller bring, and the controller's loop, step by step."""
 
@@ -886,6 +889,20 @@ class TestHooks:
         turn_on(installed.cluster, "forestall-system")
         installed.step()
         assert set(installed.there()) == set(STAGES)
+
+    def test_switched_off_although_it_cannot_be_remembered(self, installed: Installation) -> None:
+        installed.step()
+        state = json.loads(installed.plane.kubectl("get", "configmap", "forestall-state", NAMED, "-o", "json"))
+        installed.plane.kubectl("replace", "-f", "-", input=json.dumps({**state, "immutable": True}))
+        with pytest.raises(ClusterRefused, match="deleted, but controllers can't be told to leave it so"):
+            turn_off(installed.cluster, "forestall-system")
+        assert installed.there() == {}
+        installed.plane.kubectl("delete", "configmap", "forestall-state", NAMED)
+
+    def test_switched_off_without_a_namespace(self, installed: Installation) -> None:
+        installed.step()
+        turn_off(installed.cluster, "gone")
+        assert installed.there() == {}
 
     def test_without_anything_to_switch_off(self, installed: Installation) -> None:
         turn_off(installed.cluster, "forestall-system")

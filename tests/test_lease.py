@@ -53,6 +53,7 @@ def ours(acquired: str, transitions: int) -> Object:
         pytest.param(lease("you", 60), 159.9, None, id="its-holder-says-how-long"),
         pytest.param(lease("you", 60), 160.0, ours(WRITTEN, 4), id="silent-for-its-longer-time"),
         pytest.param(lease("", 1), 100.0, ours(WRITTEN, 4), id="given-back"),
+        pytest.param(lease("", transitions=2**31 - 1), 100.0, ours(WRITTEN, 2**31 - 1), id="int32"),
         pytest.param(lease("me"), 100.0, ours("2025-12-31T00:00:00.000000Z", 3), id="ours-still"),
         pytest.param({"metadata": {}}, 100.0, ours(WRITTEN, 1), id="without-a-spec"),
         pytest.param({"metadata": {}, "spec": {"holderIdentity": "you"}}, 114.9, None, id="without-a-duration"),

@@ -8,8 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
+import urllib.error
+import urllib.request
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -18,6 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.builders import ROOT
+from tests.loopback import eventually
 from webhook import __version__
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -191,17 +196,68 @@ def test_image_has_the_locked_versions_and_no_more(image: Path) -> None:
     run(sys.executable, "-m", "pip", "--python", image / "bin" / "python", "check")
 
 
-def test_image_serves(image: Path, tmp_path: Path) -> None:
+USER = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)[-1]
+# A root file system that can't be written to, the image's user, and of root's rights none but to read: a test's
+# folders are closed to others.
+CONFINED = (
+    *("unshare", "--mount", "sh", "-euc"),
+    "mount -o remount,ro,bind /; exec setpriv --reuid={} --regid={} --clear-groups --no-new-privs --inh-caps={caps}"
+    ' --ambient-caps={caps} --bounding-set={caps} "$@"'.format(*USER, caps="-all,+dac_read_search"),
+    "-",
+)
+
+
+def can_confine() -> bool:
+    command = [*CONFINED, "sh", "-c", "! touch /tmp/x && touch /dev/shm/forestall-test && rm /dev/shm/forestall-test"]
+    return (
+        shutil.which("unshare") is not None and not subprocess.run(command, capture_output=True, check=False).returncode
+    )
+
+
+@pytest.mark.parametrize(
+    "confined",
+    [
+        pytest.param((), id="as-we-are"),
+        pytest.param(
+            CONFINED,
+            marks=pytest.mark.skipif(not can_confine(), reason="only root can make a read-only root file system"),
+            id="as-in-a-pod",
+        ),
+    ],
+)
+def test_image_serves(image: Path, readable: Path, confined: tuple[str, ...]) -> None:
     """With nothing that its dependencies don't declare, and without a home."""
-    (tmp_path / "facts.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
-    command = [image / "bin" / "forestall", "serve", "--self-signed", "--facts", tmp_path / "facts.yaml"]
+    facts = readable / "facts.yaml"
+    facts.write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
+    command = [*confined, image / "bin" / "forestall", "serve", "--self-signed", "--facts", facts]
     with subprocess.Popen(
         [*command, "--port", "0", "--metrics-port", "0"], cwd="/", env={}, stdout=subprocess.PIPE, text=True
     ) as server:
         try:
             assert server.stdout is not None
-            assert any(json.loads(line)["event"] == "serving" for line in server.stdout)
+            lines = map(json.loads, server.stdout)
+            port = next(line["metrics_port"] for line in lines if line["event"] == "serving")
+            eventually(lambda: is_ready(port))
+            status = Path(f"/proc/{server.pid}/status").read_text()
         finally:
             server.terminate()
             server.communicate(timeout=30)
     assert server.returncode == 0
+    assert not confined or re.findall(r"^Uid:\t(\d+)", status, re.MULTILINE) == [USER[0]]
+
+
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A folder that every user may read, as no other of a test's."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False

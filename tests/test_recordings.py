@@ -114,7 +114,7 @@ def test_check_says_of_a_file_what_it_says_of_the_request(facts: ClusterFacts, f
     judged = 0
     for review in creations(file):
         request = read(review)
-        owner = owner_of(request, frozenset())
+        owner = owner_of(request, (), ())
         if owner and owner.is_known:
             continue
         manifest.write_text(json.dumps(request.object))

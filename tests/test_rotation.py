@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.loopback import eventually
+from tests.mounted import Mount
 from tests.served import PATIENCE, post, review, served
 from webhook import rotation
 from webhook.certs import (
@@ -640,32 +641,6 @@ def test_nor_when_the_secret_is_edited(seed, monkeypatch):
 
 
 # Real servers --------------------------------------------------------------------------------------------------------
-
-
-class Mount:
-    """A Secret's folder as a kubelet fills it: all files at once, by one renamed link, some time after the write."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.data = None
-        self.due = 0.0
-        folder.mkdir(parents=True)
-
-    def sync(self, data):
-        if time.monotonic() < self.due or data == self.data:
-            return
-        self.due = time.monotonic() + random.uniform(0, 0.8)
-        version = self.folder / f"..{time.monotonic_ns()}"
-        version.mkdir()
-        for name, value in data.items():
-            (version / name).write_bytes(value)
-        link = self.folder / "..data_tmp"
-        link.symlink_to(version.name)
-        link.rename(self.folder / "..data")
-        if self.data is None:
-            for name in data:
-                (self.folder / name).symlink_to(f"..data/{name}")
-        self.data = data
 
 
 class Caller(threading.Thread):

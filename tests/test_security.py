@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.builders import TODAY, config, container, request, workload
+from tests.builders import ROOT, TODAY, config, container, request, workload
 from webhook.config import ALWAYS_EXCLUDED
-from webhook.engine import decide
+from webhook.engine import decide, undecided
+from webhook.errors import TimeUp
 from webhook.facts import NO_FACTS
 from webhook.hooks import configurations
 from webhook.policy import Object
@@ -94,3 +96,12 @@ def test_the_probe_concerns_configmaps_of_our_own_namespace() -> None:
         assert (selector["operator"], selector["values"]) == ("In", ["forestall-system"])
         assert [rule["resources"] for rule in probing["rules"]] == [["configmaps"]]
         assert probing["failurePolicy"] == "Ignore"
+
+
+def test_with_the_enforce_preset_nothing_passes_that_was_not_decided() -> None:
+    preset = yaml.safe_load((ROOT / "charts/forestall/presets/enforce.yaml").read_text())["config"]
+    enforced = config(yaml.safe_dump(preset))
+    assert enforced.webhooks.failure_policy == "Fail"
+    decision = undecided(request(disguised()), enforced, "validate", TimeUp("the API server's timeout passed"))
+    asked = {each.policy.id for each in enforced.policies.values() if each.policy.operations}
+    assert {verdict.policy for verdict in decision.verdicts if verdict.denies} == asked

@@ -182,6 +182,15 @@ MIB = 2**20
         pytest.param(post(review(uid="")), 400, "uid", id="no-uid"),
         pytest.param(post(review(object=None)), 400, "CREATE without an object", id="no-object"),
         pytest.param(post(review(object={"metadata": [1]})), 400, "metadata is no mapping", id="odd-metadata"),
+        pytest.param(
+            post(review(object={"metadata": {"labels": 5}})), 400, "object.metadata.labels is no", id="odd-labels"
+        ),
+        pytest.param(
+            post(review(object={"metadata": {"ownerReferences": [5]}})),
+            400,
+            "object.metadata.ownerReferences is no list of mappings",
+            id="odd-owners",
+        ),
         pytest.param(post(review(), "/"), 404, "no such path", id="wrong-path"),
         pytest.param(post(review(), "/validate/"), 404, "no such path", id="path-with-more"),
         pytest.param(post(review(), "/metrics"), 404, "no such path", id="console's-path"),
@@ -567,6 +576,15 @@ def test_configuration_is_reloaded_and_a_bad_one_refused(own_server):
     own_server.config.write_text("mode: deny\n")
     eventually(lambda: _verdicts(own_server) == {False})
     assert own_server.metric("forestall_config_last_reload_successful") == 1
+
+
+def test_goes_on_patching_for_a_while_what_it_patched_before(tmp_path):
+    with served(tmp_path, "server.SETTLING = 60") as server:
+        server.config.write_text("mode: audit\n")
+        eventually(lambda: _verdicts(server) == {True})
+        assert all("patch" in server.ask(post(review(), "/mutate")).response for _ in range(10))
+        _kill_reviewers(server)  # who comes now knows it as well
+        assert all("patch" in server.ask(post(review(), "/mutate")).response for _ in range(10))
 
 
 def _kill_reviewers(server: Server) -> None:

@@ -404,8 +404,9 @@ def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
 @click.option("--output", "-o", "output", type=click.Choice(("text", "json")), default="text", show_default=True)
 def doctor(config: Path | None, kubeconfig: Path | None, namespace: str, output: str) -> int:
     """Say on one page what is right and wrong with an installation, and what to do; 1 when something needs doing."""
-    from webhook.doctor import diagnose, exit_code, render_json, render_text  # noqa: PLC0415
-    from webhook.survey import look  # noqa: PLC0415
+    from webhook.doctor.checks import diagnose, exit_code  # noqa: PLC0415
+    from webhook.doctor.page import render_json, render_text  # noqa: PLC0415
+    from webhook.doctor.survey import look  # noqa: PLC0415
 
     checks = diagnose(look(_cluster(kubeconfig), namespace, config, lambda: datetime.now(UTC)))
     if output == "json":

@@ -23,7 +23,7 @@ import structlog
 BODY_BYTES = 8 * 2**20
 """The largest body that is read: the API server reads 3 MiB a write, and a review may hold that twice and more."""
 
-HELD_BYTES = 8 * BODY_BYTES
+HELD_BYTES = 3 * BODY_BYTES
 """Of bodies that have not arrived as a whole, all connections' together."""
 
 _HEAD_BYTES = 16 * 1024
@@ -127,6 +127,8 @@ class Connection(asyncio.Protocol):
         self._let_go()
         self._waiting.clear()
         self._host.forget(self)
+        # It refers to us, and the collector comes by rarely.
+        del self._parser
 
     # What arrives
 

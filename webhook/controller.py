@@ -27,6 +27,7 @@ from webhook.lease import Election
 from webhook.limits import Limits
 from webhook.reloading import Reloaded
 from webhook.rotation import Rotation
+from webhook.transition import SETTLING
 
 LEASE = "forestall-controller"
 _TICK = 1.0
@@ -168,7 +169,7 @@ def run(settings: Settings) -> int:
     election = Election(cluster, settings.namespace, LEASE, f"{socket.gethostname()}_{uuid.uuid4()}")
     watch = cluster.watch(["limitranges", "namespaces"])
     watch.start()
-    controller = Controller(config, election, lambda: _parts(cluster, watch, settings))
+    controller = Controller(config, election, lambda: _parts(cluster, watch, settings, config))
     stopping, stopped = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -176,7 +177,7 @@ def run(settings: Settings) -> int:
     electing = threading.Thread(target=election.run, args=[stopped], name="election", daemon=True)
     electing.start()
     gaps = Gaps(cluster, settings.namespace)
-    arguments = (lambda: config.value, lambda: election.is_leading, stopping)
+    arguments = (lambda: election.is_leading, stopping)
     probing = threading.Thread(target=gaps.run, args=arguments, name="probes", daemon=True)
     probing.start()
     try:
@@ -189,13 +190,13 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _parts(cluster: Cluster, watch: Watch, settings: Settings) -> list[Part]:
+def _parts(cluster: Cluster, watch: Watch, settings: Settings, config: Reloaded[Config]) -> list[Part]:
     """What is kept, in the order in which a new installation needs it."""
     namespace = settings.namespace
     endpoints = Endpoints(cluster, namespace, settings.endpoints)
     return [
         Part("certificates", Rotation(cluster, namespace, endpoints.all).reconcile),
-        Part("hooks", Hooks(cluster, namespace, endpoints).reconcile),
+        Part("hooks", Hooks(cluster, namespace, endpoints, config.earlier).reconcile),
         Part("limitranges", Limits(cluster, namespace, watch).reconcile),
     ]
 
@@ -203,7 +204,7 @@ def _parts(cluster: Cluster, watch: Watch, settings: Settings) -> list[Part]:
 def _read_config(file: Path | None) -> Reloaded[Config]:
     if file is None:
         return Reloaded((), lambda: load_config(b"", "the defaults"))
-    return Reloaded((file,), lambda: read_config(str(file)))
+    return Reloaded((file,), lambda: read_config(str(file)), keep=SETTLING)
 
 
 def serve_metrics(port: int, is_alive: Callable[[], bool]) -> int:

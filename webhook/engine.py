@@ -59,7 +59,7 @@ def decide(
     `today` (UTC) tells which exemptions still count. A policy that has not begun at `deadline` (time.monotonic) counts
     as failed. Whatever a policy raises is contained: it is in the decision's `failures`, and its onError decides.
     """
-    owner = owner_of(request, config.controllers)
+    owner = owner_of(request, config.controllers, config.pod_spec_paths)
     if skipped := _left_alone(request, config, owner, stage):
         return Decision(allowed=True, skipped=skipped)
     in_scope = _in_scope(request, config, owner, stage)
@@ -72,7 +72,7 @@ def decide(
 
 def undecided(request: AdmissionRequest, config: Config, stage: Stage, error: BaseException) -> Decision:
     """The decision when nothing could be decided: every policy in scope counts as failed."""
-    owner = owner_of(request, config.controllers)
+    owner = owner_of(request, config.controllers, config.pod_spec_paths)
     if skipped := _left_alone(request, config, owner, stage):
         return Decision(allowed=True, skipped=skipped)
     in_scope = _in_scope(request, config, owner, stage)

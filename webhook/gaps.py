@@ -23,7 +23,7 @@ from webhook.config import Config
 from webhook.contents import Lister
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
 from webhook.events import report
-from webhook.hooks import LABELS, STAGES, STATE_NAME, Stage, path_of
+from webhook.hooks import LABELS, STAGES, STATE_NAME, Stage, fails_closed, path_of
 from webhook.pods import WORKLOADS
 from webhook.policy import AdmissionRequest, Decision, GroupKind, Object
 from webhook.review import PROBE_LABEL
@@ -78,6 +78,8 @@ class Record(msgspec.Struct, frozen=True):
 
     gaps: tuple[Gap, ...] = ()
     forgotten: int = 0
+    lost: bool = False
+    """Whether there was an earlier record, which somebody's edit made unreadable."""
 
     @property
     def open(self) -> Gap | None:
@@ -102,7 +104,7 @@ def observe(record: Record, now: datetime, probed: Probed) -> Record:
         gaps = (*gaps[:-1], msgspec.structs.replace(gap, ended=max(now, gap.began)))
     if probed.missing:
         gaps = (*gaps, Gap(probed.missing, now, probed.reason, refused=probed.refused))
-    return Record(gaps[-KEPT:], record.forgotten + len(gaps[:-KEPT]))
+    return Record(gaps[-KEPT:], record.forgotten + len(gaps[:-KEPT]), record.lost)
 
 
 def unanswered(warnings: Iterable[str], nonce: str) -> tuple[Stage, ...]:
@@ -116,7 +118,7 @@ def read_record(obj: Object | None) -> Record:
     try:
         return msgspec.json.decode(((obj or {}).get("data") or {}).get(_KEY) or "{}", type=Record)
     except msgspec.DecodeError:
-        return Record()  # somebody's edit
+        return Record(lost=True)
 
 
 class Gaps:
@@ -131,17 +133,17 @@ class Gaps:
         """The stages that didn't answer the last probe."""
         self._unknown = ""
 
-    def run(self, config: Callable[[], Config], is_leading: Callable[[], bool], stopped: threading.Event) -> None:
+    def run(self, is_leading: Callable[[], bool], stopped: threading.Event) -> None:
         """Probe while we lead, in a thread of its own: no other part, however slow, may hold a probe up."""
         while not stopped.wait(1.0):
             if not is_leading():
                 self._stand_by()
                 continue
-            self._attempt(config())
+            self._attempt()
 
-    def _attempt(self, config: Config) -> None:
+    def _attempt(self) -> None:
         try:
-            self.reconcile(config, datetime.now(UTC))
+            self.reconcile(datetime.now(UTC))
         except Exception as error:  # nothing may end the thread
             self._failed(error)
 
@@ -156,12 +158,12 @@ class Gaps:
             self._probed_at, self._lost, self._unknown = None, (), ""
             in_gap.clear()
 
-    def reconcile(self, config: Config, now: datetime) -> None:
+    def reconcile(self, now: datetime) -> None:
         """Probe, unless that was a moment ago. Raises FactsUnavailable or ClusterRefused if it can't be recorded."""
         if self._probed_at is not None and timedelta(0) <= now - self._probed_at < EVERY:
             return
         since, self._probed_at = self._probed_at, now
-        probed = self._probe(config)
+        probed = self._probe()
         if probed is None:
             probes.labels("unknown").inc()
             self._lost = ()
@@ -174,7 +176,7 @@ class Gaps:
         self._lost = probed.missing
         self._record(now, probed)
 
-    def _probe(self, config: Config) -> Probed | None:
+    def _probe(self) -> Probed | None:
         """None where nothing can be told: an API server that gives no answer lets nothing through, either."""
         nonce = secrets.token_hex(8)
         metadata = {"name": "forestall-probe", "namespace": self._namespace, "labels": {PROBE_LABEL: nonce}}
@@ -182,15 +184,16 @@ class Gaps:
         try:
             warnings = self._cluster.create(self._path, obj, dry_run=True, timeout=_PROBE_SECONDS).warnings
             missing = unanswered(warnings, nonce)
-            is_off = any(self._cluster.get(path_of(stage)) is None for stage in missing)
+            stored = {stage: self._cluster.get(path_of(stage)) for stage in missing}
         except (FactsUnavailable, ClusterRefused) as error:
             if self._unknown != str(error):
                 log.warning("cannot tell whether there is a gap", error=str(error))
             self._unknown = str(error)
             return None
         self._unknown = ""
-        refused = not is_off and "validate" in missing and config.webhooks.failure_policy == "Fail"
-        return Probed(missing, "hooks off" if is_off else "no answer", refused)
+        if None in stored.values():
+            return Probed(missing, "hooks off")
+        return Probed(missing, "no answer", refused=any(each and fails_closed(each) for each in stored.values()))
 
     def _record(self, now: datetime, probed: Probed) -> None:
         obj = self._cluster.get(f"{self._path}/{STATE_NAME}")

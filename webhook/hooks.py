@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,7 @@ from prometheus_client import Gauge
 
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config
 from webhook.engine import weakest
-from webhook.errors import Conflict
+from webhook.errors import ClusterRefused, Conflict
 from webhook.events import report
 from webhook.owners import CONTROLLER_MANAGER, IDENTITIES
 from webhook.pods import POD, WORKLOADS
@@ -61,20 +61,36 @@ hooks_off = Gauge(
 
 
 def configurations(
-    config: Config, ca_bundle: str, *, namespace: str, port: int = 443, owner: Object | None = None
+    config: Config,
+    ca_bundle: str,
+    *,
+    namespace: str,
+    port: int = 443,
+    owner: Object | None = None,
+    earlier: Collection[Config] = (),
 ) -> tuple[Object, Object]:
     """The MutatingWebhookConfiguration and the ValidatingWebhookConfiguration, every field written out.
 
     `ca_bundle` is base64, as the API has it; empty leaves it to cert-manager's injector, and nothing fails closed
     before it is there: a webhook with Fail and without caBundle refuses all that it matches. `port` is that of our
-    Service. With the `owner`, an object of the cluster, they go too.
+    Service. With the `owner`, an object of the cluster, they go too. What servers may still patch by `earlier`
+    configurations is asked as well.
     """
-    mutating, validating = (_configuration(stage, config, ca_bundle, namespace, port, owner) for stage in STAGES)
+    before: dict[Stage, Collection[Config]] = {"mutate": earlier, "validate": ()}
+    mutating, validating = (
+        _configuration(stage, config, before[stage], ca_bundle, namespace, port, owner) for stage in STAGES
+    )
     return mutating, validating
 
 
 def _configuration(
-    stage: Stage, config: Config, ca_bundle: str, namespace: str, port: int, owner: Object | None
+    stage: Stage,
+    config: Config,
+    earlier: Collection[Config],
+    ca_bundle: str,
+    namespace: str,
+    port: int,
+    owner: Object | None,
 ) -> Object:
     annotations = {}
     if config.certificates.mode == "certManager":
@@ -95,7 +111,7 @@ def _configuration(
         "admissionReviewVersions": ["v1"],
         "failurePolicy": "Ignore",
     }
-    webhooks = [*_judging(stage, config, namespace, common), _probing(stage, namespace, common)]
+    webhooks = [*_judging(stage, config, earlier, namespace, common), _probing(stage, namespace, common)]
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": STAGES[stage],
@@ -104,10 +120,13 @@ def _configuration(
     }
 
 
-def _judging(stage: Stage, config: Config, namespace: str, common: Object) -> Iterator[Object]:
-    rules = needed_rules(config, stage)
+def _judging(
+    stage: Stage, config: Config, earlier: Collection[Config], namespace: str, common: Object
+) -> Iterator[Object]:
+    rules = needed_rules(config, stage, earlier)
     if not rules:
         return
+    config = _spared_by_all(config, earlier)
     # What is no name, a glob above all, the API wouldn't take as a label's value.
     named = set(filter(_NAMESPACE_NAME.fullmatch, config.exclude_namespaces))
     excluded = sorted(ALWAYS_EXCLUDED | {namespace} | named)
@@ -125,6 +144,19 @@ def _judging(stage: Stage, config: Config, namespace: str, common: Object) -> It
     }
 
 
+def fails_closed(configuration: Object) -> bool:
+    """Whether what is judged is refused while nobody answers for this webhook configuration, as it is stored."""
+    return any(each.get("failurePolicy") == "Fail" for each in configuration.get("webhooks") or ())
+
+
+def _spared_by_all(config: Config, earlier: Iterable[Config]) -> Config:
+    """The configuration with only those exclusions that the others have as well."""
+    for each in earlier:
+        excluded = tuple(glob for glob in config.exclude_namespaces if glob in each.exclude_namespaces)
+        config = replace(config, exclude_namespaces=excluded, controllers=config.controllers & each.controllers)
+    return config
+
+
 def _probing(stage: Stage, namespace: str, common: Object) -> Object:
     """Asked at every mode about nobody's objects: whoever creates such a ConfigMap learns whether we are reached."""
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}
@@ -138,15 +170,12 @@ def _probing(stage: Stage, namespace: str, common: Object) -> Object:
     }
 
 
-def needed_rules(config: Config, stage: Stage) -> list[Object]:
+def needed_rules(config: Config, stage: Stage, earlier: Iterable[Config] = ()) -> list[Object]:
     """What some active policy judges, or for "mutate" can fix, as webhook rules; in a fixed order."""
     operations: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for active in config.policies.values():
-        if _is_active(active, config, stage):
-            for group, resource, operation in _declared(active, config):
-                at_creation = _JUDGED_AT_CREATION if stage == "validate" else _FIXED_AT_CREATION
-                if operation == "CREATE" or (group, resource) not in at_creation:
-                    operations[group, resource].add(operation)
+    for one in (config, *earlier):
+        for group, resource, operation in _operations(one, stage):
+            operations[group, resource].add(operation)
     resources: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
     for (group, resource), wanted in sorted(operations.items()):
         resources[group, tuple(sorted(wanted))].append(resource)
@@ -161,6 +190,16 @@ def needed_rules(config: Config, stage: Stage) -> list[Object]:
         }
         for (group, wanted), names in sorted(resources.items())
     ]
+
+
+def _operations(config: Config, stage: Stage) -> Iterator[tuple[str, str, str]]:
+    """(group, resource, operation) of all that some active policy judges, or for "mutate" can fix."""
+    at_creation = _JUDGED_AT_CREATION if stage == "validate" else _FIXED_AT_CREATION
+    for active in config.policies.values():
+        if _is_active(active, config, stage):
+            for group, resource, operation in _declared(active, config):
+                if operation == "CREATE" or (group, resource) not in at_creation:
+                    yield group, resource, operation
 
 
 def _is_active(active: ActivePolicy, config: Config, stage: Stage) -> bool:
@@ -223,9 +262,12 @@ def _not_owned(stage: Stage, config: Config) -> str:
     pairs = {(*key, user) for key, identity in IDENTITIES.items() for user in (identity, CONTROLLER_MANAGER)}
     known = [f"{group}/{kind} {user}" for group, kind, user in sorted(pairs)]
     group = 'owner.apiVersion.contains("/") ? owner.apiVersion.split("/")[0] : ""'
-    is_known = f'({group}) + "/" + owner.kind + " " + request.userInfo.username in {_cel(known)}'
+    kind = f'({group}) + "/" + owner.kind'
+    is_known = f'{kind} + " " + request.userInfo.username in {_cel(known)}'
     if config.controllers:
-        is_known = f"request.userInfo.username in {_cel(sorted(config.controllers))} || {is_known}"
+        judged = sorted({f"{each.group}/{each.kind}" for each in (*WORKLOADS, *config.kinds)})
+        is_trusted = f"request.userInfo.username in {_cel(sorted(config.controllers))} && {kind} in {_cel(judged)}"
+        is_known = f"{is_trusted} || {is_known}"
     owned = (
         "has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner,"
         f" has(owner.controller) && owner.controller && ({is_known}))"
@@ -342,12 +384,22 @@ def path_of(stage: Stage) -> str:
 
 
 class Hooks:
-    """Keeps both configurations in the cluster as `configurations` has them."""
+    """Keeps both configurations in the cluster as `configurations` has them.
 
-    def __init__(self, cluster: Cluster, namespace: str, endpoints: Endpoints) -> None:
+    `earlier` are the configurations that servers may still patch by.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        endpoints: Endpoints,
+        earlier: Callable[[], Collection[Config]] = tuple,
+    ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._endpoints = endpoints
+        self._earlier = earlier
         self._memory = _Memory(cluster, namespace)
         self._installation: tuple[Object | None, int] = (None, 443)
         self._looked_at: datetime | None = None
@@ -365,7 +417,9 @@ class Hooks:
         # of putting an older bundle over a newer one.
         existing = {stage: self._cluster.get(path_of(stage)) for stage in STAGES}
         bundle = self._ca_bundle(config)
-        wanted = configurations(config, bundle, namespace=self._namespace, port=port, owner=owner)
+        wanted = configurations(
+            config, bundle, namespace=self._namespace, port=port, owner=owner, earlier=self._earlier()
+        )
         for stage, each in zip(STAGES, wanted, strict=True):
             self._keep(stage, existing[stage], each, state)
             hooks_off.labels(STAGES[stage]).set(stage in state.off)
@@ -432,11 +486,22 @@ class Hooks:
 
 
 def turn_off(cluster: Cluster, namespace: str) -> None:
-    """Delete both configurations, and have every controller leave it so."""
-    # Remembered first, or a controller would bring back what we delete.
-    _remember(cluster, namespace, dict.fromkeys(STAGES, ON_PURPOSE))
+    """Delete both configurations, and have every controller leave it so.
+
+    They are deleted whatever becomes of the rest: raises ClusterRefused afterwards if that can't be remembered.
+    """
+    trouble = None
+    try:
+        # Remembered first, or a controller would bring back what we delete.
+        _remember(cluster, namespace, dict.fromkeys(STAGES, ON_PURPOSE))
+    except ClusterRefused as error:
+        trouble = error
     for stage in STAGES:
         cluster.delete(path_of(stage))
+    # Without its namespace no controller runs.
+    if trouble is not None and trouble.status != 404:
+        text = f"deleted, but controllers can't be told to leave it so, and may write them again: {trouble.message}"
+        raise ClusterRefused(trouble.status, trouble.reason, text) from trouble
 
 
 def turn_on(cluster: Cluster, namespace: str) -> None:

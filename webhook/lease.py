@@ -23,6 +23,8 @@ RENEW_SECONDS = 10.0
 """For so long after its last renewal a leader leads: less than the Lease holds, so that two never overlap."""
 RETRY_SECONDS = 2.0
 
+_MOST_TRANSITIONS = 2**31 - 1  # somebody's edit; one more, and the API would refuse the Lease
+
 log = structlog.get_logger()
 
 
@@ -52,7 +54,7 @@ class Candidate:
         if holder == self.identity:
             acquired = spec.get("acquireTime") or acquired
         elif self.lease is not None:
-            transitions += 1
+            transitions = min(transitions + 1, _MOST_TRANSITIONS)
         return self._with(self.identity, LEASE_SECONDS, acquired, wall, transitions)
 
     def won(self, lease: Object, began: float, now: float) -> None:

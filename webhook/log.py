@@ -20,6 +20,8 @@ from gunicorn.glogging import Logger
 _TOGETHER = 0.01
 """Seconds that a line may wait for others."""
 
+_MESSAGE_LENGTH = 500
+
 LEVELS = ("debug", "info", "warning", "error")
 
 # Nested objects are ours; what can't be encoded is shown rather than lost.
@@ -107,8 +109,8 @@ def write_review(line: ReviewLine) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """The traceback, without the frames between that nobody reads."""
-    return "".join(traceback.format_exception(error, limit=-8))
+    """The traceback, without the frames between that nobody reads; of messages, which may quote an object, a part."""
+    return "".join(f"{line[:_MESSAGE_LENGTH].rstrip()}\n" for line in traceback.format_exception(error, limit=-8))
 
 
 class _Forward(logging.Handler):

@@ -6,10 +6,10 @@ owner. A reference that a person typed proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from webhook.pods import items, mapping
+from webhook.pods import is_workload, items, mapping
 from webhook.policy import AdmissionRequest, Object
 
 _KUBE_SYSTEM = "system:serviceaccount:kube-system:"
@@ -33,8 +33,14 @@ class Owner(NamedTuple):
     is_known: bool
 
 
-def owner_of(request: AdmissionRequest, controllers: frozenset[str]) -> Owner | None:
-    """The object's controller, or None; `controllers` are users that the configuration trusts besides."""
+def owner_of(
+    request: AdmissionRequest, controllers: Collection[str], kinds: Collection[tuple[str, str]]
+) -> Owner | None:
+    """The object's controller, or None.
+
+    `controllers` are users that the configuration trusts besides, as far as their objects were judged at an owner:
+    `kinds` are those (group and kind) that only the configuration knows to be judged.
+    """
     reference = _controller_reference(request.object)
     if reference is None:
         return None
@@ -42,7 +48,8 @@ def owner_of(request: AdmissionRequest, controllers: frozenset[str]) -> Owner | 
     kind = str(reference.get("kind") or "")
     identity = IDENTITIES.get((group, kind))
     is_known = identity is not None and request.user in (identity, CONTROLLER_MANAGER)
-    return Owner(kind, str(reference.get("name") or ""), is_known or request.user in controllers)
+    is_trusted = request.user in controllers and (is_workload(group, kind) or (group, kind) in kinds)
+    return Owner(kind, str(reference.get("name") or ""), is_known or is_trusted)
 
 
 def metadata_of(obj: Object | None) -> Mapping[str, Any]:

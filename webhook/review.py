@@ -118,8 +118,17 @@ def read_review(body: bytes) -> AdmissionRequest:
 
 def _require_metadata(obj: Object | None, field: str) -> None:
     """Engine and log read the metadata of every object; the API server never sends another shape."""
-    if obj is not None and not isinstance(obj.get("metadata") or {}, dict):
+    metadata = (obj or {}).get("metadata")
+    if metadata is None:
+        return
+    if not isinstance(metadata, dict):
         raise BadReview(f"{field}.metadata is no mapping")
+    for name in ("labels", "annotations"):
+        if not isinstance(metadata.get(name) or {}, dict):
+            raise BadReview(f"{field}.metadata.{name} is no mapping")
+    owners = metadata.get("ownerReferences")
+    if owners and not (isinstance(owners, list) and all(isinstance(each, dict) for each in owners)):
+        raise BadReview(f"{field}.metadata.ownerReferences is no list of mappings")
 
 
 def render_review(request: AdmissionRequest, decision: Decision, stage: Stage) -> bytes:

@@ -19,7 +19,8 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection
+import traceback
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -36,7 +37,7 @@ from webhook.certs import ServingCertificate, new_context, read_certificate, sel
 from webhook.config import Config, load_config, read_config
 from webhook.connection import Request, Response, one_line
 from webhook.console import Pages, create_console
-from webhook.engine import Stage, decide, undecided
+from webhook.engine import Stage, undecided
 from webhook.errors import (
     NOT_OURS,
     BadConfig,
@@ -57,6 +58,7 @@ from webhook.policy import AdmissionRequest, Decision, Object, Reference
 from webhook.readiness import Readiness
 from webhook.reloading import Reloaded
 from webhook.review import probe_nonce, read_review, render_probe, render_review
+from webhook.transition import SETTLING, decide
 from webhook.workers import Replica
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ _LONGEST = 10.0
 
 _LOOK_UP = 0.5
 """Seconds for all that one review needs looked up."""
+
+_LOGGED = 253
+"""Characters of a name in the log: that long the API lets most of them be."""
 
 _ALARM = 0.05
 """Seconds between two looks at whether a decision takes too long."""
@@ -200,8 +205,16 @@ class _Case(NamedTuple):
 class Judge:
     """Answers one review: decides within its time, looks up what the decision could not see, logs and counts."""
 
-    def __init__(self, config: Callable[[], Config], source: FactsSource, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        source: FactsSource,
+        metrics: Metrics,
+        earlier: Callable[[], Sequence[Config]] = tuple,
+    ) -> None:
+        """`earlier` are the configurations that others may still judge by."""
         self._config = config
+        self._earlier = earlier
         self._source = source
         self._metrics = metrics
         self._alarm = Alarm()
@@ -238,7 +251,8 @@ class Judge:
     def _decide(
         self, request: AdmissionRequest, facts: ClusterFacts, config: Config, stage: Stage, deadline: float
     ) -> Decision:
-        call = partial(decide, request, facts, config, today=_today(), stage=stage, deadline=deadline)
+        earlier = self._earlier()
+        call = partial(decide, request, facts, config, earlier=earlier, today=_today(), stage=stage, deadline=deadline)
         try:
             return self._alarm.call(call, deadline)
         except Exception as error:
@@ -286,8 +300,8 @@ class Judge:
                     request.kind,
                     request.subresource,
                     request.namespace,
-                    object_name(request),
-                    request.user,
+                    object_name(request)[:_LOGGED],
+                    request.user[:_LOGGED],
                     request.dry_run,
                     decision.allowed,
                     sorted(violated),
@@ -297,9 +311,11 @@ class Judge:
             )
         for policy, error in decision.failures.items():
             if isinstance(error, NOT_OURS):
-                log.warning("policy could not decide", policy=policy, uid=request.uid, error=str(error))
+                log.warning("policy could not decide", policy=policy, uid=request.uid, error=str(error)[:500])
             else:
                 log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
+            # Its frames hold the request, and lead back to it: the collector, which comes by rarely, would have to.
+            traceback.clear_frames(error.__traceback__)
         self._metrics.count_review(request, decision, stage, deciding, whole)
 
 
@@ -396,7 +412,8 @@ class Reviewing:
     def start(self, slot: int) -> App:
         self._metrics = Metrics(self._directory, slot, _kinds(self._config.value), load_policies())
         self._source = self._open_source()
-        return App(Judge(lambda: self._config.value, self._source, self._metrics), self._metrics)
+        judge = Judge(lambda: self._config.value, self._source, self._metrics, self._config.earlier)
+        return App(judge, self._metrics)
 
     def tick(self) -> bool:
         # What a burst of large reviews took is free, but scattered: glibc gives it back only when asked.
@@ -491,7 +508,7 @@ def _read_config(settings: Settings) -> Reloaded[Config]:
     file = settings.config
     if file is None:
         return Reloaded((), lambda: _without_ourselves(load_config(b"", "the defaults")))
-    return Reloaded((file,), lambda: _without_ourselves(read_config(str(file))))
+    return Reloaded((file,), lambda: _without_ourselves(read_config(str(file))), keep=SETTLING)
 
 
 def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> Config:

@@ -40,8 +40,8 @@ BEAT_SECONDS = 1.0
 # be on its way to a connection that is being closed.
 _KEEP_ALIVE_SECONDS = 120
 
-CONNECTIONS = 1000
-"""Held open by one worker; an API server pools a few."""
+CONNECTIONS = 250
+"""Held open by one worker: an API server has as many as it has requests at once, and each may take 256 KB to read."""
 
 _ACCEPT_PAUSE = 0.001
 

@@ -44,6 +44,10 @@ _READS = {
 }
 OPERATOR = "system:serviceaccount:operators:prometheus-operator"
 CONFIG = f"controllers: [{OPERATOR}]\n"
+# There is no other server that a change of the configuration could reach later.
+_PROGRAM = (
+    "from webhook import transition; transition.SETTLING = 0; from webhook.cli import main; raise SystemExit(main())"
+)
 
 
 class Server:
@@ -59,7 +63,7 @@ class Server:
         self.port, self._metrics_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [
-            *(sys.executable, "-c", "from webhook.cli import main; raise SystemExit(main())", "serve"),
+            *(sys.executable, "-c", _PROGRAM, "serve"),
             *("--config", str(self.config_file), "--kubeconfig", str(kubeconfig)),
             *("--tls-cert", str(folder / "tls.crt"), "--tls-key", str(folder / "tls.key")),
             *("--port", str(self.port), "--metrics-port", str(self._metrics_port)),

@@ -11,8 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,11 @@ import pytest
 import yaml
 
 from charts.generate import CHART
+from tests.builders import SHARED
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
+from tests.e2e.installed import SYSTEM, Installation, helm, try_helm
+from tests.e2e.test_cert_manager import ASSETS as CERT_MANAGER
 from tests.loopback import eventually
 from tests.test_chart import VARIANTS, render
 from webhook.certs import make_self_signed
@@ -30,7 +31,6 @@ from webhook.config import load_config
 from webhook.hooks import configurations
 from webhook.policy import Object
 
-SYSTEM = "forestall-system"
 SERVER = f"system:serviceaccount:{SYSTEM}:forestall-server"
 CONTROLLER = f"system:serviceaccount:{SYSTEM}:forestall-controller"
 # The charts of earlier releases, as packages; the present one goes there when it is released.
@@ -54,17 +54,6 @@ def namespace(plane: ControlPlane) -> Iterator[str]:
     yield SYSTEM
     try_helm(plane, "uninstall", "forestall")
     plane.kubectl("delete", "namespace", SYSTEM, "--timeout=60s")
-
-
-def try_helm(plane: ControlPlane, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [plane.assets / "helm", *arguments, "--namespace", SYSTEM]
-    return subprocess.run(command, env=plane.environment, capture_output=True, text=True, timeout=180, check=False)
-
-
-def helm(plane: ControlPlane, *arguments: str | Path) -> str:
-    done = try_helm(plane, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def get(plane: ControlPlane, *what: str) -> Any:
@@ -104,13 +93,23 @@ def test_installs_as_it_is(plane: ControlPlane, namespace: str) -> None:
     assert "already exists" not in helm(plane, "upgrade", "forestall", CHART)
 
 
+@pytest.fixture(scope="module")
+def served(plane: ControlPlane) -> set[str]:
+    """Every apiVersion, those of the Prometheus operator and of cert-manager among them where they can be had."""
+    for crds in (SHARED / "cluster" / "crds", CERT_MANAGER / "crds.yaml"):
+        if crds.exists():
+            plane.kubectl("apply", "--server-side", f"--filename={crds}")
+            plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    return set(plane.kubectl("api-versions").split())
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_api_server_takes_the_variant(plane: ControlPlane, variant: str) -> None:
+def test_api_server_takes_the_variant(plane: ControlPlane, served: set[str], variant: str) -> None:
     """Kinds that this cluster doesn't have aside."""
-    foreign = ("monitoring.coreos.com", "cert-manager.io")
-    objects = [each for each in render(variant) if each["apiVersion"].partition("/")[0] not in foreign]
+    objects = [each for each in render(variant) if each["apiVersion"] in served]
     plane.try_kubectl("create", "namespace", SYSTEM)
-    plane.kubectl("apply", "--dry-run=server", "--filename=-", input=json.dumps(listed(objects)))
+    strict = ("--dry-run=server", "--validate=strict", "--filename=-")
+    plane.kubectl("apply", *strict, input=json.dumps(listed(objects)))
     plane.kubectl("delete", "namespace", SYSTEM, "--timeout=60s")
 
 
@@ -198,37 +197,13 @@ def test_service_accounts_may_do_what_they_do(plane: ControlPlane, namespace: st
 def test_server_becomes_ready_with_its_role(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
     """The arguments of the Deployment, the certificate not yet there; nothing that it reads is refused."""
     helm(plane, "install", "forestall", CHART)
-    deployment = get(plane, "deployment", "forestall", f"--namespace={namespace}")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    config = get(plane, "configmap", "forestall-config", f"--namespace={namespace}")["data"]["config.yaml"]
-    token = plane.kubectl("create", "token", "forestall-server", f"--namespace={namespace}").strip()
-    for folder in ("config", "tls"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "config" / "config.yaml").write_text(config)
-    arguments = [argument.replace("/etc/forestall", str(tmp_path)) for argument in container["args"]]
-    arguments += ["--kubeconfig", str(plane.write_kubeconfig("server", token)), "--port=0", "--metrics-port=0"]
-    log = tmp_path / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen([Path(sys.executable).with_name("forestall"), *arguments], stdout=out, stderr=out)
-    try:
-        eventually(lambda: '"serving"' in log.read_text())
+    installation = Installation(plane, tmp_path)
+    with installation.serving():
         chain, key = make_self_signed()
         (tmp_path / "tls" / "tls.key").write_bytes(key)
         (tmp_path / "tls" / "tls.crt").write_bytes(chain)
-        (port,) = re.findall(r'"metrics_port":(\d+)', log.read_text())
-        eventually(lambda: ready(port))
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
-    assert re.findall("forbidden.*", log.read_text()) == []
-
-
-def ready(port: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except urllib.error.HTTPError:
-        return False
+        eventually(installation.is_ready)
+    assert re.findall("forbidden.*", installation.log("forestall")) == []
 
 
 # Upgraded

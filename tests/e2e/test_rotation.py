@@ -14,8 +14,9 @@ import pytest
 
 from tests.cluster_fixture import control_plane
 from tests.loopback import eventually
+from tests.mounted import Mount
 from tests.served import served
-from tests.test_rotation import HOOKS, NAMESPACE, SECRET, Mount, config, decoded
+from tests.test_rotation import HOOKS, NAMESPACE, SECRET, config, decoded
 from webhook.certs import read_certificates
 from webhook.cluster import Cluster
 from webhook.errors import Conflict, ForestallError

@@ -14,8 +14,8 @@ from webhook.endpoints import SERVICE, Endpoint
 from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
 from webhook.facts import ClusterFacts
-from webhook.gaps import Gap, Judged, Unchecked, admitted_unchecked, judged_kinds, read_record
-from webhook.hooks import STAGES, STATE_NAME, Stage
+from webhook.gaps import Gap, Judged, Record, Unchecked, admitted_unchecked, judged_kinds, read_record
+from webhook.hooks import NAME, STAGES, STATE_NAME, Stage
 from webhook.policy import AdmissionRequest, Decision, Object, Verdict
 from webhook.rotation import SECRET, read_served, service_names
 
@@ -90,6 +90,22 @@ class Survey:
     templates: Answer[Templates]
     slipped: Answer[Slipped]
 
+    def registered(self, stage: Stage) -> Object | None:
+        """Our own webhook configuration."""
+        return next((each for each in seen(self.hooks[stage]) if each["metadata"]["name"] == NAME), None)
+
+    def is_installed(self) -> bool:
+        """Whether anything of ours is there, or may be."""
+        answers = (self.service, self.lease, self.state, self.secret, *map(self._our_hook, STAGES))
+        return any(answer is not None for answer in answers)
+
+    def _our_hook(self, stage: Stage) -> Answer[Object | None]:
+        return _try(lambda: self.registered(stage))
+
+    def service_port(self) -> int:
+        ports = ((seen(self.service) or {}).get("spec") or {}).get("ports") or ({"port": 443},)
+        return int(ports[0]["port"])
+
 
 def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[], datetime]) -> Survey:
     """Read all of it. Raises FactsUnavailable if there is no cluster, ClusterRefused if it doesn't know us."""
@@ -120,12 +136,14 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
         facts=facts,
         limit_ranges=limit_ranges,
         templates=_try(lambda: _templates(cluster, seen(given), seen(limit_ranges))),
-        slipped=_try(lambda: _slipped(cluster, seen(given), seen(facts), recent_gaps(seen(state), moment))),
+        slipped=_try(
+            lambda: _slipped(cluster, seen(given), seen(facts), recent_gaps(read_record(seen(state)), moment))
+        ),
     )
 
 
-def recent_gaps(state: Object | None, now: datetime) -> list[Gap]:
-    return [gap for gap in read_record(state).gaps if gap.ended is None or now - gap.ended < RECENT]
+def recent_gaps(record: Record, now: datetime) -> list[Gap]:
+    return [gap for gap in record.gaps if gap.ended is None or now - gap.ended < RECENT]
 
 
 def _try(read: Callable[[], T]) -> Answer[T]:

@@ -1,0 +1,114 @@
+"""What the servers present, who trusts it, and for how long."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+
+from webhook.certs import Certificate, parse_certificate, read_certificates
+from webhook.config import Config
+from webhook.doctor.finding import Finding, Findings, listed
+from webhook.doctor.survey import Survey, seen
+from webhook.errors import ForestallError
+from webhook.hooks import STAGES
+from webhook.rotation import SECRET, service_names
+
+
+def check_certificate(survey: Survey) -> Findings:
+    """Whether the API server's calls will trust what they meet."""
+    leaves, between, source = _presented(survey)
+    if not leaves:
+        yield Finding("fail", f"{source}: no certificate", "see the controller's log; with certManager its Certificate")
+        return
+    names = set(service_names(survey.namespace)[:1])
+    webhooks = [each for stage in STAGES if (one := survey.registered(stage)) for each in one.get("webhooks") or ()]
+    bundles: dict[str, list[str]] = defaultdict(list)
+    for each in webhooks:
+        bundles[each["clientConfig"].get("caBundle") or ""].append(each["name"])
+    is_fine = True
+    for leaf in dict.fromkeys(leaves):
+        if not leaf.is_valid(survey.now) or not leaf.names >= names:
+            is_fine = False
+            what = f"valid {leaf.begins:%Y-%m-%d %H:%M} to {leaf.ends:%Y-%m-%d %H:%M} UTC for {listed(leaf.names)}"
+            yield Finding("fail", f"{source}: a certificate {what}", f"renew it, for {listed(names)}")
+        for bundle, whose in bundles.items():
+            roots = [each for each in _decode(bundle) if each.is_valid(survey.now)]
+            if not _is_trusted(leaf, roots, between):
+                is_fine = False
+                wrong = "doesn't trust" if bundle else "is empty: it can't trust"
+                text = f"caBundle of {listed(whose)} {wrong} what is presented ({source})"
+                yield Finding("fail", text, "see why the controller doesn't set it right: its log")
+    if is_fine and not webhooks:
+        yield Finding("unknown", f"cannot tell whom it is trusted by: no webhook is registered ({source})", "see hooks")
+    elif is_fine:
+        yield Finding("ok", f"{len(webhooks)} webhooks trust it ({source})")
+
+
+def _presented(survey: Survey) -> tuple[list[Certificate], Sequence[Certificate], str]:
+    """The certificates that servers present, what stands between them and a CA, and how we know."""
+    replicas = seen(survey.replicas)
+    chain = () if isinstance(survey.secret, ForestallError) else _chain(survey.secret)
+    served = [each.served for each in replicas if each.served is not None]
+    if served:
+        leaves = [leaf for der in served if (leaf := parse_certificate(der)) is not None]
+        return leaves, chain[1:], f"as {len(served)} of {len(replicas)} endpoints present it"
+    chain = _chain(seen(survey.secret))
+    return list(chain[:1]), chain[1:], f"by Secret {SECRET}, since no endpoint can be reached from here"
+
+
+def _chain(secret: Mapping[str, bytes] | None) -> Sequence[Certificate]:
+    return read_certificates((secret or {}).get("tls.crt", b""))
+
+
+def _decode(bundle: str) -> tuple[Certificate, ...]:
+    return read_certificates(base64.b64decode(bundle))
+
+
+def _is_trusted(leaf: Certificate, roots: Collection[Certificate], between: Sequence[Certificate]) -> bool:
+    # As Go has it, what is in the bundle itself is trusted, a CA or not.
+    if leaf in roots or any(root.has_issued(leaf) for root in roots):
+        return True
+    return any(
+        issuer.has_issued(leaf) and _is_trusted(issuer, roots, [each for each in between if each != issuer])
+        for issuer in between
+    )
+
+
+def check_expiry(survey: Survey) -> Findings:
+    """Days left; our own are renewed when a third of their life is left, so a quarter is late."""
+    leaves, between, source = _presented(survey)
+    bundles = {
+        each["clientConfig"].get("caBundle") or ""
+        for stage in STAGES
+        if (one := survey.registered(stage))
+        for each in one.get("webhooks") or ()
+    }
+    roots = dict.fromkeys(root for bundle in bundles for root in _decode(bundle))
+    # Of several only those that somebody relies on.
+    used = [each for each in roots if any(_is_trusted(leaf, [each], between) for leaf in leaves)]
+    if not leaves:
+        yield Finding("fail", f"{source}: no certificate", "see certificate")
+    for what, certificates in (("the serving certificate", dict.fromkeys(leaves)), ("its CA", dict.fromkeys(used))):
+        for each in certificates:
+            yield _expiry(what, each, survey)
+
+
+def _expiry(what: str, certificate: Certificate, survey: Survey) -> Finding:
+    left, life = certificate.ends - survey.now, certificate.ends - certificate.begins
+    is_own = isinstance(survey.config, Config) and survey.config.certificates.mode == "selfManaged"
+    late = life / 4 if is_own else min(life / 4, timedelta(days=30))
+    text = f"{what} ends in {_show(left)}, on {certificate.ends:%Y-%m-%d}"
+    if left <= timedelta(0):
+        return Finding("fail", f"{what} ended on {certificate.ends:%Y-%m-%d}", _RENEW)
+    if left < life / 20:
+        return Finding("fail", text, _RENEW)
+    return Finding("warn", text, _RENEW) if left < late else Finding("ok", text)
+
+
+_RENEW = "see why it isn't renewed: the controller's log, cert-manager's Certificate, or whoever provides it"
+
+
+def _show(span: timedelta) -> str:
+    return f"{span.days} days" if span.days >= 2 else f"{span.total_seconds() / 3600:.3g} hours"

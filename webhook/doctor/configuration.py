@@ -1,0 +1,21 @@
+"""The configuration in use."""
+
+from __future__ import annotations
+
+from webhook.doctor.finding import Finding, Findings
+from webhook.doctor.survey import CONFIG, Survey, seen
+from webhook.engine import iter_expired
+from webhook.errors import BadConfig
+
+
+def check_configuration(survey: Survey) -> Findings:
+    try:
+        config = seen(survey.config)
+    except BadConfig as error:
+        yield Finding("fail", str(error), f"mend it: servers and controller go on with the last good one ({CONFIG})")
+        return
+    for index, exemption in iter_expired(config, survey.now.date()):
+        text = f"exemptions[{index}] ({exemption.policy}, owner {exemption.owner}) expired on {exemption.until}"
+        yield Finding("warn", text, "remove it, or agree on a new date with its owner")
+    active = [f"{each.policy.id} {each.mode}" for each in config.policies.values() if each.mode != "off"]
+    yield Finding("ok", f"mode {config.mode}; {', '.join(active) or 'no policy is on'}")

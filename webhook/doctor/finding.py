@@ -1,0 +1,44 @@
+"""What a check finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from webhook.errors import BadConfig, ForestallError
+
+Status = Literal["ok", "warn", "fail", "unknown"]
+STATUSES: tuple[Status, ...] = ("ok", "unknown", "warn", "fail")
+"""From best to worst."""
+
+
+class Finding(NamedTuple):
+    status: Status
+    seen: str
+    todo: str = ""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One finding under the name of its check, which may have several."""
+
+    name: str
+    status: Status
+    seen: str
+    todo: str
+
+
+Findings = Iterator[Finding]
+
+
+def cannot_tell(error: ForestallError) -> Finding:
+    advice = "see configuration" if isinstance(error, BadConfig) else "ask as somebody who may read that"
+    return Finding("unknown", f"cannot tell: {error}", advice)
+
+
+def listed(texts: Iterable[str]) -> str:
+    """In order, and of many only some."""
+    shown = sorted(texts)
+    more = f" and {len(shown) - 6} more" if len(shown) > 6 else ""
+    return ", ".join(shown[:6]) + more if shown else "nothing"

@@ -1,0 +1,95 @@
+"""LimitRanges that refuse every pod, or that stand against what policies ask for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date
+
+from webhook.config import Config
+from webhook.doctor.finding import Finding, Findings, cannot_tell, listed
+from webhook.doctor.survey import Survey, concerns, seen
+from webhook.engine import decide
+from webhook.errors import FactsUnavailable
+from webhook.facts import ClusterFacts, LimitRange
+from webhook.fixes import sets_of
+from webhook.limitranger import read_items, refusals
+from webhook.pods import read_workload
+from webhook.policy import AdmissionRequest, Object, Verdict
+from webhook.quantities import format_memory, parse_memory
+
+
+def check_limit_ranges(survey: Survey) -> Findings:
+    """LimitRanges that refuse every pod, or that stand against what policies ask for."""
+    config, facts, templates = seen(survey.config), seen(survey.facts), seen(survey.templates)
+    by_namespace: dict[str, list[Object]] = defaultdict(list)
+    for each in seen(survey.limit_ranges):
+        by_namespace[each["metadata"]["namespace"]].append(each)
+    found = 0
+    for resource, why in templates.unread.items():
+        found += 1
+        yield cannot_tell(FactsUnavailable(f"whether LimitRanges suit {resource}: {why}"))
+    for namespace, limit_ranges in sorted(by_namespace.items()):
+        plain = _plain(namespace)
+        names = listed(each["metadata"]["name"] for each in limit_ranges)
+        items = [item for each in limit_ranges for item in read_items(each.get("spec") or {})]
+        workload = read_workload(plain)
+        for refusal in refusals(workload, items)[:1] if workload else ():
+            found += 1
+            text = (
+                f"LimitRange {names} of {namespace}: pods without resources of their own are refused: {refusal.wrong}"
+            )
+            yield Finding("fail", text, f"change its default or its bounds of {refusal.resource}")
+        requests = [plain, *(each for each in templates.requests if each.namespace == namespace)]
+        for finding in _against_policies(requests, config, facts, survey.now.date()):
+            found += 1
+            yield finding
+    if not found:
+        yield Finding("ok", f"LimitRanges of {len(by_namespace)} namespaces contradict no policy")
+
+
+def _plain(namespace: str) -> AdmissionRequest:
+    """A workload of which nothing is said."""
+    template = {"spec": {"containers": [{"name": "any", "image": "any:1"}]}}
+    obj = {"metadata": {"name": "any", "namespace": namespace}, "spec": {"template": template}}
+    return AdmissionRequest("CREATE", "apps", "v1", "Deployment", namespace, "any", obj)
+
+
+def _against_policies(
+    requests: Sequence[AdmissionRequest], config: Config, facts: ClusterFacts, today: date
+) -> Findings:
+    """Where a LimitRange gives or allows less memory than a policy would set if there were none; each once."""
+    ranges = [each for each in facts.limit_ranges.get(requests[0].namespace, ()) if each.type == "Container"]
+    without = replace(facts, limit_ranges={})
+    told = set()
+    for request in requests:
+        for verdict in concerns(decide(request, without, config, today=today)):
+            for path, wanted in _wanted_limits(verdict):
+                if (against := _against(path, wanted, request, ranges)) and (verdict.policy, against) not in told:
+                    told.add((verdict.policy, against))
+                    advice = f"raise it in the LimitRange, or lower it in the parameters of {verdict.policy}"
+                    yield Finding("warn", f"{against}, where {verdict.policy} asks for {format_memory(wanted)}", advice)
+
+
+def _wanted_limits(verdict: Verdict) -> Iterator[tuple[str, int]]:
+    for each in sets_of(verdict.violation):
+        if each.path.endswith("limits.memory"):
+            yield each.path, parse_memory(each.value)
+
+
+def _against(path: str, wanted: int, request: AdmissionRequest, ranges: Sequence[LimitRange]) -> str:
+    workload = read_workload(request)
+    container = (
+        next((each for each in workload.containers if each.memory_path("limits") == path), None) if workload else None
+    )
+    if container is None:
+        return ""
+    whom = "containers" if request.name == "any" else f"container {container.name!r} of {request.kind} {request.name}"
+    for each in ranges:
+        where = f"LimitRange {each.name} of {each.namespace}"
+        if each.max is not None and each.max < wanted:
+            return f"{where} allows {whom} {format_memory(each.max)} at most"
+        if each.default and each.default < wanted and container.memory("limits") is None:
+            return f"{where} gives {whom} {format_memory(each.default)}"
+    return ""

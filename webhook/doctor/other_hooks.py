@@ -1,0 +1,83 @@
+"""The cluster's other webhooks: the time that all of them may take, and what they can hold up."""
+
+from __future__ import annotations
+
+from webhook.doctor.asked import asked_about, covers, show_resource
+from webhook.doctor.finding import Finding, Findings
+from webhook.doctor.survey import Survey, seen
+from webhook.hooks import NAME, STAGES
+from webhook.policy import Object
+
+REQUEST_SECONDS = 34
+"""That the API server gives a write in all, admission included (apiserver pkg/endpoints/handlers/rest.go)."""
+
+
+def check_timeouts(survey: Survey) -> Findings:
+    """Mutating webhooks are called one after the other, and share the time that a request has."""
+    calls = [
+        each
+        for config in seen(survey.hooks["mutate"])
+        for each in config.get("webhooks") or ()
+        # Which is asked about one labelled object of ours alone.
+        if (config["metadata"]["name"], each["name"]) != (NAME, "probe.mutate.forestall.dev")
+    ]
+    total = sum(map(_timeout, calls))
+    text = f"mutating webhooks in the cluster: {len(calls)}, which may take {total} s together"
+    triples = {triple for each in calls for triple in asked_about(each)}
+    sums = {triple: sum(_timeout(each) for each in calls if covers(asked_about(each), triple)) for triple in triples}
+    worst = max(sums, key=lambda triple: (sums[triple], triple), default=None)
+    if worst is None or sums[worst] < REQUEST_SECONDS:
+        most = f", {sums[worst]} s of one request's {REQUEST_SECONDS} s" if worst else ""
+        yield Finding("ok", text + most)
+        return
+    asked = sorted((each for each in calls if covers(asked_about(each), worst)), key=_timeout, reverse=True)
+    slowest = ", ".join(f"{each['name']} {_timeout(each)} s" for each in asked[:5])
+    text += f", and {sums[worst]} s of the {REQUEST_SECONDS} s that one {worst[2]} of {show_resource(worst)} has"
+    advice = f"give the longest ones less than their timeoutSeconds, or fewer resources: {slowest}"
+    yield Finding("warn", f"{text}: it fails if they hang, whatever their failurePolicy", advice)
+
+
+def _timeout(webhook: Object) -> int:
+    return int(webhook.get("timeoutSeconds") or 10)
+
+
+def check_other_hooks(survey: Survey) -> Findings:
+    """Webhooks of others that can hold up everything, us included."""
+    found = 0
+    for stage, kind in STAGES.items():
+        for config in seen(survey.hooks[stage]):
+            for each in config.get("webhooks") or ():
+                if config["metadata"]["name"] != NAME and _holds_up_everything(each):
+                    found += 1
+                    text = f"{kind} {config['metadata']['name']}: {each['name']} is asked about everything and fails "
+                    text += "closed" if _spares(each, "kube-system") else "closed, in kube-system as well"
+                    advice = f"narrow its rules, or exclude kube-system and {survey.namespace} in its namespaceSelector"
+                    yield Finding("warn", text, advice)
+    if not found:
+        yield Finding("ok", "no other webhook is asked about everything and fails closed")
+
+
+def _holds_up_everything(webhook: Object) -> bool:
+    if webhook.get("failurePolicy") == "Ignore" or webhook.get("matchConditions") or _selects(webhook):
+        return False
+    asked = asked_about(webhook)
+    return any(covers(asked, ("*", "*", operation)) for operation in ("CREATE", "UPDATE"))
+
+
+def _selects(webhook: Object) -> bool:
+    """Whether objects have to carry something for it to be asked."""
+    selectors = (webhook.get("objectSelector") or {}, webhook.get("namespaceSelector") or {})
+    return any(
+        bool(selector.get("matchLabels"))
+        or any(each["operator"] in ("In", "Exists") for each in selector.get("matchExpressions") or ())
+        for selector in selectors
+    )
+
+
+def _spares(webhook: Object, namespace: str) -> bool:
+    return any(
+        each["key"] == "kubernetes.io/metadata.name"
+        and each["operator"] == "NotIn"
+        and namespace in (each.get("values") or ())
+        for each in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
+    )

@@ -1,0 +1,41 @@
+"""What doctor prints: as text, or as docs/doctor.md has it in JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from webhook.doctor.finding import STATUSES, Check, Status
+
+SCHEMA = "forestall.dev/doctor/v1"
+
+Style = Callable[[str, str], str]
+
+
+def render_json(checks: Sequence[Check]) -> str:
+    """As docs/doctor.md has it."""
+    counts = {status: sum(each.status == status for each in checks) for status in reversed(STATUSES)}
+    top = {"schema": SCHEMA, "summary": counts, "checks": msgspec.to_builtins(checks)}
+    return json.dumps(top, indent=2, ensure_ascii=False) + "\n"
+
+
+_COLOURS: Mapping[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "magenta"}
+
+
+def render_text(checks: Sequence[Check], width: int, style: Style) -> str:
+    widest = max(len(each.name) for each in checks)
+    lines = []
+    for each in checks:
+        margin = " " * (11 + widest)
+        wrapped = textwrap.wrap(each.seen, width - len(margin), break_on_hyphens=False) or [""]
+        lines.append(f"{style(f'{each.status:<7}', _COLOURS[each.status])}  {each.name:<{widest}}  {wrapped[0]}")
+        lines += [margin + line for line in wrapped[1:]]
+        if each.todo:
+            todo = textwrap.wrap(f"→ {each.todo}", width - len(margin), subsequent_indent="  ", break_on_hyphens=False)
+            lines += [margin + line for line in todo]
+    wrong = sum(each.status != "ok" for each in checks)
+    lines.append(f"\n{wrong} of {len(checks)} findings need something done" if wrong else "\nNothing needs doing")
+    return "\n".join(lines) + "\n"
