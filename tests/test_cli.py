@@ -400,10 +400,10 @@ def unprivileged() -> Iterator[None]:
     """Not root, who may read everything."""
     is_root = os.geteuid() == 0
     if is_root:
-        os.seteuid(65534)
+        os.setresuid(65534, 65534, 0)
     yield
     if is_root:
-        os.seteuid(0)
+        os.setresuid(0, 0, 0)
 
 
 @pytest.mark.parametrize("paths", [["deploy"], ["deploy/secret", "deploy/a.yaml", "deploy/z.yaml"]])
