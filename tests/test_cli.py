@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.builders import SHARED, container, kubeconfig, limit_range, sized, workload
-from webhook import __version__, check
+from webhook import __version__, check, facts_file
 from webhook.cli import main
 from webhook.facts import NO_FACTS
 from webhook.policy import Object
@@ -320,7 +320,7 @@ def test_policies_failure_is_told_and_denies_nothing(write: Write, run: Run, mon
 
 def test_facts_that_could_not_be_read_are_told_as_that(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     unread = replace(NO_FACTS, read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
-    monkeypatch.setattr(check, "read_facts", lambda file: unread)
+    monkeypatch.setattr(facts_file, "read_facts", lambda file: unread)
     write("a.yaml", BARE)
     write("facts.yaml", "")
     ended = run("check", "a.yaml", "--facts", "facts.yaml", "--output", "json")
@@ -400,10 +400,10 @@ def unprivileged() -> Iterator[None]:
     """Not root, who may read everything."""
     is_root = os.geteuid() == 0
     if is_root:
-        os.seteuid(65534)
+        os.setresuid(65534, 65534, 0)
     yield
     if is_root:
-        os.seteuid(0)
+        os.setresuid(0, 0, 0)
 
 
 @pytest.mark.parametrize("paths", [["deploy"], ["deploy/secret", "deploy/a.yaml", "deploy/z.yaml"]])

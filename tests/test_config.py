@@ -178,13 +178,18 @@ from webhook.quantities import Memory
         ),
         pytest.param(
             "overrides: [{match: {namespaces: [a], kinds: [Pods]}, policies: {}}]",
-            "1: overrides[0].match.kinds[0]: there is no kind 'Pods': did you mean 'Pod'?",
+            "1: overrides[0].match.kinds[0]: no policy judges a kind 'Pods': did you mean 'Pod'?",
             id="a-plural-for-a-kind",
         ),
         pytest.param(
             "controllers: [x]\noverrides: [{match: {namespaces: [a], kinds: [deployment]}, policies: {}}]",
-            "2: overrides[0].match.kinds[0]: there is no kind 'deployment': did you mean 'Deployment'?",
+            "2: overrides[0].match.kinds[0]: no policy judges a kind 'deployment': did you mean 'Deployment'?",
             id="a-kind-in-lower-case",
+        ),
+        pytest.param(
+            "controllers: [elastic]\noverrides: [{match: {namespaces: [a], kinds: [Elasticsearch]}, policies: {}}]",
+            "2: overrides[0].match.kinds[0]: no policy judges a kind 'Elasticsearch': did you mean 'ReplicaSet'?",
+            id="an-operator-s-kind-that-is-not-judged",
         ),
         pytest.param(
             "exemptions:\n  - policy: memory-limits\n    match: {namespaces: [a], kinds: [Deploymnt]}\n    "
@@ -261,10 +266,6 @@ def test_what_is_not_said_is_the_default(text: str) -> None:
             "kinds: [{kind: Batch, resource: batches}]\n"
             "overrides: [{match: {namespaces: [a], kinds: [Batch]}, policies: {}}]",
             id="a-kind-of-the-file",
-        ),
-        pytest.param(
-            "controllers: [elastic]\noverrides: [{match: {namespaces: [a], kinds: [Elasticsearch]}, policies: {}}]",
-            id="an-owner-of-any-kind",
         ),
         pytest.param("excludeNamespaces: [a, '*', 'a-*', '[!a-c]x?', '?']", id="globs"),
         pytest.param(

@@ -270,6 +270,14 @@ def test_the_fix_keeps_within_the_limit_ranges(
         }
 
 
+def test_a_pool_that_has_no_node_yet() -> None:
+    seen = replace(facts(NODE), known=frozenset({"limitranges", "nodes"}))
+    for violation in examine(request(prometheus("3Gi", "2Gi", nodeSelector={"pool": "new"})), seen, Params()):
+        assert violation.message.endswith(
+            "or more; no node that it may use is known: parameter largestNode can say how large one can be"
+        )
+
+
 def test_limit_ranges_that_could_not_be_read_are_in_the_way() -> None:
     seen = replace(facts(NODE), read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
     for violation in examine(request(prometheus("3Gi", "2Gi")), seen, Params()):

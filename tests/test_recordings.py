@@ -18,11 +18,11 @@ from tests.served import Client, Server, post, served
 from webhook.check import check_files
 from webhook.engine import Stage, decide
 from webhook.facts import ClusterFacts
+from webhook.facts_file import read_facts
 from webhook.messages import denial, warnings
 from webhook.owners import owner_of
 from webhook.policy import AdmissionRequest, Decision
 from webhook.review import read_review, render_review
-from webhook.server import read_facts
 
 Review = dict[str, Any]
 

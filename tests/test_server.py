@@ -31,6 +31,7 @@ from webhook.config import load_config
 from webhook.engine import decide
 from webhook.errors import FactsUnavailable
 from webhook.facts import NO_FACTS
+from webhook.facts_file import read_facts
 from webhook.judge import Judge
 from webhook.metrics import Metrics
 from webhook.policy import AdmissionRequest, Decision, Reference, Verdict, Violation
@@ -144,7 +145,7 @@ def test_one_log_line_per_review_without_the_object(server):
 @pytest.mark.skipif(not (SHARED / "recordings").is_dir(), reason="no ../shared/recordings")
 @pytest.mark.parametrize("file", ["people.jsonl", "charts.jsonl"])
 def test_every_recorded_review_gets_the_verdict_of_decide(server, file):
-    config, facts = load_config(b"", ""), server_module.read_facts(server.folder / "facts.yaml")
+    config, facts = load_config(b"", ""), read_facts(server.folder / "facts.yaml")
     today = datetime.now(UTC).date()
     with server.client() as client:
         for line in (SHARED / "recordings" / file).read_text().splitlines():

@@ -11,14 +11,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from pathlib import Path
+from datetime import date
 from typing import Any, BinaryIO, NamedTuple
 
 from webhook.config import Config
 from webhook.engine import decide
-from webhook.errors import NOT_OURS, UNREADABLE, BadManifest, FactsUnavailable
-from webhook.facts import FACT_KINDS, ClusterFacts, facts_of, read_fact
+from webhook.errors import NOT_OURS, UNREADABLE, BadManifest
+from webhook.facts import ClusterFacts, read_fact
 from webhook.fixes import sets_of
 from webhook.manifests import STDIN, Manifest, find_files, read_file
 from webhook.messages import incident
@@ -112,27 +111,6 @@ def expand(paths: Iterable[str]) -> tuple[list[str], list[BadManifest]]:
         except BadManifest as error:
             errors.append(error)
     return list(files), errors
-
-
-def read_facts(file: Path) -> ClusterFacts:
-    """The facts that `kubectl get storageclass,pv,pvc,nodes,limitranges,namespaces -A -o yaml` has printed to a file.
-
-    They are as old as the file. Raises FactsUnavailable, also where it holds nothing of the kind, as after a failed
-    `kubectl get`: nothing would be in the cluster then.
-    """
-    manifests, errors = read_file(str(file))
-    try:
-        if errors:
-            raise errors[0]
-        read_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-        objects = [manifest.object for manifest in manifests]
-        if any(read_fact(each) for each in objects):
-            return facts_of(objects, read_at=read_at)
-    except BadManifest as error:
-        raise FactsUnavailable(str(error)) from error
-    except (OSError, *UNREADABLE) as error:
-        raise FactsUnavailable(f"{file}: {error}") from error
-    raise FactsUnavailable(f"{file}: holds no {', '.join(FACT_KINDS)}: did `kubectl get` fail?")
 
 
 def check_files(

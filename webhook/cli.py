@@ -158,7 +158,7 @@ def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> Clus
 
         return Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None).read_facts()
     if file:
-        from webhook.check import read_facts  # noqa: PLC0415
+        from webhook.facts_file import read_facts  # noqa: PLC0415
 
         return read_facts(file)
     from webhook.facts import NO_FACTS  # noqa: PLC0415

@@ -268,18 +268,17 @@ def _policies_named(entries: Mapping[str, Node]) -> list[tuple[str, Node]]:
 
 
 def _check_kinds(parsed: _File, entries: Mapping[str, Node]) -> None:
-    """Raise BadConfig for a match's kind that nothing is of. An owner, of a user in `controllers`, may be of any."""
+    """Raise BadConfig for a match's kind that is never judged: owners that are trusted are of judged kinds, too."""
     policies = load_policies().values()
     kinds = [*WORKLOADS, *(kind for loaded in policies for kind in loaded.policy.kinds)]
     plurals = {kind.kind: kind.resource for kind in kinds} | {kind.kind: kind.resource for kind in parsed.kinds}
     spellings = {spelling: kind for kind, plural in plurals.items() for spelling in (kind.casefold(), plural)}
     for node in _kinds_matched(entries):
         kind = str(node.yaml.value)
-        meant = spellings.get(kind.casefold())
-        if kind not in plurals and meant:
-            raise node.error(f"there is no kind {kind!r}: did you mean {meant!r}?")
-        if kind not in plurals and not parsed.controllers:
-            raise node.error(f"no policy judges a kind {kind!r}{suggest(kind, plurals)}")
+        if kind not in plurals:
+            meant = spellings.get(kind.casefold())
+            remedy = f": did you mean {meant!r}?" if meant else suggest(kind, plurals)
+            raise node.error(f"no policy judges a kind {kind!r}{remedy}")
 
 
 def _kinds_matched(entries: Mapping[str, Node]) -> Iterator[Node]:

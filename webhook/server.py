@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,15 +31,12 @@ from webhook.console import Pages, create_console
 from webhook.engine import Stage
 from webhook.errors import (
     BadConfig,
-    BadManifest,
-    BadQuantity,
     BadReview,
-    FactsUnavailable,
 )
-from webhook.facts import ClusterFacts, facts_of
+from webhook.facts import ClusterFacts
+from webhook.facts_file import read_facts
 from webhook.judge import FactsSource, Judge
 from webhook.loader import load_policies
-from webhook.manifests import read_file
 from webhook.metrics import Metrics
 from webhook.pods import WORKLOADS
 from webhook.policy import Object, Reference
@@ -358,18 +354,6 @@ def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
         return LiveFacts(cluster, watch)
 
     return follow
-
-
-def read_facts(file: Path) -> ClusterFacts:
-    """The facts in a file of `kubectl get -o yaml`, as of the file's own time; raises FactsUnavailable."""
-    try:
-        manifests, errors = read_file(str(file))
-        read_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-        if errors:
-            raise FactsUnavailable(str(errors[0]))
-        return facts_of([manifest.object for manifest in manifests], read_at=read_at)
-    except (OSError, BadManifest, BadQuantity) as error:
-        raise FactsUnavailable(f"{file}: {error}") from error
 
 
 def _report_reloads(config: Reloaded[Config], certificate: Reloaded[ServingCertificate | None]) -> None:
