@@ -187,6 +187,79 @@ def test_what_is_sent_meanwhile_stays_with_the_client() -> None:
     talk(about)
 
 
+def test_a_client_that_takes_no_answers_gets_no_more_of_them() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        path = "/" + "a" * 8000
+        writer.write(get(path) * 3000)
+        asked = -1
+        while asked != len(host.application.asked):
+            asked = len(host.application.asked)
+            await asyncio.sleep(0.3)
+        assert asked < 2500
+        (each,) = host.connections
+        assert each.transport.get_write_buffer_size() < 200_000
+        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        while len(host.application.asked) < 3000:
+            await reader.read(2**20)
+
+    talk(about)
+
+
+def test_a_burst_of_requests_takes_turns_with_others() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        turns = 0
+        writer.write(get("/a") * 100)
+        while len(host.application.asked) < 100:
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= 50
+        assert await reader.readexactly(100 * len(ok("/a"))) == ok("/a") * 100
+
+    talk(about)
+
+
+def test_a_trailer_without_an_end_is_refused() -> None:
+    async def about(_host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\na: ")
+        while not reader._buffer:  # type: ignore[attr-defined]
+            writer.write(b"b" * 1000)
+            await asyncio.sleep(0.001)
+        assert await reader.readline() == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+
+    talk(about)
+
+
+def test_what_follows_the_last_request_is_no_request() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/a", headers="Connection: close\r\n") + get("/b"))
+        assert await reader.read() == ok("/a", "Connection: close\r\n")
+        assert host.application.told == []
+
+    talk(about)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", id="both-lengths"),
+        pytest.param("Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", id="both-the-other-way-round"),
+        pytest.param("Content-Length: 1\r\nContent-Length: 2\r\n", id="two-lengths"),
+        pytest.param("Content-Length: \r\n", id="no-length"),
+        pytest.param("Content-Length: 1\n", id="a-bare-line-feed"),
+        pytest.param("a: b\r\n Content-Length: 1\r\n", id="folded"),
+        pytest.param("Transfer-Encoding: xchunked\r\n", id="another-coding"),
+    ],
+)
+def test_nothing_is_smuggled(head: str) -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"POST /a HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode() + get("/b"))
+        assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+        assert host.application.asked == []
+
+    talk(about)
+
+
 def test_half_a_body_is_let_go_with_its_client() -> None:
     async def about(host: Host, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"POST /a HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 50)

@@ -41,7 +41,7 @@ class Request(NamedTuple):
     method: str
     path: str
     query: bytes
-    body: bytes
+    body: bytes | bytearray
     client: str
     began: float
 
@@ -97,25 +97,25 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._parser = httptools.HttpRequestParser(self)  # it calls the on_ methods
         self._begin()
-        self._is_in_head = False
         self._refusal: Response | None = None
         """What is wrong with the request that is arriving; nothing behind it counts."""
         self._waiting: deque[tuple[Request, bool]] = deque()
         """Requests that arrived behind one that is still being answered, and whether the connection outlives them."""
         self._is_answering = False
+        self._is_writable = self._is_reading = True
         self._is_refused = False
         """Nothing more is read, only swallowed: closed at once, the connection would be reset, and our answer lost."""
-        self.reading_since: float | None = time.monotonic()
+        self.reading_since: float | None = None
         """When the request that has not arrived as a whole began; None between requests and while one is answered."""
-        self.used_at = self.reading_since
+        self.used_at = time.monotonic()
+        """When it was made, or the last answer written."""
         self.requests = 0
 
     def _begin(self) -> None:
         self._target = b""
         self._headers = self._head_bytes = 0
         self._expects_continue = False
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._body: bytes | bytearray = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's are no subclasses
@@ -135,10 +135,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
-        was_in_head = self._is_in_head
+        before = self.reading_since, self.requests, len(self._body)
         try:
             self._parser.feed_data(data)
-            if was_in_head and self._is_in_head:  # of a field that doesn't end nothing is told
+            # Of a field that doesn't end nothing is told, be it in the header or behind the body.
+            if before == (self.reading_since, self.requests, len(self._body)):
                 self._count_head(len(data))
         except httptools.HttpParserUpgrade:
             pass  # answered as the request that it also is; what follows it is nothing that we speak
@@ -152,7 +153,6 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._begin()
-        self._is_in_head = True
         self.reading_since = self.reading_since or time.monotonic()
 
     def on_url(self, part: bytes) -> None:
@@ -169,15 +169,18 @@ class Connection(asyncio.Protocol):
             self._expects_continue = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
-        self._is_in_head = False
         if self._expects_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
+        if not self._body:
+            self._body = chunk
+        elif isinstance(self._body, bytearray):
+            self._body += chunk
+        else:
+            self._body = bytearray(self._body) + chunk
         self._host.held_bytes += len(chunk)
-        self._check_size(self._size)
+        self._check_size(len(self._body))
         if self._host.held_bytes > HELD_BYTES:
             self._stop(503, "too many large requests at once")
 
@@ -191,7 +194,7 @@ class Connection(asyncio.Protocol):
             self._stop(413, f"a request of more than {BODY_BYTES >> 20} MiB")
 
     def on_message_complete(self) -> None:
-        parser, body = self._parser, self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        parser, body = self._parser, self._body
         path, _, query = self._target.partition(b"?")
         began = self.reading_since or time.monotonic()
         request = Request(parser.get_method().decode(), path.decode("latin-1"), query, body, self._client, began)
@@ -203,27 +206,48 @@ class Connection(asyncio.Protocol):
 
     def _let_go(self) -> None:
         """The body is no longer half received."""
-        self._host.held_bytes -= self._size
-        self._chunks, self._size = [], 0
+        self._host.held_bytes -= len(self._body)
+        self._body = b""
 
     # What is answered
 
     def _answer(self) -> None:
-        """Answer what has arrived, in order, until something has to be waited for."""
-        while self._waiting and not self._is_answering and not self.transport.is_closing():
-            request, is_last = self._waiting.popleft()
-            try:
-                answer = self._host.application(request)
-            except Exception as error:
-                answer = self._failed(error)
-            if isinstance(answer, Response):
-                self._write(answer, request, is_last=is_last)
-            else:
-                self._is_answering = True
+        """Answer the first request that has arrived; what came with it waits until others had their turn."""
+        if self._is_answering or not self._is_writable or self.transport.is_closing():
+            return
+        if not self._waiting:
+            if self._refusal and not self._is_refused:
+                self._refuse(self._refusal)
+                self._go_on()
+            return
+        request, is_last = self._waiting.popleft()
+        try:
+            answer = self._host.application(request)
+        except Exception as error:
+            answer = self._failed(error)
+        if isinstance(answer, Response):
+            self._write(answer, request, is_last=is_last)
+        else:
+            self._is_answering = True
+            self._host.loop.create_task(self._answer_later(answer, request, is_last=is_last))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Read on, or first answer what is there."""
+        if self.transport.is_closing():
+            return
+        is_free = self._is_writable and not self._is_answering
+        if is_free and (self._waiting or (self._refusal and not self._is_refused)):
+            self._host.loop.call_soon(self._answer)
+            is_free = False
+        if is_free != self._is_reading:
+            self._is_reading = is_free
+            if not is_free:
                 self.transport.pause_reading()  # whoever sends more meanwhile has to wait
-                self._host.loop.create_task(self._answer_later(answer, request, is_last=is_last))
-        if self._refusal and not self._is_answering:
-            self._refuse(self._refusal)
+                return
+            if self.reading_since is not None:  # we didn't read on meanwhile
+                self.reading_since = time.monotonic()
+            self.transport.resume_reading()
 
     async def _answer_later(self, answer: Awaitable[Response], request: Request, *, is_last: bool) -> None:
         try:
@@ -232,11 +256,8 @@ class Connection(asyncio.Protocol):
             response = self._failed(error)
         self._is_answering = False
         if not self.transport.is_closing():
-            self.transport.resume_reading()
-            if self.reading_since is not None:  # we didn't read on meanwhile
-                self.reading_since = time.monotonic()
             self._write(response, request, is_last=is_last)
-            self._answer()
+            self._go_on()
 
     def _failed(self, error: Exception) -> Response:
         log.error("a request could not be answered", error=str(error), exc_info=error)
@@ -263,34 +284,39 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client doesn't take our answers: it gets no more of them."""
-        self.transport.pause_reading()
+        self._is_writable = False
+        self._go_on()
 
     def resume_writing(self) -> None:
-        if not self._is_answering:
-            self.transport.resume_reading()
+        self._is_writable = True
+        self._go_on()
 
     # What the worker does about it
 
     def cut(self) -> None:
         """End a request that takes too long to arrive."""
-        if self._is_answering:
-            return
-        if self.transport.is_closing():
-            self.transport.abort()  # the client doesn't even take our goodbye
+        if not self._is_reading:
             return
         if not self._is_refused:
             self._refuse(one_line(408, "the request did not arrive in time"))
         self.transport.close()
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether nothing is being answered."""
-        return not self._is_answering
+    def is_answering(self) -> bool:
+        return self._is_answering
 
     @property
-    def usefulness(self) -> tuple[bool, int, float]:
-        """Sorts connections: first those with half a request, the slowest first; then those that asked least."""
-        return self.reading_since is None, self.requests, self.reading_since or 0.0
+    def is_stuck(self) -> bool:
+        """Whether the client doesn't take what was written, be it our goodbye."""
+        return not self._is_writable or self.transport.is_closing()
+
+    @property
+    def usefulness(self) -> tuple[int, float]:
+        """Sorts connections: first those that have kept half a request back for a second, the slowest first; then those
+        between two requests, who asked least first; then those at work."""
+        if self.reading_since is None:
+            return 1, self.requests
+        return 0 if self.reading_since < time.monotonic() - 1 else 2, self.reading_since
 
     def close_if_idle(self) -> None:
         """Close between two requests, unless the next one has already reached this machine.
@@ -299,12 +325,14 @@ class Connection(asyncio.Protocol):
         wire, after the connection has been idle for seconds; Go's transport sends such a request again if it had
         written nothing of it.
         """
-        if self.is_waiting and self.reading_since is None and not self._has_unread():
+        if not self._is_answering and self.reading_since is None and not self._has_unread():
             self.transport.close()
 
     def _has_unread(self) -> bool:
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        (count,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0\0\0\0"))
+        connected = self.transport.get_extra_info("socket")
+        if connected is None or connected.fileno() < 0:  # the client has just left
+            return False
+        (count,) = struct.unpack("i", fcntl.ioctl(connected.fileno(), termios.FIONREAD, b"\0\0\0\0"))
         return bool(count)
 
 

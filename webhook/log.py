@@ -82,8 +82,8 @@ class _Lines:
     error = critical = msg = warning
 
     def flush(self) -> None:
-        lines = b"".join(self._waiting)
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, []  # in one step: other threads log, too
+        lines = b"".join(waiting)
         # A log that nobody takes any more must not cost the answer.
         with contextlib.suppress(OSError):
             while lines:

@@ -81,7 +81,7 @@ _decode = msgspec.json.Decoder(_Review).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_review(body: bytes) -> AdmissionRequest:
+def read_review(body: bytes | bytearray) -> AdmissionRequest:
     """Read an AdmissionReview v1 as the API server posts it; raise BadReview, in one line, for anything else."""
     try:
         review = _decode(body)

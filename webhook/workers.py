@@ -31,7 +31,7 @@ from webhook.log import GunicornLogger
 from webhook.readiness import Readiness
 
 READ_SECONDS = 5.0
-"""Within which a request must have arrived as a whole, counted from its first byte (the first one: from connecting)."""
+"""Within which a request must have arrived as a whole, and an answer be taken; an unused connection stays as long."""
 
 BEAT_SECONDS = 1.0
 """Between two looks at files, slow clients and everything else that is done regularly."""
@@ -120,6 +120,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
                 client, _ = await self.loop.sock_accept(listener)
             except OSError as error:  # out of descriptors, or the client has left already
                 log.warning("connection not accepted", error=str(error))
+                await asyncio.sleep(0.1)
             else:
                 handshake = self.loop.create_task(self._welcome(client, tls))
                 handshakes.add(handshake)
@@ -164,16 +165,19 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     def _close_old(self) -> None:
         now = time.monotonic()
         for connection in list(self.connections):
-            if (connection.reading_since or now) < now - READ_SECONDS:
+            idle_seconds = now - connection.used_at
+            if connection.is_stuck and idle_seconds > READ_SECONDS:
+                connection.transport.abort()
+            elif (connection.reading_since or now) < now - READ_SECONDS:
                 connection.cut()
-            elif connection.used_at < now - _KEEP_ALIVE_SECONDS:
+            elif idle_seconds > (_KEEP_ALIVE_SECONDS if connection.requests else READ_SECONDS):
                 connection.close_if_idle()
 
     def admit(self, connection: Connection) -> None:
         """Count a connection in; beyond the limit one has to go that keeps its request back, or that was least used."""
         self.connections.add(connection)
         if len(self.connections) > CONNECTIONS:
-            waiting = [each for each in self.connections if each is not connection and each.is_waiting]
+            waiting = [each for each in self.connections if each is not connection and not each.is_answering]
             min(waiting, key=lambda each: each.usefulness, default=connection).transport.abort()
 
     def forget(self, connection: Connection) -> None:
