@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from fnmatch import fnmatchcase
@@ -16,12 +16,12 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config, Exemption, Match
-from webhook.errors import NOT_OURS, TimeUp
+from webhook.errors import NOT_OURS, UNREADABLE, TimeUp
 from webhook.facts import ClusterFacts
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.images import match_image
 from webhook.owners import Owner, metadata_of, owner_of, top_level
-from webhook.pods import is_workload, mapping, read_workload
+from webhook.pods import Container, is_workload, mapping, read_workload
 from webhook.policy import (
     ALLOWED,
     MODES,
@@ -41,7 +41,6 @@ Stage = Literal["mutate", "validate", "check"]
 # Fixes settle in two or three rounds; more means that two policies undo each other's.
 _ROUNDS = 8
 _STRENGTH = {mode: strength for strength, mode in enumerate(MODES)}
-_ACTIVE, _PATCHING = frozenset(MODES) - {"off"}, frozenset({"patch"})
 _INDEX = re.compile(r"\[\d+\]")
 
 
@@ -62,11 +61,11 @@ def decide(
     owner = owner_of(request, config.controllers, config.pod_spec_paths)
     if skipped := _left_alone(request, config, owner, stage):
         return Decision(allowed=True, skipped=skipped)
+    if path := config.pod_spec_paths.get((request.group, request.kind)):
+        request = msgspec.structs.replace(request, pod_spec_path=path)
     in_scope = _in_scope(request, config, owner, stage)
     if not in_scope:
         return ALLOWED
-    if path := config.pod_spec_paths.get((request.group, request.kind)):
-        request = msgspec.structs.replace(request, pod_spec_path=path)
     return _Case(request, facts, config, in_scope, today, stage, deadline, owner).decide()
 
 
@@ -122,20 +121,27 @@ def _in_scope(request: AdmissionRequest, config: Config, owner: Owner | None, st
             and ((workload and policy.workloads) or any(key == (kind.group, kind.kind) for kind in policy.kinds))
         ):
             in_scope.append(_overridden(active, request, config, owner))
-    modes = _PATCHING if stage == "mutate" else _ACTIVE
-    return [active for active in in_scope if weakest(active.mode, config.mode) in modes]
+    return [active for active in in_scope if _is_active(active, key, config, stage)]
+
+
+def _is_active(active: ActivePolicy, key: tuple[str, str], config: Config, stage: Stage) -> bool:
+    mode = weakest(active.mode, config.mode)
+    if stage != "mutate":
+        return mode != "off"
+    patched = active.policy.patched_kinds(active.params) if mode == "deny" else ()
+    return mode == "patch" or any(key == (kind.group, kind.kind) for kind in patched)
 
 
 def _overridden(active: ActivePolicy, request: AdmissionRequest, config: Config, owner: Owner | None) -> ActivePolicy:
     for override in config.overrides:
         section = override.policies.get(active.policy.id)
-        if section and _matches(override.match, request, owner):
+        if section and _matches(override.match, request, owner) and _has_only(override.match.images, request):
             active = replace(active, mode=section.mode or active.mode, otherwise=section.otherwise or active.otherwise)
     return active
 
 
 def _matches(match: Match, request: AdmissionRequest, owner: Owner | None) -> bool:
-    """All of it but `images`, which is about a violation's container."""
+    """All of it but `images`, which are about containers."""
     if not any(fnmatchcase(request.namespace, glob) for glob in match.namespaces):
         return False
     if match.groups and not set(match.groups) & set(request.groups):
@@ -149,6 +155,23 @@ def _matches(match: Match, request: AdmissionRequest, owner: Owner | None) -> bo
     return any(
         (not match.kinds or kind in match.kinds) and (not match.names or any(fnmatchcase(name, g) for g in match.names))
         for kind, name in top_level(request, owner)
+    )
+
+
+def _has_only(patterns: tuple[str, ...], request: AdmissionRequest) -> bool:
+    """Whether every container has one of the images; of what can't be read it isn't known, so no."""
+    if not patterns:
+        return True
+    try:
+        workload = read_workload(request)
+    except UNREADABLE:
+        return False
+    return workload is not None and _have_images(workload.containers, patterns)
+
+
+def _have_images(containers: Sequence[Container], patterns: tuple[str, ...]) -> bool:
+    return bool(containers) and all(
+        any(match_image(pattern, each.image) for pattern in patterns) for each in containers
     )
 
 
@@ -249,7 +272,7 @@ class _Case:
             rulings = self._examine(msgspec.structs.replace(self.request, object=obj))
         cycle = RuntimeError(f"fixes still change the object after {_ROUNDS} rounds")
         self.failures |= {ruling.found.active.policy.id: cycle for ruling in rulings if ruling.is_patched}
-        return [], self.request.object, rulings
+        return self._patch(self._examine(self.request))
 
     def _judged(self, submitted: list[_Ruling], remaining: list[_Ruling], *, is_patched: bool) -> Iterator[_Ruling]:
         """What was patched, then what is left, in the words of what was submitted: no message quotes a fix."""
@@ -263,13 +286,8 @@ class _Case:
         )
 
     def _unseen(self, rulings: list[_Ruling]) -> frozenset[Reference]:
-        """What is worth a look-up: for /mutate, which leaves the rest to /validate, only where it could then patch."""
-        return frozenset(
-            reference
-            for ruling in rulings
-            for reference in ruling.found.violation.unseen
-            if self.stage != "mutate" or weakest(ruling.found.active.mode, self.config.mode) == "patch"
-        )
+        """What is worth a look-up."""
+        return frozenset(reference for ruling in rulings for reference in ruling.found.violation.unseen)
 
     def _rule(self, found: _Found) -> _Ruling:
         violation = found.violation
@@ -334,10 +352,7 @@ class _Case:
             return True
         workload = read_workload(self.request)
         containers = workload.containers if workload else ()
-        concerned = [each for each in containers if each.concerns(violation)] or containers
-        return bool(concerned) and all(
-            any(match_image(pattern, each.image) for pattern in patterns) for each in concerned
-        )
+        return _have_images([each for each in containers if each.concerns(violation)] or containers, patterns)
 
 
 def _is_no_worse(violation: Violation, old: Violation) -> bool:

@@ -196,34 +196,35 @@ def _operations(config: Config, stage: Stage) -> Iterator[tuple[str, str, str]]:
     """(group, resource, operation) of all that some active policy judges, or for "mutate" can fix."""
     at_creation = _JUDGED_AT_CREATION if stage == "validate" else _FIXED_AT_CREATION
     for active in config.policies.values():
-        if _is_active(active, config, stage):
-            for group, resource, operation in _declared(active, config):
-                if operation == "CREATE" or (group, resource) not in at_creation:
-                    yield group, resource, operation
+        modes = _modes(active, config)
+        patched = active.policy.patched_kinds(active.params) if "deny" in modes else ()
+        for kind, resource, operation in _declared(active, config):
+            is_asked = modes != {"off"} if stage == "validate" else "patch" in modes or kind in patched
+            if is_asked and (operation == "CREATE" or (kind.group, resource) not in at_creation):
+                yield kind.group, resource, operation
 
 
-def _is_active(active: ActivePolicy, config: Config, stage: Stage) -> bool:
-    """Whether there may be a request for which the policy is on, or for "mutate" is to patch."""
+def _modes(active: ActivePolicy, config: Config) -> set[Mode]:
+    """Those that the policy may be in, for some request or other."""
     modes: set[Mode] = {active.mode}
     modes |= {
         section.mode
         for override in config.overrides
         if (section := override.policies.get(active.policy.id)) and section.mode
     }
-    effective = {weakest(mode, config.mode) for mode in modes}
-    return "patch" in effective if stage == "mutate" else effective != {"off"}
+    return {weakest(mode, config.mode) for mode in modes}
 
 
-def _declared(active: ActivePolicy, config: Config) -> Iterator[tuple[str, str, str]]:
-    """(group, resource, operation) of all that the policy judges."""
+def _declared(active: ActivePolicy, config: Config) -> Iterator[tuple[GroupKind, str, str]]:
+    """Kind, resource (with its subresource) and operation of all that the policy judges."""
     policy = active.policy
     kinds: set[GroupKind] = {*policy.kinds, *((*WORKLOADS, *config.kinds) if policy.workloads else ())}
     for operation in _JUDGED.intersection(policy.operations):
         for kind in kinds:
-            yield kind.group, kind.resource, operation
+            yield kind, kind.resource, operation
         if POD in kinds and operation == "UPDATE":
             for subresource in policy.subresources:
-                yield POD.group, f"{POD.resource}/{subresource}", operation
+                yield POD, f"{POD.resource}/{subresource}", operation
 
 
 def _conditions(stage: Stage, config: Config) -> dict[str, str]:

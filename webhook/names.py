@@ -1,4 +1,4 @@
-"""What things can be called in Kubernetes, as types of a configuration: nothing that it names else is ever found."""
+"""What things can be called in Kubernetes, as types of a configuration: under another name nothing is ever found."""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ def top_level(request: AdmissionRequest, owner: Owner | None) -> Iterator[tuple[
     readings are given, since the ReplicaSet or Job may also stand alone.
     """
     if owner is None or not owner.is_known:
-        yield request.kind, request.name
+        # At /mutate what only has a generateName is called by that.
+        yield request.kind, request.name or str(metadata_of(request.object).get("generateName") or "")
         return
     yield owner.kind, owner.name
     above, _, suffix = owner.name.rpartition("-")

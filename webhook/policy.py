@@ -105,6 +105,7 @@ class Policy:
     operations   those that the API server asks about; none: only `check` and the audit judge it
     facts        the kinds of cluster objects that it reads, by plural: "persistentvolumeclaims"
     names_sizes  whether its violations may be `fix_named` with these params
+    patched_kinds the kinds of which nothing is ever denied, and which it patches with these params even where it denies
     mode         the default mode, with `otherwise` for what "patch" cannot mend
     """
 
@@ -119,6 +120,7 @@ class Policy:
     operations: tuple[str, ...] = ("CREATE", "UPDATE")
     facts: frozenset[str] = frozenset()
     names_sizes: Callable[[Any], bool] = lambda _params: False
+    patched_kinds: Callable[[Any], tuple[GroupKind, ...]] = lambda _params: ()
     mode: Mode = "deny"
     otherwise: Mode = "deny"
 

@@ -124,10 +124,10 @@ def _require_metadata(obj: Object | None, field: str) -> None:
     if not isinstance(metadata, dict):
         raise BadReview(f"{field}.metadata is no mapping")
     for name in ("labels", "annotations"):
-        if not isinstance(metadata.get(name) or {}, dict):
+        if metadata.get(name) is not None and not isinstance(metadata[name], dict):
             raise BadReview(f"{field}.metadata.{name} is no mapping")
     owners = metadata.get("ownerReferences")
-    if owners and not (isinstance(owners, list) and all(isinstance(each, dict) for each in owners)):
+    if owners is not None and not (isinstance(owners, list) and all(isinstance(each, dict) for each in owners)):
         raise BadReview(f"{field}.metadata.ownerReferences is no list of mappings")
 
 

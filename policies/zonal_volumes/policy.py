@@ -335,4 +335,6 @@ POLICY = Policy(
     incidents=("Kubecost incident 3: Prometheus Pending after its node was replaced in another zone, metering lost",),
     kinds=(CLAIM,),
     facts=frozenset({"nodes", "persistentvolumeclaims", "persistentvolumes", "storageclasses"}),
+    # The denial belongs to the workload that mounts the claim.
+    patched_kinds=lambda params: (CLAIM,) if params.replacement and params.replacement.storage_class else (),
 )
