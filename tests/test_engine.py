@@ -415,6 +415,28 @@ def test_a_forged_hash_names_no_deployment() -> None:
     assert outcomes(judged(request(pod, user=RS_CONTROLLER), cfg)) == ["patched"]
 
 
+def test_what_has_no_name_yet_is_exempted_by_what_it_will_be_called() -> None:
+    pod = workload("Pod", container(size=1))
+    pod["metadata"] = {"namespace": "shop", "generateName": "web-"}
+    cfg = settings("patch", text=EXEMPTION.replace("MATCH", "namespaces: [shop], names: ['web-*']"))
+    assert outcomes(judged(request(pod, name=""), cfg, stage="mutate")) == []
+    assert outcomes(judged(request(pod, name=""), cfg)) == ["exempted"]
+
+
+@pytest.mark.parametrize(
+    ("images", "outcome"),
+    [
+        pytest.param("[nginx, redis]", "audited", id="every-container"),
+        pytest.param("[nginx]", "denied", id="not-all-of-them"),
+        pytest.param("['*']", "audited", id="any"),
+    ],
+)
+def test_an_override_by_images(images: str, outcome: str) -> None:
+    two = workload("Deployment", container("a", "nginx", size=1), container("b", "redis", size=4))
+    text = f"overrides: [{{match: {{namespaces: ['*'], images: {images}}}, policies: {{POLICY: {{mode: audit}}}}}}]"
+    assert outcomes(judged(request(two), settings(text=text))) == [outcome]
+
+
 def test_an_owner_that_is_no_controller_owns_nothing() -> None:
     pod = owned("Pod", "ReplicaSet", "web-5d8f")
     pod["metadata"]["ownerReferences"][0]["controller"] = False
@@ -541,6 +563,22 @@ def test_fixes_that_undo_each_other_are_our_failure() -> None:
     decision = judged(request(SMALL), settings("patch", policy=replace(SIZE, examine=flip)))
     assert (decision.patch, outcomes(decision), decision.allowed) == ((), ["failed"], True)
     assert "8 rounds" in decision.verdicts[0].violation.message
+
+
+def test_what_others_patch_stands_beside_a_failure() -> None:
+    def flip(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
+        replicas = req.object["spec"].get("replicas", 1)  # type: ignore[index]
+        yield Violation("spec.replicas", "", "flip", fix=Set("spec.replicas", -replicas))
+
+    cfg = settings("patch")
+    flipping = replace(cfg.policies["size"], policy=replace(SIZE, id="flip", examine=flip))
+    cfg = replace(cfg, policies={**cfg.policies, "flip": flipping})
+    decision = judged(request(SMALL), cfg)
+    assert [(verdict.policy, verdict.outcome) for verdict in decision.verdicts] == [
+        ("size", "patched"),
+        ("flip", "failed"),
+    ]
+    assert [each["path"] for each in decision.patch] == ["/spec/template/spec/containers/0/size"]
 
 
 def test_a_policy_that_has_not_begun_in_time_counts_as_failed() -> None:

@@ -114,6 +114,13 @@ class TestRules:
             pytest.param(
                 "mode: patch", "mutate", ["persistentvolumeclaims"], [], id="under-a-ceiling-of-patch-a-denial-patches"
             ),
+            pytest.param(
+                "policies: {zonal-volumes: {params: {replacement: {storageClass: efs}}}}",
+                "mutate",
+                ["persistentvolumeclaims"],
+                [],
+                id="a-claim-s-replacement-is-patched-where-its-workload-is-denied",
+            ),
             pytest.param(ALL_OFF, "validate", [], ["pods"], id="every-policy-is-off"),
             pytest.param(
                 "policies: {zonal-volumes: {mode: 'off'}}",

@@ -392,6 +392,15 @@ def test_claims(obj: Object, params: Any, expected: tuple[str, Set | None] | Non
     assert found == ([expected] if expected else [])
 
 
+@pytest.mark.parametrize("mode", ["patch", "deny"])
+def test_a_claim_is_patched_whatever_the_mode_from_patch_up(mode: str) -> None:
+    replaced = f"mode: {mode}\npolicies: {{zonal-volumes: {{params: {{replacement: {{storageClass: zrs}}}}}}}}"
+    for stage in ("mutate", "check"):
+        decision = decide(request(claim(**LABELS)), cluster(), config(replaced), today=TODAY, stage=stage)
+        assert [(each["path"], each["value"]) for each in decision.patch] == [("/spec/storageClassName", "zrs")], stage
+        assert [verdict.outcome for verdict in decision.verdicts] == ["patched"]
+
+
 def test_a_claim_is_judged_at_its_creation_alone() -> None:
     obj = claim(**LABELS)
     assert list(examine(request(obj, obj), CLUSTER, Params(replacement=TO_ZRS))) == []
