@@ -228,7 +228,9 @@ class Guarded:
         return pods
 
     def rolled_out(self, workload: str, namespace: str) -> None:
-        self.kubectl("rollout", "status", workload, "-n", namespace, "--timeout=60s")
+        # Now and then the control plane's own controllers, or KWOK, wait for a minute: caches that lag behind.
+        status = ("rollout", "status", workload, "-n", namespace, "--timeout=50s")
+        eventually(lambda: self.try_kubectl(*status).returncode == 0, f"{workload} is not rolled out", 150)
 
     def make_namespace(self, name: str, *, guarded: bool = True) -> None:
         labels = {} if guarded else {UNGUARDED: ""}

@@ -71,8 +71,10 @@ def test_pods_of_an_old_deployment_get_defaults_if_asked_for(cluster: Guarded, o
 
 
 def test_an_operator_gets_its_stateful_set_back(cluster: Guarded, old_namespace: str) -> None:
-    # A ConfigMap stands in for the operator's own resource: the identity of who asks is what counts.
-    owner = cluster.get("configmap", "kube-root-ca.crt", old_namespace)
+    # A Deployment stands in for the operator's own resource: what counts is who asks, and that its kind is judged.
+    resource = deployment("main", old_namespace, WEB)
+    cluster.apply({**resource, "spec": {**resource["spec"], "replicas": 0}})
+    owner = cluster.get("deployment", "main", old_namespace)
     stateful = owned_by(owner, prometheus(old_namespace, TOO_LITTLE) | {"kind": "StatefulSet"})
     make_old(cluster, old_namespace, stateful)
     cluster.kubectl(
