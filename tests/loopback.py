@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -24,3 +26,13 @@ def eventually(is_so: Callable[[], Any], what: str = "", seconds: float = 60) ->
         assert time.monotonic() < deadline, what or f"it never came to that: {value!r}"
         time.sleep(0.02)
     return value
+
+
+def is_ready(port: int) -> bool:
+    """Whether the server with this metrics port says that it is."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False

@@ -10,8 +10,6 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-import urllib.error
-import urllib.request
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.builders import ROOT
-from tests.loopback import eventually
+from tests.loopback import eventually, is_ready
 from webhook import __version__
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -252,12 +250,3 @@ def readable() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
-
-
-def is_ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return False

@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         """What is wrong with the request that is arriving; nothing behind it counts."""
         self._waiting: deque[tuple[Request, bool]] = deque()
         """Requests that arrived behind one that is still being answered, and whether the connection outlives them."""
-        self._is_answering = False
+        self.is_answering = False
         self._is_writable = self._is_reading = True
         self._is_refused = False
         """Nothing more is read, only swallowed: closed at once, the connection would be reset, and our answer lost."""
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self) -> None:
         """Answer the first request that has arrived; what came with it waits until others had their turn."""
-        if self._is_answering or not self._is_writable or self.transport.is_closing():
+        if self.is_answering or not self._is_writable or self.transport.is_closing():
             return
         if not self._waiting:
             if self._refusal and not self._is_refused:
@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, Response):
             self._write(answer, request, is_last=is_last)
         else:
-            self._is_answering = True
+            self.is_answering = True
             self._host.loop.create_task(self._answer_later(answer, request, is_last=is_last))
         self._go_on()
 
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
         """Read on, or first answer what is there."""
         if self.transport.is_closing():
             return
-        is_free = self._is_writable and not self._is_answering
+        is_free = self._is_writable and not self.is_answering
         if is_free and (self._waiting or (self._refusal and not self._is_refused)):
             self._host.loop.call_soon(self._answer)
             is_free = False
@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
             response = await answer
         except Exception as error:
             response = self._failed(error)
-        self._is_answering = False
+        self.is_answering = False
         if not self.transport.is_closing():
             self._write(response, request, is_last=is_last)
             self._go_on()
@@ -302,10 +302,6 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
     @property
-    def is_answering(self) -> bool:
-        return self._is_answering
-
-    @property
     def is_stuck(self) -> bool:
         """Whether the client doesn't take what was written, be it our goodbye."""
         return not self._is_writable or self.transport.is_closing()
@@ -325,7 +321,7 @@ class Connection(asyncio.Protocol):
         wire, after the connection has been idle for seconds; Go's transport sends such a request again if it had
         written nothing of it.
         """
-        if not self._is_answering and self.reading_since is None and not self._has_unread():
+        if not self.is_answering and self.reading_since is None and not self._has_unread():
             self.transport.close()
 
     def _has_unread(self) -> bool:

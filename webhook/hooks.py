@@ -258,7 +258,7 @@ _CHANGED_POD = (
 def _not_owned(stage: Stage, config: Config) -> str:
     """Whether the object isn't that of a controller that asks itself (webhook.owners), which is judged at its owner.
 
-    Its pods, as there, may be patched all the same.
+    Its pods, as there, may be patched all the same, where the configuration has sizes for them.
     """
     pairs = {(*key, user) for key, identity in IDENTITIES.items() for user in (identity, CONTROLLER_MANAGER)}
     known = [f"{group}/{kind} {user}" for group, kind, user in sorted(pairs)]

@@ -12,8 +12,6 @@ import re
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +21,7 @@ import pytest
 
 from tests.cluster_fixture import ControlPlane
 from tests.e2e.replicas import SYSTEM, lead_service_to
-from tests.loopback import eventually
+from tests.loopback import eventually, is_ready
 from webhook.hooks import STAGES
 from webhook.policy import Object
 
@@ -88,13 +86,8 @@ class Installation:
 
     def is_ready(self) -> bool:
         """Whether the server says so: it has its certificate, and knows the cluster."""
-        for port in re.findall(r'"metrics_port":(\d+)', self.log("forestall")):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-                    return bool(answer.status == 200)
-            except urllib.error.HTTPError as error:
-                error.close()
-        return False
+        ports = re.findall(r'"metrics_port":(\d+)', self.log("forestall"))
+        return bool(ports) and is_ready(int(ports[0]))
 
     def log(self, deployment: str) -> str:
         return (self.folder / f"{deployment}.log").read_text()
