@@ -18,8 +18,8 @@ from bench.figures import Figure, interleaved
 from bench.inputs import read_recordings, small_cluster
 from webhook.config import load_config
 from webhook.engine import Stage, decide
-from webhook.facts import facts_of
-from webhook.review import read_review, render_review
+from webhook.objects.facts import facts_of
+from webhook.server.review import read_review, render_review
 
 _ROUNDS = 7
 _CALLS = 100

@@ -18,11 +18,11 @@ import yaml
 from msgspec import UNSET, Meta, UnsetType
 
 from webhook.config import config_schema
-from webhook.facts import FACT_GROUPS
 from webhook.loader import load_policies
-from webhook.names import NamespaceGlob
-from webhook.pods import WORKLOADS
-from webhook.quantities import Quantity
+from webhook.objects.facts import FACT_GROUPS
+from webhook.objects.names import NamespaceGlob
+from webhook.objects.pods import WORKLOADS
+from webhook.objects.quantities import Quantity
 
 CHART = Path(__file__).parent / "forestall"
 

@@ -28,8 +28,8 @@ import click
 import jsonpatch
 import yaml
 
-from webhook.manifests import read_file
-from webhook.pods import WORKLOADS
+from webhook.files.manifests import read_file
+from webhook.objects.pods import WORKLOADS
 from webhook.policy import Object
 
 HERE = Path(__file__).resolve().parent

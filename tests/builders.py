@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from webhook.config import Config, load_config
-from webhook.facts import NO_FACTS, ClusterFacts
+from webhook.objects.facts import NO_FACTS, ClusterFacts
 from webhook.policy import AdmissionRequest, Object
 
 TODAY = date(2026, 11, 21)
 ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "tests" / "data"
 SHARED = ROOT.parent / "shared"
 
 

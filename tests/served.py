@@ -134,8 +134,9 @@ class Server:
             **settings,
         }
         program = (
-            "import sys; from pathlib import Path, PosixPath; from webhook import transition; transition.SETTLING = 0; "
-            "from webhook import judge, server, workers; "
+            "import sys; from pathlib import Path, PosixPath; "
+            "from webhook import installation; installation.SETTLING = 0; "
+            "from webhook.server import judge, serve as server, workers; "
             f"exec({patch!r}); sys.exit(server.serve(server.Settings(**{given!r})))"
         )
         self._log = folder / "log"

@@ -20,14 +20,15 @@ from jsonschema import Draft7Validator
 
 from charts.generate import CHART, generated, read_values
 from tests.builders import ROOT, TODAY
-from webhook import __version__, workers
+from webhook import __version__
 from webhook.check import check_files, expand
 from webhook.cli import cli
 from webhook.config import Config, load_config
-from webhook.facts import FACT_GROUPS, NO_FACTS
 from webhook.loader import load_policies
+from webhook.objects.facts import FACT_GROUPS, NO_FACTS
 from webhook.policy import Object
-from webhook.server import Settings
+from webhook.server import workers
+from webhook.server.serve import Settings
 
 VERSIONS = [f"1.{minor}" for minor in range(29, 37)]
 VARIANTS = {"defaults": None} | {

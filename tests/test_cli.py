@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from tests.builders import SHARED, container, kubeconfig, limit_range, sized, workload
-from webhook import __version__, check, facts_file
+from webhook import __version__, check
 from webhook.cli import main
-from webhook.facts import NO_FACTS
+from webhook.files import facts as facts_file
+from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object
 
 Write = Callable[..., Path]
@@ -560,7 +561,7 @@ def test_serve_refuses(run: Run, arguments: list[str]) -> None:
 
 
 def test_serve_hands_everything_to_the_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from webhook import server  # noqa: PLC0415
+    from webhook.server import serve as server  # noqa: PLC0415
 
     given = []
 

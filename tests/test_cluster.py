@@ -19,7 +19,7 @@ from tests.loopback import eventually
 from webhook import cluster as under_test
 from webhook.cluster import Cluster, Watch
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
-from webhook.facts import FACT_KINDS
+from webhook.objects.facts import FACT_KINDS
 from webhook.policy import Reference
 
 EVERY_KIND = frozenset(FACT_KINDS.values())

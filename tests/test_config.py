@@ -12,7 +12,7 @@ import yaml
 from tests.builders import config
 from webhook.config import config_schema, read_config
 from webhook.errors import BadConfig
-from webhook.quantities import Memory
+from webhook.objects.quantities import Memory
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from tests.builders import SHARED, config, request
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import BadQuantity
-from webhook.facts import NO_FACTS, ClusterFacts
-from webhook.manifests import Manifest, read_manifests
-from webhook.pods import read_workload
+from webhook.files.manifests import Manifest, read_manifests
+from webhook.objects.facts import NO_FACTS, ClusterFacts
+from webhook.objects.pods import read_workload
+from webhook.objects.quantities import parse_memory
 from webhook.policy import AdmissionRequest, Violation
-from webhook.quantities import parse_memory
 
 from tests.builders import TODAY  # isort: skip
 

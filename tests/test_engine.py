@@ -16,9 +16,9 @@ from tests.builders import TODAY, config, container, request, workload
 from webhook.config import ActivePolicy, Config
 from webhook.engine import Stage, decide, undecided
 from webhook.errors import BadObject, BadQuantity, FactsUnavailable, TimeUp
-from webhook.facts import NO_FACTS
 from webhook.messages import audit_annotations
-from webhook.pods import read_workload
+from webhook.objects.facts import NO_FACTS
+from webhook.objects.pods import read_workload
 from webhook.policy import AdmissionRequest, Decision, Object, Policy, Reference, Set, Violation
 
 CLAIM = Reference("PersistentVolumeClaim", "shop", "data")

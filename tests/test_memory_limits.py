@@ -11,9 +11,9 @@ import pytest
 from policies.memory_limits.policy import Params, examine
 from tests.builders import container, custom, facts, limit_range, pod_spec, request, sized, workload
 from webhook.errors import BadObject, FactsUnavailable
-from webhook.facts import NO_FACTS
+from webhook.objects.facts import NO_FACTS
+from webhook.objects.quantities import Memory
 from webhook.policy import Object, Set, Violation
-from webhook.quantities import Memory
 
 PATH = "spec.template.spec.containers[0].resources.limits.memory"
 REQUEST = "spec.template.spec.containers[0].resources.requests.memory"

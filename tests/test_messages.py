@@ -6,8 +6,8 @@ import pytest
 
 from tests.builders import TODAY, config, container, request, sized, workload
 from webhook.engine import Stage, decide
-from webhook.facts import NO_FACTS
 from webhook.messages import audit_annotations, denial, warnings
+from webhook.objects.facts import NO_FACTS
 from webhook.policy import Decision, Object, Verdict, Violation
 
 PROMETHEUS = workload("StatefulSet", container("prometheus", "prom/prometheus:v3", **sized("3Gi", "2Gi")), name="prom")

@@ -11,9 +11,9 @@ import pytest
 from tests.builders import ROOT, TODAY, config, request
 from webhook.config import Config
 from webhook.engine import decide
-from webhook.facts import facts_of
+from webhook.files.manifests import read_manifests
 from webhook.loader import load_policies
-from webhook.manifests import read_manifests
+from webhook.objects.facts import facts_of
 from webhook.policy import Policy
 
 POLICIES = {name: loaded.policy for name, loaded in load_policies().items()}

@@ -11,9 +11,9 @@ import pytest
 from policies.prometheus_memory.policy import Params, examine
 from tests.builders import TODAY, config, container, custom, facts, limit_range, request, sized, workload
 from webhook.engine import decide
-from webhook.facts import NO_FACTS
+from webhook.objects.facts import NO_FACTS
+from webhook.objects.quantities import Memory
 from webhook.policy import Object, Violation
-from webhook.quantities import Memory
 
 IMAGE = "quay.io/prometheus/prometheus:v3.9.1"
 PATH = "spec.template.spec.containers[0].resources"

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from tests.builders import ROOT, SHARED, TODAY, config, container, custom, facts, limit_range, request, workload
 from webhook.engine import decide
 from webhook.errors import UNREADABLE
-from webhook.facts import ClusterFacts
-from webhook.limitranger import Item, read_items, refusals
-from webhook.manifests import read_manifests
+from webhook.files.manifests import read_manifests
 from webhook.messages import denial, warnings
-from webhook.pods import is_workload, read_workload
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.limitranger import Item, read_items, refusals
+from webhook.objects.pods import is_workload, read_workload
+from webhook.objects.quantities import is_fraction_of_byte, parse_memory
 from webhook.policy import Object
-from webhook.quantities import is_fraction_of_byte, parse_memory
 
 CONFIG = config("""
 policies:

@@ -9,10 +9,10 @@ import yaml
 
 from tests.builders import ROOT, TODAY, config, container, request, workload
 from webhook.config import ALWAYS_EXCLUDED
+from webhook.controller.hooks import configurations
 from webhook.engine import decide, undecided
 from webhook.errors import TimeUp
-from webhook.facts import NO_FACTS
-from webhook.hooks import configurations
+from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object
 
 DENYING = "mode: deny\npolicies: {memory-limits: {mode: deny}}\n"

@@ -12,8 +12,8 @@ import pytest
 from policies.zonal_volumes.policy import Params, Replacement, Workloads, examine
 from tests.builders import SHARED, TODAY, config, container, custom, facts, recordings, request, sized, workload
 from webhook.engine import decide
-from webhook.facts import NO_FACTS, ClusterFacts, facts_of
-from webhook.manifests import read_manifests
+from webhook.files.manifests import read_manifests
+from webhook.objects.facts import NO_FACTS, ClusterFacts, facts_of
 from webhook.policy import AdmissionRequest, Object, Reference, Set, Violation
 
 ZONE = "topology.kubernetes.io/zone"

@@ -17,11 +17,11 @@ from typing import Any, BinaryIO, NamedTuple
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, BadManifest
-from webhook.facts import ClusterFacts, read_fact
+from webhook.files.manifests import STDIN, Manifest, find_files, read_file
 from webhook.fixes import sets_of
-from webhook.manifests import STDIN, Manifest, find_files, read_file
 from webhook.messages import incident
-from webhook.pods import Workload, is_workload, read_workload
+from webhook.objects.facts import ClusterFacts, read_fact
+from webhook.objects.pods import Workload, is_workload, read_workload
 from webhook.policy import AdmissionRequest, Decision, Mode, Object, Outcome, Verdict
 
 _WORTH_A_PROCESS = 200_000

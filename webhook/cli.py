@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from webhook.check import Report
     from webhook.cluster import Cluster
     from webhook.config import Config
-    from webhook.facts import ClusterFacts
-    from webhook.report import Format, Style
+    from webhook.formats import Format, Style
+    from webhook.objects.facts import ClusterFacts
 
 _FORMATS = ("text", "json", "sarif", "junit", "github")
 _SHELLS = ("bash", "zsh", "fish", "kubectl")
@@ -158,16 +158,16 @@ def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> Clus
 
         return Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None).read_facts()
     if file:
-        from webhook.facts_file import read_facts  # noqa: PLC0415
+        from webhook.files.facts import read_facts  # noqa: PLC0415
 
         return read_facts(file)
-    from webhook.facts import NO_FACTS  # noqa: PLC0415
+    from webhook.objects.facts import NO_FACTS  # noqa: PLC0415
 
     return NO_FACTS
 
 
 def _render(report: Report, output: Format, code: int, *, strict: bool) -> str:
-    from webhook import report as reports  # noqa: PLC0415
+    from webhook import formats as reports  # noqa: PLC0415
 
     match output:
         case "json":
@@ -273,7 +273,7 @@ def explain(policy: str | None) -> None:
         _print("".join(f"{name:<{width}}  {loaded.policy.summary}\n" for name, loaded in policies.items()))
         return
     if policy not in policies:
-        from webhook.typed_yaml import suggest  # noqa: PLC0415
+        from webhook.files.typed_yaml import suggest  # noqa: PLC0415
 
         raise BadConfig(f"there is no policy {policy!r}{suggest(policy, policies)}")
     _print(policies[policy].folder.joinpath("README.md").read_text(encoding="utf-8"))
@@ -323,7 +323,7 @@ def serve(
         raise click.UsageError("give either --tls-cert and --tls-key, or --self-signed")
     if client_ca and self_signed:
         raise click.UsageError("--client-ca is for real certificates: give --tls-cert and --tls-key")
-    from webhook import server  # noqa: PLC0415
+    from webhook.server import serve as server  # noqa: PLC0415
 
     return server.serve(
         server.Settings(
@@ -356,8 +356,8 @@ _NAMESPACE = click.option(
 )
 def controller(config: Path | None, kubeconfig: Path | None, namespace: str, metrics_port: int, endpoints: str) -> int:
     """Keep certificates, webhook configurations and LimitRanges until SIGTERM; of several, one acts."""
-    from webhook import controller as controllers  # noqa: PLC0415
-    from webhook.endpoints import parse_endpoints  # noqa: PLC0415
+    from webhook.controller import run as controllers  # noqa: PLC0415
+    from webhook.controller.endpoints import parse_endpoints  # noqa: PLC0415
 
     return controllers.run(
         controllers.Settings(
@@ -380,7 +380,7 @@ def hooks_group() -> None:
 @_NAMESPACE
 def hooks_on(kubeconfig: Path | None, namespace: str) -> None:
     """Have the controller write them, also if somebody had deleted them."""
-    from webhook.hooks import turn_on  # noqa: PLC0415
+    from webhook.controller.hooks import turn_on  # noqa: PLC0415
 
     turn_on(_cluster(kubeconfig), namespace)
     _print("on: the controller writes them within seconds, once a server is ready\n")
@@ -391,7 +391,7 @@ def hooks_on(kubeconfig: Path | None, namespace: str) -> None:
 @_NAMESPACE
 def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
     """Delete them, and have the controller leave it so: nothing is judged until `forestall hooks on`."""
-    from webhook.hooks import turn_off  # noqa: PLC0415
+    from webhook.controller.hooks import turn_off  # noqa: PLC0415
 
     turn_off(_cluster(kubeconfig), namespace)
     _print("off: nothing is judged until `forestall hooks on`\n")

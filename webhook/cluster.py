@@ -30,7 +30,7 @@ from kubernetes.config import load_incluster_config, load_kube_config
 from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
 from webhook.errors import BadObject, BadQuantity, ClusterRefused, Conflict, FactsUnavailable
-from webhook.facts import FACT_FIELDS, FACT_KINDS, NO_FACTS, ClusterFacts, decode_fact, drop_fact, put_fact
+from webhook.objects.facts import FACT_FIELDS, FACT_KINDS, NO_FACTS, ClusterFacts, decode_fact, drop_fact, put_fact
 from webhook.policy import Object, Reference
 
 _log = logging.getLogger(__name__)

@@ -16,13 +16,13 @@ import yaml
 from msgspec import Meta
 
 from webhook.errors import BadConfig
-from webhook.limitranger import read_items, wrong_with
+from webhook.files.typed_yaml import Duration, Node, compose, convert, convert_struct, suggest
 from webhook.loader import load_policies
-from webhook.names import FieldPath, Group, KindName, NamespaceGlob, ObjectName, Plural, ResourceName, UserName
-from webhook.pods import WORKLOADS
+from webhook.objects.limitranger import read_items, wrong_with
+from webhook.objects.names import FieldPath, Group, KindName, NamespaceGlob, ObjectName, Plural, ResourceName, UserName
+from webhook.objects.pods import WORKLOADS
+from webhook.objects.quantities import Memory, Quantity
 from webhook.policy import GroupKind, Mode, Policy
-from webhook.quantities import Memory, Quantity
-from webhook.typed_yaml import Duration, Node, compose, convert, convert_struct, suggest
 
 Otherwise = Literal["warn", "deny"]
 OnError = Literal["ignore", "deny"]

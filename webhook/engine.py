@@ -17,11 +17,11 @@ import msgspec
 
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config, Exemption, Match
 from webhook.errors import NOT_OURS, UNREADABLE, TimeUp
-from webhook.facts import ClusterFacts
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
-from webhook.images import match_image
-from webhook.owners import Owner, metadata_of, owner_of, top_level
-from webhook.pods import Container, is_workload, mapping, read_workload
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.images import match_image
+from webhook.objects.owners import Owner, metadata_of, owner_of, top_level
+from webhook.objects.pods import Container, is_workload, mapping, read_workload
 from webhook.policy import (
     ALLOWED,
     MODES,

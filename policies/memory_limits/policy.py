@@ -9,15 +9,15 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from webhook.charts import helm_value
 from webhook.errors import FactsUnavailable
-from webhook.facts import ClusterFacts, LimitRange
-from webhook.images import match_image
-from webhook.limit_ranges import NO_MOST, Bound, Bounds, Size, Wish, admitted, are_unreadable, refused, share
-from webhook.monitoring import is_agent, series_containers
-from webhook.pods import Container, Workload, mapping, read_workload
+from webhook.objects.facts import ClusterFacts, LimitRange
+from webhook.objects.helm_values import helm_value
+from webhook.objects.images import match_image
+from webhook.objects.monitoring import is_agent, series_containers
+from webhook.objects.pods import Container, Workload, mapping, read_workload
+from webhook.objects.quantities import Memory, format_memory, is_fraction_of_byte
+from webhook.objects.sizes import NO_MOST, Bound, Bounds, Size, Wish, admitted, are_unreadable, refused, share
 from webhook.policy import AdmissionRequest, Policy, Violation
-from webhook.quantities import Memory, format_memory, is_fraction_of_byte
 
 _Sizes = dict[str, Memory]
 _REQUEST = Memory.parse("256Mi")

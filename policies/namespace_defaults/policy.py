@@ -11,8 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from webhook.facts import ClusterFacts, LimitRange
-from webhook.pods import mapping
+from webhook.objects.facts import ClusterFacts, LimitRange
+from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
 
 _NAMESPACE = GroupKind("", "Namespace", "namespaces")

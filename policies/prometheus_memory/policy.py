@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from webhook.charts import helm_value
-from webhook.facts import ClusterFacts
-from webhook.limit_ranges import Bound, Bounds, Size, Wish, admitted, are_unreadable
-from webhook.monitoring import is_agent, series_containers
-from webhook.nodes import largest_node
-from webhook.pods import Container, Workload, read_workload
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.helm_values import helm_value
+from webhook.objects.monitoring import is_agent, series_containers
+from webhook.objects.nodes import largest_node
+from webhook.objects.pods import Container, Workload, read_workload
+from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
+from webhook.objects.sizes import Bound, Bounds, Size, Wish, admitted, are_unreadable
 from webhook.policy import AdmissionRequest, Policy, Violation
-from webhook.quantities import MAX_BYTES, Memory, format_memory
 
 _MEBIBYTE = 2**20
 _Part = Literal["requests", "limits"]

@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from webhook.charts import helm_value
-from webhook.facts import ClusterFacts, claim_class
-from webhook.images import match_image
-from webhook.monitoring import is_monitoring, is_monitoring_claim
-from webhook.names import ObjectName
-from webhook.nodes import ANYWHERE, ZONE_LABEL, Placement, eligible_nodes, read_placement, usable_zones
-from webhook.pods import Workload, items, mapping, read_workload
+from webhook.objects.facts import ClusterFacts, claim_class
+from webhook.objects.helm_values import helm_value
+from webhook.objects.images import match_image
+from webhook.objects.monitoring import is_monitoring, is_monitoring_claim
+from webhook.objects.names import ObjectName
+from webhook.objects.nodes import ANYWHERE, ZONE_LABEL, Placement, eligible_nodes, read_placement, usable_zones
+from webhook.objects.pods import Workload, items, mapping, read_workload
+from webhook.objects.quantities import Quantity
+from webhook.objects.storage import Tie, tie_of_bound, tie_of_class
+from webhook.objects.volumes import StoredVolume, volumes_of
 from webhook.policy import AdmissionRequest, GroupKind, Mode, Policy, Reference, Set, Violation
-from webhook.quantities import Quantity
-from webhook.storage import Tie, tie_of_bound, tie_of_class
-from webhook.volumes import StoredVolume, volumes_of
 
 CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 

@@ -11,11 +11,11 @@ import pytest
 from tests.builders import kubeconfig
 from tests.doctor.surveys import FORBIDDEN, healthy, said
 from webhook.cli import main
+from webhook.controller.hooks import STAGES
 from webhook.doctor.checks import CHECKS, _run, diagnose, exit_code
 from webhook.doctor.finding import Check, Finding
 from webhook.doctor.survey import Survey
 from webhook.errors import BadConfig, FactsUnavailable
-from webhook.hooks import STAGES
 
 
 def test_a_healthy_installation_needs_nothing() -> None:

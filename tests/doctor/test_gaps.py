@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from tests.builders import TODAY, config, container, sized
+from tests.controller.test_gaps import FakeLister
 from tests.doctor.surveys import DAY, NOW, healthy, said, template
-from tests.test_gaps import FakeLister
+from webhook.controller.gaps import Gap, Unchecked
+from webhook.controller.hooks import Stage
 from webhook.doctor.checks import diagnose
 from webhook.doctor.finding import Check
 from webhook.doctor.survey import Slipped, _slipped
 from webhook.engine import decide
-from webhook.facts import NO_FACTS
-from webhook.gaps import Gap, Unchecked
-from webhook.hooks import Stage
+from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object
 
 BOTH: tuple[Stage, ...] = ("mutate", "validate")

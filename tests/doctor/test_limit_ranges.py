@@ -9,7 +9,7 @@ import pytest
 from tests.builders import config, container, sized
 from tests.doctor.surveys import healthy, said, template
 from webhook.doctor.survey import Templates
-from webhook.facts import facts_of
+from webhook.objects.facts import facts_of
 from webhook.policy import AdmissionRequest, Object
 
 

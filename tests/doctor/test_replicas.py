@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.doctor.surveys import FORBIDDEN, NOW, healthy, replica, said
+from webhook.controller.endpoints import Endpoint
 from webhook.doctor.survey import Replica, read_replicas
-from webhook.endpoints import Endpoint
 from webhook.policy import Object
 
 

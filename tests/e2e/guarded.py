@@ -46,7 +46,8 @@ OPERATOR = "system:serviceaccount:operators:prometheus-operator"
 CONFIG = f"controllers: [{OPERATOR}]\n"
 # There is no other server that a change of the configuration could reach later.
 _PROGRAM = (
-    "from webhook import transition; transition.SETTLING = 0; from webhook.cli import main; raise SystemExit(main())"
+    "from webhook import installation; installation.SETTLING = 0; "
+    "from webhook.cli import main; raise SystemExit(main())"
 )
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.cluster_fixture import control_plane
+from tests.controller.test_rotation import HOOKS, NAMESPACE, SECRET, config, decoded
 from tests.loopback import eventually
 from tests.mounted import Mount
 from tests.served import served
-from tests.test_rotation import HOOKS, NAMESPACE, SECRET, config, decoded
 from webhook.certs import read_certificates
 from webhook.cluster import Cluster
+from webhook.controller.rotation import Rotation
 from webhook.errors import Conflict, ForestallError
-from webhook.rotation import Rotation
 
 CONFIG_MAPS = "/api/v1/namespaces/shop/configmaps"
 

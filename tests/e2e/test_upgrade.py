@@ -22,8 +22,8 @@ from tests.e2e.installed import Installation, helm
 from tests.e2e.test_chart import RELEASED
 from tests.loopback import eventually, free_ports
 from webhook.cluster import Cluster
+from webhook.controller.hooks import STAGES
 from webhook.errors import ForestallError
-from webhook.hooks import STAGES
 from webhook.policy import Object
 
 FAIL = ("--set", "config.webhooks.failurePolicy=Fail")

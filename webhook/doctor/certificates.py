@@ -9,11 +9,11 @@ from datetime import timedelta
 
 from webhook.certs import Certificate, parse_certificate, read_certificates
 from webhook.config import Config
+from webhook.controller.hooks import STAGES
+from webhook.controller.rotation import SECRET, service_names
 from webhook.doctor.finding import Finding, Findings, listed
 from webhook.doctor.survey import Survey, seen
 from webhook.errors import ForestallError
-from webhook.hooks import STAGES
-from webhook.rotation import SECRET, service_names
 
 
 def check_certificate(survey: Survey) -> Findings:

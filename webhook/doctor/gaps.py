@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from webhook.controller.gaps import Gap, read_record
+from webhook.controller.hooks import STATE_NAME
 from webhook.doctor.finding import Finding, Findings, cannot_tell
 from webhook.doctor.survey import RECENT, Survey, concerns, recent_gaps, seen
 from webhook.errors import FactsUnavailable
-from webhook.gaps import Gap, read_record
-from webhook.hooks import STATE_NAME
 
 _FRESH = timedelta(days=1)
 

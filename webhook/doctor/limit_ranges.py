@@ -12,12 +12,12 @@ from webhook.doctor.finding import Finding, Findings, cannot_tell, listed
 from webhook.doctor.survey import Survey, concerns, seen
 from webhook.engine import decide
 from webhook.errors import FactsUnavailable
-from webhook.facts import ClusterFacts, LimitRange
 from webhook.fixes import sets_of
-from webhook.limitranger import read_items, refusals
-from webhook.pods import read_workload
+from webhook.objects.facts import ClusterFacts, LimitRange
+from webhook.objects.limitranger import read_items, refusals
+from webhook.objects.pods import read_workload
+from webhook.objects.quantities import format_memory, parse_memory
 from webhook.policy import AdmissionRequest, Object, Verdict
-from webhook.quantities import format_memory, parse_memory
 
 
 def check_limit_ranges(survey: Survey) -> Findings:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from webhook.controller.hooks import NAME, STAGES
 from webhook.doctor.asked import asked_about, covers, show_resource
 from webhook.doctor.finding import Finding, Findings
 from webhook.doctor.survey import Survey, seen
-from webhook.hooks import NAME, STAGES
 from webhook.policy import Object
 
 REQUEST_SECONDS = 34

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 from webhook.config import Config, load_config, read_config
-from webhook.endpoints import SERVICE, Endpoint
+from webhook.controller.endpoints import SERVICE, Endpoint
+from webhook.controller.gaps import Gap, Judged, Record, Unchecked, admitted_unchecked, judged_kinds, read_record
+from webhook.controller.hooks import NAME, STAGES, STATE_NAME, Stage
+from webhook.controller.rotation import SECRET, read_served, service_names
 from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
-from webhook.facts import ClusterFacts
-from webhook.gaps import Gap, Judged, Record, Unchecked, admitted_unchecked, judged_kinds, read_record
-from webhook.hooks import NAME, STAGES, STATE_NAME, Stage
+from webhook.objects.facts import ClusterFacts
 from webhook.policy import AdmissionRequest, Decision, Object, Verdict
-from webhook.rotation import SECRET, read_served, service_names
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster

@@ -1,0 +1,518 @@
+"""Gaps: when one begins and ends, what is remembered of it, what was let through; and on a real control plane."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from tests.builders import TODAY, config, container, sized, workload
+from tests.cluster_fixture import control_plane
+from tests.e2e.guarded import Server, deployment, prepare
+from tests.loopback import eventually
+from webhook.cluster import Cluster, Written
+from webhook.controller.contents import Lister
+from webhook.controller.gaps import (
+    KEPT,
+    Gap,
+    Gaps,
+    Judged,
+    Probed,
+    Reason,
+    Record,
+    Unchecked,
+    admitted_unchecked,
+    judged_kinds,
+    observe,
+    read_record,
+    request_of,
+    unanswered,
+)
+from webhook.controller.hooks import STAGES, Stage, configurations, path_of
+from webhook.engine import decide
+from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.objects.facts import NO_FACTS
+from webhook.objects.pods import POD
+from webhook.policy import GroupKind, Object
+
+START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+BOTH: tuple[Stage, ...] = ("mutate", "validate")
+FINE = Probed()
+LOST = Probed(BOTH)
+OFF = Probed(BOTH, "hooks off")
+STATE = "/api/v1/namespaces/forestall-system/configmaps/forestall-state"
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def gap(began: float, ended: float | None, *stages: Stage, reason: Reason = "no answer", refused: bool = False) -> Gap:
+    return Gap(stages or BOTH, at(began), reason, None if ended is None else at(ended), refused=refused)
+
+
+@pytest.mark.parametrize(
+    ("probes", "gaps"),
+    [
+        pytest.param([FINE, FINE], [], id="all is well"),
+        pytest.param([LOST], [gap(0, None)], id="begins with the first probe that wasn't answered"),
+        pytest.param([FINE, LOST, LOST, FINE, FINE], [gap(10, 30)], id="ends with the first that was"),
+        pytest.param([LOST, FINE, LOST], [gap(0, 10), gap(20, None)], id="each is one of its own"),
+        pytest.param(
+            [LOST, Probed(("mutate",)), FINE],
+            [gap(0, 10), gap(10, 20, "mutate")],
+            id="one stage is back before another",
+        ),
+        pytest.param([OFF, LOST], [gap(0, 10, reason="hooks off"), gap(10, None)], id="another reason is another gap"),
+        pytest.param(
+            [Probed(BOTH, refused=True), LOST], [gap(0, 10, refused=True), gap(10, None)], id="let through from then on"
+        ),
+    ],
+)
+def test_observe(probes: list[Probed], gaps: list[Gap]) -> None:
+    record = Record()
+    for number, probed in enumerate(probes):
+        record = observe(record, at(10 * number), probed)
+    assert record == Record(tuple(gaps))
+
+
+@pytest.mark.parametrize("record", [Record(), Record((gap(0, 10),)), Record((gap(0, None),))])
+def test_nothing_new_is_the_same_record(record: Record) -> None:
+    assert observe(record, at(20), LOST if record.open else FINE) is record
+
+
+def test_only_the_newest_are_kept() -> None:
+    record = Record()
+    for number in range(KEPT + 3):
+        record = observe(observe(record, at(20 * number), LOST), at(20 * number + 10), FINE)
+    assert len(record.gaps) == KEPT
+    assert record.forgotten == 3
+    assert record.gaps[0] == gap(60, 70)
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_gap() -> None:
+    assert observe(Record((gap(100, None),)), at(50), FINE) == Record((gap(100, 100),))
+
+
+@pytest.mark.parametrize(
+    ("warnings", "missing"),
+    [
+        pytest.param(["forestall probe n1 mutate", "forestall probe n1 validate"], (), id="both"),
+        pytest.param(["forestall probe n1 validate"], ("mutate",), id="validate alone"),
+        pytest.param(["forestall probe n0 mutate", "forestall probe n1x validate"], BOTH, id="answers to other probes"),
+        pytest.param(["would violate PodSecurity"], BOTH, id="what others say"),
+        pytest.param([], BOTH, id="nothing"),
+    ],
+)
+def test_unanswered(warnings: list[str], missing: tuple[Stage, ...]) -> None:
+    assert unanswered(warnings, "n1") == missing
+
+
+@pytest.mark.parametrize("text", ['{"gaps": 5}', "nonsense", '{"gaps": [{"stages": ["audit"]}]}'])
+def test_an_edited_record_is_begun_anew(text: str) -> None:
+    record = read_record({"data": {"gaps": text}})
+    assert record == Record(lost=True)
+    assert observe(record, at(0), Probed(BOTH)) == Record((gap(0, None),), lost=True)
+
+
+class FakeCluster:
+    """The few calls that Gaps makes; `answers` are the stages that answer probes."""
+
+    def __init__(self) -> None:
+        self.answers: set[Stage] = set(STAGES)
+        self.trouble: Exception | None = None
+        self.objects: dict[str, Object] = {}
+        self.probes: list[Object] = []
+        self.events: list[tuple[str, str]] = []
+        self.writes = 0
+
+    def create(self, path: str, obj: Object, *, dry_run: bool = False, timeout: float = 10) -> Written:
+        if dry_run:
+            if self.trouble:
+                raise self.trouble
+            self.probes.append(obj)
+            nonce = obj["metadata"]["labels"]["forestall.dev/probe"]
+            return Written(obj, tuple(f"forestall probe {nonce} {stage}" for stage in STAGES if stage in self.answers))
+        if obj["kind"] == "Event":
+            self.events.append((obj["reason"], obj["type"]))
+            return Written(obj, ())
+        return Written(self._store(f"{path}/{obj['metadata']['name']}", obj), ())
+
+    def replace(self, path: str, obj: Object) -> Object:
+        assert obj["metadata"]["resourceVersion"] == self.objects[path]["metadata"]["resourceVersion"]
+        return self._store(path, obj)
+
+    def get(self, path: str) -> Object | None:
+        return self.objects.get(path)
+
+    def _store(self, path: str, obj: Object) -> Object:
+        self.writes += 1
+        self.objects[path] = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.writes), "uid": "u"}}
+        return self.objects[path]
+
+
+class Probing:
+    """Gaps on a cluster of which everything can be said, at any time."""
+
+    def __init__(self) -> None:
+        self.cluster = FakeCluster()
+        self.gaps = Gaps(self.cluster, "forestall-system")  # type: ignore[arg-type]
+        self.register()
+
+    def register(self, text: str = "") -> None:
+        mutating, validating = configurations(config(text), "LS0t", namespace="forestall-system")
+        self.cluster.objects |= {path_of("mutate"): mutating, path_of("validate"): validating}
+
+    def at(self, seconds: float, *answers: Stage) -> Record:
+        self.cluster.answers = set(answers)
+        self.gaps.reconcile(at(seconds))
+        return read_record(self.cluster.get(STATE))
+
+
+@pytest.fixture
+def probing() -> Probing:
+    return Probing()
+
+
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+class TestProbing:
+    def test_a_probe_is_a_dry_run_in_our_own_namespace(self, probing: Probing) -> None:
+        probing.at(0, *BOTH)
+        probing.at(10, *BOTH)
+        first, second = (each["metadata"] for each in probing.cluster.probes)
+        assert first["namespace"] == "forestall-system"
+        assert first["labels"] != second["labels"]
+        assert probing.cluster.writes == 0
+
+    def test_every_ten_seconds_however_often_it_is_called(self, probing: Probing) -> None:
+        for second in range(31):
+            probing.at(second, *BOTH)
+        assert len(probing.cluster.probes) == 4
+
+    def test_a_clock_that_is_set_back_holds_up_no_probe(self, probing: Probing) -> None:
+        probing.at(1000, *BOTH)
+        probing.at(0, *BOTH)
+        assert len(probing.cluster.probes) == 2
+
+    def test_a_gap(self, probing: Probing) -> None:
+        seconds = metric("forestall_gap_seconds_total", stage="mutate")
+        probing.at(0, *BOTH)
+        assert probing.at(10) == Record((gap(10, None),))
+        assert metric("forestall_gap", stage="mutate") == 1
+        assert probing.at(20) == Record((gap(10, None),))
+        assert probing.at(30, *BOTH) == Record((gap(10, 30),))
+        assert metric("forestall_gap", stage="mutate") == 0
+        assert metric("forestall_gap_seconds_total", stage="mutate") - seconds == 20
+        assert probing.cluster.writes == 2
+        assert probing.cluster.events == [("GapBegan", "Warning"), ("GapEnded", "Normal")]
+
+    def test_one_stage(self, probing: Probing) -> None:
+        assert probing.at(0, "validate") == Record((gap(0, None, "mutate"),))
+        assert (metric("forestall_gap", stage="mutate"), metric("forestall_gap", stage="validate")) == (1, 0)
+
+    @pytest.mark.parametrize(
+        ("removed", "answers", "text", "found"),
+        [
+            pytest.param(BOTH, (), "", gap(0, None, reason="hooks off"), id="off"),
+            pytest.param(
+                ("validate",), ("mutate",), "", gap(0, None, "validate", reason="hooks off"), id="one of them is off"
+            ),
+            pytest.param((), (), "webhooks: {failurePolicy: Fail}", gap(0, None, refused=True), id="fails closed"),
+            pytest.param(
+                (), ("validate",), "webhooks: {failurePolicy: Fail}", gap(0, None, "mutate"), id="mutating never does"
+            ),
+            pytest.param(
+                BOTH, (), "webhooks: {failurePolicy: Fail}", gap(0, None, reason="hooks off"), id="off, not closed"
+            ),
+        ],
+    )
+    def test_reasons(
+        self, probing: Probing, removed: tuple[Stage, ...], answers: tuple[Stage, ...], text: str, found: Gap
+    ) -> None:
+        probing.register(text)
+        for stage in removed:
+            del probing.cluster.objects[path_of(stage)]
+        assert probing.at(0, *answers) == Record((found,))
+
+    def test_without_a_webhook_nothing_is_refused(self, probing: Probing) -> None:
+        """Somebody took the webhooks out of the configuration that fails closed."""
+        probing.register("webhooks: {failurePolicy: Fail}")
+        probing.cluster.objects[path_of("validate")]["webhooks"] = []
+        assert probing.at(0, "mutate") == Record((gap(0, None, "validate"),))
+
+    @pytest.mark.parametrize(
+        "trouble",
+        [FactsUnavailable("no answer"), ClusterRefused(403, "Forbidden", "exceeded quota")],
+        ids=["no answer", "no"],
+    )
+    def test_no_answer_from_the_api_server_is_no_gap(self, probing: Probing, trouble: Exception) -> None:
+        unknown = metric("forestall_probes_total", result="unknown")
+        probing.cluster.trouble = trouble
+        assert probing.at(0) == Record()
+        assert metric("forestall_probes_total", result="unknown") - unknown == 1
+
+    def test_nor_does_it_end_one(self, probing: Probing) -> None:
+        seconds = metric("forestall_gap_seconds_total", stage="validate")
+        probing.at(0)
+        probing.cluster.trouble = FactsUnavailable("no answer")
+        assert probing.at(10) == Record((gap(0, None),))
+        probing.cluster.trouble = None
+        assert probing.at(20, *BOTH) == Record((gap(0, 20),))
+        # Nothing was let through by an API server that didn't answer.
+        assert metric("forestall_gap_seconds_total", stage="validate") == seconds
+
+    def test_a_new_leader_goes_on_with_the_same_gap(self, probing: Probing) -> None:
+        probing.at(0)
+        probing.gaps = Gaps(probing.cluster, "forestall-system")  # type: ignore[arg-type]
+        assert probing.at(15) == Record((gap(0, None),))
+        assert probing.at(25, *BOTH) == Record((gap(0, 25),))
+
+    def test_what_others_keep_in_the_state_stays(self, probing: Probing) -> None:
+        metadata = {"name": "forestall-state", "resourceVersion": "7", "namespace": "forestall-system"}
+        probing.cluster.objects[STATE] = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata,
+            "data": {"hooks": "{}"},
+        }
+        probing.at(0)
+        assert probing.cluster.objects[STATE]["data"]["hooks"] == "{}"
+
+    def test_only_who_leads_probes(self, probing: Probing) -> None:
+        stopped = threading.Event()
+        leads = iter([False, True, False])
+
+        def is_leading() -> bool:
+            leading = next(leads)
+            if stopped.is_set() or (len(probing.cluster.probes) == 1 and not leading):
+                stopped.set()
+            return leading
+
+        waits: list[float] = []
+        stopped.wait = lambda timeout=None: waits.append(timeout or 0) or stopped.is_set()  # type: ignore[method-assign, func-returns-value]
+        probing.cluster.answers = set()
+        probing.gaps.run(is_leading, stopped)
+        assert len(probing.cluster.probes) == 1
+        # What is so now is for the new leader to say.
+        assert REGISTRY.get_sample_value("forestall_gap", {"stage": "mutate"}) is None
+
+    def test_nothing_ends_the_thread(self, probing: Probing, monkeypatch: pytest.MonkeyPatch) -> None:
+        stopped = threading.Event()
+        calls = []
+
+        def fail(*_: object) -> None:
+            calls.append(1)
+            if len(calls) == 2:
+                stopped.set()
+            raise (ZeroDivisionError if len(calls) == 1 else FactsUnavailable)("what it says")
+
+        monkeypatch.setattr(probing.gaps, "reconcile", fail)
+        monkeypatch.setattr(stopped, "wait", lambda timeout=None: stopped.is_set())
+        probing.gaps.run(lambda: True, stopped)
+        assert len(calls) == 2
+
+
+DEPLOYMENT, REPLICA_SET = GroupKind("apps", "Deployment", "deployments"), GroupKind("apps", "ReplicaSet", "replicasets")
+
+
+def stored(
+    kind: GroupKind, name: str, created: float, changed: float | None = None, owner: str = "", **how: Any
+) -> Object:
+    """An object as the API server has it: without a memory limit, unless `how` says so."""
+    made = workload(kind.kind, container(**how.pop("resources", {})), name=name, **how.pop("spec", {}))
+    metadata = {
+        "name": name,
+        "namespace": "shop",
+        "uid": f"{kind.kind} {name}",
+        "creationTimestamp": at(created).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    if changed is not None:
+        when = at(changed).strftime("%Y-%m-%dT%H:%M:%SZ")
+        metadata["managedFields"] = [{"manager": "kubectl", "operation": "Update", "time": when, **how}]
+    if owner:
+        metadata["ownerReferences"] = [{"kind": owner.split(maxsplit=1)[0], "uid": owner, "controller": True}]
+    return {**made, "metadata": metadata}
+
+
+def unchecked(gaps: list[Gap], *objects: tuple[GroupKind, Object], text: str = "") -> list[Unchecked]:
+    judge = partial(decide, facts=NO_FACTS, config=config(text), today=TODAY)
+    return list(admitted_unchecked(gaps, [request_of(kind, "v1", obj) for kind, obj in objects], judge))
+
+
+class TestAdmittedUnchecked:
+    @pytest.mark.parametrize(
+        ("obj", "how"),
+        [
+            pytest.param(stored(DEPLOYMENT, "web", 110), ["created"], id="created in the gap"),
+            pytest.param(stored(DEPLOYMENT, "web", 90), ["created"], id="after the last probe that was answered"),
+            pytest.param(stored(DEPLOYMENT, "web", 210), ["created"], id="calls come back a moment after the probe"),
+            pytest.param(stored(DEPLOYMENT, "web", 80), [], id="before"),
+            pytest.param(stored(DEPLOYMENT, "web", 220), [], id="after"),
+            pytest.param(stored(DEPLOYMENT, "web", 0, 150), ["changed"], id="changed in the gap"),
+            pytest.param(stored(DEPLOYMENT, "web", 0, 300), [], id="changed again since, which was judged"),
+            pytest.param(stored(DEPLOYMENT, "web", 0, 150, subresource="status"), [], id="its status changed"),
+            pytest.param(stored(POD, "web", 0, 150, subresource="resize"), ["changed"], id="a pod was resized"),
+            pytest.param(stored(POD, "web", 0, 30), [], id="a pod before the gap"),
+        ],
+    )
+    def test_what_was_touched(self, obj: Object, how: list[str]) -> None:
+        kind = POD if obj["kind"] == "Pod" else DEPLOYMENT
+        assert [each.how for each in unchecked([gap(100, 200)], (kind, obj))] == how
+
+    def test_verdicts(self) -> None:
+        bad, good = stored(DEPLOYMENT, "bad", 150), stored(DEPLOYMENT, "good", 150, resources=sized("1Gi", "1Gi"))
+        found = unchecked([gap(100, 200)], (DEPLOYMENT, bad), (DEPLOYMENT, good))
+        assert [(each.request.name, [verdict.policy for verdict in each.decision.verdicts]) for each in found] == [
+            ("bad", ["memory-limits"]),
+            ("good", []),
+        ]
+
+    def test_an_open_gap_reaches_until_now(self) -> None:
+        assert unchecked([gap(100, None)], (DEPLOYMENT, stored(DEPLOYMENT, "web", 10**6)))
+
+    def test_what_was_refused_was_not_admitted(self) -> None:
+        assert not unchecked([gap(100, 200, refused=True)], (DEPLOYMENT, stored(DEPLOYMENT, "web", 150)))
+
+    def test_nobody_judges_an_excluded_namespace(self) -> None:
+        obj = stored(DEPLOYMENT, "web", 150)
+        assert not unchecked([gap(100, 200)], (DEPLOYMENT, obj), text="excludeNamespaces: [shop]")
+
+    def test_what_the_owner_says_is_said_once(self) -> None:
+        owner = stored(DEPLOYMENT, "web", 0)  # long before: only its pods were made in the gap
+        replica_set = stored(REPLICA_SET, "web-1", 0, owner="Deployment web")
+        pod = stored(POD, "web-1-a", 150, owner="ReplicaSet web-1")
+        assert not unchecked([gap(100, 200)], (DEPLOYMENT, owner), (REPLICA_SET, replica_set), (POD, pod))
+
+    @pytest.mark.parametrize("owner", ["ReplicaSet fine", "ReplicaSet nowhere"])
+    def test_an_owner_that_says_nothing_of_it_hides_nothing(self, owner: str) -> None:
+        fine = stored(REPLICA_SET, "fine", 0, resources=sized("1Gi", "1Gi"))
+        pod = stored(POD, "typed", 150, owner=owner)
+        found = unchecked([gap(100, 200)], (REPLICA_SET, fine), (POD, pod))
+        assert [each.request.name for each in found] == ["typed"]
+
+
+class FakeLister:
+    def __init__(self, objects: dict[str, list[Object]], refused: dict[str, int] | None = None) -> None:
+        self.objects = objects
+        self.refused = refused or {}
+
+    def get(self, path: str) -> Object | None:
+        assert path == "/apis"
+        groups = [("apps", "v1"), ("batch", "v1"), ("monitoring.coreos.com", "v1")]
+        return {"groups": [{"name": name, "preferredVersion": {"version": version}} for name, version in groups]}
+
+    def list(self, path: str) -> list[Object]:
+        if status := self.refused.get(path):
+            raise ClusterRefused(status, "", f"no {path}")
+        return self.objects.get(path, [])
+
+
+def test_judged_brings_owners_first() -> None:
+    paths = ("/api/v1/pods", "/apis/apps/v1/replicasets", "/apis/apps/v1/deployments", "/apis/apps/v1/statefulsets")
+    paths += ("/apis/batch/v1/jobs", "/apis/batch/v1/cronjobs", "/apis/monitoring.coreos.com/v1/prometheuses")
+    lister: Lister = FakeLister({path: [{"metadata": {"name": path.rpartition("/")[2]}}] for path in paths})
+    names = [request.name for request in Judged(lister, judged_kinds(config("")))]
+    for owner, owned in [
+        ("deployments", "replicasets"),
+        ("replicasets", "pods"),
+        ("cronjobs", "jobs"),
+        ("jobs", "pods"),
+        ("prometheuses", "statefulsets"),
+        ("statefulsets", "pods"),
+    ]:
+        assert names.index(owner) < names.index(owned)
+
+
+def test_judged_says_what_it_could_not_list() -> None:
+    refused = {"/apis/apps/v1/deployments": 403, "/apis/monitoring.coreos.com/v1/prometheuses": 404}
+    judged = Judged(FakeLister({}, refused), judged_kinds(config("")))
+    assert list(judged) == []
+    assert judged.unread == {"deployments.apps": "no /apis/apps/v1/deployments (403)"}
+
+
+def test_judged_asks_for_nothing_that_only_the_audit_judges() -> None:
+    objects = {"/api/v1/namespaces": [{"metadata": {"name": "web"}}]}
+    assert list(Judged(FakeLister(objects), judged_kinds(config("")))) == []
+
+
+class Installed:
+    """A control plane that asks a real server, and Gaps beside it, as the controller runs it."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, kubectl: Callable[..., str]) -> None:
+        self.kubectl = kubectl
+        self.server = Server(folder, kubeconfig)
+        self.cluster = Cluster.from_kubeconfig(str(folder / "admin.kubeconfig"))
+
+    def register(self) -> None:
+        port, bundle = self.server.port, base64.b64encode(self.server.certificate).decode()
+        service = ("externalname", "forestall", "--external-name=localhost", "-n", "forestall-system")
+        self.kubectl("create", "service", *service)
+        for obj in configurations(config(""), bundle, namespace="forestall-system", port=port):
+            self.kubectl("apply", "-f", "-", input=json.dumps(obj))
+
+    def record(self) -> Record:
+        return read_record(self.cluster.get(STATE))
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Iterator[Installed]:
+    with control_plane(tmp_path, nodes=0) as plane:
+        installation = Installed(tmp_path, prepare(plane), plane.kubectl)
+        stopped = threading.Event()
+        gaps = Gaps(installation.cluster, "forestall-system")
+        thread = threading.Thread(target=gaps.run, args=[lambda: True, stopped])
+        installation.server.start()
+        thread.start()
+        try:
+            yield installation
+        finally:
+            stopped.set()
+            thread.join(30)
+            installation.server.stop()
+
+
+@pytest.mark.e2e
+def test_on_a_real_control_plane(installed: Installed) -> None:
+    hooks_off = eventually(lambda: installed.record().gaps)
+    assert [(each.stages, each.reason) for each in hooks_off] == [(BOTH, "hooks off")]
+    installed.register()
+    eventually(lambda: installed.record().open is None, "the first gap did not end")
+
+    installed.server.kill()
+    died = datetime.now(UTC)
+    time.sleep(15)
+    installed.kubectl("apply", "-f", "-", input=json.dumps(deployment("slipped", "default", container())))
+    time.sleep(15)
+    installed.server.start()
+    back = datetime.now(UTC)
+
+    eventually(lambda: installed.record().open is None and len(installed.record().gaps) == 2, "the gap did not end")
+    assert datetime.now(UTC) - back < timedelta(minutes=1)
+    found = installed.record().gaps[1]
+    assert (found.stages, found.reason) == (BOTH, "no answer")
+    assert found.ended is not None
+    assert timedelta(seconds=-1) < found.began - died < timedelta(seconds=15)
+    assert found.ended - back < timedelta(seconds=15)
+    events = installed.kubectl("get", "events", "-n", "forestall-system", "-o", "jsonpath={.items[*].reason}").split()
+    assert (events.count("GapBegan"), events.count("GapEnded")) == (2, 2)
+
+    checked = deployment("checked", "default", container())
+    installed.kubectl("apply", "-f", "-", input=json.dumps(checked))  # patched, now that it is judged again
+    objects = Judged(installed.cluster, judged_kinds(config("")))
+    judge = partial(decide, facts=NO_FACTS, config=config(""), today=TODAY)
+    listed = [each for each in admitted_unchecked([found], objects, judge) if each.request.namespace == "default"]
+    (slipped,) = [each for each in listed if each.decision.verdicts]
+    assert (slipped.request.kind, slipped.request.name, slipped.how) == ("Deployment", "slipped", "created")
+    assert [(each.policy, each.outcome) for each in slipped.decision.verdicts] == [("memory-limits", "patched")]

@@ -1,0 +1,501 @@
+import json
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.builders import DATA
+from webhook.errors import BadObject, BadQuantity, ForestallError
+from webhook.objects.facts import (
+    FACT_FIELDS,
+    FACT_KINDS,
+    NO_FACTS,
+    Claim,
+    ClusterFacts,
+    LimitRange,
+    Node,
+    Requirement,
+    StorageClass,
+    Taint,
+    Volume,
+    claim_class,
+    decode_fact,
+    facts_of,
+    read_fact,
+    read_terms,
+    zone_of,
+)
+from webhook.policy import Object, Reference
+
+ZONE = "topology.kubernetes.io/zone"
+OLD_ZONE = "failure-domain.beta.kubernetes.io/zone"
+
+
+def an(kind: str, name: str = "x", namespace: str | None = None, **fields: Any) -> Object:
+    metadata = {"name": name} | ({} if namespace is None else {"namespace": namespace}) | fields.pop("metadata", {})
+    version = "storage.k8s.io/v1" if kind == "StorageClass" else "v1"
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **fields}
+
+
+def claim(name: str = "data", namespace: str | None = "shop", **spec: Any) -> Object:
+    return an("PersistentVolumeClaim", name, namespace, spec=spec)
+
+
+def limits(*items: Object, name: str = "limits", namespace: str | None = "shop") -> Object:
+    return an("LimitRange", name, namespace, spec={"limits": list(items)})
+
+
+def item(kind: str = "Container", **sizes: Any) -> Object:
+    return {"type": kind} | {name: {"memory": size} for name, size in sizes.items()}
+
+
+def storage_class(**fields: Any) -> StorageClass:
+    defaults: dict[str, Any] = {
+        "name": "x",
+        "provisioner": "ebs.csi.aws.com",
+        "parameters": {},
+        "binding_mode": "Immediate",
+        "allowed_topologies": (),
+        "is_default": False,
+        "created": "",
+    }
+    return StorageClass(**(defaults | fields))
+
+
+def volume(**fields: Any) -> Volume:
+    defaults: dict[str, Any] = {
+        "name": "x",
+        "source": "",
+        "driver": "",
+        "attributes": {},
+        "node_affinity": (),
+        "zone_label": "",
+        "storage_class": "",
+    }
+    return Volume(**(defaults | fields))
+
+
+def in_zones(*zones: str) -> Object:
+    expression = {"key": ZONE, "operator": "In", "values": list(zones)}
+    return {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
+
+
+RECORDS = [
+    pytest.param(
+        an("StorageClass", provisioner="ebs.csi.aws.com"),
+        Reference("StorageClass", "", "x"),
+        storage_class(),
+        id="class-binds-immediately-unless-it-says-otherwise",
+    ),
+    pytest.param(
+        an(
+            "StorageClass",
+            provisioner="ebs.csi.aws.com",
+            parameters={"type": "gp3", "tagSpecification_1": None},
+            volumeBindingMode="WaitForFirstConsumer",
+            allowedTopologies=[{"matchLabelExpressions": [{"key": ZONE, "values": ["a", "b"]}]}],
+            metadata={
+                "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+                "creationTimestamp": "2026-01-02T03:04:05Z",
+            },
+        ),
+        Reference("StorageClass", "", "x"),
+        storage_class(
+            parameters={"type": "gp3", "tagSpecification_1": ""},
+            binding_mode="WaitForFirstConsumer",
+            allowed_topologies=((Requirement(ZONE, "In", ("a", "b")),),),
+            is_default=True,
+            created="2026-01-02T03:04:05Z",
+        ),
+        id="class-in-full",
+    ),
+    pytest.param(
+        an(
+            "StorageClass",
+            provisioner="ebs.csi.aws.com",
+            metadata={"annotations": {"storageclass.beta.kubernetes.io/is-default-class": "true"}},
+        ),
+        Reference("StorageClass", "", "x"),
+        storage_class(is_default=True),
+        id="class-default-by-the-beta-annotation",
+    ),
+    pytest.param(
+        an(
+            "PersistentVolume",
+            spec={
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "claimRef": {"name": "data"},
+                "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-1", "volumeAttributes": {"a": "b"}},
+                "nodeAffinity": in_zones("a"),
+                "storageClassName": "gp3",
+                "volumeMode": "Filesystem",
+            },
+        ),
+        Reference("PersistentVolume", "", "x"),
+        volume(
+            source="csi",
+            driver="ebs.csi.aws.com",
+            attributes={"a": "b"},
+            node_affinity=((Requirement(ZONE, "In", ("a",)),),),
+            storage_class="gp3",
+        ),
+        id="csi-volume",
+    ),
+    pytest.param(
+        an("PersistentVolume", metadata={"labels": {OLD_ZONE: "a__b"}}, spec={"csi": None, "gcePersistentDisk": {}}),
+        Reference("PersistentVolume", "", "x"),
+        volume(source="gcePersistentDisk", zone_label="a__b"),
+        id="in-tree-volume-with-a-null-beside-it",
+    ),
+    pytest.param(
+        claim(volumeName="pv-1", storageClassName="gp3"),
+        Reference("PersistentVolumeClaim", "shop", "data"),
+        Claim("shop", "data", "pv-1", "gp3"),
+        id="bound-claim",
+    ),
+    pytest.param(
+        claim(namespace=None),
+        Reference("PersistentVolumeClaim", "default", "data"),
+        Claim("default", "data", "", None),
+        id="claim-without-namespace-or-class",
+    ),
+    pytest.param(
+        claim(storageClassName=""),
+        Reference("PersistentVolumeClaim", "shop", "data"),
+        Claim("shop", "data", "", ""),
+        id="claim-that-wants-no-class",
+    ),
+    pytest.param(
+        an("Node", metadata={"labels": {ZONE: "a"}}, status={"allocatable": {"memory": "62Gi"}}),
+        Reference("Node", "", "x"),
+        Node("x", {ZONE: "a"}, (), 62 * 2**30),
+        id="node",
+    ),
+    pytest.param(
+        an("Node", spec={"taints": [{"key": "db", "effect": "NoSchedule"}, {"key": "a", "value": "b", "effect": "c"}]}),
+        Reference("Node", "", "x"),
+        Node("x", {}, (Taint("db", "", "NoSchedule"), Taint("a", "b", "c")), 0),
+        id="tainted-node-that-does-not-say-its-memory",
+    ),
+    pytest.param(
+        an("Namespace", metadata={"labels": {"team": "sre"}}),
+        Reference("Namespace", "", "x"),
+        {"team": "sre", "kubernetes.io/metadata.name": "x"},
+        id="namespace-has-its-name-as-a-label",
+    ),
+    pytest.param(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": None},
+        Reference("Namespace", "", ""),
+        {"kubernetes.io/metadata.name": ""},
+        id="null-metadata",
+    ),
+    pytest.param(
+        claim("data", spec=None) | {"spec": None, "metadata": {"generateName": "data-", "labels": None}},
+        Reference("PersistentVolumeClaim", "default", "data-"),
+        Claim("default", "data-", "", None),
+        id="nulls-and-a-generated-name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("obj", "reference", "fact"), RECORDS)
+def test_records(obj: Object, reference: Reference, fact: object) -> None:
+    assert read_fact(obj) == (reference, fact)
+    # The items of the API server's lists say neither their kind nor its version.
+    bare = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
+    assert decode_fact(obj["kind"], json.dumps(bare).encode()) == (reference, fact)
+
+
+MI = 2**20
+
+
+@pytest.mark.parametrize(
+    ("written", "default", "request_", "least", "most"),
+    [
+        pytest.param({"default": "512Mi", "defaultRequest": "256Mi"}, 512, 256, None, None, id="as-written"),
+        pytest.param({"default": "512Mi"}, 512, 512, None, None, id="the-request-from-the-default"),
+        pytest.param({"max": "1Gi"}, 1024, 1024, None, 1024, id="the-default-from-the-maximum"),
+        pytest.param({"min": "64Mi"}, None, 64, 64, None, id="the-request-from-the-minimum"),
+        pytest.param({"default": "512Mi", "max": "1Gi", "min": "1Mi"}, 512, 512, 1, 1024, id="the-default-goes-first"),
+        pytest.param({"default": "0", "max": "1Gi"}, 0, 0, None, 1024, id="zero-is-a-value"),
+        pytest.param({"default": 536870912}, 512, 512, None, None, id="a-number"),
+    ],
+)
+def test_limits_of_a_container_are_defaulted_as_the_api_does(
+    written: Object, default: int | None, request_: int | None, least: int | None, most: int | None
+) -> None:
+    sizes = [None if size is None else size * MI for size in (default, request_, least, most)]
+    expected = LimitRange("shop", "limits", "Container", *sizes, max_ratio=None)  # type: ignore[misc, arg-type]
+    assert read_fact(limits(item(**written))) == (Reference("LimitRange", "shop", "limits"), (expected,))
+
+
+@pytest.mark.parametrize(
+    ("items", "facts"),
+    [
+        pytest.param(
+            [item("Pod", max="1Gi")],
+            [LimitRange("shop", "limits", "Pod", None, None, None, 1024 * MI, None)],
+            id="a-pods-maximum-is-nobodys-default",
+        ),
+        pytest.param(
+            [item("PersistentVolumeClaim", max="no quantity"), item("openshift.io/Image")], [], id="other-types"
+        ),
+        pytest.param(
+            [item(maxLimitRequestRatio="1500m")],
+            [LimitRange("shop", "limits", "Container", None, None, None, None, 1.5)],
+            id="a-ratio-is-a-quantity",
+        ),
+        pytest.param(
+            [{"type": "Container", "default": {"cpu": "1"}, "max": None}],
+            [LimitRange("shop", "limits", "Container", None, None, None, None, None)],
+            id="of-cpu-only",
+        ),
+    ],
+)
+def test_limit_range_items(items: list[Object], facts: list[LimitRange]) -> None:
+    assert read_fact(limits(*items)) == (Reference("LimitRange", "shop", "limits"), tuple(facts))
+
+
+NULLS = json.loads((DATA / "nulls.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in NULLS if case["sent"]["kind"] == "LimitRange" and not isinstance(case["create"], str)],
+    ids=lambda case: json.dumps(case["create"]),
+)
+def test_null_amounts_are_read_as_the_api_server_reads_them(case: Any) -> None:
+    stored = {**case["sent"], "spec": {"limits": [case["create"]]}}
+    assert read_fact(case["sent"]) == read_fact(stored)
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        pytest.param(
+            {"apiVersion": "longhorn.io/v1beta2", "kind": "Node", "metadata": {"name": "a"}}, id="longhorns-node"
+        ),
+        pytest.param({"apiVersion": "v1", "kind": "StorageClass", "metadata": {"name": "a"}}, id="no-core-class"),
+        pytest.param({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}, id="pod"),
+        pytest.param({"kind": "Node", "metadata": {"name": "a"}} | {"apiVersion": "x/v1"}, id="another-group"),
+        pytest.param({}, id="nothing"),
+    ],
+)
+def test_other_kinds_are_no_facts(obj: Object) -> None:
+    assert read_fact(obj) is None
+    assert NO_FACTS.with_objects([obj]) is NO_FACTS
+
+
+@pytest.mark.parametrize(
+    ("obj", "error", "message"),
+    [
+        pytest.param(
+            claim(volumeName=5),
+            BadObject,
+            "PersistentVolumeClaim shop/data: spec.volumeName is 5: expected `str | null`, got `int`",
+            id="number-for-text",
+        ),
+        pytest.param(
+            an("Node") | {"metadata": []},
+            BadObject,
+            "Node: metadata is []: expected `object | null`, got `array`",
+            id="list-for-map",
+        ),
+        pytest.param(
+            an("StorageClass", "fast", parameters={"numberOfReplicas": 3}),
+            BadObject,
+            "StorageClass fast: parameters.numberOfReplicas is 3, not a string: write it in quotes",
+            id="unquoted-parameter",
+        ),
+        pytest.param(
+            an("Namespace", metadata={"labels": {"on": True}}),
+            BadObject,
+            "Namespace x: metadata.labels.on is True, not a string: write it in quotes",
+            id="unquoted-label",
+        ),
+        pytest.param(
+            an("PersistentVolume", spec={"csi": "ebs"}),
+            BadObject,
+            "PersistentVolume x: spec.csi is 'ebs': expected `object | null`, got `str`",
+            id="text-for-a-volumes-source",
+        ),
+        pytest.param(
+            an("PersistentVolume", spec={"nodeAffinity": {"required": {"nodeSelectorTerms": [{}, 7]}}}),
+            BadObject,
+            "PersistentVolume x: spec.nodeAffinity.required.nodeSelectorTerms[1] is 7: expected `object`, got `int`",
+            id="number-for-a-term",
+        ),
+        pytest.param(
+            limits(item(), item(max="1GB")),
+            BadQuantity,
+            "LimitRange shop/limits: spec.limits[1].max.memory: '1GB' is not a quantity: write 1G or 1Gi",
+            id="limit-range-quantity",
+        ),
+        pytest.param(
+            limits(item(maxLimitRequestRatio="two")),
+            BadQuantity,
+            "LimitRange shop/limits: spec.limits[0].maxLimitRequestRatio.memory: 'two' is not a quantity: "
+            "write a number and a suffix, such as 512Mi",
+            id="ratio",
+        ),
+        pytest.param(
+            an("Node", status={"allocatable": {"memory": ["64Gi"]}}),
+            BadQuantity,
+            "Node x: status.allocatable.memory: ['64Gi'] is not a quantity: write a number and a suffix, such as 512Mi",
+            id="node-memory",
+        ),
+    ],
+)
+def test_a_malformed_object_names_itself_the_field_and_the_value(
+    obj: Object, error: type[ForestallError], message: str
+) -> None:
+    with pytest.raises(error) as raised:
+        NO_FACTS.with_objects([obj])
+    assert str(raised.value) == message
+    with pytest.raises(error) as raised:
+        decode_fact(obj["kind"], json.dumps(obj).encode())
+    assert str(raised.value) == message
+
+
+def test_a_dump_knows_every_kind() -> None:
+    read_at = datetime(2026, 11, 21, tzinfo=UTC)
+    facts = facts_of([an("Node", "a"), an("Namespace", "b"), claim(), an("Pod")], read_at=read_at)
+    assert facts.known == {
+        "limitranges",
+        "namespaces",
+        "nodes",
+        "persistentvolumeclaims",
+        "persistentvolumes",
+        "storageclasses",
+    }
+    assert (set(facts.nodes), set(facts.namespaces), set(facts.claims)) == ({"a"}, {"b"}, {("shop", "data")})
+    assert facts.read_at == read_at
+
+
+def test_every_kind_has_a_field() -> None:
+    assert set(FACT_FIELDS) == set(FACT_KINDS)
+    assert set(FACT_FIELDS.values()) < {field.name for field in fields(ClusterFacts)}
+
+
+class TestWithObjects:
+    def test_only_what_is_touched_is_copied(self) -> None:
+        before = facts_of([an("Node", "a"), claim()])
+        after = before.with_objects([an("Node", "b")])
+        assert (set(before.nodes), set(after.nodes)) == ({"a"}, {"a", "b"})
+        assert after.claims is before.claims
+        assert after.known == before.known
+
+    def test_what_kinds_were_seen_does_not_change(self) -> None:
+        assert NO_FACTS.with_objects([an("Node", "a")]).known == frozenset()
+
+    def test_a_limit_range_is_replaced_by_name(self) -> None:
+        before = facts_of(
+            [
+                limits(item(max="1Mi"), item("Pod", max="8Mi"), name="a"),
+                limits(item(max="2Mi"), name="b"),
+                limits(item(max="3Mi"), name="a", namespace="other"),
+            ]
+        )
+        after = before.with_objects([limits(item(max="4Mi"), name="a")])
+        assert [(each.name, each.max) for each in after.limit_ranges["shop"]] == [("b", 2 * MI), ("a", 4 * MI)]
+        assert after.limit_ranges["other"] == before.limit_ranges["other"]
+        assert len(before.limit_ranges["shop"]) == 3
+
+    def test_a_limit_range_without_items_leaves_none(self) -> None:
+        assert facts_of([limits(item(max="1Mi"))]).with_objects([limits()]).limit_ranges == {"shop": ()}
+
+    def test_absent_is_remembered_until_it_turns_up(self) -> None:
+        gone = Reference("PersistentVolumeClaim", "shop", "data")
+        other = Reference("StorageClass", "", "fast")
+        facts = NO_FACTS.with_objects([], absent=[gone, other])
+        assert facts.absent == {gone, other}
+        assert facts.with_objects([claim()]).absent == {other}
+
+    @pytest.mark.parametrize(
+        ("seen", "applied", "expected"),
+        [
+            pytest.param({"volumeName": "pv"}, {}, ("pv", None), id="applying-a-claim-does-not-unbind-it"),
+            pytest.param({"volumeName": "pv", "storageClassName": "a"}, {}, ("pv", "a"), id="nor-take-its-class"),
+            pytest.param({"storageClassName": "a"}, {"storageClassName": ""}, ("", ""), id="but-a-class-is-a-class"),
+            pytest.param({"volumeName": "pv"}, {"volumeName": "other"}, ("other", None), id="and-a-volume-a-volume"),
+        ],
+    )
+    def test_a_claim_that_is_there(self, seen: Object, applied: Object, expected: tuple[str, str | None]) -> None:
+        found = facts_of([claim(**seen)]).with_objects([claim(**applied)]).claims["shop", "data"]
+        assert (found.volume, found.storage_class) == expected
+
+    def test_a_namespace_keeps_the_labels_that_it_has(self) -> None:
+        facts = facts_of([an("Namespace", metadata={"labels": {"a": "1", "b": "1"}})])
+        after = facts.with_objects([an("Namespace", metadata={"labels": {"b": "2"}})])
+        assert after.namespaces["x"] == {"a": "1", "b": "2", "kubernetes.io/metadata.name": "x"}
+
+    def test_a_class_that_is_yet_to_be_made_is_the_newest(self) -> None:
+        old = an("StorageClass", "old", metadata={"creationTimestamp": "2020-01-01T00:00:00Z"})
+        facts = facts_of([old]).with_objects([an("StorageClass", "old"), an("StorageClass", "new")])
+        assert facts.storage_classes["old"].created == "2020-01-01T00:00:00Z"
+        assert max(facts.storage_classes.values(), key=lambda each: each.created).name == "new"
+
+
+@pytest.mark.parametrize(
+    ("labels", "zone"),
+    [
+        pytest.param({ZONE: "a", OLD_ZONE: "b"}, "a", id="the-new-label-first"),
+        pytest.param({ZONE: "", OLD_ZONE: "b"}, "b", id="an-empty-one-says-nothing"),
+        pytest.param({}, "", id="none"),
+    ],
+)
+def test_zone_of(labels: dict[str, str], zone: str) -> None:
+    assert zone_of(labels) == zone
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spec", "name"),
+    [
+        pytest.param({}, {}, None, id="the-default"),
+        pytest.param({}, {"storageClassName": None}, None, id="null-is-the-default"),
+        pytest.param({}, {"storageClassName": ""}, "", id="none-on-purpose"),
+        pytest.param(
+            {"annotations": {"volume.beta.kubernetes.io/storage-class": "old"}},
+            {"storageClassName": "new"},
+            "old",
+            id="the-annotation-wins",
+        ),
+        pytest.param({"annotations": None}, {"storageClassName": "new"}, "new", id="null-annotations"),
+    ],
+)
+def test_claim_class(metadata: Object, spec: Object, name: str | None) -> None:
+    assert claim_class(metadata, spec) == name
+
+
+def test_terms_hold_labels_and_fields() -> None:
+    term = {
+        "matchExpressions": [{"key": ZONE, "operator": "NotIn", "values": ["a"]}, {"key": "gpu", "operator": "Exists"}],
+        "matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}],
+    }
+    assert read_terms({"nodeSelectorTerms": [term, {"matchExpressions": None}]}) == (
+        (
+            Requirement(ZONE, "NotIn", ("a",)),
+            Requirement("gpu", "Exists", ()),
+            Requirement("metadata.name", "In", ("node-1",)),
+        ),
+        (),
+    )
+    with pytest.raises(BadObject, match=r"^nodeSelectorTerms\[0\]\.matchFields is 'x': expected"):
+        read_terms({"nodeSelectorTerms": [{"matchFields": "x"}]})
+
+
+def test_what_repeats_is_kept_once() -> None:
+    def disk(name: str) -> Object:
+        attributes = {"storage.kubernetes.io/csiProvisionerIdentity": "1-ebs"}
+        source = {"driver": "ebs.csi.aws.com", "volumeAttributes": attributes}
+        return an("PersistentVolume", name, spec={"csi": source, "nodeAffinity": in_zones("zone-a")})
+
+    bodies = [json.dumps(disk(name)).encode() for name in ("a", "b")]
+    (_, first), (_, second) = (decode_fact("PersistentVolume", body) for body in bodies)
+    assert isinstance(first, Volume)
+    assert isinstance(second, Volume)
+    assert first.node_affinity is second.node_affinity
+    assert first.attributes is second.attributes
+    assert first.driver is second.driver

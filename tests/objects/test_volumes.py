@@ -1,0 +1,237 @@
+"""Which volumes a workload has, and which claims its pods look for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.builders import container, custom, facts, request, workload
+from tests.objects.test_storage import ZONE, claim, shape, storage_class, term, volume
+from webhook.objects.facts import NO_FACTS, ClusterFacts
+from webhook.objects.pods import read_workload
+from webhook.objects.volumes import StoredVolume, volumes_of
+from webhook.policy import Object
+
+
+def found(obj: Object, cluster: ClusterFacts = NO_FACTS) -> list[StoredVolume]:
+    read = read_workload(request(obj))
+    assert read is not None
+    return list(volumes_of(read, cluster))
+
+
+def rows(obj: Object, cluster: ClusterFacts = NO_FACTS) -> list[tuple[str, str, str]]:
+    return [(each.name, each.route, each.path) for each in found(obj, cluster)]
+
+
+def stateful_set(*templates: Object, spec: Object | None = None, **fields: Any) -> Object:
+    obj = workload("StatefulSet", name="db", **fields)
+    obj["spec"] |= {"volumeClaimTemplates": list(templates), **(spec or {})}
+    return obj
+
+
+def template(name: str = "data", storage_class: str | None = "fast") -> Object:
+    return {"metadata": {"name": name}, "spec": {"storageClassName": storage_class}}
+
+
+def owned(obj: Object, *owners: Object) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": list(owners)}}
+
+
+VOLUMES = "spec.template.spec.volumes"
+MOUNT = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+
+
+@pytest.mark.parametrize(
+    ("obj", "expected"),
+    [
+        pytest.param(
+            workload(
+                volumes=[{"name": "x", "emptyDir": {}}, {"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]
+            ),
+            [("data", "claim", f"{VOLUMES}[1].persistentVolumeClaim.claimName")],
+            id="claim",
+        ),
+        pytest.param(
+            workload(volumes=[{"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]),
+            [("data", "ephemeral", f"{VOLUMES}[0].ephemeral.volumeClaimTemplate.spec.storageClassName")],
+            id="ephemeral",
+        ),
+        pytest.param(
+            stateful_set(template(), volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]),
+            [("data", "template", "spec.volumeClaimTemplates[0].spec.storageClassName")],
+            id="a-template-replaces-the-volume",
+        ),
+        pytest.param(
+            workload("Deployment", container(**MOUNT), volumes=[{"name": "data", "hostPath": {"path": "/srv"}}]),
+            [("data", "inline", f"{VOLUMES}[0].hostPath")],
+            id="host-path",
+        ),
+        pytest.param(
+            workload("DaemonSet", container(**MOUNT), volumes=[{"name": "data", "hostPath": {"path": "/srv"}}]),
+            [],
+            id="host-path-of-a-daemon-set",
+        ),
+        pytest.param(
+            workload(
+                "Deployment",
+                container(volumeMounts=[{"name": "data", "mountPath": "/data", "readOnly": True}]),
+                volumes=[{"name": "data", "hostPath": {"path": "/srv"}}],
+            ),
+            [],
+            id="host-path-read-only",
+        ),
+        pytest.param(
+            owned(
+                workload("Pod", container(**MOUNT), volumes=[{"name": "data", "hostPath": {"path": "/srv"}}]),
+                {"kind": "DaemonSet", "name": "x"},
+            ),
+            [("data", "inline", "spec.volumes[0].hostPath")],
+            id="a-typed-owner-buys-nothing",
+        ),
+        pytest.param(
+            custom(
+                "Prometheus",
+                {
+                    "volumes": [{"name": "data", "hostPath": {"path": "/srv"}}],
+                    "containers": [{"name": "prometheus"}],
+                    **MOUNT,
+                },
+            ),
+            [("data", "inline", "spec.volumes[0].hostPath")],
+            id="host-path-of-an-amended-container",
+        ),
+        pytest.param(workload(volumes=None), [], id="null"),
+        pytest.param(custom("Prometheus", {}), [], id="no-storage-is-an-empty-dir"),
+        pytest.param(
+            custom(
+                "Prometheus",
+                {"storage": {"emptyDir": {}, "ephemeral": {"volumeClaimTemplate": {}}, "volumeClaimTemplate": {}}},
+            ),
+            [],
+            id="empty-dir-first",
+        ),
+        pytest.param(
+            custom("Prometheus", {"storage": {"emptyDir": {}, "volumeClaimTemplate": {}}}), [], id="empty-dir"
+        ),
+        pytest.param(
+            custom(
+                "Prometheus",
+                {"storage": {"ephemeral": {"volumeClaimTemplate": {"spec": {}}}, "volumeClaimTemplate": {}}},
+            ),
+            [("prometheus-main-db", "ephemeral", "spec.storage.ephemeral.volumeClaimTemplate.spec.storageClassName")],
+            id="then-ephemeral",
+        ),
+        pytest.param(
+            custom("ThanosRuler", {"storage": {"volumeClaimTemplate": {"spec": {}}}}),
+            [("thanos-ruler-main-data", "template", "spec.storage.volumeClaimTemplate.spec.storageClassName")],
+            id="then-the-template",
+        ),
+        pytest.param(
+            custom("Alertmanager", {"volumes": [{"name": "more", "persistentVolumeClaim": {"claimName": "c"}}]}),
+            [("more", "claim", "spec.volumes[0].persistentVolumeClaim.claimName")],
+            id="further-volumes",
+        ),
+    ],
+)
+def test_volumes_of(obj: Object, expected: list[tuple[str, str, str]]) -> None:
+    assert rows(obj) == expected
+
+
+def names(obj: Object) -> list[str]:
+    return [reference.name for each in found(obj) for reference in each.claims]
+
+
+@pytest.mark.parametrize(
+    ("obj", "expected"),
+    [
+        (stateful_set(template()), ["data-db-0"]),
+        (stateful_set(template(), spec={"replicas": 2}), ["data-db-0", "data-db-1"]),
+        (stateful_set(template(), spec={"replicas": 2, "ordinals": {"start": 5}}), ["data-db-5", "data-db-6"]),
+        (stateful_set(template(), spec={"replicas": 0}), ["data-db-0"]),
+        (custom("Prometheus", {"storage": {}}), ["prometheus-main-db-prometheus-main-0"]),
+        (workload("Deployment"), []),
+        (
+            custom("Prometheus", {"storage": {"volumeClaimTemplate": {"spec": {}}}, "shards": 2}),
+            ["prometheus-main-db-prometheus-main-0", "prometheus-main-db-prometheus-main-shard-1-0"],
+        ),
+        (
+            custom("PrometheusAgent", {"storage": {"volumeClaimTemplate": {"metadata": {"name": "wal"}, "spec": {}}}}),
+            ["wal-prom-agent-main-0"],
+        ),
+        (
+            custom("Alertmanager", {"storage": {"volumeClaimTemplate": {"spec": {}}}, "replicas": 2}),
+            ["alertmanager-main-db-alertmanager-main-0", "alertmanager-main-db-alertmanager-main-1"],
+        ),
+    ],
+)
+def test_the_claims_of_templates(obj: Object, expected: list[str]) -> None:
+    assert names(obj) == expected
+
+
+def test_a_clone_sets_claims_have_random_names() -> None:
+    obj = stateful_set(template()) | {"apiVersion": "apps.kruise.io/v1alpha1", "kind": "CloneSet"}
+    assert rows(obj) == [("data", "template", "spec.volumeClaimTemplates[0].spec.storageClassName")]
+    assert names(obj) == []
+
+
+def test_replicas_that_nobody_means_cost_little() -> None:
+    assert len(names(stateful_set(template(), spec={"replicas": 2**31 - 1}))) == 1000
+    assert len(names(custom("Prometheus", {"storage": {}, "shards": 2**31 - 1}))) == 1000
+    many = [template(f"t{index}") for index in range(300)]
+    assert len(names(stateful_set(*many, spec={"replicas": 2**31 - 1}))) == 900
+
+
+def test_claims_that_are_not_looked_at_count_as_the_class_makes_them() -> None:
+    existing = [claim(f"data-db-{ordinal}", bound="nfs") for ordinal in range(1000)]
+    cluster = facts(storage_class(), volume("nfs", nfs={}), *existing)
+    ties = [found(stateful_set(template(), spec={"replicas": count}), cluster)[0].tie for count in (1000, 1001)]
+    assert [tie.extent for tie in ties] == ["nothing", "zone"]
+
+
+@pytest.mark.parametrize(
+    ("existing", "replicas", "expected", "is_made"),
+    [
+        pytest.param([], 1, "template data → class fast → ebs.csi.aws.com → one zone", False, id="none"),
+        pytest.param(
+            [claim("data-db-0", bound="nfs")],
+            1,
+            "claim data-db-0 → volume nfs → nfs → not tied to a zone",
+            True,
+            id="wins",
+        ),
+        pytest.param(
+            [claim("data-db-0", bound="nfs")],
+            2,
+            "template data → class fast → ebs.csi.aws.com → one zone",
+            False,
+            id="one-of-two",
+        ),
+        pytest.param(
+            [claim("data-db-0", bound="nfs"), claim("data-db-1", bound="pv")],
+            2,
+            "claim data-db-1 → volume pv → node affinity → zone a",
+            True,
+            id="the-worst",
+        ),
+        pytest.param(
+            [claim("data-db-7", bound="nfs")],
+            1,
+            "template data → class fast → ebs.csi.aws.com → one zone",
+            False,
+            id="another",
+        ),
+    ],
+)
+def test_existing_claims_win(existing: list[Object], replicas: int, expected: str, is_made: bool) -> None:
+    cluster = facts(storage_class(), volume("nfs", nfs={}), volume("pv", term(ZONE, "a")), *existing)
+    (only,) = found(stateful_set(template(), spec={"replicas": replicas}), cluster)
+    assert (str(only.tie), only.is_made) == (expected, is_made)
+
+
+def test_an_operators_existing_claim_wins() -> None:
+    made = claim("prometheus-main-db-prometheus-main-0", bound="pv")
+    cluster = facts(storage_class("fast", "nfs.csi.k8s.io"), volume("pv", term(ZONE, "a")), made)
+    spec = {"storage": {"volumeClaimTemplate": {"spec": {"storageClassName": "fast"}}}}
+    (only,) = found(custom("Prometheus", spec), cluster)
+    assert shape(only.tie) == ("zone", "a", 1)

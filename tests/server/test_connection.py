@@ -1,0 +1,346 @@
+"""Connections over loopback, to an application of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from webhook.server import connection
+from webhook.server.connection import Connection, Request, Response
+
+DATE = "Wed, 25 Nov 2026 21:59:57 GMT"
+
+
+class Echo:
+    """Answers with the path: "/later" when told to, "/never" not at all, "/fail" by an exception."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.told: list[tuple[int, str]] = []
+        self.go_on = asyncio.Event()
+
+    def __call__(self, request: Request) -> Response | Awaitable[Response]:
+        self.asked.append(request)
+        if request.path == "/fail":
+            raise ValueError("a bug")
+        return self.later(request) if request.path == "/later" else Response(200, request.path.encode())
+
+    async def later(self, request: Request) -> Response:
+        await self.go_on.wait()
+        return Response(200, request.path.encode())
+
+    def refused(self, refusal: Response, path: str, _client: str) -> None:
+        self.told.append((refusal.status, path))
+
+
+class Host:
+    is_draining = False
+    date = DATE
+    held_bytes = 0
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.application = Echo()
+        self.connections: set[Connection] = set()
+
+    def admit(self, connection: Connection) -> None:
+        self.connections.add(connection)
+
+    def forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+
+
+Talk = Callable[[Host, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def talk(about: Talk) -> None:
+    """Have a client talk to a server, for ten seconds at most; afterwards nothing may be held of it."""
+
+    async def run() -> None:
+        host = Host()
+        server = await host.loop.create_server(lambda: Connection(host), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        async with asyncio.timeout(10):
+            await about(host, reader, writer)
+            writer.close()
+            while host.connections:
+                await asyncio.sleep(0.01)
+        server.close()
+        await server.wait_closed()
+        assert host.held_bytes == 0
+
+    asyncio.run(run())
+
+
+def get(path: str, method: str = "GET", headers: str = "", version: str = "1.1") -> bytes:
+    return f"{method} {path} HTTP/{version}\r\nHost: x\r\n{headers}\r\n".encode()
+
+
+def ok(path: str, more: str = "") -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n{more}Date: {DATE}\r\n"
+    return f"{head}Content-Length: {len(path)}\r\n\r\n{path}".encode()
+
+
+def test_answers() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /a%20b?timeout=1s&x HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}" + get("/b"))
+        assert await reader.readexactly(len(ok("/a%20b") + ok("/b"))) == ok("/a%20b") + ok("/b")
+        first, second = host.application.asked
+        assert first[:5] == ("POST", "/a%20b", b"timeout=1s&x", b"{}", "127.0.0.1")
+        assert second[:4] == ("GET", "/b", b"", b"")
+
+    talk(about)
+
+
+def test_what_is_answered_later_holds_up_what_comes_behind_it() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/later") + get("/b"))
+        writer.write(get("/c"))
+        await asyncio.sleep(0.05)
+        assert [request.path for request in host.application.asked] == ["/later"]
+        host.application.go_on.set()
+        answers = ok("/later") + ok("/b") + ok("/c")
+        assert await reader.readexactly(len(answers)) == answers
+
+    talk(about)
+
+
+def test_garbage_behind_what_is_answered_later_is_refused_after_it() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/later") + b"garbage\r\n\r\n")
+        await asyncio.sleep(0.05)
+        host.application.go_on.set()
+        assert await reader.readexactly(len(ok("/later"))) == ok("/later")
+        assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+        assert host.application.told == [(400, "")]
+
+    talk(about)
+
+
+def test_what_follows_a_refused_request_is_not_answered() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/a", headers="a: b\r\n" * 200) + get("/b"))
+        assert await reader.readline() == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+        (each,) = host.connections
+        each.cut()
+        assert (await reader.read()).count(b"HTTP/1.1") == 0
+        assert (host.application.asked, host.application.told) == ([], [(431, "/a")])
+
+    talk(about)
+
+
+def test_a_request_that_is_half_there_waits_for_the_one_before_it() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/later") + get("/b")[:-10])
+        await asyncio.sleep(0.05)
+        (each,) = host.connections
+        each.reading_since, began = 1.0, time.monotonic()
+        each.cut()
+        host.application.go_on.set()
+        assert await reader.readexactly(len(ok("/later"))) == ok("/later")
+        assert each.reading_since > began
+        writer.write(get("/b")[-10:])
+        assert await reader.readexactly(len(ok("/b"))) == ok("/b")
+
+    talk(about)
+
+
+def test_large_requests_may_be_pipelined() -> None:
+    """The end of a body and the beginning of the next header in one read."""
+    body = b"x" * 50_000
+    whole = f"POST /a HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+    async def about(_host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(whole + whole[:20])
+        assert await reader.readexactly(len(ok("/a"))) == ok("/a")
+        writer.write(whole[20:])
+        assert await reader.readexactly(len(ok("/a"))) == ok("/a")
+
+    talk(about)
+
+
+def test_a_header_without_an_end_is_refused() -> None:
+    async def about(_host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET / HTTP/1.1\r\na: ")
+        while not reader._buffer:  # type: ignore[attr-defined]
+            writer.write(b"b" * 1000)
+            await asyncio.sleep(0.001)
+        assert await reader.readline() == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+
+    talk(about)
+
+
+def test_what_is_sent_meanwhile_stays_with_the_client() -> None:
+    async def about(host: Host, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/later"))
+        await asyncio.sleep(0.05)
+        writer.write(get("/b") * 500_000)
+        await asyncio.sleep(0.1)
+        (each,) = host.connections
+        assert len(each._waiting) == 0
+        writer.transport.abort()
+        host.application.go_on.set()
+
+    talk(about)
+
+
+def test_a_client_that_takes_no_answers_gets_no_more_of_them() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        path = "/" + "a" * 8000
+        writer.write(get(path) * 3000)
+        asked = -1
+        while asked != len(host.application.asked):
+            asked = len(host.application.asked)
+            await asyncio.sleep(0.3)
+        assert asked < 2500
+        (each,) = host.connections
+        assert each.transport.get_write_buffer_size() < 200_000
+        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        while len(host.application.asked) < 3000:
+            await reader.read(2**20)
+
+    talk(about)
+
+
+def test_a_burst_of_requests_takes_turns_with_others() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        turns = 0
+        writer.write(get("/a") * 100)
+        while len(host.application.asked) < 100:
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= 50
+        assert await reader.readexactly(100 * len(ok("/a"))) == ok("/a") * 100
+
+    talk(about)
+
+
+def test_a_trailer_without_an_end_is_refused() -> None:
+    async def about(_host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\na: ")
+        while not reader._buffer:  # type: ignore[attr-defined]
+            writer.write(b"b" * 1000)
+            await asyncio.sleep(0.001)
+        assert await reader.readline() == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+
+    talk(about)
+
+
+def test_what_follows_the_last_request_is_no_request() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/a", headers="Connection: close\r\n") + get("/b"))
+        assert await reader.read() == ok("/a", "Connection: close\r\n")
+        assert host.application.told == []
+
+    talk(about)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", id="both-lengths"),
+        pytest.param("Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", id="both-the-other-way-round"),
+        pytest.param("Content-Length: 1\r\nContent-Length: 2\r\n", id="two-lengths"),
+        pytest.param("Content-Length: \r\n", id="no-length"),
+        pytest.param("Content-Length: 1\n", id="a-bare-line-feed"),
+        pytest.param("a: b\r\n Content-Length: 1\r\n", id="folded"),
+        pytest.param("Transfer-Encoding: xchunked\r\n", id="another-coding"),
+    ],
+)
+def test_nothing_is_smuggled(head: str) -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"POST /a HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode() + get("/b"))
+        assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+        assert host.application.asked == []
+
+    talk(about)
+
+
+def test_half_a_body_is_let_go_with_its_client() -> None:
+    async def about(host: Host, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /a HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 50)
+        await asyncio.sleep(0.05)
+        assert host.held_bytes == 50
+
+    talk(about)
+
+
+def test_a_client_that_leaves_takes_nothing_with_it() -> None:
+    async def about(host: Host, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/later"))
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        host.application.go_on.set()
+
+    talk(about)
+
+
+def test_a_failure_is_answered_and_the_next_request_too(capsys: pytest.CaptureFixture[str]) -> None:
+    async def about(_host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("/fail") + get("/b"))
+        assert (await reader.readuntil(b"Error\n")).startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        assert await reader.readexactly(len(ok("/b"))) == ok("/b")
+
+    talk(about)
+    assert "a bug" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        pytest.param(get("/a", "HEAD"), ok("/a")[:-2], id="no-body-for-HEAD"),
+        pytest.param(get("/a", headers="Connection: close\r\n"), ok("/a", "Connection: close\r\n"), id="close"),
+        pytest.param(get("/a", version="1.0"), ok("/a", "Connection: close\r\n"), id="http-1.0"),
+        pytest.param(
+            get("/a", headers="Connection: keep-alive\r\n", version="1.0"),
+            ok("/a", "Connection: close\r\n"),
+            id="http-1.0-that-would-stay",
+        ),
+        pytest.param(
+            get("/a", headers="Connection: upgrade\r\nUpgrade: h2c\r\n") + b"whatever",
+            ok("/a", "Connection: close\r\n"),
+            id="no-upgrade",
+        ),
+    ],
+)
+def test_endings(request_: bytes, answer: bytes) -> None:
+    async def about(_host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(request_)
+        assert await reader.readexactly(len(answer)) == answer
+        if b"close" in answer:
+            assert await reader.read() == b""
+
+    talk(about)
+
+
+def test_draining_tells_every_client() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host.is_draining = True
+        writer.write(get("/a"))
+        assert await reader.read() == ok("/a", "Connection: close\r\n")
+
+    talk(about)
+
+
+def test_bodies_that_are_half_there_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HELD_BYTES", 100)
+
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host.held_bytes += 60
+        writer.write(b"POST /a HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 50)
+        assert await reader.readline() == b"HTTP/1.1 503 Service Unavailable\r\n"
+        assert host.held_bytes == 60
+        host.held_bytes = 0
+        # What it goes on sending is swallowed, so that it comes to read the answer.
+        writer.write(b"x" * 950 + get("/b"))
+        await asyncio.sleep(0.05)
+        (each,) = host.connections
+        each.cut()
+        assert (await reader.read()).endswith(b"too many large requests at once\n")
+        assert host.application.told == [(503, "/a")]
+
+    talk(about)

@@ -1,0 +1,173 @@
+"""What runs in a namespace: every template that pods are made from, the pods that live, and the memory in use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
+
+from webhook.config import Config
+from webhook.errors import BadObject, ClusterRefused, FactsUnavailable
+from webhook.objects.pods import POD, WORKLOADS, Workload, read_workload
+from webhook.objects.quantities import parse_memory
+from webhook.policy import AdmissionRequest, GroupKind, Object
+
+_log = logging.getLogger(__name__)
+
+_METRICS = "metrics.k8s.io"
+_DISCOVER_AGAIN = timedelta(minutes=10)
+
+Objects = list[Object]
+Use = Mapping[tuple[str, str], int]
+"""Owner and container -> bytes in use, of the pod that uses most."""
+
+
+class Seen(NamedTuple):
+    """A workload, or a live pod, and the top-level workload that a person would mend: "Deployment web"."""
+
+    owner: str
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What runs in a namespace: what a person wrote comes first, live pods last.
+
+    `unseen` says what could not be read, and why.
+    """
+
+    seen: tuple[Seen, ...] = ()
+    use: Use = field(default_factory=dict)
+    unseen: str = ""
+
+
+class Lister(Protocol):
+    """What of webhook.cluster.Cluster reads."""
+
+    def get(self, path: str) -> Object | None: ...
+    def list(self, path: str) -> Objects: ...
+
+
+class Workloads:
+    """Reads what runs in a namespace, of every kind that is served here."""
+
+    def __init__(self, cluster: Lister) -> None:
+        self._cluster = cluster
+        self._versions: dict[str, str] = {}
+        """API group -> the version that the API server prefers."""
+        self._discover_at: datetime | None = None
+
+    def look(self, namespace: str, config: Config, now: datetime) -> Contents:
+        try:
+            self._discover(now)
+            listed = _Listed(namespace, {kind: self._list(namespace, kind) for kind in self._kinds(config)}, config)
+            seen = tuple(listed.seen())
+            lacks = any(each.memory("limits") is None for one in seen for each in one.workload.containers)
+            return Contents(seen, self._use(namespace, listed) if lacks and listed.pods else {})
+        except (ClusterRefused, FactsUnavailable) as error:
+            return Contents(unseen=str(error))
+
+    def _discover(self, now: datetime) -> None:
+        if self._discover_at is None or now >= self._discover_at:
+            groups = (self._cluster.get("/apis") or {}).get("groups") or ()
+            self._versions = {group["name"]: group["preferredVersion"]["version"] for group in groups}
+            self._discover_at = now + _DISCOVER_AGAIN
+
+    def _kinds(self, config: Config) -> list[GroupKind]:
+        """Those that a person would mend come first."""
+        kinds = [kind for kind in (*reversed(WORKLOADS), *config.kinds) if kind != POD and kind.kind != "PodTemplate"]
+        return [*(kind for kind in kinds if not kind.group or kind.group in self._versions), POD]
+
+    def _list(self, namespace: str, kind: GroupKind) -> Objects:
+        prefix = f"/apis/{kind.group}/{self._versions[kind.group]}" if kind.group else "/api/v1"
+        try:
+            return self._cluster.list(f"{prefix}/namespaces/{namespace}/{kind.resource}")
+        except ClusterRefused as answer:
+            if answer.status == 404:  # the group is served without this kind
+                return []
+            raise
+
+    def _use(self, namespace: str, listed: _Listed) -> Use:
+        version = self._versions.get(_METRICS)
+        if version is None:
+            return {}
+        use: dict[tuple[str, str], int] = {}
+        for pod in self._cluster.list(f"/apis/{_METRICS}/{version}/namespaces/{namespace}/pods"):
+            if owner := listed.pods.get(pod["metadata"]["name"]):
+                for container in pod.get("containers") or ():
+                    key = owner, str(container["name"])
+                    use[key] = max(use.get(key, 0), parse_memory((container.get("usage") or {}).get("memory", 0)))
+        return use
+
+
+class _Listed:
+    """What was listed in a namespace; `pods` are those that live, with the top-level workload of each."""
+
+    def __init__(self, namespace: str, objects: Mapping[GroupKind, Objects], config: Config) -> None:
+        self._namespace = namespace
+        self._objects = objects
+        self._paths = config.pod_spec_paths
+        self._owners = {
+            (kind.kind, obj["metadata"]["name"]): owner
+            for kind, each in objects.items()
+            for obj in each
+            if (owner := _controller(obj))
+        }
+        self._names = {(kind.kind, obj["metadata"]["name"]) for kind, each in objects.items() for obj in each}
+        self.pods = {
+            obj["metadata"]["name"]: self._top("Pod", obj["metadata"]["name"])
+            for obj in objects.get(POD, ())
+            if not _is_over("Pod", obj)
+        }
+
+    def seen(self) -> Iterator[Seen]:
+        for kind, each in self._objects.items():
+            for obj in each:
+                name = obj["metadata"]["name"]
+                # What makes these makes them anew, from a template that is among the others.
+                is_made = kind.kind in ("ReplicaSet", "Job") and self._owners.get((kind.kind, name)) in self._names
+                if is_made or _is_over(kind.kind, obj):
+                    continue
+                workload = self._read(kind, obj)
+                if workload is not None:
+                    yield Seen(self._top(kind.kind, name), workload)
+
+    def _read(self, kind: GroupKind, obj: Object) -> Workload | None:
+        name, path = obj["metadata"]["name"], self._paths.get((kind.group, kind.kind), "")
+        try:
+            return read_workload(
+                AdmissionRequest("CREATE", kind.group, "", kind.kind, self._namespace, name, obj, pod_spec_path=path)
+            )
+        except BadObject as error:
+            _log.warning("passed over: %s %s/%s: %s", kind.kind, self._namespace, name, error)
+            return None
+
+    def _top(self, kind: str, name: str) -> str:
+        passed = set()
+        while (kind, name) in self._owners and (kind, name) not in passed:
+            passed.add((kind, name))
+            kind, name = self._owners[kind, name]
+        return f"{kind} {name}"
+
+
+def _controller(obj: Object) -> tuple[str, str] | None:
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            return str(reference["kind"]), str(reference["name"])
+    return None
+
+
+def _is_over(kind: str, obj: Object) -> bool:
+    """Whether no pod will ever start from it: it is going or has ended, or the kubelet made it from a file."""
+    metadata, status = obj["metadata"], obj.get("status") or {}
+    if metadata.get("deletionTimestamp"):
+        return True
+    if kind == "Job":
+        conditions = status.get("conditions") or ()
+        return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+    if kind == "Pod":
+        is_mirror = "kubernetes.io/config.mirror" in (metadata.get("annotations") or {})
+        return is_mirror or status.get("phase") in ("Succeeded", "Failed")
+    return False

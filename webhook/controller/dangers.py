@@ -1,0 +1,77 @@
+"""What a change of a namespace's LimitRanges would do to the pods that its workloads make next: refused, or killed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from webhook.controller.contents import Contents
+from webhook.errors import BadObject, BadQuantity
+from webhook.objects.limitranger import Item, Refusal, memory_defaults, refusals
+from webhook.objects.pods import Workload
+from webhook.objects.quantities import format_memory
+
+_log = logging.getLogger(__name__)
+
+
+class Danger(NamedTuple):
+    """What would become of a workload's pods at their next start, and what to set to prevent it."""
+
+    owner: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.owner}: {self.text}"
+
+
+def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -> tuple[Danger, ...]:
+    """What the change from these LimitRanges to those does to the pods that the workloads make next."""
+    limit = _given_limit(after)
+    found: dict[tuple[str, str], Danger] = {}
+    known: dict[str, set[str]] = {}
+    for owner, workload in contents.seen:
+        names = known.setdefault(owner, set())
+        # Of a pod only what was put into it on its way counts: it may come from an older template.
+        new = {each.name for each in workload.containers} - names
+        is_all = not names
+        for refusal in _new_refusals(workload, before, after):
+            if is_all or refusal.container in new:
+                danger = Danger(owner, f"would be refused: {refusal}")
+                found.setdefault((owner, refusal.path), danger)
+        for container in workload.containers:
+            use = contents.use.get((owner, container.name), 0)
+            if container.name in new and container.memory("limits") is None and limit is not None and use > limit:
+                path = container.memory_path("limits")
+                text = (
+                    f"would be killed: container {container.name!r} uses {_show_use(use)}, above the default limit "
+                    f"{format_memory(limit)}: set {path} to {format_memory(_roomy(use))}, and more if it grows"
+                )
+                found.setdefault((owner, path), Danger(owner, text))
+        names |= new
+    return tuple(found.values())
+
+
+def _new_refusals(workload: Workload, before: Sequence[Item], after: Sequence[Item]) -> list[Refusal]:
+    """Those that are not there today."""
+    try:
+        today = {(each.path, each.resource) for each in refusals(workload, before)}
+        return [each for each in refusals(workload, after) if (each.path, each.resource) not in today]
+    except (BadObject, BadQuantity) as error:  # a custom resource that its operator doesn't take, either
+        _log.warning("passed over: %s %s/%s: %s", workload.kind, workload.namespace, workload.name, error)
+        return []
+
+
+def _given_limit(items: Sequence[Item]) -> int | None:
+    limit = next(iter(memory_defaults(items)), None)
+    return int(limit) if limit else None  # 0 is no limit
+
+
+def _show_use(use: int) -> str:
+    return f"{-(-use // 2**20)}Mi"
+
+
+def _roomy(use: int) -> int:
+    """Half as much again, in steps of 64Mi: what is in use now is not the peak."""
+    step = 64 * 2**20
+    return -(-use * 3 // (2 * step)) * step

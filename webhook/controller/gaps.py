@@ -1,0 +1,336 @@
+"""Gaps: times in which the API server's calls didn't reach us, and what it let through meanwhile.
+
+`Gaps` probes every ten seconds and keeps the record, `observe` decides what is in it. Every gap is a lower bound: one
+that lies between two probes isn't seen, one that is seen may have begun a probe earlier, and nobody probes while no
+controller leads.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge
+
+from webhook import log as logs
+from webhook.config import Config
+from webhook.controller.contents import Lister
+from webhook.controller.events import report
+from webhook.controller.hooks import LABELS, STAGES, STATE_NAME, Stage, fails_closed, path_of
+from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
+from webhook.installation import PROBE_LABEL
+from webhook.objects.pods import WORKLOADS
+from webhook.policy import AdmissionRequest, Decision, GroupKind, Object
+
+if TYPE_CHECKING:
+    from webhook.cluster import Cluster
+
+EVERY = timedelta(seconds=10)
+KEPT = 200
+"""Gaps in the record; of older ones only their number is left."""
+
+_KEY = "gaps"
+_PROBE_SECONDS = 20.0
+"""For a probe: two webhooks of ours that hang take ten, and others may be asked as well."""
+_AROUND = EVERY + timedelta(seconds=2)
+"""How long before and after a gap the API server's calls may have been lost; its times are whole seconds."""
+
+Reason = Literal["no answer", "hooks off"]
+
+log = structlog.get_logger()
+
+in_gap = Gauge("forestall_gap", "1 while the API server's calls don't reach us, by probes every 10 s.", ["stage"])
+gap_seconds = Counter("forestall_gap_seconds", "How long the API server's calls didn't reach us, at least.", ["stage"])
+probes = Counter(
+    "forestall_probes", "Probes: answered, gap, or unknown where the API server gave no answer.", ["result"]
+)
+
+
+class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
+    """From the first probe that `stages` didn't answer to the first that they did.
+
+    `refused`: the validating webhook failed closed, so that what it judges was refused and not let through.
+    """
+
+    stages: tuple[Stage, ...]
+    began: datetime
+    reason: Reason
+    ended: datetime | None = None
+    refused: bool = False
+
+    def includes(self, at: datetime) -> bool:
+        """Whether what happened then may have been let through unchecked."""
+        return self.began - _AROUND <= at and (self.ended is None or at <= self.ended + _AROUND)
+
+    def __str__(self) -> str:
+        ended = f"{self.ended:%Y-%m-%d %H:%M:%S} UTC" if self.ended else "now"
+        return f"{self.began:%Y-%m-%d %H:%M:%S} to {ended}: {' and '.join(self.stages)}, {self.reason}"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The gaps, oldest first, and how many are no longer among them; the last may be open."""
+
+    gaps: tuple[Gap, ...] = ()
+    forgotten: int = 0
+    lost: bool = False
+    """Whether there was an earlier record, which somebody's edit made unreadable."""
+
+    @property
+    def open(self) -> Gap | None:
+        return self.gaps[-1] if self.gaps and self.gaps[-1].ended is None else None
+
+
+class Probed(NamedTuple):
+    """What a probe has shown: which stages didn't answer."""
+
+    missing: tuple[Stage, ...] = ()
+    reason: Reason = "no answer"
+    refused: bool = False
+
+
+def observe(record: Record, now: datetime, probed: Probed) -> Record:
+    """The record after a probe; the same one while nothing changes."""
+    gap = record.open
+    if not probed.missing if gap is None else (gap.stages, gap.reason, gap.refused) == probed:
+        return record
+    gaps = record.gaps
+    if gap is not None:
+        gaps = (*gaps[:-1], msgspec.structs.replace(gap, ended=max(now, gap.began)))
+    if probed.missing:
+        gaps = (*gaps, Gap(probed.missing, now, probed.reason, refused=probed.refused))
+    return Record(gaps[-KEPT:], record.forgotten + len(gaps[:-KEPT]), record.lost)
+
+
+def unanswered(warnings: Iterable[str], nonce: str) -> tuple[Stage, ...]:
+    """The stages whose answer to the probe is not among the warnings that came back with it."""
+    said = set(warnings)
+    return tuple(stage for stage in STAGES if f"forestall probe {nonce} {stage}" not in said)
+
+
+def read_record(obj: Object | None) -> Record:
+    """What ConfigMap forestall-state says of gaps."""
+    try:
+        return msgspec.json.decode(((obj or {}).get("data") or {}).get(_KEY) or "{}", type=Record)
+    except msgspec.DecodeError:
+        return Record(lost=True)
+
+
+class Gaps:
+    """Probes, and keeps the record in ConfigMap forestall-state."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._cluster = cluster
+        self._path = f"/api/v1/namespaces/{namespace}/configmaps"
+        self._namespace = namespace
+        self._probed_at: datetime | None = None
+        self._lost: tuple[Stage, ...] = ()
+        """The stages that didn't answer the last probe."""
+        self._unknown = ""
+
+    def run(self, is_leading: Callable[[], bool], stopped: threading.Event) -> None:
+        """Probe while we lead, in a thread of its own: no other part, however slow, may hold a probe up."""
+        while not stopped.wait(1.0):
+            if not is_leading():
+                self._stand_by()
+                continue
+            self._attempt()
+
+    def _attempt(self) -> None:
+        try:
+            self.reconcile(datetime.now(UTC))
+        except Exception as error:  # nothing may end the thread
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        # What the cluster says is for its administrator; anything else is our bug.
+        detail = {} if isinstance(error, ForestallError) else {"exception": logs.describe(error)}
+        log.error("gaps not recorded", error=str(error), **detail)
+
+    def _stand_by(self) -> None:
+        """What is so now is for the new leader to say."""
+        if self._probed_at is not None:
+            self._probed_at, self._lost, self._unknown = None, (), ""
+            in_gap.clear()
+
+    def reconcile(self, now: datetime) -> None:
+        """Probe, unless that was a moment ago. Raises FactsUnavailable or ClusterRefused if it can't be recorded."""
+        if self._probed_at is not None and timedelta(0) <= now - self._probed_at < EVERY:
+            return
+        since, self._probed_at = self._probed_at, now
+        probed = self._probe()
+        if probed is None:
+            probes.labels("unknown").inc()
+            self._lost = ()
+            return
+        probes.labels("gap" if probed.missing else "answered").inc()
+        for stage in STAGES:
+            in_gap.labels(stage).set(stage in probed.missing)
+            lasted = now - since if since is not None and stage in self._lost else timedelta(0)
+            gap_seconds.labels(stage).inc(max(0.0, lasted.total_seconds()))
+        self._lost = probed.missing
+        self._record(now, probed)
+
+    def _probe(self) -> Probed | None:
+        """None where nothing can be told: an API server that gives no answer lets nothing through, either."""
+        nonce = secrets.token_hex(8)
+        metadata = {"name": "forestall-probe", "namespace": self._namespace, "labels": {PROBE_LABEL: nonce}}
+        obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+        try:
+            warnings = self._cluster.create(self._path, obj, dry_run=True, timeout=_PROBE_SECONDS).warnings
+            missing = unanswered(warnings, nonce)
+            stored = {stage: self._cluster.get(path_of(stage)) for stage in missing}
+        except (FactsUnavailable, ClusterRefused) as error:
+            if self._unknown != str(error):
+                log.warning("cannot tell whether there is a gap", error=str(error))
+            self._unknown = str(error)
+            return None
+        self._unknown = ""
+        if None in stored.values():
+            return Probed(missing, "hooks off")
+        return Probed(missing, "no answer", refused=any(each and fails_closed(each) for each in stored.values()))
+
+    def _record(self, now: datetime, probed: Probed) -> None:
+        obj = self._cluster.get(f"{self._path}/{STATE_NAME}")
+        record = read_record(obj)
+        after = observe(record, now.replace(microsecond=0), probed)
+        if after is record:
+            return
+        data = {**((obj or {}).get("data") or {}), _KEY: msgspec.json.encode(after).decode()}
+        if obj is None:
+            metadata = {"name": STATE_NAME, "namespace": self._namespace, "labels": dict(LABELS)}
+            obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+            written = self._cluster.create(self._path, obj).object
+        else:
+            written = self._cluster.replace(f"{self._path}/{STATE_NAME}", {**obj, "data": data})
+        self._tell(written, record.open, after.open)
+
+    def _tell(self, obj: Object, before: Gap | None, after: Gap | None) -> None:
+        if after is not None:
+            stages = " and ".join(f"/{stage}" for stage in after.stages)
+            what = "refused" if after.refused else "let through unchecked"
+            note = f"The API server's calls of {stages} don't reach Forestall ({after.reason}): what they judge is "
+            report(self._cluster, obj, "GapBegan", f"{note}{what}. See `forestall doctor`.", action="Probing")
+        elif before is not None:
+            note = f"The API server's calls reach Forestall again; since {before.began:%Y-%m-%d %H:%M:%S} UTC they "
+            note += f"didn't ({before.reason}). `forestall doctor` lists what was let through unchecked."
+            report(self._cluster, obj, "GapEnded", note, action="Probing", kind="Normal")
+
+
+class Unchecked(NamedTuple):
+    """An object that was created or changed in a gap, and what would have been said of it."""
+
+    request: AdmissionRequest
+    gap: Gap
+    how: Literal["created", "changed"]
+    at: datetime
+    decision: Decision
+
+
+def admitted_unchecked(
+    gaps: Sequence[Gap], objects: Iterable[AdmissionRequest], decide: Callable[[AdmissionRequest], Decision]
+) -> Iterator[Unchecked]:
+    """Which of the objects, as they now are, were created or changed in a gap; those nobody judges are left out.
+
+    Owners come before what they own, as Judged has them: of an owned object nothing is said that its owner says too.
+    """
+    open_to_all = [gap for gap in gaps if not gap.refused]
+    said: dict[str | None, set[tuple[str, str]]] = {}
+    for request in objects:
+        if request.object is None:
+            continue
+        found = _found_in(open_to_all, request.object)
+        if found is None and request.kind == "Pod":  # it owns nothing
+            continue
+        decision = decide(request)
+        if decision.skipped:
+            continue
+        says = {(verdict.policy, verdict.violation.subject) for verdict in decision.verdicts}
+        said[request.uid] = says
+        owner = said.get(_owner(request.object))
+        if found is not None and (owner is None or not says <= owner):
+            yield Unchecked(request, *found, decision)
+
+
+def _found_in(gaps: Sequence[Gap], obj: Object) -> tuple[Gap, Literal["created", "changed"], datetime] | None:
+    for how, at in _touched(obj["metadata"]):
+        for gap in gaps:
+            if gap.includes(at):
+                return gap, how, at
+    return None
+
+
+def _touched(metadata: Object) -> Iterator[tuple[Literal["created", "changed"], datetime]]:
+    if created := metadata.get("creationTimestamp"):
+        yield "created", datetime.fromisoformat(created)
+    for entry in metadata.get("managedFields") or ():
+        # Of the subresources only this one is judged.
+        if entry.get("time") and entry.get("subresource", "") in ("", "resize"):
+            yield "changed", datetime.fromisoformat(entry["time"])
+
+
+def _owner(obj: Object) -> str | None:
+    references = obj["metadata"].get("ownerReferences") or ()
+    return next((str(each["uid"]) for each in references if each.get("controller")), None)
+
+
+@dataclass
+class Judged:
+    """Every stored object of these kinds, as the requests that would create them; owners come first.
+
+    `unread` says after iterating which resources could not be listed, and why.
+    """
+
+    cluster: Lister
+    kinds: Collection[GroupKind]
+    unread: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[AdmissionRequest]:
+        groups = (self.cluster.get("/apis") or {}).get("groups") or ()
+        versions = {"": "v1"} | {group["name"]: group["preferredVersion"]["version"] for group in groups}
+        for kind in sorted(self.kinds, key=_generation):
+            if version := versions.get(kind.group):
+                for obj in self._list(kind, version):
+                    yield request_of(kind, version, obj)
+
+    def _list(self, kind: GroupKind, version: str) -> list[Object]:
+        prefix = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
+        try:
+            return self.cluster.list(f"{prefix}/{kind.resource}")
+        except ClusterRefused as answer:
+            if answer.status != 404:  # else the group is served without this kind
+                self.unread[f"{kind.resource}.{kind.group}".rstrip(".")] = str(answer)
+            return []
+
+
+def judged_kinds(config: Config) -> set[GroupKind]:
+    """What the configuration has judged when it is created or changed."""
+    active = [each.policy for each in config.policies.values() if each.policy.operations]
+    workloads = {*WORKLOADS, *config.kinds} if any(policy.workloads for policy in active) else set()
+    return workloads | {kind for policy in active for kind in policy.kinds}
+
+
+def _generation(kind: GroupKind) -> tuple[int, GroupKind]:
+    """Owners before what they own: Prometheus, StatefulSet, Pod; CronJob, Job, Pod."""
+    generations = {"StatefulSet": 1, "Deployment": 1, "ReplicaSet": 2, "Job": 2, "Pod": 3}
+    return generations.get(kind.kind, 0), kind
+
+
+def request_of(kind: GroupKind, version: str, obj: Object) -> AdmissionRequest:
+    """The request that would create the stored object."""
+    metadata = obj["metadata"]
+    return AdmissionRequest(
+        operation="CREATE",
+        group=kind.group,
+        version=version,
+        kind=kind.kind,
+        namespace=metadata.get("namespace") or "",
+        name=metadata["name"],
+        object=obj,
+        uid=str(metadata.get("uid") or ""),
+    )

@@ -1,0 +1,283 @@
+"""LimitRange defaults: made and kept in the namespaces that the configuration selects, where they do no harm.
+
+limit_plan.py decides, from what is there to what is to be done; `Limits` reads, asks it, and does that.
+
+Which LimitRanges are ours is recorded by UID in a ConfigMap of our own namespace. A label or annotation on the
+LimitRange itself would be a claim that anybody who may edit it can make or take away, and so have us overwrite or
+delete what somebody else made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+from webhook.config import Config
+from webhook.controller.contents import Contents, Lister, Workloads
+from webhook.controller.events import event
+from webhook.controller.limit_plan import LABELS, Action, Create, Delete, Key, Later, Made, Replace, Skip, is_ours, plan
+from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
+from webhook.objects.facts import ClusterFacts
+from webhook.policy import Object
+
+if TYPE_CHECKING:
+    from webhook.cluster import Written
+
+_log = logging.getLogger(__name__)
+
+STATE = "forestall-limitranges"
+"""The ConfigMap: `made` holds what is ours, `report` what was not made and why."""
+
+_LOOK_AGAIN = timedelta(minutes=5)
+"""At workloads that kept a LimitRange away, to see whether they were mended."""
+_READ_AGAIN = timedelta(minutes=1)
+"""All namespaces and LimitRanges, although nothing was heard of a change."""
+_LOOKS_AT_ONCE = 10
+"""Namespaces whose workloads are listed in one pass; each takes about ten calls, and the loop has other work."""
+_TOLD_AT_ONCE = 20
+"""Events; the rest in the passes that follow."""
+_REPORTED = 100
+_NAMED = 5
+
+
+class _Api(Lister, Protocol):
+    """What of webhook.cluster.Cluster is needed here."""
+
+    def create(self, path: str, obj: Object) -> Written: ...
+    def replace(self, path: str, obj: Object) -> Object: ...
+    def delete(self, path: str, uid: str = "") -> None: ...
+
+
+class _Watched(Protocol):
+    """What of webhook.cluster.Watch is needed here."""
+
+    facts: ClusterFacts
+
+
+class _State(NamedTuple):
+    """The ConfigMap, None where there is none yet, and what is ours by it."""
+
+    object: Object | None
+    made: dict[Key, Made]
+
+
+class Limits:
+    """Keeps the LimitRanges; a `watch` of namespaces and limitranges, where given, spares reading them in vain."""
+
+    def __init__(self, cluster: _Api, namespace: str, watch: _Watched | None = None) -> None:
+        self.skips: tuple[Skip, ...] = ()
+        """What was not made or not changed, as of the last pass."""
+        self._cluster = cluster
+        self._namespace = namespace
+        self._watch = watch
+        self._workloads = Workloads(cluster)
+        self._config: Config | None = None
+        self._heard: tuple[object, object] | None = None
+        self._again: datetime | None = None
+        self._waits: dict[str, datetime] = {}
+        """UID of a namespace -> when to look at its workloads again."""
+        self._told: dict[Key, str] = {}
+
+    def reconcile(self, config: Config, now: datetime) -> None:
+        """Do what is to be done now. Raises FactsUnavailable or ClusterRefused; another pass mends what it left."""
+        if config is not self._config:
+            self._config, self._heard = config, None
+            self._waits.clear()
+        heard = self._listen()
+        if self._heard and heard and self._again and now < self._again and all(map(_is, heard, self._heard)):
+            return
+        self._heard = None  # this pass may end early
+        state = self._read_state()
+        self._again = now + _READ_AGAIN
+        if config.limit_ranges or state.made or self.skips:
+            self._keep(config, state, now)
+        self._again = min([self._again, *self._waits.values()])
+        self._heard = heard
+
+    def _listen(self) -> tuple[object, object] | None:
+        """Two objects that are others once there is news; None while all has to be read to know."""
+        facts = self._watch.facts if self._watch else None
+        if facts is None or not facts.known >= {"namespaces", "limitranges"}:
+            return None
+        return facts.namespaces, facts.limit_ranges
+
+    def _keep(self, config: Config, state: _State, now: datetime) -> None:
+        namespaces = self._cluster.list("/api/v1/namespaces")
+        limit_ranges = self._cluster.list("/api/v1/limitranges")
+        uids = {each["metadata"]["name"]: str(each["metadata"]["uid"]) for each in namespaces}
+        present = set(uids.values())
+        self._waits = {uid: again for uid, again in self._waits.items() if uid in present}
+        looked: dict[str, Contents] = {}
+
+        def look(namespace: str) -> Contents | None:
+            uid = uids[namespace]
+            if namespace not in looked:
+                if now < self._waits.get(uid, now):
+                    return None
+                if len(looked) >= _LOOKS_AT_ONCE:
+                    self._again = now
+                    return None
+                looked[namespace] = self._workloads.look(namespace, config, now)
+                self._waits[uid] = now + (_READ_AGAIN if looked[namespace].unseen else _LOOK_AGAIN)
+            return looked[namespace]
+
+        actions = plan(config, self._namespace, namespaces, limit_ranges, state.made, look)
+        made = {_key(obj): _made(obj, state.made) for obj in limit_ranges if is_ours(obj, state.made)}
+        if intended := {_key(each.limit_range): Made("", each.digest) for each in actions if isinstance(each, Create)}:
+            # Before the first of them exists, so that none is ever ours without being known to be.
+            state = self._write_state(state, {**made, **intended})
+        skips: dict[Key, Skip] = {}
+        for action in actions:
+            if isinstance(action, Later):
+                skips |= {_key(each): each for each in self.skips if _key(each) == _key(action)}
+            elif skip := action if isinstance(action, Skip) else self._do(action, made, now):
+                skips[_key(skip)] = skip
+            else:
+                self._waits.pop(uids[action.namespace], None)
+        self.skips = tuple(skips.values())
+        self._tell_skips(now)
+        self._write_state(state, made)
+
+    def _do(self, action: Create | Replace | Delete, made: dict[Key, Made], now: datetime) -> Skip | None:
+        """Do it and take it into `made`; a Skip if the API server doesn't want it."""
+        try:
+            match action:
+                case Create(namespace, limit_range, digest):
+                    written = self._cluster.create(_path(namespace, "limitranges"), limit_range)
+                    made[_key(action)] = Made(str(written.object["metadata"]["uid"]), digest)
+                case Replace(namespace, limit_range, digest, edited):
+                    name = limit_range["metadata"]["name"]
+                    self._cluster.replace(_path(namespace, "limitranges", name), limit_range)
+                    made[_key(action)] = made[_key(action)]._replace(digest=digest)
+                    if edited:
+                        text = f"{name} was edited by hand: restored. It had {edited}. Change it in limitRanges of "
+                        text += "Forestall's configuration instead."
+                        version = str(limit_range["metadata"]["resourceVersion"])
+                        self._tell(namespace, name, "LimitRangeRestored", text, version, now)
+                case Delete(namespace, name, uid, why):
+                    self._cluster.delete(_path(namespace, "limitranges", name), uid)
+                    made.pop((namespace, name), None)
+                    self._tell(namespace, name, "LimitRangeRemoved", f"{name} was removed: {why}.", uid, now)
+        except ClusterRefused as answer:
+            if _is_race(answer):
+                return None  # somebody was faster, and the next pass sees what they left
+            _log.warning("LimitRange %s: %s", "/".join(_key(action)), answer)
+            return Skip(*_key(action), f"the API server refuses it: {answer}")
+        return None
+
+    def _tell_skips(self, now: datetime) -> None:
+        """An event for each that is new, some at a time."""
+        keys = {_key(skip) for skip in self.skips}
+        self._told = {key: occasion for key, occasion in self._told.items() if key in keys}
+        new = [skip for skip in self.skips if self._told.get(_key(skip)) != _occasion(skip)]
+        for skip in new[:_TOLD_AT_ONCE]:
+            self._tell(
+                skip.namespace, skip.name, "LimitRangeNotMade", _message(skip, self._namespace), _occasion(skip), now
+            )
+            self._told[_key(skip)] = _occasion(skip)
+        if new[_TOLD_AT_ONCE:]:
+            self._again = now
+
+    def _tell(self, namespace: str, name: str, reason: str, note: str, occasion: str, now: datetime) -> None:
+        """Say it in an Event, whose name comes from the occasion: told again, it is the same one."""
+        regarding = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"namespace": namespace, "name": name}}
+        made = event(regarding, reason, note, now, action="Reconcile", kind="Warning")
+        digest = hashlib.sha256(f"{reason} {occasion}".encode()).hexdigest()[:16]
+        made["metadata"] = {"name": f"{name}.{digest}", "namespace": namespace, "labels": dict(LABELS)}
+        _log.warning("%s/%s: %s", namespace, name, note)
+        try:
+            self._cluster.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", made)
+        except Conflict:
+            pass
+        except (ClusterRefused, FactsUnavailable) as error:  # what there is to do matters more than telling it
+            _log.info("no event: %s", error)
+
+    def _read_state(self) -> _State:
+        obj = self._cluster.get(_path(self._namespace, "configmaps", STATE))
+        text = ((obj or {}).get("data") or {}).get("made") or "{}"
+        try:
+            entries = msgspec.json.decode(text, type=dict[str, Made])
+        except msgspec.DecodeError as error:
+            # What we made stays then, as if others had made it.
+            _log.error("ConfigMap %s/%s: made: %s", self._namespace, STATE, error)
+            entries = {}
+        return _State(obj, {(key.partition("/")[0], key.partition("/")[2]): made for key, made in entries.items()})
+
+    def _write_state(self, state: _State, made: dict[Key, Made]) -> _State:
+        """Write it if it is not what is there. Raises Conflict if somebody else has written it since."""
+        data = {
+            "made": json.dumps({"/".join(key): each for key, each in sorted(made.items())}, separators=(",", ":")),
+            "report": json.dumps(report(self.skips), indent=1),
+        }
+        if data == ((state.object or {}).get("data") or {}) or (state.object is None and not made and not self.skips):
+            return state._replace(made=made)
+        path = _path(self._namespace, "configmaps")
+        if state.object is None:
+            metadata = {"name": STATE, "namespace": self._namespace, "labels": dict(LABELS)}
+            new = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+            return _State(self._cluster.create(path, new).object, made)
+        return _State(self._cluster.replace(f"{path}/{STATE}", {**state.object, "data": data}), made)
+
+
+def report(skips: Sequence[Skip]) -> Object:
+    """What was not made and why, of bounded size."""
+    return {
+        "notMade": len(skips),
+        "limitRanges": [
+            {
+                "namespace": skip.namespace,
+                "name": skip.name,
+                "why": skip.why,
+                **({"workloads": [str(danger)[:500] for danger in skip.dangers[:_NAMED]]} if skip.dangers else {}),
+                **({"more": len(skip.dangers) - _NAMED} if len(skip.dangers) > _NAMED else {}),
+            }
+            for skip in sorted(skips, key=_key)[:_REPORTED]
+        ],
+    }
+
+
+def _occasion(skip: Skip) -> str:
+    """The same while the same workloads stand in the way, whatever they use at the moment."""
+    return json.dumps([skip.why, sorted({danger.owner for danger in skip.dangers})])
+
+
+def _message(skip: Skip, own_namespace: str) -> str:
+    lines = [f"{skip.name} is not made: {skip.why}."]
+    lines += [f"{danger}." for danger in skip.dangers[:_NAMED]]
+    if len(skip.dangers) > _NAMED:
+        lines.append(f"And {len(skip.dangers) - _NAMED} more.")
+    if skip.dangers:
+        lines.append(f"See ConfigMap {own_namespace}/{STATE}; force: true makes it nevertheless.")
+    return " ".join(lines)
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _key(of: Object | Action) -> Key:
+    if isinstance(of, dict):
+        return of["metadata"]["namespace"], of["metadata"]["name"]
+    if isinstance(of, Create | Replace):
+        return _key(of.limit_range)
+    return of.namespace, of.name
+
+
+def _made(obj: Object, made: Mapping[Key, Made]) -> Made:
+    return Made(str(obj["metadata"]["uid"]), made[_key(obj)].digest)
+
+
+def _is_race(answer: ClusterRefused) -> bool:
+    """Somebody else was first, or the namespace is going or gone."""
+    return isinstance(answer, Conflict) or answer.status == 404 or "being terminated" in answer.message
+
+
+def _path(namespace: str, plural: str, name: str = "") -> str:
+    path = f"/api/v1/namespaces/{namespace}/{plural}"
+    return f"{path}/{name}" if name else path

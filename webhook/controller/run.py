@@ -1,0 +1,253 @@
+"""`forestall controller`: one of its replicas leads, and keeps in the cluster what the configuration asks for."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+
+from webhook import log as logs
+from webhook.cluster import Cluster, Watch
+from webhook.config import Config, load_config, read_config
+from webhook.controller.endpoints import Endpoint, Endpoints
+from webhook.controller.gaps import Gaps
+from webhook.controller.hooks import Hooks, hooks_off
+from webhook.controller.lease import Election
+from webhook.controller.limit_ranges import Limits
+from webhook.controller.rotation import Rotation
+from webhook.errors import ForestallError, SystemRefused
+from webhook.installation import SETTLING
+from webhook.reloading import Reloaded
+
+LEASE = "forestall-controller"
+_TICK = 1.0
+_EVERY = 5.0
+"""Seconds between two looks of a part at what it keeps."""
+_LONGEST_PAUSE = 60.0
+"""Seconds between two attempts of a part that goes on failing."""
+_PROBE_ENDS = 2.0
+"""Seconds that a probe under way is waited for; what it then still writes is refused if somebody else has written."""
+_STUCK = 300.0
+"""Seconds for one round: every call has a limit of its own, so this is a bug, and a restart helps."""
+
+log = structlog.get_logger()
+
+leading = Gauge("forestall_controller_leading", "1 on the one controller that acts.")
+errors = Counter("forestall_controller_errors", "Times that a part of the controller failed.", ["part"])
+succeeded_at = Gauge("forestall_controller_last_success_timestamp_seconds", "When a part last had its way.", ["part"])
+config_good = Gauge(
+    "forestall_config_last_reload_successful", "Whether the configuration in the file is the one in use."
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `forestall controller` can be told; without a kubeconfig it is the cluster that we run in.
+
+    `endpoints` are the servers, where the Service's EndpointSlices don't name them.
+    """
+
+    config: Path | None = None
+    kubeconfig: Path | None = None
+    namespace: str = "forestall-system"
+    metrics_port: int = 8080
+    endpoints: tuple[Endpoint, ...] = ()
+    log_level: str = "info"
+
+
+@dataclass
+class Part:
+    """One thing to keep; a part that fails holds up no other, and is tried again ever more rarely."""
+
+    name: str
+    reconcile: Callable[[Config, datetime], None]
+    failures: int = 0
+    due_at: float = field(default=0.0)
+
+    def run(self, config: Config, clock: Callable[[], float]) -> None:
+        if clock() < self.due_at:
+            return
+        try:
+            self.reconcile(config, datetime.now(UTC))
+        except Exception as error:
+            self._failed(error)
+        else:
+            self.failures = 0
+            succeeded_at.labels(self.name).set_to_current_time()
+        pause = min(_LONGEST_PAUSE, _EVERY * 2.0 ** min(self.failures, 10))
+        self.due_at = clock() + (pause if self.failures > 1 else _EVERY)
+
+    def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        errors.labels(self.name).inc()
+        # What the cluster says is for its administrator; anything else is our bug.
+        detail = {} if isinstance(error, ForestallError) else {"exception": logs.describe(error)}
+        log.error("failed", part=self.name, error=str(error), failures=self.failures, **detail)
+
+
+class Controller:
+    """The loop: who leads runs every part that is due, each beginning anew with what it then sees."""
+
+    def __init__(
+        self,
+        config: Reloaded[Config],
+        election: Election,
+        make_parts: Callable[[], Sequence[Part]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._election = election
+        self._make_parts = make_parts
+        self._parts: Sequence[Part] = ()
+        self._clock = clock
+        self._round_at = clock()
+
+    def run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            self.round()
+            stopping.wait(_TICK)
+
+    def round(self) -> None:
+        self._round_at = self._clock()
+        if self._config.poll():
+            self._reloaded()
+        config_good.set(self._config.error is None)
+        if self._election.is_leading and not self._parts:
+            self._lead()
+        elif self._parts and not self._election.is_leading:
+            self._stand_by()
+        for part in self._parts:
+            if self._election.is_leading:  # looked at each time: the one before may have taken long
+                part.run(self._config.value, self._clock)
+
+    def _lead(self) -> None:
+        self._parts = self._make_parts()
+        leading.set(1)
+        for part in self._parts:
+            errors.labels(part.name)  # no alert can see a step from nothing to one
+
+    def _stand_by(self) -> None:
+        """What was true a while ago is for the new leader to say."""
+        self._parts = ()
+        leading.set(0)
+        hooks_off.clear()
+        succeeded_at.clear()
+
+    def _reloaded(self) -> None:
+        if self._config.error is not None:
+            log.error("configuration refused, the last good one stays", error=str(self._config.error))
+            return
+        log.info("configuration reloaded")
+        for part in self._parts:
+            part.due_at = 0.0
+
+    @property
+    def is_alive(self) -> bool:
+        return self._clock() - self._round_at < _STUCK
+
+
+def run(settings: Settings) -> int:
+    """Take part until SIGTERM; returns the process's exit code.
+
+    Raises BadConfig, FactsUnavailable or SystemRefused if it cannot begin.
+    """
+    logs.configure(settings.log_level)
+    logs.forward_library_logs()
+    config = _read_config(settings.config)
+    kubeconfig = settings.kubeconfig
+    cluster = Cluster.from_kubeconfig(str(kubeconfig)) if kubeconfig else Cluster.in_cluster()
+    election = Election(cluster, settings.namespace, LEASE, f"{socket.gethostname()}_{uuid.uuid4()}")
+    watch = cluster.watch(["limitranges", "namespaces"])
+    watch.start()
+    controller = Controller(config, election, lambda: _parts(cluster, watch, settings, config))
+    stopping, stopped = threading.Event(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    serve_metrics(settings.metrics_port, lambda: controller.is_alive)
+    electing = threading.Thread(target=election.run, args=[stopped], name="election", daemon=True)
+    electing.start()
+    gaps = Gaps(cluster, settings.namespace)
+    arguments = (lambda: election.is_leading, stopping)
+    probing = threading.Thread(target=gaps.run, args=arguments, name="probes", daemon=True)
+    probing.start()
+    try:
+        controller.run(stopping)
+    finally:
+        probing.join(_PROBE_ENDS)
+        # Given back only now that nothing more is written.
+        stopped.set()
+        electing.join()
+    return 0
+
+
+def _parts(cluster: Cluster, watch: Watch, settings: Settings, config: Reloaded[Config]) -> list[Part]:
+    """What is kept, in the order in which a new installation needs it."""
+    namespace = settings.namespace
+    endpoints = Endpoints(cluster, namespace, settings.endpoints)
+    return [
+        Part("certificates", Rotation(cluster, namespace, endpoints.all).reconcile),
+        Part("hooks", Hooks(cluster, namespace, endpoints, config.earlier).reconcile),
+        Part("limitranges", Limits(cluster, namespace, watch).reconcile),
+    ]
+
+
+def _read_config(file: Path | None) -> Reloaded[Config]:
+    if file is None:
+        return Reloaded((), lambda: load_config(b"", "the defaults"))
+    return Reloaded((file,), lambda: read_config(str(file)), keep=SETTLING)
+
+
+def serve_metrics(port: int, is_alive: Callable[[], bool]) -> int:
+    """Answer /healthz and /metrics in a thread; returns the port, which for 0 the system has chosen.
+
+    Raises SystemRefused, as where the port is taken.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            match self.path.partition("?")[0]:
+                case "/metrics":
+                    self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
+                case "/healthz" | "/readyz":
+                    ok = is_alive()
+                    self._answer(200 if ok else 503, b"ok\n" if ok else b"stuck\n")
+                case _:
+                    self._answer(404, b"no such page: /healthz, /metrics\n")
+
+        def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing: probes come every few seconds."""
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        daemon_threads = True
+
+        def server_bind(self) -> None:
+            if self.address_family == socket.AF_INET6:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            super().server_bind()
+
+    try:
+        server = Server(("", port), Handler)
+    except OSError as error:
+        raise SystemRefused(f"port {port}: {error.strerror}") from error
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return int(server.server_address[1])

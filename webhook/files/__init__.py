@@ -1,0 +1,1 @@
+"""Text in: manifests as kubectl reads them, and YAML whose errors name the line."""

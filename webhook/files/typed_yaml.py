@@ -1,0 +1,229 @@
+"""YAML into typed values: every refusal names file, line, field and value, and the nearest right spelling.
+
+The types are msgspec Structs, so that the JSON Schema comes from the same declarations. msgspec itself would do the
+conversion, but its errors know neither lines nor the keys of maps.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Iterable
+from datetime import date
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, Union, get_args, get_origin
+
+import msgspec
+import yaml
+
+from webhook.errors import BadConfig, BadQuantity
+from webhook.objects.quantities import Memory, Quantity
+
+T = TypeVar("T")
+
+
+class Duration(int):
+    """Seconds, written as days, hours, minutes or seconds: 90d, 12h, 30m, 10s."""
+
+    PATTERN: ClassVar[str] = "^[0-9]+[dhms]$"
+    _SECONDS: ClassVar[dict[str, int]] = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        if not re.fullmatch(cls.PATTERN, text, re.ASCII) or not int(text[:-1]):
+            raise ValueError(f"{text!r} is no length of time")
+        return cls(int(text[:-1]) * cls._SECONDS[text[-1]])
+
+    def __str__(self) -> str:
+        unit = next(unit for unit, seconds in self._SECONDS.items() if not self % seconds)
+        return f"{int(self) // self._SECONDS[unit]}{unit}"
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML in which `off` and `no` are text, and so is a date: the types say what each field is."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+_BOOLEANS = {"true": True, "false": False}
+
+
+class Node(NamedTuple):
+    """A YAML node and where it stands: `field` is its path, empty for the whole document."""
+
+    yaml: yaml.Node
+    file: str
+    field: str
+
+    def error(self, message: str) -> BadConfig:
+        where = f"{self.field}: " if self.field else ""
+        return BadConfig(f"{self.file}:{self.yaml.start_mark.line + 1}: {where}{message}")
+
+    def entries(self) -> list[tuple[str, Node]]:
+        """The map's keys and values; raises BadConfig for another kind of node, or for a key given twice."""
+        if not isinstance(self.yaml, yaml.MappingNode):
+            raise self.error(f"{self.shown()} is not a map")
+        entries: dict[str, Node] = {}
+        for key, value in self.yaml.value:
+            child = Node(value, self.file, f"{self.field}.{key.value}" if self.field else str(key.value))
+            if key.value in entries:
+                raise child._replace(yaml=key).error("is given twice")
+            entries[key.value] = child
+        return list(entries.items())
+
+    def items(self) -> list[Node]:
+        """The list's items; raises BadConfig for another kind of node."""
+        if not isinstance(self.yaml, yaml.SequenceNode):
+            raise self.error(f"{self.shown()} is not a list")
+        return [Node(item, self.file, f"{self.field}[{index}]") for index, item in enumerate(self.yaml.value)]
+
+    def shown(self) -> str:
+        if isinstance(self.yaml, yaml.ScalarNode):
+            return repr(self.yaml.value) if self.yaml.value else "nothing"
+        return "a map" if isinstance(self.yaml, yaml.MappingNode) else "a list"
+
+    @property
+    def is_null(self) -> bool:
+        return isinstance(self.yaml, yaml.ScalarNode) and self.yaml.tag == "tag:yaml.org,2002:null"
+
+
+def compose(text: bytes, file: str) -> Node | None:
+    """The document's root, None if it is empty; raises BadConfig if it is no single YAML document."""
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise BadConfig(f"{file}:{line}: not YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{file}:1: not YAML: {' '.join(str(error).split())}") from error
+    return None if root is None else Node(root, file, "")
+
+
+def convert(node: Node, wanted: Any) -> Any:
+    """The node's value as `wanted`: a Struct, tuple[T, ...], dict[str, T], Literal, a union of such, or a scalar.
+
+    Raises BadConfig.
+    """
+    origin = get_origin(wanted)
+    if origin is Annotated:
+        value = convert(node, get_args(wanted)[0])
+        if isinstance(value, str):
+            _check_pattern(node, value, wanted)
+        return value
+    if origin in (Union, types.UnionType):
+        return _convert_union(node, get_args(wanted))
+    if origin is Literal:
+        return _convert_literal(node, get_args(wanted))
+    if origin is tuple:
+        return tuple(convert(item, get_args(wanted)[0]) for item in node.items())
+    if origin is dict:
+        return {
+            _key(value, key, get_args(wanted)[0]): convert(value, get_args(wanted)[1]) for key, value in node.entries()
+        }
+    if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
+        return convert_struct(node, wanted)
+    return _convert_scalar(node, wanted)
+
+
+def convert_struct(node: Node, wanted: type[T]) -> T:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(wanted)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in [] if node.is_null else node.entries():
+        if key not in fields:
+            raise value.error(f"unknown field{suggest(key, fields)}")
+        values[fields[key].name] = convert(value, fields[key].type)
+    for field in fields.values():
+        if field.required and field.name not in values:
+            raise node.error(f"{field.encode_name} is missing")
+    try:
+        return wanted(**values)
+    except ValueError as error:
+        raise node.error(str(error)) from error
+
+
+def _key(node: Node, key: str, wanted: Any) -> str:
+    _check_pattern(node, key, wanted)
+    return key
+
+
+def _check_pattern(node: Node, text: str, wanted: Any) -> None:
+    """Raise BadConfig for text that is not of the pattern of an Annotated type, whose title says what is."""
+    for meta in getattr(wanted, "__metadata__", ()):
+        if meta.pattern and not re.fullmatch(meta.pattern, text, re.ASCII):
+            mended = re.sub(r"[^a-z0-9.*?\[\]!]+", "-", text.lower()).strip("-")
+            near = [mended] if mended and re.fullmatch(meta.pattern, mended, re.ASCII) else meta.examples or ()
+            raise node.error(f"{text!r} is not {meta.title}{suggest(text, near)}")
+
+
+def suggest(value: str, known: Iterable[str]) -> str:
+    """What to write instead of `value`, as the end of a sentence."""
+    known = sorted(known)
+    folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(value.casefold(), folded, n=1, cutoff=0.5)
+    if near:
+        return f": did you mean {folded[near[0]]!r}?"
+    return f" (known: {', '.join(known)})" if known else ""
+
+
+def _convert_union(node: Node, members: tuple[Any, ...]) -> Any:
+    if node.is_null:
+        if type(None) in members:
+            return None
+        raise node.error("has no value")
+    members = tuple(member for member in members if member is not type(None))
+    fitting = [member for member in members if _shape(member) is type(node.yaml)]
+    if not fitting:
+        raise node.error(f"{node.shown()} is not what belongs here")
+    return convert(node, fitting[0])
+
+
+def _shape(wanted: Any) -> type[yaml.Node]:
+    origin = get_origin(wanted)
+    if origin is tuple:
+        return yaml.SequenceNode
+    if origin is dict or (isinstance(wanted, type) and issubclass(wanted, msgspec.Struct)):
+        return yaml.MappingNode
+    return yaml.ScalarNode
+
+
+def _convert_literal(node: Node, allowed: tuple[str, ...]) -> str:
+    value = node.yaml.value if isinstance(node.yaml, yaml.ScalarNode) else None
+    if value not in allowed:
+        hint = suggest(value, allowed) if value else ""
+        raise node.error(f"{node.shown()} is not one of {', '.join(allowed)}{hint if '?' in hint else ''}")
+    return str(value)
+
+
+def _convert_scalar(node: Node, wanted: Any) -> Any:
+    if not isinstance(node.yaml, yaml.ScalarNode) or node.is_null:
+        raise node.error(f"{node.shown()} is not {_NAMES[wanted]}")
+    text = node.yaml.value
+    try:
+        if wanted is str:
+            return text
+        if wanted is bool:
+            return _BOOLEANS[text.lower()]
+        if wanted is date:
+            return date.fromisoformat(text)
+        if wanted in (Duration, Memory, Quantity):
+            return wanted.parse(text)
+        return wanted(text)
+    except BadQuantity as error:
+        raise node.error(str(error)) from error
+    except (ValueError, KeyError) as error:
+        raise node.error(f"{node.shown()} is not {_NAMES[wanted]}") from error
+
+
+_NAMES: dict[Any, str] = {
+    bool: "true or false",
+    date: "a date (2027-03-31)",
+    Duration: "a length of time (90d, 12h, 30m or 10s)",
+    float: "a number",
+    int: "a whole number",
+    Memory: "an amount of memory (512Mi)",
+    Quantity: "a quantity (512Mi)",
+    str: "text",
+}

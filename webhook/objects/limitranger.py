@@ -1,0 +1,271 @@
+"""What LimitRanges do to a pod: the amounts that they fill in, and why the API server then refuses it.
+
+For any resource, since a LimitRange may bound any. Follows Kubernetes' plugin/pkg/admission/limitranger/admission.go,
+pkg/apis/core/v1/defaults.go and validatePodResourceConsistency of pkg/apis/core/validation/validation.go (1.36).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_UP, Decimal
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from webhook.objects.pods import Container, Workload, mapping
+from webhook.objects.quantities import format_memory, parse_quantity
+
+Amounts = Mapping[str, Decimal]
+"""Resource -> amount."""
+
+_MILLI = Decimal("0.001")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a LimitRange, with what the API server fills in when it stores it (SetDefaults_LimitRangeItem)."""
+
+    type: str
+    default: Amounts
+    default_request: Amounts
+    min: Amounts
+    max: Amounts
+    max_ratio: Amounts
+
+
+class Refusal(NamedTuple):
+    """Why the API server refuses a pod, and what to set; `container` is empty where it is about the whole pod."""
+
+    container: str
+    resource: str
+    wrong: str
+    path: str
+    advice: str
+
+    def __str__(self) -> str:
+        who = f"container {self.container!r}" if self.container else "the pod"
+        return f"{who}: {self.wrong}: set {self.path} to {self.advice}"
+
+
+def read_items(spec: Mapping[str, Any]) -> tuple[Item, ...]:
+    """The items of a LimitRange's spec; raises BadQuantity."""
+    return tuple(_read_item(each) for each in spec.get("limits") or ())
+
+
+def _read_item(item: Mapping[str, Any]) -> Item:
+    least, most = read_amounts(item.get("min")), read_amounts(item.get("max"))
+    default, request = read_amounts(item.get("default")), read_amounts(item.get("defaultRequest"))
+    if item.get("type") == "Container":
+        default = {**most, **default}
+        request = {**least, **default, **request}
+    return Item(item.get("type") or "", default, request, least, most, read_amounts(item.get("maxLimitRequestRatio")))
+
+
+def wrong_with(item: Item) -> str:
+    """Why the API server would refuse the LimitRange (ValidateLimitRange); empty if it wouldn't."""
+    amounts = {"min": item.min, "defaultRequest": item.default_request, "default": item.default, "max": item.max}
+    for (low, least), (high, most) in reversed([*combinations(amounts.items(), 2)]):
+        for resource in least.keys() & most.keys():
+            if least[resource] > most[resource]:
+                return (
+                    f"{low}.{resource} {show_amount(resource, least[resource])} is above {high}.{resource} "
+                    f"{show_amount(resource, most[resource])}"
+                )
+    for resource, ratio in item.max_ratio.items():
+        if ratio < 1:
+            return f"maxLimitRequestRatio.{resource} {ratio.normalize():f} is below 1: no limit is below its request"
+        if resource in item.min.keys() & item.max.keys() and ratio * item.min[resource] > item.max[resource]:
+            return f"maxLimitRequestRatio.{resource} {ratio.normalize():f} is above max.{resource} / min.{resource}"
+    for resource in item.default.keys() & item.default_request.keys():
+        if not _may_overcommit(resource) and item.default[resource] != item.default_request[resource]:
+            return f"default.{resource} and defaultRequest.{resource} have to be equal: it can't be overcommitted"
+    return ""
+
+
+def _may_overcommit(resource: str) -> bool:
+    is_native = "/" not in resource or "kubernetes.io/" in resource
+    return is_native and not resource.startswith("hugepages-")
+
+
+def memory_defaults(items: Iterable[Item]) -> list[Decimal]:
+    """The limits that they give a container without one."""
+    return [item.default["memory"] for item in items if item.type == "Container" and "memory" in item.default]
+
+
+def read_amounts(amounts: Mapping[str, Any] | None) -> dict[str, Decimal]:
+    """Raises BadQuantity."""
+    return {resource: parse_quantity(amount) for resource, amount in (amounts or {}).items()}
+
+
+def show_amount(resource: str, amount: Decimal) -> str:
+    """As a person writes it: memory in binary units, anything else in whole units or thousandths."""
+    if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
+        return format_memory(int(amount.to_integral_value(ROUND_UP)))
+    if amount == amount.to_integral_value():
+        return str(int(amount))
+    return f"{int((amount / _MILLI).to_integral_value(ROUND_UP))}m"
+
+
+class _Filled(NamedTuple):
+    """A container as the API server has it when it is validated."""
+
+    container: Container
+    requests: dict[str, Decimal]
+    limits: dict[str, Decimal]
+
+
+class _Pod(NamedTuple):
+    workload: Workload
+    containers: list[_Filled]
+    requests: dict[str, Decimal]
+    """Those of the pod itself (spec.resources)."""
+    limits: dict[str, Decimal]
+
+    def path(self, part: str, resource: str) -> str:
+        return f"{self.workload.spec_path}.resources.{part}.{resource}"
+
+
+def refusals(workload: Workload, items: Sequence[Item]) -> list[Refusal]:
+    """Why the API server would refuse a pod of this workload in a namespace with these LimitRanges.
+
+    Of several defaults for a resource the first counts. Raises BadObject or BadQuantity.
+    """
+    pod = _decode(workload)
+    _fill(pod, items)
+    found = [*_refused_by_the_pod(pod)]
+    for each in pod.containers:
+        found += _refused_by_itself(each)
+        for item in items:
+            if item.type == "Container":
+                found += _bounded(item, each.container.name, each.container.resources_path, each.requests, each.limits)
+    for item in items:
+        if item.type == "Pod":
+            requests = {**_sum([(each, each.requests) for each in pod.containers]), **pod.requests}
+            limits = {**_sum([(each, each.limits) for each in pod.containers]), **pod.limits}
+            found += _bounded(item, "", f"{workload.spec_path}.resources", requests, limits)
+    return found
+
+
+def _decode(workload: Workload) -> _Pod:
+    """What the API server makes of a pod that it reads, before any admission."""
+    containers = []
+    for container in workload.containers:
+        limits = read_amounts(container.resources.get("limits"))
+        containers.append(_Filled(container, {**limits, **read_amounts(container.resources.get("requests"))}, limits))
+    resources, path = workload.resources, f"{workload.spec_path}.resources"
+    pod_limits = read_amounts(mapping(resources, "limits", path))
+    pod_requests = read_amounts(mapping(resources, "requests", path))
+    if pod_limits:
+        requests = _sum([(each, each.requests) for each in containers])
+        pod_requests = {**pod_limits, **{key: requests[key] for key in requests if _is_shared(key)}, **pod_requests}
+    return _Pod(workload, containers, pod_requests, pod_limits)
+
+
+def _is_shared(resource: str) -> bool:
+    """Whether a pod may have an amount of it to share among its containers."""
+    return resource in ("cpu", "memory") or resource.startswith("hugepages-")
+
+
+def _fill(pod: _Pod, items: Sequence[Item]) -> None:
+    for item in items:
+        if item.type != "Container":
+            continue
+        for each in pod.containers:
+            each.limits.update({**item.default, **each.limits})
+            each.requests.update({**item.default_request, **each.requests})
+
+
+def _sum(parts: Sequence[tuple[_Filled, Amounts]]) -> dict[str, Decimal]:
+    """What the pod needs of each resource: init containers run one by one, sidecars beside all that follow them."""
+    total: dict[str, Decimal] = {}
+    sidecars: dict[str, Decimal] = {}
+    highest: dict[str, Decimal] = {}
+    for each, amounts in parts:
+        role = each.container.role
+        if role != "init":
+            total = _plus(total, amounts)
+        if role == "sidecar":
+            sidecars = _plus(sidecars, amounts)
+        if role != "container":
+            now = sidecars if role == "sidecar" else _plus(sidecars, amounts)
+            highest = {key: max(amount, highest.get(key, amount)) for key, amount in {**highest, **now}.items()}
+    return {key: max(amount, total.get(key, amount)) for key, amount in {**total, **highest}.items()}
+
+
+def _plus(one: Amounts, other: Amounts) -> dict[str, Decimal]:
+    return {key: one.get(key, Decimal(0)) + other.get(key, Decimal(0)) for key in {**one, **other}}
+
+
+def _refused_by_itself(each: _Filled) -> Iterator[Refusal]:
+    for resource, limit in each.limits.items():
+        request = each.requests.get(resource)
+        if request is not None and request > limit:
+            wrong = f"its request for {resource}, {show_amount(resource, request)}, is above the limit "
+            wrong += show_amount(resource, limit)
+            path = f"{each.container.resources_path}.limits.{resource}"
+            yield Refusal(each.container.name, resource, wrong, path, f"{show_amount(resource, request)} or more")
+
+
+def _refused_by_the_pod(pod: _Pod) -> Iterator[Refusal]:
+    for each in pod.containers:
+        for resource, limit in each.limits.items():
+            most = pod.limits.get(resource)
+            # The API server looks at the containers alone here, not at init containers.
+            if most is not None and limit > most and each.container.role == "container":
+                wrong = f"the limit {show_amount(resource, limit)} is above the pod's own limit for {resource}, "
+                wrong += show_amount(resource, most)
+                path = f"{each.container.resources_path}.limits.{resource}"
+                yield Refusal(each.container.name, resource, wrong, path, f"{show_amount(resource, most)} or less")
+    total = _sum([(each, each.requests) for each in pod.containers])
+    for resource, request in pod.requests.items():
+        if request > (most := pod.limits.get(resource, request)):
+            wrong = f"its request for {resource}, {show_amount(resource, request)}, is above its limit "
+            wrong += show_amount(resource, most)
+            yield Refusal(
+                "", resource, wrong, pod.path("limits", resource), f"{show_amount(resource, request)} or more"
+            )
+        needed = total.get(resource, request)
+        if needed > request:
+            wrong = f"its containers request {show_amount(resource, needed)} of {resource}, above the pod's own "
+            wrong += f"request {show_amount(resource, request)}"
+            advice = show_amount(resource, needed)
+            if needed > pod.limits.get(resource, needed):
+                advice += ", and its limit as well, or give its containers smaller requests"
+            yield Refusal("", resource, wrong, pod.path("requests", resource), advice)
+
+
+def _bounded(item: Item, container: str, path: str, requests: Amounts, limits: Amounts) -> Iterator[Refusal]:
+    """What min, max and maxLimitRequestRatio refuse (LimitRanger's three constraints)."""
+
+    def refusal(part: str, resource: str, wrong: str, advice: str) -> Refusal:
+        return Refusal(container, resource, wrong, f"{path}.{part}.{resource}", advice)
+
+    for resource, least in item.min.items():
+        shown = show_amount(resource, least)
+        for part, amounts in (("requests", requests), ("limits", limits)):
+            amount = amounts.get(resource)
+            if amount is None and part == "requests":
+                wrong = f"no request for {resource}, where the minimum is {shown}"
+                yield refusal(part, resource, wrong, f"{shown} or more")
+            elif amount is not None and amount < least:
+                wrong = f"{part}.{resource} {show_amount(resource, amount)} is below the minimum {shown}"
+                yield refusal(part, resource, wrong, f"{shown} or more")
+    for resource, most in item.max.items():
+        shown = show_amount(resource, most)
+        for part, amounts in (("requests", requests), ("limits", limits)):
+            amount = amounts.get(resource)
+            if amount is None and part == "limits":
+                wrong = f"no limit for {resource}, where the maximum is {shown}"
+                yield refusal(part, resource, wrong, f"{shown} or less")
+            elif amount is not None and amount > most:
+                wrong = f"{part}.{resource} {show_amount(resource, amount)} is above the maximum {shown}"
+                yield refusal(part, resource, wrong, f"{shown} or less")
+    for resource, ratio in item.max_ratio.items():
+        request, limit = requests.get(resource), limits.get(resource)
+        if not limit:
+            wrong = f"no limit for {resource}, where its ratio to the request is bounded"
+            yield refusal("limits", resource, wrong, "an amount")
+        elif not request or limit > request * ratio:
+            wrong = f"limits.{resource} {show_amount(resource, limit)} is more than {ratio.normalize():f} times the "
+            wrong += f"request {show_amount(resource, request or Decimal(0))}"
+            yield refusal("requests", resource, wrong, f"{show_amount(resource, limit / ratio)} or more")

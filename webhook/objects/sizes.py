@@ -1,0 +1,222 @@
+"""What a namespace's LimitRanges leave the memory of a container, and whether the pod then gets in.
+
+Sizes are found here; whether the API server takes them is asked of limitranger.py, which does as it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from webhook.objects.facts import ClusterFacts, LimitRange
+from webhook.objects.limitranger import Item, Refusal, refusals
+from webhook.objects.pods import Container, Workload
+from webhook.objects.quantities import MAX_BYTES, format_memory
+from webhook.policy import Set
+
+_MEBIBYTE = 2**20
+
+
+class Bound(NamedTuple):
+    """An amount in bytes, and what it is: as a lower one "its request 1Gi", as an upper one "its request is 1Gi"."""
+
+    amount: int
+    words: str
+
+
+_NO_LEAST, NO_MOST = Bound(0, ""), Bound(MAX_BYTES, "")
+_ANY_LIMIT = Bound(1, "any limit")
+
+
+class Wish(NamedTuple):
+    """An amount, and how far it may be moved to fit."""
+
+    amount: int
+    least: Bound = _NO_LEAST
+    most: Bound = NO_MOST
+
+    @classmethod
+    def fixed(cls, amount: int, noun: str) -> Self:
+        """One that may not be moved, such as "its request"."""
+        shown = format_memory(amount)
+        return cls(amount, Bound(amount, f"{noun} {shown}"), Bound(amount, f"{noun} is {shown}"))
+
+
+class Size(NamedTuple):
+    """A container's memory, in bytes; the limit is never below the request."""
+
+    limit: int
+    request: int
+
+    def sets(self, container: Container) -> tuple[Set, ...]:
+        """What has to be set to give it to the container."""
+        sets = []
+        if container.amount("limits") != self.limit:
+            sets.append(Set(container.memory_path("limits"), format_memory(self.limit)))
+        if container.amount("requests") != self.request:
+            sets.append(Set(container.memory_path("requests"), format_memory(self.request)))
+        return tuple(sets)
+
+
+class _Ratio(NamedTuple):
+    """How many times its request a limit may be."""
+
+    times: Fraction
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the LimitRanges of a namespace ask of each container, all of them together.
+
+    default          the limit that they give a container without one, and who gives it; one of 0 gives none
+    default_request  the same for the request
+    """
+
+    least: Bound = _NO_LEAST
+    most: Bound = NO_MOST
+    ratio: _Ratio | None = None
+    default: Bound | None = None
+    default_request: int | None = None
+
+    @classmethod
+    def of(cls, ranges: Sequence[LimitRange]) -> Self:
+        # Only those of type Container give anything, or bound a container from below. A container can't have more than
+        # its whole pod may, though, and where each keeps to a ratio their sum does.
+        ours = [each for each in ranges if each.type == "Container"]
+        minima = [
+            Bound(each.min, f"the minimum {format_memory(each.min)} of {_called(each)}") for each in ours if each.min
+        ]
+        maxima = [
+            Bound(each.max, f"{_called(each)} allows {format_memory(each.max)} at most")
+            for each in ranges
+            if each.max is not None
+        ]
+        # As text, since 1.1 is no sum of powers of two.
+        ratios = [_Ratio(Fraction(str(each.max_ratio)), _called(each)) for each in ranges if each.max_ratio]
+        # Of several the API server takes either: the first stands for them, but one of 0 may be the one.
+        defaults = [
+            Bound(each.default, f"namespace {each.namespace}'s {_called(each)}")
+            for each in ours
+            if each.default is not None
+        ]
+        requests = [each.default_request for each in ours if each.default_request is not None]
+        return cls(
+            max(minima, default=_NO_LEAST),
+            min(maxima, default=NO_MOST),
+            min(ratios, default=None),
+            defaults[0] if defaults and all(each.amount for each in defaults) else None,
+            requests[0] if requests and requests[0] else None,
+        )
+
+    def within(self, most: Bound) -> Self:
+        """The same, with one upper bound more."""
+        return replace(self, most=min(self.most, most))
+
+    def fit(self, limit: Wish, request: Wish) -> Size | str:
+        """The amounts nearest to those wished that the bounds allow, the limit's wish first; or why there are none."""
+        least_request, most_request = max(request.least, self.least), min(request.most, limit.most, self.most)
+        least_limit, most_limit = max(limit.least, least_request, _ANY_LIMIT), min(limit.most, self.most)
+        if self.ratio:
+            most_limit = min(most_limit, _times(self.ratio, most_request))
+        for least, most in ((least_request, most_request), (least_limit, most_limit)):
+            if most.amount < least.amount:
+                return f"{most.words}, below {least.words}"
+        size = min(max(limit.amount, least_limit.amount), most_limit.amount)
+        needed = _up_to_mebibytes(-(-size // self.ratio.times)) if self.ratio else 0
+        wanted = max(request.amount, least_request.amount, needed)
+        return Size(size, min(wanted, most_request.amount, size))
+
+
+def _called(each: LimitRange) -> str:
+    return f"LimitRange {each.name}"
+
+
+def _times(ratio: _Ratio, request: Bound) -> Bound:
+    most = int(request.amount * ratio.times)
+    words = f"{ratio.name} allows {format_memory(most)} at most, {float(ratio.times):g} times the request"
+    return Bound(most, f"{words}, where {request.words}")
+
+
+def _up_to_mebibytes(amount: int) -> int:
+    return amount if amount < _MEBIBYTE else -(-amount // _MEBIBYTE) * _MEBIBYTE
+
+
+def share(room: int, count: int) -> int:
+    """What each of `count` may have of `room`, in whole MiB where it is that much."""
+    each = max(room, 0) // max(count, 1)
+    return each if each < _MEBIBYTE else each - each % _MEBIBYTE
+
+
+def are_unreadable(facts: ClusterFacts) -> bool:
+    """Whether a cluster was looked at, but not its LimitRanges: none seen is then not the same as none there."""
+    return facts.read_at is not None and "limitranges" not in facts.known
+
+
+def refused(
+    workload: Workload, ranges: tuple[LimitRange, ...], sizes: Mapping[str, Size] | None = None
+) -> Mapping[str, Refusal]:
+    """Why the API server would refuse the memory of this workload's pods, once the containers at these paths have
+    these sizes: by container's name, the whole pod's by none."""
+    found = refusals(_memory_alone(workload, sizes or {}), _items(ranges))
+    return {each.container: each for each in reversed(found)}
+
+
+def admitted(
+    workload: Workload, ranges: tuple[LimitRange, ...], sizes: Mapping[str, Size | str]
+) -> Mapping[str, Size | str]:
+    """These sizes, by container's path; instead of each with which the API server would refuse the pod, the reason."""
+    fitting = {path: size for path, size in sizes.items() if isinstance(size, Size)}
+    if not fitting or not (ranges or workload.resources):
+        return sizes
+    found = refused(workload, ranges, fitting)
+    reasons = {
+        each.path: f"with limit {format_memory(size.limit)} and request {format_memory(size.request)} the pod would be "
+        f"refused: {refusal}"
+        for each in workload.containers
+        if (size := fitting.get(each.path)) and (refusal := found.get(each.name) or found.get(""))
+    }
+    return {**sizes, **reasons}
+
+
+@lru_cache(maxsize=256)
+def _items(ranges: tuple[LimitRange, ...]) -> tuple[Item, ...]:
+    return tuple(
+        Item(
+            each.type,
+            _memory(each.default),
+            _memory(each.default_request),
+            _memory(each.min),
+            _memory(each.max),
+            {} if each.max_ratio is None else {"memory": Decimal(str(each.max_ratio))},
+        )
+        for each in ranges
+    )
+
+
+def _memory(amount: int | None) -> dict[str, Decimal]:
+    return {} if amount is None else {"memory": Decimal(amount)}
+
+
+def _memory_alone(workload: Workload, sizes: Mapping[str, Size]) -> Workload:
+    containers = tuple(
+        msgspec.structs.replace(each, resources=_resources(each, sizes.get(each.path))) for each in workload.containers
+    )
+    parts: dict[str, Any] = {part: _amounts(workload.memory(part)) for part in ("limits", "requests")}
+    return msgspec.structs.replace(workload, containers=containers, spec={"resources": parts})
+
+
+def _resources(container: Container, size: Size | None) -> dict[str, Any]:
+    if size is not None:
+        return {"limits": {"memory": size.limit}, "requests": {"memory": size.request}}
+    return {part: _amounts(container.amount(part)) for part in ("limits", "requests")}
+
+
+def _amounts(amount: int | None) -> dict[str, int]:
+    return {} if amount is None else {"memory": amount}

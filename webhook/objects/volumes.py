@@ -1,0 +1,198 @@
+"""A workload's volumes that may hold data, and the claims that its pods look for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from webhook.errors import BadObject
+from webhook.objects.facts import ClusterFacts, claim_class
+from webhook.objects.pods import Workload, items, mapping, text
+from webhook.objects.storage import PLUGINS, Tie, tie_of_claim, tie_of_class, tie_of_source
+from webhook.policy import Reference
+
+# Of all templates together; more are not looked at: `replicas` is whatever somebody typed.
+_MOST_CLAIMS = 1000
+
+
+class StoredVolume(msgspec.Struct, frozen=True, gc=False):
+    """A volume of a workload's pods that may hold data.
+
+    route     "claim" names a claim, "template" makes one for each pod, "ephemeral" makes one anew with each pod,
+              "inline" is a plugin's volume in the pod itself
+    path      where its class, or its claim, is named
+    source    the volume or the template, as written
+    is_made   the volume is there already, and stays what it is whatever the workload says
+    claims    the claims that a template's pods will look for; empty if their names can't be known
+    """
+
+    name: str
+    route: Literal["claim", "template", "ephemeral", "inline"]
+    path: str
+    tie: Tie
+    source: Mapping[str, Any]
+    is_made: bool = False
+    claims: tuple[Reference, ...] = ()
+
+
+def volumes_of(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
+    """The volumes of a workload's pods that may hold data; raises BadObject if its fields are of the wrong kind."""
+    templates = list(_templates(workload))
+    for template in templates:
+        yield _from_template(template, facts)
+    yield from _ephemeral_storage(workload, facts)
+    templated = {template.name for template in templates}
+    written = _written(workload)
+    for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
+        path = f"{workload.spec_path}.volumes[{index}]"
+        # A StatefulSet's template replaces the pod's volume of the same name.
+        if text(volume, "name", path) not in templated:
+            yield from _from_pod(workload, volume, path, written, facts)
+
+
+def _written(workload: Workload) -> frozenset[str]:
+    """The volumes that a container writes to; a DaemonSet reads and writes its own node's files by design."""
+    if workload.kind == "DaemonSet":
+        return frozenset()
+    return frozenset(
+        text(mount, "name", f"{container.path}.volumeMounts[{index}]")
+        for container in workload.containers
+        for index, mount in enumerate(items(container.spec, "volumeMounts", container.path))
+        if not mount.get("readOnly")
+    )
+
+
+def _from_pod(
+    workload: Workload, volume: Mapping[str, Any], path: str, written: frozenset[str], facts: ClusterFacts
+) -> Iterator[StoredVolume]:
+    name = volume.get("name") or ""
+    if claim := mapping(volume, "persistentVolumeClaim", path):
+        claim_name = text(claim, "claimName", f"{path}.persistentVolumeClaim")
+        tie = tie_of_claim(workload.namespace, claim_name, facts)
+        seen = facts.claims.get((workload.namespace, claim_name))
+        is_made = seen is not None and bool(seen.volume)
+        yield StoredVolume(name, "claim", f"{path}.persistentVolumeClaim.claimName", tie, volume, is_made)
+    elif ephemeral := mapping(volume, "ephemeral", path):
+        yield _ephemeral(name, f"{path}.ephemeral", ephemeral, facts)
+    elif name in written:
+        for source in filter(PLUGINS.__contains__, volume):
+            yield StoredVolume(name, "inline", f"{path}.{source}", tie_of_source(source), volume, is_made=True)
+
+
+def _ephemeral(name: str, path: str, ephemeral: Mapping[str, Any], facts: ClusterFacts) -> StoredVolume:
+    template = mapping(ephemeral, "volumeClaimTemplate", path)
+    tie = tie_of_class(_class_of(template, f"{path}.volumeClaimTemplate"), facts)
+    path = f"{path}.volumeClaimTemplate.spec.storageClassName"
+    return StoredVolume(name, "ephemeral", path, tie.after("ephemeral volume"), template)
+
+
+def _class_of(template: Mapping[str, Any], path: str) -> str | None:
+    """As claim_class does of a claim."""
+    metadata = mapping(template, "metadata", path)
+    annotations = mapping(metadata, "annotations", f"{path}.metadata")
+    return claim_class({"annotations": annotations}, mapping(template, "spec", path))
+
+
+class _Template(NamedTuple):
+    """A template of claims; `claims` are all that its pods will look for, if `is_whole`."""
+
+    name: str
+    path: str
+    template: Mapping[str, Any]
+    claims: tuple[Reference, ...]
+    is_whole: bool
+
+
+def _from_template(written: _Template, facts: ClusterFacts) -> StoredVolume:
+    """The worst of what its pods will get: the claims that exist are used again, the class makes the others."""
+    name, path, template, claims, is_whole = written
+    existing = [each for each in claims if (each.namespace, each.name) in facts.claims]
+    worst = max(
+        (tie_of_claim(each.namespace, each.name, facts) for each in existing),
+        key=lambda tie: tie.severity,
+        default=None,
+    )
+    is_made = worst is not None
+    if len(existing) < len(claims) or not is_whole or worst is None:
+        made = tie_of_class(_class_of(template, path), facts).after(f"template {name}")
+        if worst is None or made.severity > worst.severity:
+            worst, is_made = made, False
+    return StoredVolume(name, "template", f"{path}.spec.storageClassName", worst, template, is_made, claims)
+
+
+def _templates(workload: Workload) -> Iterator[_Template]:
+    if workload.is_operated:
+        yield from _operated_template(workload)
+        return
+    spec = mapping(workload.object, "spec", "")
+    templates = items(spec, "volumeClaimTemplates", "spec")
+    # A CloneSet gives its claims random names.
+    sets = [workload.name] if workload.kind == "StatefulSet" and workload.name else []
+    start = _number(mapping(spec, "ordinals", "spec"), "start", 0)
+    replicas = _number(spec, "replicas", 1)
+    most = _MOST_CLAIMS // max(1, len(templates))
+    for index, template in enumerate(templates):
+        path = f"spec.volumeClaimTemplates[{index}]"
+        name = text(mapping(template, "metadata", path), "name", f"{path}.metadata")
+        claims = _claims(workload.namespace, name, sets, start, replicas, most)
+        yield _Template(name, path, template, claims, replicas <= most)
+
+
+def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
+    value = parent.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int):
+        raise BadObject(f"{key} is {value!r}, not a whole number")
+    return value
+
+
+def _claims(
+    namespace: str, template: str, sets: Iterable[str], start: int, replicas: int, most: int
+) -> tuple[Reference, ...]:
+    """TEMPLATE-SET-ORDINAL for each pod, at least one: what is scaled to nothing is scaled up again."""
+    ordinals = range(start, start + max(1, replicas))
+    names = (f"{template}-{name}-{ordinal}" for name in sets for ordinal in ordinals)
+    return tuple(Reference("PersistentVolumeClaim", namespace, name) for name in islice(names, most))
+
+
+_OPERATED_NAMES: Mapping[str, tuple[str, str]] = {
+    "Alertmanager": ("alertmanager", "db"),
+    "Prometheus": ("prometheus", "db"),
+    "PrometheusAgent": ("prom-agent", "db"),
+    "ThanosRuler": ("thanos-ruler", "data"),
+}
+"""Kind -> what the operator puts before a resource's name, and after that to name the volume.
+
+Source: prometheus-operator pkg/{prometheus,alertmanager,thanos}, prefixedName and volumeName.
+"""
+
+
+def _operated_template(workload: Workload) -> Iterator[_Template]:
+    """The operator takes the first of emptyDir, ephemeral, volumeClaimTemplate; without storage it is an emptyDir."""
+    storage = workload.spec.get("storage")
+    if storage is None:
+        return
+    storage = mapping(workload.spec, "storage", "spec")
+    if storage.get("emptyDir") is not None or storage.get("ephemeral") is not None:
+        return
+    path = "spec.storage.volumeClaimTemplate"
+    template = mapping(storage, "volumeClaimTemplate", "spec.storage")
+    prefix, suffix = _OPERATED_NAMES[workload.kind]
+    base = f"{prefix}-{workload.name}"
+    name = text(mapping(template, "metadata", path), "name", f"{path}.metadata") or f"{base}-{suffix}"
+    shards = max(1, _number(workload.spec, "shards", 1))
+    sets = (f"{base}-shard-{shard}" if shard else base for shard in range(shards))
+    replicas = _number(workload.spec, "replicas", 1)
+    claims = _claims(workload.namespace, name, sets, 0, replicas, _MOST_CLAIMS)
+    yield _Template(name, path, template, claims, shards * replicas <= _MOST_CLAIMS)
+
+
+def _ephemeral_storage(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
+    storage = mapping(workload.spec, "storage", "spec") if workload.is_operated else {}
+    if storage.get("emptyDir") is None and (ephemeral := mapping(storage, "ephemeral", "spec.storage")):
+        prefix, suffix = _OPERATED_NAMES[workload.kind]
+        yield _ephemeral(f"{prefix}-{workload.name}-{suffix}", "spec.storage.ephemeral", ephemeral, facts)

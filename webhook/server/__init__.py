@@ -1,0 +1,1 @@
+"""`forestall serve`: an AdmissionReview in, an AdmissionReview out."""

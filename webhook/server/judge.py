@@ -1,0 +1,229 @@
+"""One review's way to its answer: decided within its time, with what has to be looked up, logged and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from functools import partial
+from types import FrameType
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from webhook import log as logs
+from webhook.config import Config
+from webhook.engine import Stage, undecided
+from webhook.errors import NOT_OURS, TimeUp
+from webhook.messages import object_name
+from webhook.objects.facts import ClusterFacts
+from webhook.policy import AdmissionRequest, Decision, Object, Reference
+from webhook.server.metrics import Metrics
+from webhook.server.review import probe_nonce, render_probe, render_review
+from webhook.server.transition import decide
+
+_LOOK_UP = 0.5
+"""Seconds for all that one review needs looked up."""
+
+_LOGGED = 253
+"""Characters of a name in the log: that long the API lets most of them be."""
+
+_ALARM = 0.05
+"""Seconds between two looks at whether a decision takes too long."""
+
+log = structlog.get_logger()
+
+
+class FactsSource(Protocol):
+    """Where the facts come from, in a worker."""
+
+    @property
+    def facts(self) -> ClusterFacts:
+        """What is known now; never waits."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything has been read once."""
+
+    @property
+    def can_look_up(self) -> bool:
+        """Whether there is anybody to ask for more."""
+
+    def look_up(self, references: Collection[Reference], timeout: float) -> tuple[list[Object], list[Reference]]:
+        """Fetch objects, called in a thread: what is there, and what provably is not."""
+
+
+class Alarm:
+    """Ends a synchronous call in the main thread that runs too long, by TimeUp raised inside it.
+
+    A policy is somebody's code: nothing else stops a loop in it. A thread watches, rather than a timer set for every
+    call, which would cost each of them two system calls.
+    """
+
+    def __init__(self) -> None:
+        self._deadline = math.inf
+        signal.signal(signal.SIGALRM, self._ring)
+        threading.Thread(target=self._watch, name="alarm", daemon=True).start()
+
+    def call(self, function: Callable[[], Decision], deadline: float) -> Decision:
+        """Call the function; raises TimeUp when it still runs at `deadline` (time.monotonic)."""
+        self._deadline = deadline
+        try:
+            return function()
+        finally:
+            self._deadline = math.inf
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_ALARM)
+            # Rings every time: a policy may swallow whatever it catches.
+            if time.monotonic() > self._deadline:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    def _ring(self, _signal: int, _frame: FrameType | None) -> None:
+        # Looked at again: the call may have ended since.
+        if time.monotonic() > self._deadline:
+            raise TimeUp("the API server's timeout passed")
+
+
+class _Case(NamedTuple):
+    """A review on its way to an answer; times are time.monotonic's."""
+
+    request: AdmissionRequest
+    stage: Stage
+    config: Config
+    arrived: float
+    began: float
+    deadline: float
+
+
+class Judge:
+    """Answers one review: decides within its time, looks up what the decision could not see, logs and counts."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        source: FactsSource,
+        metrics: Metrics,
+        earlier: Callable[[], Sequence[Config]] = tuple,
+    ) -> None:
+        """`earlier` are the configurations that others may still judge by."""
+        self._config = config
+        self._earlier = earlier
+        self._source = source
+        self._metrics = metrics
+        self._alarm = Alarm()
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="look-up")
+        self._logs_reviews = log.bind().is_enabled_for(logging.INFO)
+
+    def answer(
+        self, request: AdmissionRequest, stage: Stage, arrived: float, deadline: float
+    ) -> bytes | Awaitable[bytes]:
+        """The answer to a review that began to arrive at `arrived`: at once, unless something has to be looked up."""
+        if nonce := probe_nonce(request):
+            return render_probe(request, nonce, stage)
+        case = _Case(request, stage, self._config(), arrived, time.monotonic(), deadline)
+        decision = self._decide(case, self._source.facts)
+        if decision.unseen and self._source.can_look_up:
+            return self._answer_later(case, decision)
+        return self._render(case, decision)
+
+    async def _answer_later(self, case: _Case, decision: Decision) -> bytes:
+        return self._render(case, await self._look_closer(case, decision))
+
+    def _render(self, case: _Case, decision: Decision) -> bytes:
+        deciding = time.monotonic() - case.began
+        try:
+            answer = render_review(case.request, decision, case.stage)
+        except Exception as error:
+            decision = undecided(case.request, case.config, case.stage, error)
+            answer = render_review(case.request, decision, case.stage)
+        self._record(case, decision, deciding)
+        return answer
+
+    def _decide(self, case: _Case, facts: ClusterFacts) -> Decision:
+        call = partial(
+            decide,
+            case.request,
+            facts,
+            case.config,
+            earlier=self._earlier(),
+            today=_today(),
+            stage=case.stage,
+            deadline=case.deadline,
+        )
+        try:
+            return self._alarm.call(call, case.deadline)
+        except Exception as error:
+            return undecided(case.request, case.config, case.stage, error)
+
+    async def _look_closer(self, case: _Case, decision: Decision) -> Decision:
+        """Fetch what the decision could not see and decide again; what stays unseen stays as it was judged."""
+        facts = self._source.facts
+        end = min(time.monotonic() + _LOOK_UP, case.deadline)
+        asked: set[Reference] = set()
+        # A claim leads to its volume or class: what is found may name what has to be looked up next.
+        while wanted := decision.unseen - asked:
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            asked |= wanted
+            try:
+                found, absent = await asyncio.wait_for(self._in_thread(wanted, left), left)
+                facts = facts.with_objects(found, absent=absent)
+            except Exception as error:  # there is a decision, as good as it can be without
+                log.warning("look-up failed", uid=case.request.uid, error=str(error)[:500] or "time is up")
+                break
+            decision = self._decide(case, facts)
+        return decision
+
+    def _in_thread(
+        self, wanted: Collection[Reference], seconds: float
+    ) -> Awaitable[tuple[list[Object], list[Reference]]]:
+        look_up = partial(self._source.look_up, sorted(wanted), seconds)
+        return asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+
+    def _record(self, case: _Case, decision: Decision, deciding: float) -> None:
+        request, stage, whole = case.request, case.stage, time.monotonic() - case.arrived
+        violated = {verdict.policy for verdict in decision.verdicts}
+        patched = {verdict.policy for verdict in decision.verdicts if verdict.outcome == "patched"}
+        if self._logs_reviews:
+            logs.write_review(
+                logs.ReviewLine(
+                    datetime.now(UTC),
+                    "info",
+                    "review",
+                    stage,
+                    request.uid,
+                    request.operation,
+                    request.kind,
+                    request.subresource,
+                    request.namespace,
+                    object_name(request)[:_LOGGED],
+                    request.user[:_LOGGED],
+                    request.dry_run,
+                    decision.allowed,
+                    sorted(violated),
+                    sorted(patched),
+                    round(whole * 1000, 3),
+                )
+            )
+        for policy, error in decision.failures.items():
+            if isinstance(error, NOT_OURS):
+                log.warning("policy could not decide", policy=policy, uid=request.uid, error=str(error)[:500])
+            else:
+                log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
+            # Its frames hold the request, and lead back to it: the collector, which comes by rarely, would have to.
+            traceback.clear_frames(error.__traceback__)
+        self._metrics.count_review(request, decision, stage, deciding, whole)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

@@ -1,0 +1,383 @@
+"""`forestall serve`: reviews in, answers out, over HTTPS.
+
+bytes -> read_review -> Judge -> bytes, and what is read again when files change. Processes are in workers, connections
+in connection.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import socket
+import ssl
+import tempfile
+from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from webhook import log as logs
+from webhook.certs import ServingCertificate, new_context, read_certificate, self_signed_certificate
+from webhook.config import Config, load_config, read_config
+from webhook.engine import Stage
+from webhook.errors import (
+    BadConfig,
+    BadReview,
+)
+from webhook.files.facts import read_facts
+from webhook.installation import SETTLING
+from webhook.loader import load_policies
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.pods import WORKLOADS
+from webhook.policy import Object, Reference
+from webhook.reloading import Reloaded
+from webhook.server.connection import Request, Response, one_line
+from webhook.server.console import Pages, create_console
+from webhook.server.judge import FactsSource, Judge
+from webhook.server.metrics import Metrics
+from webhook.server.readiness import Readiness
+from webhook.server.review import read_review
+from webhook.server.workers import Replica
+
+if TYPE_CHECKING:
+    from webhook.cluster import Cluster, Watch
+
+_LONGEST = 10.0
+"""Seconds for one review, whatever the query says: a decision takes microseconds, and it keeps others waiting."""
+
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # malloc.h
+
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+_STAGES: dict[str, Stage] = {"/mutate": "mutate", "/validate": "validate"}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `forestall serve` can be told. Of `facts` and `kubeconfig` at most one is given; neither means in-cluster.
+
+    A port of 0 lets the system choose; the log says which. `bind` is an address; None is all of them.
+    """
+
+    config: Path | None = None
+    facts: Path | None = None
+    kubeconfig: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    self_signed: bool = False
+    client_ca: Path | None = None
+    port: int = 8443
+    metrics_port: int = 8080
+    bind: str | None = None
+    workers: int = 2
+    drain_delay: float = 5.0
+    log_level: str = "info"
+
+
+@dataclass(frozen=True)
+class FixedFacts:
+    """Facts from a file: they never change, and there is nobody to ask for more."""
+
+    facts: ClusterFacts
+    synced: bool = True
+    can_look_up: bool = False
+
+    def look_up(self, _references: Collection[Reference], _timeout: float) -> tuple[list[Object], list[Reference]]:
+        return [], []
+
+
+@dataclass(frozen=True)
+class LiveFacts:
+    """Facts of the cluster, kept current by watches."""
+
+    cluster: Cluster
+    watch: Watch
+    can_look_up: bool = True
+
+    @property
+    def facts(self) -> ClusterFacts:
+        return self.watch.facts
+
+    @property
+    def synced(self) -> bool:
+        return self.watch.synced
+
+    def look_up(self, references: Collection[Reference], timeout: float) -> tuple[list[Object], list[Reference]]:
+        return self.cluster.look_up(references, timeout)
+
+
+class App:
+    """Answers requests on the TLS port."""
+
+    def __init__(self, judge: Judge, metrics: Metrics) -> None:
+        self._judge = judge
+        self._metrics = metrics
+
+    def __call__(self, request: Request) -> Response | Awaitable[Response]:
+        stage = _STAGES.get(request.path)
+        if stage is None:
+            return self._refuse(request, _NO_SUCH_PATH)
+        if request.method != "POST":
+            return self._refuse(request, _NOT_POSTED)
+        try:
+            review = read_review(request.body)
+        except BadReview as error:
+            return self._refuse(request, one_line(400, str(error)))
+        answer = self._judge.answer(review, stage, request.began, request.began + _seconds_for(request.query))
+        return _answered(answer) if isinstance(answer, bytes) else _answered_later(answer)
+
+    def _refuse(self, request: Request, refusal: Response) -> Response:
+        self.refused(refusal, request.path[:100], request.client)
+        return refusal
+
+    def refused(self, refusal: Response, path: str, client: str) -> None:
+        reason = refusal.body.decode().strip()
+        log.warning("refused", status=refusal.status, reason=reason, path=path, client=client)
+        self._metrics.count_refusal(refusal.status)
+
+
+_NO_SUCH_PATH = one_line(404, "no such path: reviews go to /mutate and /validate")
+_NOT_POSTED = one_line(405, "reviews are posted", (("Allow", "POST"),))
+
+
+def _answered(answer: bytes) -> Response:
+    return Response(200, answer, "application/json")
+
+
+async def _answered_later(answer: Awaitable[bytes]) -> Response:
+    return _answered(await answer)
+
+
+@lru_cache(maxsize=64)
+def _seconds_for(query: bytes) -> float:
+    """How long the answer may take, by the query's `timeout`, less a margin for its way back."""
+    seconds = _LONGEST
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if name == b"timeout":
+            seconds = min(parse_duration(value.decode("latin-1")) or _LONGEST, _LONGEST)
+    return seconds - min(0.1, seconds / 10)
+
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds of a Go duration: "3s" -> 3, "1m30s" -> 90, "500ms" -> 0.5; None for anything else.
+
+    Source: Go's time.ParseDuration; the API server writes whole seconds.
+    """
+    if not _DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+class Reviewing:
+    """What a worker on the TLS port serves."""
+
+    def __init__(
+        self,
+        config: Reloaded[Config],
+        certificate: Reloaded[ServingCertificate | None],
+        source: Callable[[], FactsSource],
+        metrics: Path,
+        clients: ssl.VerifyMode,
+    ) -> None:
+        self._config = config
+        self._certificate = certificate
+        # Without a certificate every handshake fails.
+        self._no_certificate = new_context(clients)
+        self._open_source = source
+        self._directory = metrics
+
+    def start(self, slot: int) -> App:
+        self._metrics = Metrics(self._directory, slot, _kinds(self._config.value), load_policies())
+        self._source = self._open_source()
+        judge = Judge(lambda: self._config.value, self._source, self._metrics, self._config.earlier)
+        return App(judge, self._metrics)
+
+    def tick(self) -> bool:
+        # What a burst of large reviews took is free, but scattered: glibc gives it back only when asked.
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)
+        self._config.poll()
+        self._certificate.poll()
+        config, certificate, read_at = self._config, self._certificate, self._source.facts.read_at
+        serving = certificate.value
+        is_synced = self._source.synced
+        self._metrics.gauges = {
+            "forestall_facts_synced": float(is_synced),
+            "forestall_facts_timestamp_seconds": read_at.timestamp() if read_at else 0,
+            "forestall_certificate_expiry_timestamp_seconds": serving.expires.timestamp() if serving else 0,
+            "forestall_certificate_last_reload_successful": float(certificate.error is None),
+            "forestall_config_last_reload_successful": float(config.error is None),
+            "forestall_config_last_reload_success_timestamp_seconds": config.read_at,
+        }
+        self._metrics.write()
+        return is_synced and serving is not None
+
+    def context(self) -> ssl.SSLContext:
+        serving = self._certificate.value
+        return serving.context if serving else self._no_certificate
+
+
+class Looking:
+    """What the worker on the console's port serves."""
+
+    def __init__(self, config: Reloaded[Config], readiness: Readiness, metrics: Path) -> None:
+        self._config = config
+        self._readiness = readiness
+        self._metrics = metrics
+
+    def start(self, _slot: int) -> Pages:
+        return Pages(create_console(self._readiness, lambda: self._config.value, self._metrics))
+
+    def tick(self) -> bool:
+        self._config.poll()
+        return True
+
+    def context(self) -> None:
+        return None
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM has drained everything; returns the process's exit code.
+
+    Raises BadConfig, BadCertificate or FactsUnavailable if it cannot begin.
+    """
+    logs.configure(settings.log_level)
+    _give_memory_back()
+    config = _read_config(settings)
+    certificate = _read_certificate(settings)
+    clients = ssl.CERT_REQUIRED if settings.client_ca else ssl.CERT_NONE
+    source = _facts_source(settings)
+    readiness = Readiness(settings.workers)
+    directory = Path(tempfile.mkdtemp(prefix="forestall-", dir=_memory_directory()))
+    parent = os.getpid()
+    try:
+        Replica(
+            Reviewing(config, certificate, source, directory, clients),
+            Looking(config, readiness, directory),
+            readiness,
+            binds=_binds(settings),
+            drain_delay=settings.drain_delay,
+            log_level=settings.log_level,
+            on_tick=partial(_report_reloads, config, certificate),
+            on_death=readiness.clear,
+        ).run()
+    except SystemExit as end:
+        # Workers, which are forked far below, come through here as well: they have to end, and to leave all as it is.
+        if os.getpid() != parent:
+            raise
+        return int(end.code or 0)
+    finally:
+        if os.getpid() == parent:
+            shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+def _give_memory_back() -> None:
+    """Have glibc return what large reviews and lists took, which it otherwise keeps, for each thread apart."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library
+        return
+    for option, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, 2**20), (_TRIM_THRESHOLD, 4 * 2**20)):
+        mallopt(option, value)
+
+
+def _read_config(settings: Settings) -> Reloaded[Config]:
+    file = settings.config
+    if file is None:
+        return Reloaded((), lambda: _without_ourselves(load_config(b"", "the defaults")))
+    return Reloaded((file,), lambda: _without_ourselves(read_config(str(file))), keep=SETTLING)
+
+
+def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> Config:
+    """The configuration, with the namespace that this pod runs in excluded: we must not keep us from starting."""
+    if not own_namespace.exists():
+        return config
+    return replace(config, exclude_namespaces=(*config.exclude_namespaces, own_namespace.read_text().strip()))
+
+
+def _read_certificate(settings: Settings) -> Reloaded[ServingCertificate | None]:
+    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.client_ca
+    if settings.self_signed:
+        return Reloaded((), self_signed_certificate)
+    if cert is None or key is None:
+        raise BadConfig("no certificate: give --tls-cert and --tls-key, or --self-signed to try things out")
+    files = [cert, key, *([client_ca] if client_ca else [])]
+    read = partial(read_certificate, cert, key, client_ca)
+    # In a cluster the first certificate is made while we start. A folder that isn't there is a mistake.
+    if cert.parent.is_dir() and key.parent.is_dir() and _is_empty(cert) and _is_empty(key):
+        log.warning("waiting for a certificate", file=str(cert))
+        return Reloaded(files, read, first=lambda: None)
+    return Reloaded(files, read)
+
+
+def _is_empty(file: Path) -> bool:
+    """Whether it isn't there or holds nothing, as a Secret's keys do while a lost CA is being replaced."""
+    return not file.exists() or not file.stat().st_size
+
+
+def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
+    """How a worker gets its facts. A file is read here, once for all workers."""
+    if settings.facts is not None:
+        # In a process that ends: reading a large file leaves twice as much memory behind as the facts need.
+        with ProcessPoolExecutor(1, get_context("fork")) as reader:
+            fixed = FixedFacts(reader.submit(read_facts, settings.facts).result())
+        return lambda: fixed
+    # Takes a quarter of a second and 19 MB, which workers share when it is loaded before they are forked.
+    from webhook.cluster import Cluster  # noqa: PLC0415
+
+    def connect() -> Cluster:
+        return Cluster.from_kubeconfig(str(settings.kubeconfig)) if settings.kubeconfig else Cluster.in_cluster()
+
+    connect()  # missing credentials end the parent, with a message, rather than one worker after the other
+    # What policies need that are off today: the configuration may turn them on without a restart.
+    plurals = {plural for loaded in load_policies().values() for plural in loaded.policy.facts}
+
+    def follow() -> FactsSource:
+        cluster = connect()
+        watch = cluster.watch(plurals)
+        watch.start()
+        return LiveFacts(cluster, watch)
+
+    return follow
+
+
+def _report_reloads(config: Reloaded[Config], certificate: Reloaded[ServingCertificate | None]) -> None:
+    """In the parent, every second: what workers do alike is logged once, and workers forked later have it as well."""
+    for name, reloaded in (("configuration", config), ("certificate", certificate)):
+        if reloaded.poll():
+            if reloaded.error is None:
+                log.info(f"{name} reloaded")
+            else:
+                log.error(f"{name} refused, the last good one stays", error=str(reloaded.error))
+
+
+def _kinds(config: Config) -> set[str]:
+    """Every kind that may be judged, or whose subresource is sent."""
+    judged = [*WORKLOADS, *config.kinds, *(kind for each in config.policies.values() for kind in each.policy.kinds)]
+    return {kind.kind for kind in judged} | {"Scale"}
+
+
+def _binds(settings: Settings) -> tuple[str, str]:
+    address = settings.bind or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104 - a pod's own address
+    host = f"[{address}]" if ":" in address else address
+    return f"{host}:{settings.port}", f"{host}:{settings.metrics_port}"
+
+
+def _memory_directory() -> str | None:
+    """Where files are memory, so that counting never waits for a disk; None for the usual place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108

@@ -1,0 +1,64 @@
+"""While the configuration changes: what both the one before and the one after admit is not refused meanwhile.
+
+Each server and each controller reads a change in its own time, and the webhook configurations follow in theirs. So what
+one server's /mutate has left alone by the one configuration, another's /validate would refuse by the other. No server
+knows how far the others are. But each knows when it has read a change itself, and for a while after that
+
+- /mutate goes on patching what it patched before: a server that judges by that still expects it;
+- /validate does not refuse what it admitted before, if all that is wrong is what /mutate now mends: it may have been
+  asked by the configuration before, or not at all yet.
+
+What has no fix is refused at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import msgspec
+
+from webhook import engine
+from webhook.config import Config
+from webhook.engine import Stage
+from webhook.objects.facts import ClusterFacts
+from webhook.policy import AdmissionRequest, Decision
+
+
+def decide(
+    request: AdmissionRequest,
+    facts: ClusterFacts,
+    config: Config,
+    *,
+    earlier: Sequence[Config],
+    today: date,
+    stage: Stage,
+    deadline: float | None = None,
+) -> Decision:
+    """As engine.decide, while others may still do so by earlier configurations."""
+
+    def judge(request: AdmissionRequest, config: Config, stage: Stage) -> Decision:
+        return engine.decide(request, facts, config, today=today, stage=stage, deadline=deadline)
+
+    decision = judge(request, config, stage)
+    if not earlier:
+        return decision
+    if stage == "mutate":
+        for each in earlier:
+            patched = msgspec.structs.replace(request, object=decision.object or request.object)
+            decision = _followed_by(decision, judge(patched, each, stage))
+    elif not decision.allowed and judge(request, config, "check").allowed:
+        admitted = (before for each in earlier if (before := judge(request, each, stage)).allowed)
+        decision = next(admitted, decision)
+    return decision
+
+
+def _followed_by(decision: Decision, further: Decision) -> Decision:
+    """The decision, with what is patched further in its result."""
+    return msgspec.structs.replace(
+        decision,
+        verdicts=(*decision.verdicts, *(verdict for verdict in further.verdicts if verdict.outcome == "patched")),
+        patch=(*decision.patch, *further.patch),
+        object=further.object or decision.object,
+        unseen=decision.unseen | further.unseen,
+    )

@@ -1,0 +1,347 @@
+"""The processes of one replica, on gunicorn: an arbiter, workers that answer reviews over TLS, and one for the console.
+
+Gunicorn keeps the processes and their event loops. Added here is how they serve connections: deadlines for slow
+requests, a bound on connections, a certificate that is replaced while connections live on, and an end that cuts no
+request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any, Protocol
+
+import structlog
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.util import parse_address
+from gunicorn.workers.gasgi import ASGIWorker
+
+from webhook.certs import new_context
+from webhook.errors import SystemRefused
+from webhook.log import GunicornLogger
+from webhook.server.connection import Application, Connection
+from webhook.server.readiness import Readiness
+
+READ_SECONDS = 5.0
+"""Within which a request must have arrived as a whole, and an answer be taken; an unused connection stays as long."""
+
+BEAT_SECONDS = 1.0
+"""Between two looks at files, slow clients and everything else that is done regularly."""
+
+# Go's transport, which the API server uses, gives up an idle connection after 90 s. If we did so first, a request could
+# be on its way to a connection that is being closed.
+_KEEP_ALIVE_SECONDS = 120
+
+CONNECTIONS = 250
+"""Held open by one worker: an API server has as many as it has requests at once, and each may take 256 KB to read."""
+
+_ACCEPT_PAUSE = 0.001
+
+_GRACE_SECONDS = 15
+"""For the answers under way when draining has begun; no request waits longer than 10 s (see server.py)."""
+
+_IDLE_SECONDS = 1.0
+"""How long draining leaves idle connections open, for a request or a handshake that is already on its way."""
+
+log = structlog.get_logger()
+
+
+class Service(Protocol):
+    """What one kind of worker serves."""
+
+    def start(self, slot: int) -> Application:
+        """Called once in the new process; returns what answers requests."""
+
+    def tick(self) -> bool:
+        """Called every second between requests; whether this worker is ready."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """The TLS context for the next handshake; None for plain HTTP."""
+
+
+class Worker(ASGIWorker):  # type: ignore[misc]
+    """A process that serves one port."""
+
+    alive: bool
+    application: Application
+    slot: int
+    """Its place among the workers, which the arbiter gives to the next one when this one dies."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.replica: Replica = self.app
+        self.connections: set[Connection] = set()
+        self.is_draining = False
+        self.held_bytes = 0
+
+    @property
+    def service(self) -> Service:
+        return self.replica.reviews
+
+    def load_wsgi(self) -> None:
+        self.application = self.service.start(self.slot)
+
+    def handle_exit_signal(self) -> None:
+        self.is_draining = True
+        self._woken.set()
+
+    def handle_quit_signal(self) -> None:
+        super().handle_quit_signal()
+        self._woken.set()
+
+    async def _serve(self) -> None:
+        self._woken = asyncio.Event()
+        self.loop.set_exception_handler(_log_connection_error)
+        accepting = self.loop.create_task(self._accept())
+        while self.alive and not self.is_draining:
+            await self._beat(BEAT_SECONDS)
+        accepting.cancel()
+        await self._drain()
+        self.alive = False
+
+    async def _accept(self) -> None:
+        """Take connections one by one, with a pause in which another worker takes the next.
+
+        Whoever is woken first would take all that wait, and be alone with them for as long as they live.
+        """
+        listener, tls = self.sockets[0].sock, self._tls()
+        listener.setblocking(False)
+        handshakes: set[asyncio.Task[None]] = set()
+        while True:
+            try:
+                client, _ = await self.loop.sock_accept(listener)
+            except OSError as error:  # out of descriptors, or the client has left already
+                log.warning("connection not accepted", error=str(error))
+                await asyncio.sleep(0.1)
+            else:
+                handshake = self.loop.create_task(self._welcome(client, tls))
+                handshakes.add(handshake)
+                handshake.add_done_callback(handshakes.discard)
+            await asyncio.sleep(_ACCEPT_PAUSE)
+
+    async def _welcome(self, client: socket.socket, tls: dict[str, Any]) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: Connection(self), client, **tls)
+        except OSError as error:  # ssl.SSLError is one
+            log.debug("connection failed", error=str(error))
+
+    def _tls(self) -> dict[str, Any]:
+        first = self.service.context()
+        if first is None:
+            return {}
+        # A new certificate cannot be loaded into a context in use: OpenSSL keeps one for each type of key, and an RSA
+        # one would live on beside the ECDSA one that replaced it. So every handshake is given the current context,
+        # with all but its verify_mode, which OpenSSL has taken by then from where the handshake began.
+        entrance = new_context(first.verify_mode)
+        entrance.sni_callback = self._give_certificate
+        return {"ssl": entrance, "ssl_handshake_timeout": READ_SECONDS, "ssl_shutdown_timeout": READ_SECONDS}
+
+    def _give_certificate(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        if context := self.service.context():
+            connection.context = context
+
+    async def _beat(self, seconds: float) -> None:
+        """What is done regularly, then a pause, which a signal ends early."""
+        self.notify()
+        if self.ppid != os.getppid():
+            log.error("the parent process has ended")
+            self.is_draining = True
+        is_ready = self.service.tick()
+        self.replica.readiness.beat(self.slot, ready=is_ready and not self.is_draining)
+        self._close_old()
+        self.date = formatdate(usegmt=True)
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+
+    def _close_old(self) -> None:
+        now = time.monotonic()
+        for connection in list(self.connections):
+            idle_seconds = now - connection.used_at
+            if connection.is_stuck and idle_seconds > READ_SECONDS:
+                connection.transport.abort()
+            elif (connection.reading_since or now) < now - READ_SECONDS:
+                connection.cut()
+            elif idle_seconds > (_KEEP_ALIVE_SECONDS if connection.requests else READ_SECONDS):
+                connection.close_if_idle()
+
+    def admit(self, connection: Connection) -> None:
+        """Count a connection in; beyond the limit one has to go that keeps its request back, or that was least used."""
+        self.connections.add(connection)
+        if len(self.connections) > CONNECTIONS:
+            waiting = [each for each in self.connections if each is not connection and not each.is_answering]
+            min(waiting, key=lambda each: each.usefulness, default=connection).transport.abort()
+
+    def forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+
+    async def _drain(self) -> None:
+        """Answer what is under way, let every client know that its connection ends, and close the idle ones last."""
+        began = self.loop.time()
+        while self.alive and self.loop.time() < began + _GRACE_SECONDS - 1:
+            waited = self.loop.time() - began
+            if waited >= _IDLE_SECONDS:
+                for connection in list(self.connections):
+                    connection.close_if_idle()
+                if not self.connections:
+                    return
+            await self._beat(0.1)
+        if self.connections:
+            log.warning("connections cut at the end of the grace period", connections=len(self.connections))
+
+
+def _log_connection_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A client that speaks no TLS, or leaves in the middle, is nobody's error."""
+    if isinstance(context.get("exception"), OSError):  # ssl.SSLError is one
+        log.debug("connection failed", error=str(context["exception"]))
+    else:
+        loop.default_exception_handler(context)
+
+
+class Reviews(Worker):
+    """Serves /mutate and /validate on the first port."""
+
+    def __init__(self, age: int, ppid: int, sockets: list[Any], *args: Any) -> None:
+        super().__init__(age, ppid, sockets[:1], *args)
+
+
+class Console(Worker):
+    """Serves probes and people on the second port."""
+
+    def __init__(self, age: int, ppid: int, sockets: list[Any], *args: Any) -> None:
+        super().__init__(age, ppid, sockets[1:], *args)
+
+    @property
+    def service(self) -> Service:
+        return self.replica.console
+
+
+class Replica(BaseApplication):  # type: ignore[misc]
+    """One replica: what gunicorn calls an application, with its settings.
+
+    `workers` processes answer reviews, one more serves the console; `drain_delay` is how many seconds pass between the
+    first failing readiness probe and the end. `on_tick` and `on_death` are called in the parent: every second, and
+    with the slot of a worker that has died.
+    """
+
+    def __init__(
+        self,
+        reviews: Service,
+        console: Service,
+        readiness: Readiness,
+        *,
+        binds: tuple[str, str],
+        drain_delay: float,
+        log_level: str,
+        on_tick: Callable[[], None],
+        on_death: Callable[[int], None],
+    ) -> None:
+        self.reviews = reviews
+        self.console = console
+        self.readiness = readiness
+        self.binds = binds
+        self.drain_delay = drain_delay
+        self.on_tick = on_tick
+        self._settings = {
+            "bind": list(binds),
+            "workers": readiness.workers + 1,
+            "worker_class": Reviews,
+            "logger_class": GunicornLogger,
+            "loglevel": log_level,
+            "graceful_timeout": _GRACE_SECONDS,
+            "asgi_loop": "uvloop",
+            "control_socket_disable": True,
+            # Heartbeats are file times: a disk that stalls must not cost a worker its life.
+            "worker_tmp_dir": "/dev/shm",  # noqa: S108 - an unlinked file in memory
+            "pre_fork": _give_slot,
+            "child_exit": lambda _arbiter, worker: on_death(worker.slot),
+            "when_ready": _announce,
+        }
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> None:
+        """Nothing: each kind of worker starts its own service."""
+
+    def run(self) -> None:
+        """Serve until told to end; leaves by SystemExit, in this process and in every worker forked from it.
+
+        Raises SystemRefused where a port is taken.
+        """
+        # What is loaded by now is shared by all workers as long as nobody touches it: a collector that looked through
+        # it would write to every object's header.
+        gc.collect()
+        gc.freeze()
+        # Reviews are trees that nothing refers back to: the collector finds nothing in them, however often it looks.
+        gc.set_threshold(10_000, 10, 10)
+        for bind in self.binds:
+            _try_port(*parse_address(bind))
+        ReplicaArbiter(self).run()
+
+
+def _try_port(address: str, port: int) -> None:
+    """Raise SystemRefused, where gunicorn would try for five seconds and say so each time."""
+    is_ipv6 = ":" in address
+    try:
+        family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        socket.create_server((address, port), family=family, dualstack_ipv6=is_ipv6).close()
+    except OSError as error:
+        raise SystemRefused(f"port {port}: {os.strerror(error.errno or 0)}") from error
+
+
+def _give_slot(arbiter: Arbiter, worker: Worker) -> None:
+    taken = {each.slot for each in arbiter.WORKERS.values()}
+    console = arbiter.num_workers - 1
+    worker.slot = console if isinstance(worker, Console) else next(s for s in range(console) if s not in taken)
+
+
+def _announce(arbiter: Arbiter) -> None:
+    port, metrics_port = (listener.getsockname()[1] for listener in arbiter.LISTENERS)
+    log.info("serving", port=port, metrics_port=metrics_port, workers=arbiter.num_workers - 1)
+
+
+class ReplicaArbiter(Arbiter):  # type: ignore[misc]
+    """Keeps the workers alive, one of them for the console, and ends them so that no request is cut."""
+
+    app: Replica
+    _end: float | None = None
+    """When draining is over (time.monotonic); None before it has begun."""
+
+    def spawn_worker(self) -> Any:
+        has_console = any(isinstance(worker, Console) for worker in self.WORKERS.values())
+        self.worker_class = Reviews if has_console else Console
+        return super().spawn_worker()
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        self.app.on_tick()
+        timeout = min(timeout, BEAT_SECONDS)
+        if self._end is not None:
+            timeout = min(timeout, max(0.0, self._end - time.monotonic()))
+        signals: list[int] = super().wait_for_signals(timeout)
+        if self._end is not None and time.monotonic() >= self._end:
+            raise StopIteration
+        return signals
+
+    def handle_term(self) -> None:
+        """Fail readiness first: until every node knows that this replica has left the Service, requests arrive."""
+        if self._end is not None:  # told twice: at once, but still without cutting anybody
+            raise StopIteration
+        log.info("draining", seconds=self.app.drain_delay)
+        self.app.readiness.drain()
+        self._end = time.monotonic() + self.app.drain_delay
+
+    def handle_hup(self) -> None:
+        """Nothing: files are read again when they change, without new processes."""
+
+    handle_usr2 = handle_ttin = handle_ttou = handle_hup
