@@ -1,0 +1,114 @@
+"""The API server's JSON where the decoder can't take it: a scan without recursion finds, and cuts out, single values.
+
+Go takes 10,000 levels of nesting, and keeps whatever bytes a key of `managedFields` holds; msgspec's decoder ends at
+about 1,000 levels on Python 3.11, even in what it only skips. So an object is decoded plainly first, and where that
+fails once more without the parts that nobody reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+ITEM = object()
+"""A step of a path: every item of a list. Any other step is a key."""
+Path = tuple[object, ...]
+
+MANAGED_FIELDS: Path = ("metadata", "managedFields")
+"""What the API server notes about who set which field: the one place of a built-in kind that holds arbitrary keys."""
+
+UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What msgspec raises for bytes that it can't decode as the type that is asked for."""
+
+_SIGNS = re.compile(rb'"(?:[^"\\]++|\\.)*+\\?+(?:"|\Z)|[][{}:,]', re.DOTALL)
+_TO_BRACKET = re.compile(rb'(?:[^][{}"]++|"(?:[^"\\]++|\\.)*+")*+[][{}]', re.DOTALL)
+_QUOTE, _COLON, _COMMA = b'":,'
+_OPENING, _CLOSING = b"{[", b"}]"
+
+
+def decode(body: bytes | bytearray | msgspec.Raw, type_: type[T], *unread: Path) -> T:
+    """The body as a value of the type; where its bytes can't be decoded, without what stands at the `unread` paths.
+
+    Raises one of UNDECODABLE: a msgspec.ValidationError where a field is not of its type.
+    """
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except msgspec.ValidationError:
+        raise
+    except UNDECODABLE:
+        return msgspec.json.decode(cut(bytes(body), *unread), type=type_)
+
+
+def cut(body: bytes | bytearray, *paths: Path) -> bytes:
+    """The JSON with null in place of the values at these paths, as in ("items", ITEM, "status")."""
+    kept, end = [], 0
+    for begins, ends in find(body, *paths):
+        kept += [body[end:begins], b"null"]
+        end = ends
+    return b"".join([*kept, body[end:]])
+
+
+def find(body: bytes | bytearray, *paths: Path) -> Iterator[tuple[int, int]]:
+    """Where the values at these paths begin and end, in order; none of them may lie within another.
+
+    Whatever the depth, it takes time and memory in proportion to the length. Of JSON that is malformed it finds what
+    stands before the fault, or something else.
+    """
+    tree: dict[object, Any] = {}
+    outer: list[tuple[dict[object, Any], dict[object, Any] | None, int, bool]] = []
+    below: dict[object, Any] | None = _tree(paths)
+    """What is wanted of the value that is being read; empty: the value itself; None: nothing."""
+    begins, is_object, expects_key, position = -1, False, False, 0
+    while token := _SIGNS.search(body, position):
+        at, position = token.span()
+        sign = body[at]
+        if sign == _QUOTE:
+            if expects_key:
+                below, expects_key = tree.get(token[0]), False
+        elif sign == _COLON:
+            begins = position if below == {} else -1
+        elif sign in _OPENING:
+            if not below:
+                position = _skip(body, position)
+                continue
+            outer.append((tree, below, begins, is_object))
+            tree, is_object = below, sign == _OPENING[0]
+            expects_key, below = is_object, None if is_object else tree.get(ITEM)
+            begins = position if below == {} else -1
+        else:
+            if begins >= 0 and body[begins:at].strip():
+                yield begins, at
+            if sign in _CLOSING:
+                if not outer:
+                    return
+                tree, below, begins, is_object = outer.pop()
+            else:
+                expects_key, below = is_object, None if is_object else tree.get(ITEM)
+                begins = position if below == {} else -1
+
+
+def _skip(body: bytes | bytearray, position: int) -> int:
+    """Where the object or list ends that was opened just before this position."""
+    depth = 1
+    while depth:
+        bracket = _TO_BRACKET.match(body, position)
+        if bracket is None:
+            return len(body)
+        position = bracket.end()
+        depth += 1 if body[position - 1] in _OPENING else -1
+    return position
+
+
+def _tree(paths: tuple[Path, ...]) -> dict[object, Any]:
+    """Paths by their steps, with keys as they stand in JSON; empty where a path ends."""
+    tree: dict[object, Any] = {}
+    for path in paths:
+        node = tree
+        for step in path:
+            node = node.setdefault(f'"{step}"'.encode() if isinstance(step, str) else step, {})
+    return tree
