@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from webhook.objects.repair import repair
+
 T = TypeVar("T")
 
 ITEM = object()
@@ -32,7 +34,7 @@ _OPENING, _CLOSING = b"{[", b"}]"
 
 
 def decode(body: bytes | bytearray | msgspec.Raw, type_: type[T], *unread: Path) -> T:
-    """The body as a value of the type; where its bytes can't be decoded, without what stands at the `unread` paths.
+    """The body as a value of the type; where its bytes can't be decoded, repaired, and without what is `unread`.
 
     Raises one of UNDECODABLE: a msgspec.ValidationError where a field is not of its type.
     """
@@ -41,7 +43,7 @@ def decode(body: bytes | bytearray | msgspec.Raw, type_: type[T], *unread: Path)
     except msgspec.ValidationError:
         raise
     except UNDECODABLE:
-        return msgspec.json.decode(cut(bytes(body), *unread), type=type_)
+        return msgspec.json.decode(repair(cut(bytes(body), *unread)), type=type_)
 
 
 def cut(body: bytes | bytearray, *paths: Path) -> bytes:
