@@ -227,6 +227,11 @@ class Config:
     limit_ranges: tuple[LimitRangeDefaults, ...]
 
     @cached_property
+    def object_fields(self) -> tuple[str, ...]:
+        """The fields of an object's root from which these paths lead to a pod spec."""
+        return tuple(sorted({path.partition(".")[0] for path in self.pod_spec_paths.values()}))
+
+    @cached_property
     def judges_owned_pods(self) -> bool:
         """Whether a pod may be patched that a known controller makes: nothing else becomes of those."""
         sized = (active.policy.names_sizes(active.params) for active in self.policies.values())

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config, Exemption, Match
-from webhook.errors import NOT_OURS, UNREADABLE, TimeUp
+from webhook.errors import NOT_OURS, UNREADABLE, BadObject, TimeUp
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.images import match_image
@@ -66,6 +66,9 @@ def decide(
     in_scope = _in_scope(request, config, owner, stage)
     if not in_scope:
         return ALLOWED
+    if request.unreadable:
+        error = BadObject(f"the object can't be read: {request.unreadable}")
+        return _undecided(in_scope, config, stage, error)
     return _Case(request, facts, config, in_scope, today, stage, deadline, owner).decide()
 
 
@@ -74,7 +77,10 @@ def undecided(request: AdmissionRequest, config: Config, stage: Stage, error: Ba
     owner = owner_of(request, config.controllers, config.pod_spec_paths)
     if skipped := _left_alone(request, config, owner, stage):
         return Decision(allowed=True, skipped=skipped)
-    in_scope = _in_scope(request, config, owner, stage)
+    return _undecided(_in_scope(request, config, owner, stage), config, stage, error)
+
+
+def _undecided(in_scope: list[ActivePolicy], config: Config, stage: Stage, error: BaseException) -> Decision:
     verdicts = [_failed(active, config, error) for active in in_scope]
     return _decision(verdicts, stage, failures={active.policy.id: error for active in in_scope})
 
@@ -85,7 +91,7 @@ def weakest(*modes: Mode) -> Mode:
 
 def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, stage: Stage) -> str:
     """Why this request is nobody's to judge; empty if it is ours."""
-    if request.object is None:
+    if request.object is None and not request.unreadable:
         return "no object"
     namespace = request.namespace
     if namespace in ALWAYS_EXCLUDED or any(fnmatchcase(namespace, glob) for glob in config.exclude_namespaces):
@@ -101,7 +107,7 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
     return ""
 
 
-def _is_mirror(pod: Object) -> bool:
+def _is_mirror(pod: Object | None) -> bool:
     return "kubernetes.io/config.mirror" in mapping(metadata_of(pod), "annotations", "metadata")
 
 

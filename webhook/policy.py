@@ -37,6 +37,10 @@ class Reference(NamedTuple):
 class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
     """One create or update, as the API server or a file presents it.
 
+    Of what the API server presents only apiVersion, kind, metadata without managedFields, spec, template and what a
+    kind's path in the configuration begins with are there. Where they can't be read no object is, and `unreadable` says
+    why.
+
     `object` is None on DELETE, `old_object` on CREATE. A pod of a controller has no `name` yet when it reaches
     /mutate, only metadata.generateName. `pod_spec_path` says where a kind that only the configuration knows keeps its
     pod spec. `dict` is for what is read from it once and kept with it (pods.read_workload).
@@ -56,6 +60,7 @@ class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
     dry_run: bool = False
     uid: str = ""
     pod_spec_path: str = ""
+    unreadable: str = ""
 
 
 class Set(msgspec.Struct, frozen=True):

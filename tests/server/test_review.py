@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 
+import msgspec
 import pytest
 
 from tests.builders import SHARED, recordings, request, workload
@@ -72,11 +73,9 @@ def test_reads_what_may_be_missing(changes, field, value):
     ("changes", "message"),
     [
         pytest.param({"operation": "PATCH"}, "`$.request.operation`", id="unknown-operation"),
-        pytest.param({"object": []}, "`$.request.object`", id="object-is-a-list"),
         pytest.param({"uid": 5}, "`$.request.uid`", id="uid-is-a-number"),
         pytest.param({"kind": None}, "`$.request.kind`", id="no-kind"),
         pytest.param({"operation": "UPDATE", "object": None}, "UPDATE without an object", id="update-without-object"),
-        pytest.param({"oldObject": {"metadata": 1}}, "oldObject.metadata is no mapping", id="odd-metadata"),
     ],
 )
 def test_refuses(changes, message):
@@ -93,8 +92,117 @@ def test_every_recorded_review_is_read_as_it_was_sent():
         sent = line["review"]["request"]
         read = read_review(json.dumps(line["review"]).encode())
         assert (read.uid, read.kind, read.operation) == (sent["uid"], sent["kind"]["kind"], sent["operation"])
-        assert (read.object, read.old_object) == (sent["object"], sent["oldObject"])
+        assert (read.object, read.old_object) == (_judged(sent["object"]), _judged(sent["oldObject"]))
         assert read.subresource == sent.get("subResource", "")
+
+
+def _judged(obj):
+    """What is read of an object."""
+    if obj is None:
+        return None
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return {key: obj[key] for key in ("apiVersion", "kind", "spec", "template") if key in obj} | {"metadata": metadata}
+
+
+DEEP = b"[" * 9_990 + b"]" * 9_990
+TWIN = read_review(review())
+
+
+def with_fields(metadata: bytes = b"", root: bytes = b"", spec: bytes = b"") -> bytes:
+    """The review of TWIN, with more in its object."""
+    body = review()
+    for before, more in ((b'"name": "web", "namespace"', metadata), (b'"spec": {"template"', root)):
+        body = body.replace(before, more + before, 1)
+    return body.replace(b'{"template"', b"{" + spec + b'"template"', 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(with_fields(), id="plain"),
+        pytest.param(with_fields(metadata=b'"managedFields": [{"f:\xff": {}}],'), id="managed-fields-no-utf-8"),
+        pytest.param(with_fields(metadata=b'"managedFields": ' + DEEP + b","), id="managed-fields-deep"),
+        pytest.param(with_fields(metadata=b'"managedFields": "\\ud800",'), id="managed-fields-half-a-surrogate-pair"),
+        pytest.param(with_fields(metadata=b'"managedFields": [1e400],'), id="managed-fields-huge-number"),
+        pytest.param(with_fields(root=b'"status": "\xff",'), id="status-no-utf-8"),
+        pytest.param(with_fields(root=b'"status": ' + DEEP + b","), id="status-deep"),
+        pytest.param(with_fields(root=b'"status": {},"status": {"\\udc00": 0},'), id="status-twice"),
+        pytest.param(with_fields(root=b'"\xff": "\xff",'), id="an-unknown-key-no-utf-8"),
+        pytest.param(with_fields(root=b'"extra": ' + DEEP + b","), id="an-unknown-key-deep"),
+    ],
+)
+def test_what_is_not_read_makes_no_difference(body):
+    assert read_review(body) == TWIN
+
+
+@pytest.mark.parametrize(
+    ("more", "value"),
+    [
+        pytest.param(b'"a\xffb"', "a\ufffdb", id="no-utf-8"),
+        pytest.param(b'"\\ud800b"', "\ufffdb", id="half-a-surrogate-pair"),
+        pytest.param(b'"a\\u0000b"', "a\0b", id="nul"),
+        pytest.param(b"1e400", "1e400", id="a-number-that-no-float-holds"),
+        pytest.param(b"1" * 5_000, "1" * 5_000, id="a-number-with-5000-digits"),
+        pytest.param(b'"1","more": "2"', "2", id="twice"),
+    ],
+)
+def test_what_is_read_is_read_as_the_api_server_does(more, value):
+    request = read_review(with_fields(spec=b'"more": ' + more + b", "))
+    assert request.object == {**TWIN.object, "spec": {"more": value, **TWIN.object["spec"]}}
+
+
+def test_what_is_too_deep_is_null_and_the_rest_is_read():
+    request = read_review(with_fields(spec=b'"more": ' + DEEP + b", ", metadata=b'"labels": {"a": "\xff"}, '))
+    assert request.object["metadata"]["labels"] == {"a": "\ufffd"}
+    assert request.object["spec"]["template"] == TWIN.object["spec"]["template"]
+    assert request.unreadable == ""
+
+
+def test_the_first_steps_of_configured_paths_are_read():
+    body = with_fields(root=b'"jobs": {"pod": 1}, "data": 2, ')
+    assert read_review(body, ("jobs",)).object == {**TWIN.object, "jobs": {"pod": 1}}
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        pytest.param(review(object=[]), "Expected `object | null`, got `array` - at `$.request.object`", id="a-list"),
+        pytest.param(
+            review(object={"metadata": {"labels": 5}}),
+            "Expected `object | null`, got `int` - at `$.request.object.metadata.labels`",
+            id="odd-labels",
+        ),
+        pytest.param(
+            review(object={"metadata": {"ownerReferences": [5]}}),
+            "Expected `object`, got `int` - at `$.request.object.metadata.ownerReferences[0]`",
+            id="odd-owners",
+        ),
+        pytest.param(
+            review(oldObject={"metadata": 1}),
+            "Expected `object | null`, got `int` - at `$.request.oldObject.metadata`",
+            id="an-old-object-s-metadata",
+        ),
+        pytest.param(review()[:-40], "Input data was truncated", id="cut-off"),
+        pytest.param(review().replace(b'"spec"', b'"spec":nul,"x"'), "JSON is malformed", id="malformed"),
+    ],
+)
+def test_of_an_unreadable_object_the_head_is_read(body, why):
+    request = read_review(body)
+    assert request.unreadable.startswith(why)
+    assert request == msgspec.structs.replace(TWIN, object=None, unreadable=request.unreadable)
+
+
+def test_of_what_need_not_be_tried_the_head_is_read():
+    assert read_review(review()[:400], unreadable="too large") == msgspec.structs.replace(
+        TWIN, object=None, unreadable="too large"
+    )
+
+
+def test_a_user_s_name_is_no_object():
+    """Nothing that somebody chose reads like the key behind which the object stands."""
+    info = {"username": 'a"object":{', "groups": ['"object": {']}
+    request = read_review(review(userInfo=info, object=[]))
+    assert (request.user, request.groups, request.uid) == ('a"object":{', ('"object": {',), "1")
 
 
 def test_allowed_says_nothing_more():

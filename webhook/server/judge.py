@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from functools import partial
 from types import FrameType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -25,8 +25,8 @@ from webhook.errors import NOT_OURS, TimeUp
 from webhook.messages import object_name
 from webhook.objects.facts import ClusterFacts
 from webhook.policy import AdmissionRequest, Decision, Object, Reference
-from webhook.server.metrics import Metrics
-from webhook.server.review import probe_nonce, render_probe, render_review
+from webhook.server.metrics import Metrics, is_undecided
+from webhook.server.review import probe_nonce, read_review, render_probe, render_review
 from webhook.server.transition import decide
 
 _LOOK_UP = 0.5
@@ -37,6 +37,8 @@ _LOGGED = 253
 
 _ALARM = 0.05
 """Seconds between two looks at whether a decision takes too long."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -72,7 +74,7 @@ class Alarm:
         signal.signal(signal.SIGALRM, self._ring)
         threading.Thread(target=self._watch, name="alarm", daemon=True).start()
 
-    def call(self, function: Callable[[], Decision], deadline: float) -> Decision:
+    def call(self, function: Callable[[], T], deadline: float) -> T:
         """Call the function; raises TimeUp when it still runs at `deadline` (time.monotonic)."""
         self._deadline = deadline
         try:
@@ -122,6 +124,16 @@ class Judge:
         self._alarm = Alarm()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="look-up")
         self._logs_reviews = log.bind().is_enabled_for(logging.INFO)
+
+    def read(self, body: bytes | bytearray, deadline: float) -> AdmissionRequest:
+        """The review in a request's body; raises BadReview if there is none."""
+        fields = self._config().object_fields
+        for config in self._earlier():
+            fields += config.object_fields
+        try:
+            return self._alarm.call(partial(read_review, body, fields), deadline)
+        except TimeUp as error:
+            return read_review(body, unreadable=str(error))
 
     def answer(
         self, request: AdmissionRequest, stage: Stage, arrived: float, deadline: float
@@ -214,6 +226,19 @@ class Judge:
                     sorted(patched),
                     round(whole * 1000, 3),
                 )
+            )
+        if is_undecided(request, decision):
+            log.warning(
+                "review undecided",
+                stage=stage,
+                uid=request.uid,
+                operation=request.operation,
+                kind=request.kind,
+                namespace=request.namespace,
+                name=object_name(request)[:_LOGGED],
+                user=request.user[:_LOGGED],
+                allowed=decision.allowed,
+                reason=request.unreadable[:500],
             )
         for policy, error in decision.failures.items():
             if isinstance(error, NOT_OURS):

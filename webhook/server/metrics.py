@@ -31,6 +31,10 @@ _COUNTERS: dict[str, tuple[str, list[str]]] = {
     "forestall_reviews": ("Reviews answered.", ["stage", "operation", "kind", "outcome"]),
     "forestall_violations": ("Violations found.", ["policy", "mode", "outcome"]),
     "forestall_policy_errors": ("Times that a policy failed, and its onError decided.", ["policy"]),
+    "forestall_undecided_reviews": (
+        "Reviews of an object that could not be read: policies' onError decided.",
+        ["stage"],
+    ),
     "forestall_refused_requests": ("Requests that were no reviews.", ["code"]),
 }
 _HISTOGRAMS = {
@@ -92,10 +96,14 @@ class Metrics:
         self._reviews = self._counters["forestall_reviews"]
         self._violations = self._counters["forestall_violations"]
         self._errors = self._counters["forestall_policy_errors"]
+        self._undecided = self._counters["forestall_undecided_reviews"]
         self._decisions = self._histograms["forestall_decision_seconds"]
         self._requests = self._histograms["forestall_request_seconds"]
+        # No alert can see a step from nothing to one.
         for policy in policies:
-            self._errors[(policy,)] += 0  # no alert can see a step from nothing to one
+            self._errors[(policy,)] += 0
+        for stage in ("mutate", "validate"):
+            self._undecided[(stage,)] += 0
 
     def count_review(
         self, request: AdmissionRequest, decision: Decision, stage: str, deciding: float, whole: float
@@ -105,6 +113,8 @@ class Metrics:
         self._reviews[stage, request.operation, kind, outcome_of(decision)] += 1
         for verdict in decision.verdicts:
             self._violations[verdict.policy, verdict.mode, verdict.outcome] += 1
+        if is_undecided(request, decision):
+            self._undecided[(stage,)] += 1
         for policy in decision.failures:
             self._errors[(policy,)] += 1
         for histogram, seconds in ((self._decisions[stage], deciding), (self._requests[stage], whole)):
@@ -184,6 +194,11 @@ def print_metrics(directory: Path, workers: int) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Sums(directory, workers))
     return generate_latest(registry)
+
+
+def is_undecided(request: AdmissionRequest, decision: Decision) -> bool:
+    """Whether policies would have judged the object if it could be read."""
+    return bool(request.unreadable and decision.failures)
 
 
 def outcome_of(decision: Decision) -> str:

@@ -5,8 +5,11 @@ The wire's shapes are https://kubernetes.io/docs/reference/access-authn-authz/ex
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
-from typing import Literal
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 import msgspec
 
@@ -14,6 +17,8 @@ from webhook.engine import Stage
 from webhook.errors import BadReview
 from webhook.installation import PROBE_LABEL
 from webhook.messages import audit_annotations, denial, warnings
+from webhook.objects.repair import repair
+from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, Path, cut
 from webhook.policy import AdmissionRequest, Decision, Object
 
 API_VERSION = "admission.k8s.io/v1"
@@ -34,23 +39,52 @@ class _UserInfo(_Wire, gc=False):
     groups: tuple[str, ...] | None = None
 
 
-class _Request(_Wire, gc=False):
+class _Metadata(TypedDict, total=False):
+    """All of an object's metadata but its managedFields."""
+
+    annotations: dict[str, Any] | None
+    creationTimestamp: Any
+    deletionGracePeriodSeconds: Any
+    deletionTimestamp: Any
+    finalizers: Any
+    generateName: Any
+    generation: Any
+    labels: dict[str, Any] | None
+    name: Any
+    namespace: Any
+    ownerReferences: list[Object] | None
+    resourceVersion: Any
+    selfLink: Any
+    uid: Any
+
+
+_FIELDS = {"apiVersion": Any, "kind": Any, "metadata": _Metadata | None, "spec": Any, "template": Any}
+"""What is read of an object of any kind."""
+
+_UNREAD: tuple[Path, ...] = tuple(
+    ("request", field, *path) for field in ("object", "oldObject") for path in (MANAGED_FIELDS, ("status",))
+)
+
+_ObjectT = TypeVar("_ObjectT")
+
+
+class _Request(_Wire, Generic[_ObjectT], gc=False):
     uid: str
     kind: _Kind
     operation: Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
     user_info: _UserInfo
-    object: Object | None = None
-    old_object: Object | None = None
+    object: _ObjectT | None = None
+    old_object: _ObjectT | None = None
     sub_resource: str = ""
     namespace: str = ""
     name: str = ""
     dry_run: bool | None = None
 
 
-class _Review(_Wire, gc=False):
+class _Review(_Wire, Generic[_ObjectT], gc=False):
     api_version: str
     kind: str
-    request: _Request | None = None
+    request: _Request[_ObjectT] | None = None
 
 
 class _Status(_Wire, gc=False):
@@ -75,27 +109,59 @@ class _Answer(_Wire, gc=False):
     response: _Response
 
 
-_decode = msgspec.json.Decoder(_Review).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_review(body: bytes | bytearray) -> AdmissionRequest:
-    """Read an AdmissionReview v1 as the API server posts it; raise BadReview, in one line, for anything else."""
+def read_review(body: bytes | bytearray, fields: tuple[str, ...] = (), unreadable: str = "") -> AdmissionRequest:
+    """Read an AdmissionReview v1 as the API server posts it; raise BadReview, in one line, for anything else.
+
+    Of its objects apiVersion, kind, metadata without managedFields, spec, template and these `fields` are read. Where
+    that can't be done, or need not be tried for the reason that `unreadable` gives, what stands before them is read.
+    """
+    if unreadable:
+        return _read_head(body, unreadable)
+    decode = _decoder(fields)
     try:
-        review = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadReview(f"not an AdmissionReview: {error}") from error
-    except RecursionError as error:
-        raise BadReview("not an AdmissionReview: nested too deeply") from error
+        return _request(decode(body))
+    except UNDECODABLE:
+        try:
+            return _request(decode(repair(cut(body, *_UNREAD))))
+        except UNDECODABLE as error:
+            return _read_head(body, " ".join(str(error).split()))
+
+
+@lru_cache(maxsize=16)
+def _decoder(fields: tuple[str, ...]) -> Callable[[bytes | bytearray], _Review[Object]]:
+    read = TypedDict("read", {**_FIELDS, **dict.fromkeys(fields, Any)}, total=False)  # type: ignore[misc]
+    return msgspec.json.Decoder(_Review[read]).decode  # type: ignore[return-value]
+
+
+_HEAD_BYTES = 2**18
+"""Within which the object begins: before it stand names, and the groups of the user."""
+
+# In a string every quote is escaped: this is a key. The API server writes what it knows of a request before its object.
+_OBJECT = re.compile(rb'"object"\s*:')
+
+
+def _read_head(body: bytes | bytearray, why: str) -> AdmissionRequest:
+    """The request without its objects."""
+    found = _OBJECT.search(body, 0, _HEAD_BYTES)
+    head = bytes(body[: found.start() if found else 0]).rstrip(b", \r\n\t") + b"}}"
+    try:
+        review = msgspec.json.decode(repair(head), type=_Review[None])
+    except UNDECODABLE as error:
+        raise BadReview(f"not an AdmissionReview: {why}") from error
+    return _request(review, why)
+
+
+def _request(review: _Review[Any], unreadable: str = "") -> AdmissionRequest:
     if review.kind != "AdmissionReview" or review.api_version != API_VERSION:
         raise BadReview(f"{review.api_version!r} {review.kind!r} is not {API_VERSION} AdmissionReview")
     request = review.request
     if request is None or not request.uid:
         raise BadReview("the AdmissionReview holds no request with a uid")
-    if request.object is None and request.operation in ("CREATE", "UPDATE"):
+    if request.object is None and not unreadable and request.operation in ("CREATE", "UPDATE"):
         raise BadReview(f"{request.operation} without an object")
-    _require_metadata(request.object, "object")
-    _require_metadata(request.old_object, "oldObject")
     kind, user = request.kind, request.user_info
     return AdmissionRequest(
         operation=request.operation,
@@ -111,22 +177,8 @@ def read_review(body: bytes | bytearray) -> AdmissionRequest:
         groups=user.groups or (),
         dry_run=bool(request.dry_run),
         uid=request.uid,
+        unreadable=unreadable,
     )
-
-
-def _require_metadata(obj: Object | None, field: str) -> None:
-    """Engine and log read the metadata of every object; the API server never sends another shape."""
-    metadata = (obj or {}).get("metadata")
-    if metadata is None:
-        return
-    if not isinstance(metadata, dict):
-        raise BadReview(f"{field}.metadata is no mapping")
-    for name in ("labels", "annotations"):
-        if metadata.get(name) is not None and not isinstance(metadata[name], dict):
-            raise BadReview(f"{field}.metadata.{name} is no mapping")
-    owners = metadata.get("ownerReferences")
-    if owners is not None and not (isinstance(owners, list) and all(isinstance(each, dict) for each in owners)):
-        raise BadReview(f"{field}.metadata.ownerReferences is no list of mappings")
 
 
 def render_review(request: AdmissionRequest, decision: Decision, stage: Stage) -> bytes:

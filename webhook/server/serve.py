@@ -43,7 +43,6 @@ from webhook.server.console import Pages, create_console
 from webhook.server.judge import FactsSource, Judge
 from webhook.server.metrics import Metrics
 from webhook.server.readiness import Readiness
-from webhook.server.review import read_review
 from webhook.server.workers import Replica
 
 if TYPE_CHECKING:
@@ -128,11 +127,12 @@ class App:
             return self._refuse(request, _NO_SUCH_PATH)
         if request.method != "POST":
             return self._refuse(request, _NOT_POSTED)
+        deadline = request.began + _seconds_for(request.query)
         try:
-            review = read_review(request.body)
+            review = self._judge.read(request.body, deadline)
         except BadReview as error:
             return self._refuse(request, one_line(400, str(error)))
-        answer = self._judge.answer(review, stage, request.began, request.began + _seconds_for(request.query))
+        answer = self._judge.answer(review, stage, request.began, deadline)
         return _answered(answer) if isinstance(answer, bytes) else _answered_later(answer)
 
     def _refuse(self, request: Request, refusal: Response) -> Response:
