@@ -39,10 +39,12 @@ LAYERS: dict[str, set[str]] = {
     "check": DECIDING,
     "formats": {"errors", "policy", "loader", "messages", "check"},
     "cluster": FOUNDATION | {"objects"},
-    "server": DECIDING | {"certs", "cluster", "reloading"},
-    "controller": DECIDING | {"certs", "cluster", "reloading"},
-    "doctor": DECIDING | {"certs", "cluster", "controller"},
-    "cli": DECIDING | {"check", "formats", "cluster", "server", "controller", "doctor"},
+    "stored": FOUNDATION | {"objects"},
+    "watch": FOUNDATION | {"objects", "cluster", "stored"},
+    "server": DECIDING | {"certs", "cluster", "watch", "reloading"},
+    "controller": DECIDING | {"certs", "cluster", "stored", "watch", "reloading"},
+    "doctor": DECIDING | {"certs", "cluster", "stored", "watch", "controller"},
+    "cli": DECIDING | {"check", "formats", "cluster", "watch", "server", "controller", "doctor"},
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {"errors", "policy", "objects"}

@@ -155,8 +155,9 @@ def _config(file: Path | None, as_if: Mode | None = None) -> Config:
 def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> ClusterFacts:
     if is_cluster:
         from webhook.cluster import Cluster  # noqa: PLC0415
+        from webhook.watch import read_facts as read_cluster  # noqa: PLC0415
 
-        return Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None).read_facts()
+        return read_cluster(Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None)).facts
     if file:
         from webhook.files.facts import read_facts  # noqa: PLC0415
 

@@ -59,13 +59,18 @@ class FactsUnavailable(ForestallError):
 
 
 class ClusterRefused(ForestallError):
-    """The API server's answer to a call was no: its HTTP status, the reason ("Forbidden"), and what it said."""
+    """The API server's answer to a call was no: its HTTP status, the reason ("Forbidden"), and what it said.
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    `retry_after` is how many seconds it wants to be left alone; `token` where a list that took too long goes on.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, *, retry_after: float = 0.0, token: str = "") -> None:
         super().__init__(f"{' '.join(message.split())} ({status})")
         self.status = status
         self.reason = reason
         self.message = message
+        self.retry_after = retry_after
+        self.token = token
 
 
 class Conflict(ClusterRefused):

@@ -19,13 +19,12 @@ from tests.builders import TODAY, config, container, sized, workload
 from tests.cluster_fixture import control_plane
 from tests.e2e.guarded import Server, deployment, prepare
 from tests.loopback import eventually
-from webhook.cluster import Cluster, Written
-from webhook.controller.contents import Lister
+from tests.memory_cluster import MemoryCluster
+from webhook.cluster import Cluster
 from webhook.controller.gaps import (
     KEPT,
     Gap,
     Gaps,
-    Judged,
     Probed,
     Reason,
     Record,
@@ -34,15 +33,15 @@ from webhook.controller.gaps import (
     judged_kinds,
     observe,
     read_record,
-    request_of,
     unanswered,
 )
-from webhook.controller.hooks import STAGES, Stage, configurations, path_of
+from webhook.controller.hooks import Stage, configurations, path_of
 from webhook.engine import decide
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.pods import POD
 from webhook.policy import GroupKind, Object
+from webhook.stored import Stored, request_of
 
 START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 BOTH: tuple[Stage, ...] = ("mutate", "validate")
@@ -124,58 +123,23 @@ def test_an_edited_record_is_begun_anew(text: str) -> None:
     assert observe(record, at(0), Probed(BOTH)) == Record((gap(0, None),), lost=True)
 
 
-class FakeCluster:
-    """The few calls that Gaps makes; `answers` are the stages that answer probes."""
-
-    def __init__(self) -> None:
-        self.answers: set[Stage] = set(STAGES)
-        self.trouble: Exception | None = None
-        self.objects: dict[str, Object] = {}
-        self.probes: list[Object] = []
-        self.events: list[tuple[str, str]] = []
-        self.writes = 0
-
-    def create(self, path: str, obj: Object, *, dry_run: bool = False, timeout: float = 10) -> Written:
-        if dry_run:
-            if self.trouble:
-                raise self.trouble
-            self.probes.append(obj)
-            nonce = obj["metadata"]["labels"]["forestall.dev/probe"]
-            return Written(obj, tuple(f"forestall probe {nonce} {stage}" for stage in STAGES if stage in self.answers))
-        if obj["kind"] == "Event":
-            self.events.append((obj["reason"], obj["type"]))
-            return Written(obj, ())
-        return Written(self._store(f"{path}/{obj['metadata']['name']}", obj), ())
-
-    def replace(self, path: str, obj: Object) -> Object:
-        assert obj["metadata"]["resourceVersion"] == self.objects[path]["metadata"]["resourceVersion"]
-        return self._store(path, obj)
-
-    def get(self, path: str) -> Object | None:
-        return self.objects.get(path)
-
-    def _store(self, path: str, obj: Object) -> Object:
-        self.writes += 1
-        self.objects[path] = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.writes), "uid": "u"}}
-        return self.objects[path]
-
-
 class Probing:
     """Gaps on a cluster of which everything can be said, at any time."""
 
     def __init__(self) -> None:
-        self.cluster = FakeCluster()
+        self.cluster = MemoryCluster()
         self.gaps = Gaps(self.cluster, "forestall-system")  # type: ignore[arg-type]
         self.register()
 
     def register(self, text: str = "") -> None:
         mutating, validating = configurations(config(text), "LS0t", namespace="forestall-system")
-        self.cluster.objects |= {path_of("mutate"): mutating, path_of("validate"): validating}
+        for obj in (mutating, validating):
+            self.cluster.put(obj)
 
     def at(self, seconds: float, *answers: Stage) -> Record:
-        self.cluster.answers = set(answers)
+        self.cluster.answering = set(answers)
         self.gaps.reconcile(at(seconds))
-        return read_record(self.cluster.get(STATE))
+        return read_record(self.cluster.objects.get(STATE))
 
 
 @pytest.fixture
@@ -215,8 +179,11 @@ class TestProbing:
         assert probing.at(30, *BOTH) == Record((gap(10, 30),))
         assert metric("forestall_gap", stage="mutate") == 0
         assert metric("forestall_gap_seconds_total", stage="mutate") - seconds == 20
-        assert probing.cluster.writes == 2
-        assert probing.cluster.events == [("GapBegan", "Warning"), ("GapEnded", "Normal")]
+        assert probing.cluster.writes == 4  # the record, and an Event, twice
+        assert [(told["reason"], told["type"]) for told in probing.cluster.events()] == [
+            ("GapBegan", "Warning"),
+            ("GapEnded", "Normal"),
+        ]
 
     def test_one_stage(self, probing: Probing) -> None:
         assert probing.at(0, "validate") == Record((gap(0, None, "mutate"),))
@@ -403,50 +370,6 @@ class TestAdmittedUnchecked:
         assert [each.request.name for each in found] == ["typed"]
 
 
-class FakeLister:
-    def __init__(self, objects: dict[str, list[Object]], refused: dict[str, int] | None = None) -> None:
-        self.objects = objects
-        self.refused = refused or {}
-
-    def get(self, path: str) -> Object | None:
-        assert path == "/apis"
-        groups = [("apps", "v1"), ("batch", "v1"), ("monitoring.coreos.com", "v1")]
-        return {"groups": [{"name": name, "preferredVersion": {"version": version}} for name, version in groups]}
-
-    def list(self, path: str) -> list[Object]:
-        if status := self.refused.get(path):
-            raise ClusterRefused(status, "", f"no {path}")
-        return self.objects.get(path, [])
-
-
-def test_judged_brings_owners_first() -> None:
-    paths = ("/api/v1/pods", "/apis/apps/v1/replicasets", "/apis/apps/v1/deployments", "/apis/apps/v1/statefulsets")
-    paths += ("/apis/batch/v1/jobs", "/apis/batch/v1/cronjobs", "/apis/monitoring.coreos.com/v1/prometheuses")
-    lister: Lister = FakeLister({path: [{"metadata": {"name": path.rpartition("/")[2]}}] for path in paths})
-    names = [request.name for request in Judged(lister, judged_kinds(config("")))]
-    for owner, owned in [
-        ("deployments", "replicasets"),
-        ("replicasets", "pods"),
-        ("cronjobs", "jobs"),
-        ("jobs", "pods"),
-        ("prometheuses", "statefulsets"),
-        ("statefulsets", "pods"),
-    ]:
-        assert names.index(owner) < names.index(owned)
-
-
-def test_judged_says_what_it_could_not_list() -> None:
-    refused = {"/apis/apps/v1/deployments": 403, "/apis/monitoring.coreos.com/v1/prometheuses": 404}
-    judged = Judged(FakeLister({}, refused), judged_kinds(config("")))
-    assert list(judged) == []
-    assert judged.unread == {"deployments.apps": "no /apis/apps/v1/deployments (403)"}
-
-
-def test_judged_asks_for_nothing_that_only_the_audit_judges() -> None:
-    objects = {"/api/v1/namespaces": [{"metadata": {"name": "web"}}]}
-    assert list(Judged(FakeLister(objects), judged_kinds(config("")))) == []
-
-
 class Installed:
     """A control plane that asks a real server, and Gaps beside it, as the controller runs it."""
 
@@ -510,7 +433,7 @@ def test_on_a_real_control_plane(installed: Installed) -> None:
 
     checked = deployment("checked", "default", container())
     installed.kubectl("apply", "-f", "-", input=json.dumps(checked))  # patched, now that it is judged again
-    objects = Judged(installed.cluster, judged_kinds(config("")))
+    objects = Stored(installed.cluster, judged_kinds(config("")))
     judge = partial(decide, facts=NO_FACTS, config=config(""), today=TODAY)
     listed = [each for each in admitted_unchecked([found], objects, judge) if each.request.namespace == "default"]
     (slipped,) = [each for each in listed if each.decision.verdicts]

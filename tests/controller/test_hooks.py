@@ -44,6 +44,7 @@ from webhook.fixes import can_change
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import AdmissionRequest, Object, Set
 from webhook.server.review import read_review
+from webhook.stored import read_objects, readable
 
 BUNDLE = "Y2E="
 OWNER = {
@@ -748,8 +749,9 @@ class Installation:
         return obj and json.loads(obj["data"]["hooks"])
 
     def events(self) -> list[str]:
-        listed = self.cluster.list("/apis/events.k8s.io/v1/namespaces/forestall-system/events")
-        return [each["note"] for each in listed if each["reason"] == "HooksOff"]
+        path = "/apis/events.k8s.io/v1/namespaces/forestall-system/events"
+        told = readable(read_objects(self.cluster, path, "Event"))
+        return [event["note"] for event in told if event["reason"] == "HooksOff"]
 
 
 @pytest.fixture

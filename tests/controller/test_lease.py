@@ -13,9 +13,10 @@ import pytest
 
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.loopback import eventually
-from webhook.cluster import Cluster, Written
+from tests.memory_cluster import MemoryCluster
+from webhook.cluster import Cluster
 from webhook.controller.lease import RENEW_SECONDS, Candidate, Election
-from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
+from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.policy import Object
 
 WALL = datetime(2026, 11, 21, 9, 0, 0, 123456, UTC)
@@ -111,47 +112,18 @@ def test_nobody_resigns_for_another() -> None:
     assert candidate.resign(WALL) is None
 
 
-class OneLease:
-    """An API server that holds one Lease, and breaks as told."""
+PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/forestall-controller"
 
-    def __init__(self) -> None:
-        self.lease: Object | None = None
-        self.version = 0
-        self.error: Exception | None = None
-        self.requests: list[str] = []
 
-    def get(self, _path: str, *, timeout: float) -> Object | None:
-        self._note("get", timeout)
-        return self.lease
+class OneLease(MemoryCluster):
+    """A cluster of which the Lease is of interest."""
 
-    def create(self, _path: str, obj: Object, *, timeout: float) -> Written:
-        self._note("create", timeout)
-        if self.lease:
-            raise Conflict(409, "AlreadyExists", "it is there")
-        return Written(self._store(obj), ())
-
-    def replace(self, _path: str, obj: Object, *, timeout: float) -> Object:
-        self._note("replace", timeout)
-        if self.lease is None:
-            raise ClusterRefused(404, "NotFound", "it is gone")
-        if obj["metadata"]["resourceVersion"] != self.lease["metadata"]["resourceVersion"]:
-            raise Conflict(409, "Conflict", "it has changed")
-        return self._store(obj)
-
-    def _note(self, verb: str, timeout: float) -> None:
-        assert timeout <= RENEW_SECONDS / 2, "a call that hangs must leave time for another"
-        self.requests.append(verb)
-        if self.error:
-            raise self.error
-
-    def _store(self, obj: Object) -> Object:
-        self.version += 1
-        self.lease = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.version)}}
-        return self.lease
+    @property
+    def lease(self) -> Object:
+        return self.objects[PATH]
 
     @property
     def spec(self) -> Any:
-        assert self.lease
         return self.lease["spec"]
 
 
@@ -198,11 +170,12 @@ class TestElection:
     def test_renewing_is_one_request(self, api: OneLease, clock: Clock, join: Callable[[str], Election]) -> None:
         election = join("a")
         election.step()
-        api.requests.clear()
+        api.verbs()
         for _ in range(3):
             clock.now += 2
             election.step()
-        assert api.requests == ["replace"] * 3
+        assert api.verbs() == {"replace": 3}
+        assert max(api.timeouts) <= RENEW_SECONDS / 2, "a call that hangs must leave time for another"
 
     def test_a_released_lease_is_taken_at_once(self, api: OneLease, join: Callable[[str], Election]) -> None:
         first, second = join("a"), join("b")
@@ -225,14 +198,14 @@ class TestElection:
     ) -> None:
         election = join("a")
         election.step()
-        api.error = error
+        api.trouble = error
         led = []
         for _ in range(60):
             clock.now += 2
             election.step()
             led.append(election.is_leading)
         assert led == [True] * 4 + [False] * 56
-        api.error = None
+        api.trouble = None
         election.step()
         assert election.is_leading
         assert api.spec["leaseTransitions"] == 0
@@ -258,8 +231,7 @@ class TestElection:
     def test_somebody_edits_the_lease(self, api: OneLease, clock: Clock, join: Callable[[str], Election]) -> None:
         election = join("a")
         election.step()
-        assert api.lease
-        api._store({**api.lease, "metadata": {**api.lease["metadata"], "labels": {"edited": "yes"}}})
+        api.replace(PATH, {**api.lease, "metadata": {**api.lease["metadata"], "labels": {"edited": "yes"}}})
         clock.now += 2
         election.step()
         clock.now += 9
@@ -269,7 +241,7 @@ class TestElection:
     def test_somebody_deletes_the_lease(self, api: OneLease, clock: Clock, join: Callable[[str], Election]) -> None:
         election = join("a")
         election.step()
-        api.lease = None
+        api.delete(PATH)
         clock.now += 2
         election.step()
         clock.now += 9

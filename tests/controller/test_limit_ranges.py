@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import threading
 import time
@@ -18,7 +17,8 @@ from tests.cluster_fixture import ControlPlane, control_plane
 from tests.controller.test_dangers import AFTER, C0, GREEDY, seen
 from tests.controller.test_limit_plan import CONFIG, DIGEST, FORCED, LABEL, LABELS, NAME, OURS, RULE, namespace
 from tests.loopback import eventually
-from webhook.cluster import Cluster, Written
+from tests.memory_cluster import MemoryCluster
+from webhook.cluster import Cluster
 from webhook.controller.contents import Contents
 from webhook.controller.dangers import dangers
 from webhook.controller.limit_plan import Skip, wanted
@@ -26,99 +26,26 @@ from webhook.controller.limit_ranges import STATE, Limits, report
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.objects.facts import ClusterFacts
 from webhook.policy import Object
+from webhook.stored import read_objects, readable
+from webhook.watch import Watch
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-class Api:
-    def __init__(self, *objects: Object, groups: Mapping[str, str] = {"apps": "v1", "batch": "v1"}) -> None:
-        self.objects: dict[str, Object] = {}
-        self.calls: list[tuple[str, str]] = []
-        self.fail: dict[tuple[str, str], list[Exception]] = {}
-        """Verb and end of the path -> what to raise, once each."""
-        self._count = 0
-        self.groups = groups
-        for obj in (*objects, namespace(OURS, {})):
-            self.put(obj)
+class Api(MemoryCluster):
+    """A cluster with our namespace."""
 
-    def put(self, obj: Object, plural: str = "") -> Object:
-        self._count += 1
-        kind, metadata = obj["kind"], obj["metadata"]
-        plural = plural or f"{kind.lower()}s"
-        prefix = "/api/v1" if "/" not in obj["apiVersion"] else f"/apis/{obj['apiVersion']}"
-        where = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-        stored = copy.deepcopy(obj)
-        stored["metadata"] = {"uid": f"uid-{self._count}", **stored["metadata"], "resourceVersion": str(self._count)}
-        self.objects[f"{prefix}{where}/{plural}/{metadata['name']}"] = stored
-        return stored
-
-    def _called(self, verb: str, path: str) -> None:
-        self.calls.append((verb, path))
-        for (failing, end), errors in self.fail.items():
-            if failing == verb and path.endswith(end) and errors:
-                raise errors.pop(0)
-
-    def get(self, path: str) -> Object | None:
-        self._called("get", path)
-        if path == "/apis":
-            return {"groups": [{"name": name, "preferredVersion": {"version": v}} for name, v in self.groups.items()]}
-        return copy.deepcopy(self.objects.get(path))
-
-    def list(self, path: str) -> list[Object]:
-        self._called("list", path)
-        if path == "/api/v1/limitranges":
-            found = [obj for at, obj in self.objects.items() if "/limitranges/" in at]
-        else:
-            found = [obj for at, obj in self.objects.items() if at.rpartition("/")[0] == path]
-        return copy.deepcopy(found)
-
-    def create(self, path: str, obj: Object) -> Written:
-        self._called("create", path)
-        if f"{path}/{obj['metadata']['name']}" in self.objects:
-            raise Conflict(409, "AlreadyExists", "already exists")
-        self.objects_of(path)
-        return Written(copy.deepcopy(self.put(obj, path.rpartition("/")[2])), ())
-
-    def objects_of(self, path: str) -> None:
-        owner = self.objects.get(f"/api/v1/namespaces/{path.split('/namespaces/')[1].split('/', maxsplit=1)[0]}")
-        if owner is None:
-            raise ClusterRefused(404, "NotFound", "namespace not found")
-        if owner["metadata"].get("deletionTimestamp"):
-            raise ClusterRefused(403, "Forbidden", "unable to create new content because it is being terminated")
-
-    def replace(self, path: str, obj: Object) -> Object:
-        self._called("replace", path)
-        there = self.objects.get(path)
-        if there is None:
-            raise ClusterRefused(404, "NotFound", "not found")
-        if there["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
-            raise Conflict(409, "Conflict", "the object has been modified")
-        return copy.deepcopy(self.put(obj))
-
-    def delete(self, path: str, uid: str = "") -> None:
-        self._called("delete", path)
-        there = self.objects.get(path)
-        if there and uid and there["metadata"]["uid"] != uid:
-            raise Conflict(409, "Conflict", "the UID in the precondition does not match")
-        self.objects.pop(path, None)
-
-    # What tests ask
+    def __init__(self, *objects: Object, **options: Any) -> None:
+        super().__init__(*objects, namespace(OURS, {}), **options)
 
     def limit_range(self, name: str = "shop") -> Object | None:
         return self.objects.get(f"/api/v1/namespaces/{name}/limitranges/{NAME}")
 
-    def events(self) -> list[tuple[str, str, str]]:
-        found = [obj for at, obj in self.objects.items() if "/events/" in at]
-        return [(obj["metadata"]["namespace"], obj["reason"], obj["note"]) for obj in found]
+    def told(self) -> list[tuple[str, str, str]]:
+        return [(obj["metadata"]["namespace"], obj["reason"], obj["note"]) for obj in self.events()]
 
     def state(self) -> Any:
-        data = self.objects[f"/api/v1/namespaces/{OURS}/configmaps/{STATE}"]["data"]
-        return {key: json.loads(value) for key, value in data.items()}
-
-    def verbs(self) -> Counter[str]:
-        counted = Counter(verb for verb, _ in self.calls)
-        self.calls.clear()
-        return counted
+        return self.data(OURS, STATE)
 
 
 def run(api: Api, limits: Limits | None = None, cfg: Any = CONFIG, now: datetime = NOW) -> Limits:
@@ -144,7 +71,7 @@ def test_it_is_made_recorded_and_left_alone() -> None:
     api.verbs()
     run(api, limits)
     assert api.verbs() == {"get": 1, "list": 2}
-    assert api.events() == []
+    assert api.told() == []
 
 
 def test_without_rules_one_call_a_pass() -> None:
@@ -162,7 +89,7 @@ def test_a_field_edited_by_hand_comes_back_with_an_event() -> None:
     api.put(obj)
     run(api, limits)
     assert default_of(api.limit_range()) == "512Mi"
-    assert api.events() == [
+    assert api.told() == [
         (
             "shop",
             "LimitRangeRestored",
@@ -189,16 +116,16 @@ def test_it_goes_with_its_label_and_comes_back_with_it() -> None:
 def test_what_was_made_anew_since_it_was_read_stays() -> None:
     api = Api(namespace())
     limits = run(api)
-    there, read = api.limit_range(), api.list
+    there, read = api.limit_range(), api.read
     assert there is not None
 
-    def stale(path: str) -> list[Object]:
-        found = read(path)
+    def stale(path: str, query: Mapping[str, str], timeout: float) -> bytes:
+        found = read(path, query, timeout)
         if path == "/api/v1/limitranges":
             api.put({**there, "metadata": {**there["metadata"], "uid": "theirs"}})
         return found
 
-    api.list = stale  # type: ignore[method-assign]
+    api.read = stale  # type: ignore[method-assign]
     run(api, limits, cfg=config())
     assert api.limit_range()
 
@@ -279,7 +206,7 @@ def test_an_unsafe_one_is_not_made_until_it_is_mended() -> None:
         "notMade": 1,
         "limitRanges": [{"namespace": "shop", "name": NAME, "why": why, "workloads": [text]}],
     }
-    assert api.events() == [
+    assert api.told() == [
         (
             "shop",
             "LimitRangeNotMade",
@@ -304,7 +231,7 @@ def test_another_leader_tells_the_same_no_second_time() -> None:
     api = with_pods(greedy())
     run(api)
     run(api)
-    assert len(api.events()) == 1
+    assert len(api.told()) == 1
 
 
 def test_a_new_configuration_is_looked_at_at_once() -> None:
@@ -495,6 +422,14 @@ RIGHTS = [
 ]
 
 
+def list_all(cluster: Cluster, path: str, kind: str) -> list[Object]:
+    return list(readable(read_objects(cluster, path, kind)))
+
+
+def names_of(objects: list[Object]) -> set[str]:
+    return {obj["metadata"]["name"] for obj in objects}
+
+
 class Counted:
     """A cluster, and what it was asked."""
 
@@ -504,7 +439,7 @@ class Counted:
 
     def __getattr__(self, verb: str) -> Any:
         def call(path: str, *arguments: Any) -> Any:
-            self.calls.append((verb, path))
+            self.calls.append(("list" if verb == "read" else verb, path))
             return getattr(self._cluster, verb)(path, *arguments)
 
         return call
@@ -526,7 +461,7 @@ class Kept:
         self._config, self._seconds = cfg, seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop)
-        self._watch = ours.watch(("namespaces", "limitranges"))
+        self._watch = Watch(ours, ("namespaces", "limitranges"))
 
     def __enter__(self) -> Kept:
         self._watch.start()
@@ -568,12 +503,12 @@ def test_namespaces_made_and_deleted_in_a_loop(plane: ControlPlane) -> None:
         for name in stay:
             eventually(lambda name=name: kept.default(name) == "512Mi", f"no LimitRange in {name}")
         took = time.monotonic() - last
-        eventually(lambda: not {each["metadata"]["name"] for each in cluster.list("/api/v1/namespaces")} & {*go}, "go")
+        eventually(lambda: not names_of(list_all(cluster, "/api/v1/namespaces", "Namespace")) & {*go}, "go")
         state = f"/api/v1/namespaces/{OURS}/configmaps/{STATE}"
         names = [f"{name}/{NAME}" for name in sorted(stay)]
         eventually(lambda: list(json.loads((cluster.get(state) or {})["data"]["made"])) == names, "the record")
         eventually(lambda: kept.quiet >= 10, "it goes on asking")
-        events = cluster.list("/apis/events.k8s.io/v1/events")
+        events = list_all(cluster, "/apis/events.k8s.io/v1/events", "Event")
     assert kept.errors == []
     creates, replaces = kept.api.verbs("/limitranges")["create"], kept.api.verbs(NAME)["replace"]
     assert 40 <= creates <= 80  # once for each: of those that went, as many as were seen in time

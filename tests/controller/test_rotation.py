@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import copy
 import functools
 import itertools
 import random
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.loopback import eventually
+from tests.memory_cluster import MemoryCluster
 from tests.mounted import Mount
 from tests.served import PATIENCE, post, review, served
 from webhook.certs import (
@@ -331,38 +331,6 @@ def decoded(obj):
     return {name: base64.b64decode(value) for name, value in obj["data"].items()}
 
 
-class Cluster:
-    """Objects by path, as an API server keeps them; `pause` is called before every call."""
-
-    def __init__(self, pause=lambda: None):
-        self.objects = {}
-        self.pause = pause
-        self.version = 0
-        self.writes = 0
-
-    def get(self, path):
-        self.pause()
-        return copy.deepcopy(self.objects.get(path))
-
-    def create(self, path, obj):
-        return self._put(f"{path}/{obj['metadata']['name']}", obj, None)
-
-    def replace(self, path, obj):
-        return self._put(path, obj, obj["metadata"]["resourceVersion"])
-
-    def _put(self, path, obj, version):
-        self.pause()
-        there = self.objects.get(path)
-        if (there["metadata"]["resourceVersion"] if there else None) != version:
-            raise Conflict(409, "Conflict", "changed")
-        self.version += 1
-        self.writes += 1
-        obj = copy.deepcopy(obj)
-        obj["metadata"]["resourceVersion"] = str(self.version)
-        self.objects[path] = obj
-        return obj
-
-
 SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/forestall-tls"
 HOOKS = [
     f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/forestall"
@@ -371,7 +339,7 @@ HOOKS = [
 
 
 def test_reconcile_makes_a_secret_and_leaves_it_alone(monkeypatch):
-    cluster = Cluster()
+    cluster = MemoryCluster()
     monkeypatch.setattr(rotation, "read_served", lambda *_: [])
     keeper = Rotation(cluster, NAMESPACE, list)
     for _ in range(3):
@@ -384,7 +352,7 @@ def test_reconcile_makes_a_secret_and_leaves_it_alone(monkeypatch):
 
 
 def test_reconcile_keeps_what_others_say_of_the_secret(monkeypatch):
-    cluster = Cluster()
+    cluster = MemoryCluster()
     monkeypatch.setattr(rotation, "read_served", lambda *_: [])
     metadata = {"name": "forestall-tls", "labels": {"team": "a"}, "annotations": {"b": "c"}, "resourceVersion": "0"}
     cluster.objects[SECRET] = {"type": "Opaque", "metadata": metadata, "data": None}
@@ -399,7 +367,7 @@ def test_reconcile_keeps_what_others_say_of_the_secret(monkeypatch):
 
 
 def test_reconcile_of_who_came_second_writes_nothing(monkeypatch):
-    cluster = Cluster()
+    cluster = MemoryCluster()
     first = Rotation(cluster, NAMESPACE, list)
 
     def dial(*_):
@@ -417,7 +385,9 @@ def test_reconcile_asks_nothing_where_others_make_certificates(mode):
     def refuse():
         raise AssertionError
 
-    Rotation(Cluster(refuse), NAMESPACE, refuse).reconcile(config(mode=mode), NOW)
+    cluster = MemoryCluster()
+    cluster.pause = refuse
+    Rotation(cluster, NAMESPACE, refuse).reconcile(config(mode=mode), NOW)
 
 
 @contextlib.contextmanager
@@ -488,7 +458,8 @@ class World:
         self.now = NOW
         self.depth = 3  # nothing moves before all is there
         self.problems = []
-        self.cluster = Cluster(self.pause)
+        self.cluster = MemoryCluster()
+        self.cluster.pause = self.pause
         self.config = config(*lives)
         self.servers = []
         self.rotations = [Rotation(self.cluster, NAMESPACE, self.endpoints) for _ in range(2)]
@@ -682,7 +653,7 @@ class Caller(threading.Thread):
 def test_no_call_fails_while_everything_is_replaced(tmp_path):
     """Two servers, lives of seconds: a serving certificate renewed, then the CA replaced, both under load."""
     lives = config("30s", "12s")
-    cluster = Cluster()
+    cluster = MemoryCluster()
     with contextlib.ExitStack() as stack:
         mounts = [Mount(tmp_path / name / "tls") for name in ("one", "two")]
         servers = [

@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
 from tests.loopback import eventually
+from tests.memory_cluster import MemoryCluster
 from webhook.config import Config, load_config, read_config
 from webhook.controller.endpoints import Endpoint, Endpoints, parse_endpoints
 from webhook.controller.hooks import hooks_off
@@ -187,13 +187,14 @@ def test_no_endpoints(text: str) -> None:
         parse_endpoints(text)
 
 
-class Slices:
-    def __init__(self, *slices: Object) -> None:
-        self.slices = list(slices)
-
-    def list(self, _path: str, *, labels: str) -> Any:
-        assert labels == "kubernetes.io/service-name=forestall"
-        return self.slices
+def named(*slices: Object, service: str = "forestall") -> MemoryCluster:
+    """A cluster with these EndpointSlices of the Service."""
+    cluster = MemoryCluster()
+    for index, obj in enumerate(slices):
+        labels = {"kubernetes.io/service-name": service}
+        metadata = {"name": f"{service}-{index}", "namespace": "ns", "labels": labels}
+        cluster.put({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, **obj})
+    return cluster
 
 
 def a_slice(*endpoints: Object, port: int | None = 8443) -> Object:
@@ -217,14 +218,18 @@ def a_slice(*endpoints: Object, port: int | None = 8443) -> Object:
     ],
 )
 def test_endpoint_slices(slices: list[Object], hosts: list[str], is_ready: bool) -> None:
-    endpoints = Endpoints(Slices(*slices), "ns")  # type: ignore[arg-type]
+    endpoints = Endpoints(named(*slices), "ns")
     assert [endpoint.host for endpoint in endpoints.all()] == hosts
     assert endpoints.is_any_ready() == is_ready
 
 
+def test_another_service_s_slices_are_not_ours() -> None:
+    assert Endpoints(named(a_slice({"addresses": ["a"]}), service="other"), "ns").all() == []
+
+
 def test_given_endpoints_are_ready_while_they_listen() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        endpoints = Endpoints(Slices(), "ns", [Endpoint(*server.getsockname())])  # type: ignore[arg-type]
+        endpoints = Endpoints(named(), "ns", [Endpoint(*server.getsockname())])
         assert endpoints.is_any_ready()
     assert not endpoints.is_any_ready()
 

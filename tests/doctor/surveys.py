@@ -11,7 +11,6 @@ from typing import Any
 from tests.builders import config, workload
 from webhook.certs import make_authority, read_certificates
 from webhook.controller.endpoints import Endpoint
-from webhook.controller.gaps import request_of
 from webhook.controller.hooks import STAGES, Stage, configurations
 from webhook.controller.rotation import service_names
 from webhook.doctor.checks import diagnose
@@ -20,6 +19,7 @@ from webhook.errors import ClusterRefused
 from webhook.objects.facts import facts_of
 from webhook.objects.pods import POD_SPEC_PATHS
 from webhook.policy import AdmissionRequest, Object
+from webhook.stored import request_of
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SYSTEM = "forestall-system"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.builders import TODAY, config, container, sized
-from tests.controller.test_gaps import FakeLister
 from tests.doctor.surveys import DAY, NOW, healthy, said, template
+from tests.memory_cluster import MemoryCluster
 from webhook.controller.gaps import Gap, Unchecked
 from webhook.controller.hooks import Stage
 from webhook.doctor.checks import diagnose
@@ -120,12 +120,13 @@ class TestGaps:
     def test_what_is_listed(self, text: str, names: list[str]) -> None:
         fine = {**container(), **sized("1Gi", "1Gi")}
         requests = [template("web", "shop", container()), template("fine", "shop", fine)]
-        stored: Any = [each.object for each in requests]
-        for each in stored:
-            each["metadata"]["creationTimestamp"] = "2026-11-21T11:00:00Z"
-        lister: Any = FakeLister({"/apis/apps/v1/deployments": stored})
+        cluster = MemoryCluster()
+        for request in requests:
+            assert request.object
+            metadata = {**request.object["metadata"], "creationTimestamp": "2026-11-21T11:00:00Z"}
+            cluster.put({"apiVersion": "apps/v1", "kind": "Deployment", **request.object, "metadata": metadata})
         gap = Gap(BOTH, NOW - timedelta(hours=2), "no answer")
-        slipped = _slipped(lister, config(text), NO_FACTS, [gap])
+        slipped = _slipped(cluster, config(text), NO_FACTS, [gap])
         assert (slipped.count, [each.request.name for each in slipped.violating]) == (2, names)
 
     def test_what_could_not_be_listed(self) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+
+import structlog
 
 from webhook.config import Config
 from webhook.errors import BadObject, ClusterRefused, FactsUnavailable
 from webhook.objects.pods import POD, WORKLOADS, Workload, read_workload
 from webhook.objects.quantities import parse_memory
 from webhook.policy import AdmissionRequest, GroupKind, Object
+from webhook.stored import Reader, Unreadable, path_of, read_objects, served_versions
 
-_log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
-_METRICS = "metrics.k8s.io"
+_METRICS = GroupKind("metrics.k8s.io", "PodMetrics", "pods")
 _DISCOVER_AGAIN = timedelta(minutes=10)
 
 Objects = list[Object]
@@ -43,20 +45,12 @@ class Contents:
     unseen: str = ""
 
 
-class Lister(Protocol):
-    """What of webhook.cluster.Cluster reads."""
-
-    def get(self, path: str) -> Object | None: ...
-    def list(self, path: str) -> Objects: ...
-
-
 class Workloads:
     """Reads what runs in a namespace, of every kind that is served here."""
 
-    def __init__(self, cluster: Lister) -> None:
+    def __init__(self, cluster: Reader) -> None:
         self._cluster = cluster
         self._versions: dict[str, str] = {}
-        """API group -> the version that the API server prefers."""
         self._discover_at: datetime | None = None
 
     def look(self, namespace: str, config: Config, now: datetime) -> Contents:
@@ -66,35 +60,42 @@ class Workloads:
             seen = tuple(listed.seen())
             lacks = any(each.memory("limits") is None for one in seen for each in one.workload.containers)
             return Contents(seen, self._use(namespace, listed) if lacks and listed.pods else {})
-        except (ClusterRefused, FactsUnavailable) as error:
+        except (ClusterRefused, FactsUnavailable, BadObject) as error:
             return Contents(unseen=str(error))
 
     def _discover(self, now: datetime) -> None:
         if self._discover_at is None or now >= self._discover_at:
-            groups = (self._cluster.get("/apis") or {}).get("groups") or ()
-            self._versions = {group["name"]: group["preferredVersion"]["version"] for group in groups}
+            self._versions = served_versions(self._cluster)
             self._discover_at = now + _DISCOVER_AGAIN
 
     def _kinds(self, config: Config) -> list[GroupKind]:
         """Those that a person would mend come first."""
         kinds = [kind for kind in (*reversed(WORKLOADS), *config.kinds) if kind != POD and kind.kind != "PodTemplate"]
-        return [*(kind for kind in kinds if not kind.group or kind.group in self._versions), POD]
+        return [*(kind for kind in kinds if kind.group in self._versions), POD]
 
     def _list(self, namespace: str, kind: GroupKind) -> Objects:
-        prefix = f"/apis/{kind.group}/{self._versions[kind.group]}" if kind.group else "/api/v1"
         try:
-            return self._cluster.list(f"{prefix}/namespaces/{namespace}/{kind.resource}")
+            return self._read(path_of(kind, self._versions[kind.group], namespace), kind.kind)
         except ClusterRefused as answer:
             if answer.status == 404:  # the group is served without this kind
                 return []
             raise
 
+    def _read(self, path: str, kind: str) -> Objects:
+        """All of a collection: one object that can't be read leaves it open what the namespace's pods will be."""
+        objects: Objects = []
+        for obj in read_objects(self._cluster, path, kind):
+            if isinstance(obj, Unreadable):
+                raise BadObject(str(obj))
+            objects.append(obj)
+        return objects
+
     def _use(self, namespace: str, listed: _Listed) -> Use:
-        version = self._versions.get(_METRICS)
+        version = self._versions.get(_METRICS.group)
         if version is None:
             return {}
         use: dict[tuple[str, str], int] = {}
-        for pod in self._cluster.list(f"/apis/{_METRICS}/{version}/namespaces/{namespace}/pods"):
+        for pod in self._read(path_of(_METRICS, version, namespace), _METRICS.kind):
             if owner := listed.pods.get(pod["metadata"]["name"]):
                 for container in pod.get("containers") or ():
                     key = owner, str(container["name"])
@@ -141,7 +142,7 @@ class _Listed:
                 AdmissionRequest("CREATE", kind.group, "", kind.kind, self._namespace, name, obj, pod_spec_path=path)
             )
         except BadObject as error:
-            _log.warning("passed over: %s %s/%s: %s", kind.kind, self._namespace, name, error)
+            log.warning("passed over", object=f"{kind.kind} {self._namespace}/{name}", error=str(error))
             return None
 
     def _top(self, kind: str, name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import structlog
 
 from webhook.controller.contents import Contents
 from webhook.errors import BadObject, BadQuantity
@@ -12,7 +13,7 @@ from webhook.objects.limitranger import Item, Refusal, memory_defaults, refusals
 from webhook.objects.pods import Workload
 from webhook.objects.quantities import format_memory
 
-_log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 
 class Danger(NamedTuple):
@@ -58,7 +59,7 @@ def _new_refusals(workload: Workload, before: Sequence[Item], after: Sequence[It
         today = {(each.path, each.resource) for each in refusals(workload, before)}
         return [each for each in refusals(workload, after) if (each.path, each.resource) not in today]
     except (BadObject, BadQuantity) as error:  # a custom resource that its operator doesn't take, either
-        _log.warning("passed over: %s %s/%s: %s", workload.kind, workload.namespace, workload.name, error)
+        log.warning("passed over", object=f"{workload.kind} {workload.namespace}/{workload.name}", error=str(error))
         return []
 
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from webhook.errors import BadConfig
+from webhook.stored import read_objects, readable
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
 
 SERVICE = "forestall"
+_OURS = f"kubernetes.io/service-name={SERVICE}"
 
 
 class Endpoint(NamedTuple):
@@ -41,7 +43,7 @@ class Endpoints:
         return [
             # Absent means that it is not known, which counts as ready (the API's reference, EndpointConditions).
             (Endpoint(address, port["port"]), (endpoint.get("conditions") or {}).get("ready") is not False)
-            for each in self._cluster.list(self._path, labels=f"kubernetes.io/service-name={SERVICE}")
+            for each in readable(read_objects(self._cluster, self._path, "EndpointSlice", labels=_OURS))
             for endpoint in each.get("endpoints") or ()
             for address in endpoint["addresses"]
             for port in each.get("ports") or ()

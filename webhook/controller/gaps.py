@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -20,7 +19,6 @@ from prometheus_client import Counter, Gauge
 
 from webhook import log as logs
 from webhook.config import Config
-from webhook.controller.contents import Lister
 from webhook.controller.events import report
 from webhook.controller.hooks import LABELS, STAGES, STATE_NAME, Stage, fails_closed, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
@@ -237,7 +235,7 @@ def admitted_unchecked(
 ) -> Iterator[Unchecked]:
     """Which of the objects, as they now are, were created or changed in a gap; those nobody judges are left out.
 
-    Owners come before what they own, as Judged has them: of an owned object nothing is said that its owner says too.
+    Owners come before what they own, as Stored has them: of an owned object nothing is said that its owner says too.
     """
     open_to_all = [gap for gap in gaps if not gap.refused]
     said: dict[str | None, set[tuple[str, str]]] = {}
@@ -279,58 +277,8 @@ def _owner(obj: Object) -> str | None:
     return next((str(each["uid"]) for each in references if each.get("controller")), None)
 
 
-@dataclass
-class Judged:
-    """Every stored object of these kinds, as the requests that would create them; owners come first.
-
-    `unread` says after iterating which resources could not be listed, and why.
-    """
-
-    cluster: Lister
-    kinds: Collection[GroupKind]
-    unread: dict[str, str] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[AdmissionRequest]:
-        groups = (self.cluster.get("/apis") or {}).get("groups") or ()
-        versions = {"": "v1"} | {group["name"]: group["preferredVersion"]["version"] for group in groups}
-        for kind in sorted(self.kinds, key=_generation):
-            if version := versions.get(kind.group):
-                for obj in self._list(kind, version):
-                    yield request_of(kind, version, obj)
-
-    def _list(self, kind: GroupKind, version: str) -> list[Object]:
-        prefix = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
-        try:
-            return self.cluster.list(f"{prefix}/{kind.resource}")
-        except ClusterRefused as answer:
-            if answer.status != 404:  # else the group is served without this kind
-                self.unread[f"{kind.resource}.{kind.group}".rstrip(".")] = str(answer)
-            return []
-
-
 def judged_kinds(config: Config) -> set[GroupKind]:
     """What the configuration has judged when it is created or changed."""
     active = [each.policy for each in config.policies.values() if each.policy.operations]
     workloads = {*WORKLOADS, *config.kinds} if any(policy.workloads for policy in active) else set()
     return workloads | {kind for policy in active for kind in policy.kinds}
-
-
-def _generation(kind: GroupKind) -> tuple[int, GroupKind]:
-    """Owners before what they own: Prometheus, StatefulSet, Pod; CronJob, Job, Pod."""
-    generations = {"StatefulSet": 1, "Deployment": 1, "ReplicaSet": 2, "Job": 2, "Pod": 3}
-    return generations.get(kind.kind, 0), kind
-
-
-def request_of(kind: GroupKind, version: str, obj: Object) -> AdmissionRequest:
-    """The request that would create the stored object."""
-    metadata = obj["metadata"]
-    return AdmissionRequest(
-        operation="CREATE",
-        group=kind.group,
-        version=version,
-        kind=kind.kind,
-        namespace=metadata.get("namespace") or "",
-        name=metadata["name"],
-        object=obj,
-        uid=str(metadata.get("uid") or ""),
-    )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import NamedTuple
 
 from webhook.config import ALWAYS_EXCLUDED, Config, LimitRangeDefaults
@@ -16,6 +17,7 @@ from webhook.controller.dangers import Danger, dangers
 from webhook.errors import BadQuantity
 from webhook.objects.limitranger import Amounts, Item, memory_defaults, read_items, show_amount
 from webhook.policy import Object
+from webhook.stored import Unreadable
 
 LABELS = {"app.kubernetes.io/name": "forestall", "app.kubernetes.io/managed-by": "forestall"}
 """For people: they prove nothing."""
@@ -85,8 +87,12 @@ def plan(
     limit_ranges: Iterable[Object],
     made: Mapping[Key, Made],
     look: Callable[[str], Contents | None],
+    odd: Mapping[str, Unreadable] = MappingProxyType({}),
 ) -> list[Action]:
-    """What is to be done; `look` is asked only about namespaces that need a decision, and may say "not now" (None)."""
+    """What is to be done; `look` is asked only about namespaces that need a decision, and may say "not now" (None).
+
+    `odd` holds, by namespace, a LimitRange that can't be read: nothing is changed beside it.
+    """
     present: dict[str, Objects] = {}
     for obj in limit_ranges:
         present.setdefault(obj["metadata"]["namespace"], []).append(obj)
@@ -95,6 +101,9 @@ def plan(
         name = namespace["metadata"]["name"]
         if not _is_going(namespace):
             rules = [] if _is_excluded(name, own_namespace, config) else list(_rules_for(namespace, config))
+            if name in odd:
+                actions += [Skip(name, rule.name, f"cannot tell what it would do: {odd[name]}") for rule in rules]
+                continue
             there = sorted(present.get(name, ()), key=lambda obj: str(obj["metadata"]["name"]))
             actions += _Namespace(name, there, made, look).plan(rules)
     return actions

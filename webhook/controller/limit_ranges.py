@@ -11,25 +11,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
+import structlog
 
 from webhook.config import Config
-from webhook.controller.contents import Contents, Lister, Workloads
+from webhook.controller.contents import Contents, Objects, Workloads
 from webhook.controller.events import event
 from webhook.controller.limit_plan import LABELS, Action, Create, Delete, Key, Later, Made, Replace, Skip, is_ours, plan
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.objects.facts import ClusterFacts
 from webhook.policy import Object
+from webhook.stored import Reader, Unreadable, read_objects, readable
 
 if TYPE_CHECKING:
     from webhook.cluster import Written
 
-_log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 STATE = "forestall-limitranges"
 """The ConfigMap: `made` holds what is ours, `report` what was not made and why."""
@@ -46,7 +47,7 @@ _REPORTED = 100
 _NAMED = 5
 
 
-class _Api(Lister, Protocol):
+class _Api(Reader, Protocol):
     """What of webhook.cluster.Cluster is needed here."""
 
     def create(self, path: str, obj: Object) -> Written: ...
@@ -108,8 +109,8 @@ class Limits:
         return facts.namespaces, facts.limit_ranges
 
     def _keep(self, config: Config, state: _State, now: datetime) -> None:
-        namespaces = self._cluster.list("/api/v1/namespaces")
-        limit_ranges = self._cluster.list("/api/v1/limitranges")
+        namespaces = list(readable(read_objects(self._cluster, "/api/v1/namespaces", "Namespace")))
+        limit_ranges, odd = self._read_limit_ranges()
         uids = {each["metadata"]["name"]: str(each["metadata"]["uid"]) for each in namespaces}
         present = set(uids.values())
         self._waits = {uid: again for uid, again in self._waits.items() if uid in present}
@@ -127,8 +128,9 @@ class Limits:
                 self._waits[uid] = now + (_READ_AGAIN if looked[namespace].unseen else _LOOK_AGAIN)
             return looked[namespace]
 
-        actions = plan(config, self._namespace, namespaces, limit_ranges, state.made, look)
+        actions = plan(config, self._namespace, namespaces, limit_ranges, state.made, look, odd)
         made = {_key(obj): _made(obj, state.made) for obj in limit_ranges if is_ours(obj, state.made)}
+        made |= {key: known for key, known in state.made.items() if key[0] in odd}
         if intended := {_key(each.limit_range): Made("", each.digest) for each in actions if isinstance(each, Create)}:
             # Before the first of them exists, so that none is ever ours without being known to be.
             state = self._write_state(state, {**made, **intended})
@@ -143,6 +145,17 @@ class Limits:
         self.skips = tuple(skips.values())
         self._tell_skips(now)
         self._write_state(state, made)
+
+    def _read_limit_ranges(self) -> tuple[Objects, dict[str, Unreadable]]:
+        """Those that can be read, and of the others one for each namespace."""
+        limit_ranges: Objects = []
+        odd: dict[str, Unreadable] = {}
+        for obj in read_objects(self._cluster, "/api/v1/limitranges", "LimitRange"):
+            if isinstance(obj, Unreadable):
+                odd[obj.reference.namespace] = obj
+            else:
+                limit_ranges.append(obj)
+        return limit_ranges, odd
 
     def _do(self, action: Create | Replace | Delete, made: dict[Key, Made], now: datetime) -> Skip | None:
         """Do it and take it into `made`; a Skip if the API server doesn't want it."""
@@ -167,7 +180,7 @@ class Limits:
         except ClusterRefused as answer:
             if _is_race(answer):
                 return None  # somebody was faster, and the next pass sees what they left
-            _log.warning("LimitRange %s: %s", "/".join(_key(action)), answer)
+            log.warning("refused", limit_range="/".join(_key(action)), error=str(answer))
             return Skip(*_key(action), f"the API server refuses it: {answer}")
         return None
 
@@ -190,13 +203,13 @@ class Limits:
         made = event(regarding, reason, note, now, action="Reconcile", kind="Warning")
         digest = hashlib.sha256(f"{reason} {occasion}".encode()).hexdigest()[:16]
         made["metadata"] = {"name": f"{name}.{digest}", "namespace": namespace, "labels": dict(LABELS)}
-        _log.warning("%s/%s: %s", namespace, name, note)
+        log.warning(note, limit_range=f"{namespace}/{name}", reason=reason)
         try:
             self._cluster.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", made)
         except Conflict:
             pass
         except (ClusterRefused, FactsUnavailable) as error:  # what there is to do matters more than telling it
-            _log.info("no event: %s", error)
+            log.warning("no event", reason=reason, error=str(error))
 
     def _read_state(self) -> _State:
         obj = self._cluster.get(_path(self._namespace, "configmaps", STATE))
@@ -205,7 +218,7 @@ class Limits:
             entries = msgspec.json.decode(text, type=dict[str, Made])
         except msgspec.DecodeError as error:
             # What we made stays then, as if others had made it.
-            _log.error("ConfigMap %s/%s: made: %s", self._namespace, STATE, error)
+            log.warning("record can't be read", config_map=f"{self._namespace}/{STATE}", key="made", error=str(error))
             entries = {}
         return _State(obj, {(key.partition("/")[0], key.partition("/")[2]): made for key, made in entries.items()})
 

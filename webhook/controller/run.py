@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
 from webhook import log as logs
-from webhook.cluster import Cluster, Watch
+from webhook.cluster import Cluster
 from webhook.config import Config, load_config, read_config
 from webhook.controller.endpoints import Endpoint, Endpoints
 from webhook.controller.gaps import Gaps
@@ -28,6 +28,7 @@ from webhook.controller.rotation import Rotation
 from webhook.errors import ForestallError, SystemRefused
 from webhook.installation import SETTLING
 from webhook.reloading import Reloaded
+from webhook.watch import Watch
 
 LEASE = "forestall-controller"
 _TICK = 1.0
@@ -167,7 +168,7 @@ def run(settings: Settings) -> int:
     kubeconfig = settings.kubeconfig
     cluster = Cluster.from_kubeconfig(str(kubeconfig)) if kubeconfig else Cluster.in_cluster()
     election = Election(cluster, settings.namespace, LEASE, f"{socket.gethostname()}_{uuid.uuid4()}")
-    watch = cluster.watch(["limitranges", "namespaces"])
+    watch = Watch(cluster, ["limitranges", "namespaces"])
     watch.start()
     controller = Controller(config, election, lambda: _parts(cluster, watch, settings, config))
     stopping, stopped = threading.Event(), threading.Event()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 from webhook.config import Config, load_config, read_config
 from webhook.controller.endpoints import SERVICE, Endpoint
-from webhook.controller.gaps import Gap, Judged, Record, Unchecked, admitted_unchecked, judged_kinds, read_record
+from webhook.controller.gaps import Gap, Record, Unchecked, admitted_unchecked, judged_kinds, read_record
 from webhook.controller.hooks import NAME, STAGES, STATE_NAME, Stage
 from webhook.controller.rotation import SECRET, read_served, service_names
 from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
 from webhook.objects.facts import ClusterFacts
 from webhook.policy import AdmissionRequest, Decision, Object, Verdict
+from webhook.stored import Reader, Stored, read_objects, readable
+from webhook.watch import read_facts
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
@@ -118,8 +120,8 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
     moment = before + (now() - before) / 2
     given = _try(lambda: _config(cluster, own, config))
     state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE_NAME}"))
-    facts = _try(cluster.read_facts)
-    limit_ranges = _try(lambda: cluster.list("/api/v1/limitranges"))
+    facts = _try(lambda: read_facts(cluster).facts)
+    limit_ranges = _try(lambda: list(readable(read_objects(cluster, "/api/v1/limitranges", "LimitRange"))))
     return Survey(
         namespace=namespace,
         now=moment,
@@ -132,7 +134,7 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
         replicas=_try(lambda: _replicas(cluster, namespace)),
         secret=_try(lambda: _secret(cluster, own)),
         lease=_try(lambda: cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{_LEASE}")),
-        nodes=_try(lambda: len(cluster.list("/api/v1/nodes"))),
+        nodes=_try(lambda: sum(1 for _ in read_objects(cluster, "/api/v1/nodes", "Node"))),
         facts=facts,
         limit_ranges=limit_ranges,
         templates=_try(lambda: _templates(cluster, seen(given), seen(limit_ranges))),
@@ -158,7 +160,8 @@ def _is_forbidden(error: ForestallError) -> bool:
 
 
 def _lister(cluster: Cluster, stage: Stage) -> Callable[[], list[Object]]:
-    return lambda: cluster.list(f"{_REGISTRATION}/{STAGES[stage].lower()}s")
+    path = f"{_REGISTRATION}/{STAGES[stage].lower()}s"
+    return lambda: list(readable(read_objects(cluster, path, STAGES[stage])))
 
 
 def _config(cluster: Cluster, own: str, file: Path | None) -> Config:
@@ -175,12 +178,13 @@ def _config(cluster: Cluster, own: str, file: Path | None) -> Config:
 
 def _replicas(cluster: Cluster, namespace: str) -> list[Replica]:
     path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
-    replicas = list(read_replicas(cluster.list(path, labels=f"kubernetes.io/service-name={SERVICE}")))
+    slices = readable(read_objects(cluster, path, "EndpointSlice", labels=f"kubernetes.io/service-name={SERVICE}"))
+    replicas = list(read_replicas(slices))
     served = read_served([each.endpoint for each in replicas], service_names(namespace)[0])
     return [Replica(each.endpoint, each.is_ready, each.node, leaf) for each, leaf in zip(replicas, served, strict=True)]
 
 
-def read_replicas(slices: list[Object]) -> Iterator[Replica]:
+def read_replicas(slices: Iterable[Object]) -> Iterator[Replica]:
     for each in slices:
         for endpoint in each.get("endpoints") or ():
             # Absent means that it is not known, which counts as ready (the API's reference, EndpointConditions).
@@ -197,19 +201,19 @@ def _secret(cluster: Cluster, own: str) -> Mapping[str, bytes] | None:
     return obj and {name: base64.b64decode(value) for name, value in (obj.get("data") or {}).items()}
 
 
-def _templates(cluster: Cluster, config: Config, limit_ranges: Sequence[Object]) -> Templates:
+def _templates(cluster: Reader, config: Config, limit_ranges: Sequence[Object]) -> Templates:
     """Without what controllers make, of which there is much, from templates that are among the others."""
     namespaces = {each["metadata"]["namespace"] for each in limit_ranges}
     kinds = {kind for kind in judged_kinds(config) if kind.kind not in ("Pod", "ReplicaSet", "Job")}
-    judged = Judged(cluster, kinds if namespaces else ())
-    return Templates([each for each in judged if each.namespace in namespaces], judged.unread)
+    stored = Stored(cluster, kinds if namespaces else ())
+    return Templates([request for request in stored if request.namespace in namespaces], stored.unlisted)
 
 
-def _slipped(cluster: Cluster, config: Config, facts: ClusterFacts, gaps: Sequence[Gap]) -> Slipped:
-    judged = Judged(cluster, judged_kinds(config) if gaps else ())
+def _slipped(cluster: Reader, config: Config, facts: ClusterFacts, gaps: Sequence[Gap]) -> Slipped:
+    stored = Stored(cluster, judged_kinds(config) if gaps else ())
     today = datetime.now(UTC).date()
-    found = list(admitted_unchecked(gaps, judged, lambda request: decide(request, facts, config, today=today)))
-    return Slipped(len(found), [each for each in found if concerns(each.decision)], judged.unread)
+    found = list(admitted_unchecked(gaps, stored, lambda request: decide(request, facts, config, today=today)))
+    return Slipped(len(found), [each for each in found if concerns(each.decision)], stored.unlisted)
 
 
 def concerns(decision: Decision) -> list[Verdict]:

@@ -114,3 +114,51 @@ def _tree(paths: tuple[Path, ...]) -> dict[object, Any]:
         for step in path:
             node = node.setdefault(f'"{step}"'.encode() if isinstance(step, str) else step, {})
     return tree
+
+
+_FIELDS_V1: Path = (*MANAGED_FIELDS, ITEM, "fieldsV1")
+
+
+class _Change(msgspec.Struct, omit_defaults=True):
+    """An entry of managedFields, of which only what says when something was changed is read."""
+
+    time: str | None = None
+    subresource: str | None = None
+
+
+def read_object(body: bytes | bytearray | msgspec.Raw) -> dict[str, Any]:
+    """The object as the API server prints it, with `time` and `subresource` alone of its managedFields.
+
+    Raises one of UNDECODABLE.
+    """
+    obj: dict[str, Any] = {}
+    for field, value in decode(body, dict[str, msgspec.Raw], _FIELDS_V1).items():
+        obj[field] = _read_metadata(value) if field == "metadata" else msgspec.json.decode(value)
+    return obj
+
+
+def _read_metadata(body: msgspec.Raw) -> dict[str, Any] | None:
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw] | None)
+    if fields is None:
+        return None
+    metadata: dict[str, Any] = {}
+    for field, value in fields.items():
+        if field == MANAGED_FIELDS[1]:
+            metadata[field] = msgspec.to_builtins(msgspec.json.decode(value, type=list[_Change] | None))
+        else:
+            metadata[field] = msgspec.json.decode(value)
+    return metadata
+
+
+def read_name(body: bytes | bytearray | msgspec.Raw) -> tuple[str, str]:
+    """Namespace and name of an object that can't be read otherwise; empty where they can't be read, either."""
+    return _read_text(bytes(body), ("metadata", "namespace")), _read_text(bytes(body), ("metadata", "name"))
+
+
+def _read_text(body: bytes, path: Path) -> str:
+    for begins, ends in find(body, path):
+        try:
+            return msgspec.json.decode(body[begins:ends], type=str)
+        except UNDECODABLE:
+            return ""
+    return ""

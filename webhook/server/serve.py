@@ -46,7 +46,8 @@ from webhook.server.readiness import Readiness
 from webhook.server.workers import Replica
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster, Watch
+    from webhook.cluster import Cluster
+    from webhook.watch import Watch
 
 _LONGEST = 10.0
 """Seconds for one review, whatever the query says: a decision takes microseconds, and it keeps others waiting."""
@@ -339,6 +340,7 @@ def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
         return lambda: fixed
     # Takes a quarter of a second and 19 MB, which workers share when it is loaded before they are forked.
     from webhook.cluster import Cluster  # noqa: PLC0415
+    from webhook.watch import Watch  # noqa: PLC0415
 
     def connect() -> Cluster:
         return Cluster.from_kubeconfig(str(settings.kubeconfig)) if settings.kubeconfig else Cluster.in_cluster()
@@ -349,7 +351,7 @@ def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
 
     def follow() -> FactsSource:
         cluster = connect()
-        watch = cluster.watch(plurals)
+        watch = Watch(cluster, plurals)
         watch.start()
         return LiveFacts(cluster, watch)
 

@@ -1,0 +1,200 @@
+"""Stored objects, page by page: lists that expire, and objects that can't be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from tests.builders import config
+from tests.memory_cluster import MemoryCluster
+from webhook.controller.gaps import judged_kinds
+from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.policy import Object, Reference
+from webhook.stored import PAGE, Stored, Unreadable, read_objects, readable
+
+MAPS = "/api/v1/namespaces/a/configmaps"
+DEEP = b'{"f:a":' * 9_000 + b"{}" + b"}" * 9_000
+RAW_BYTE = b'{"f:\xff":{}}'
+
+
+def config_map(name: str, **fields: object) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "a"}, **fields}
+
+
+def with_fields(obj: Object, fields: bytes) -> bytes:
+    """The object's JSON, with what the API server stores of a patch of managedFields."""
+    managed = [{"manager": "kubectl", "time": "2026-11-21T11:00:00Z", "fieldsV1": "HERE"}]
+    text = json.dumps({**obj, "metadata": {**obj["metadata"], "managedFields": managed}}).encode()
+    return text.replace(b'"HERE"', fields)
+
+
+class Expiring(MemoryCluster):
+    """A cluster whose lists expire at their second page, and say where they go on, or not."""
+
+    def __init__(self, *objects: Object, token: bool, again: int = 1) -> None:
+        super().__init__(*objects)
+        self.token, self.again = token, again
+        self.queries: list[Mapping[str, str]] = []
+
+    def read(self, path: str, query: Mapping[str, str], timeout: float) -> bytes:
+        self.queries.append(query)
+        if query.get("continue") and self.again:
+            self.again -= 1
+            # As somebody deletes the first one and adds another behind the first page meanwhile.
+            self.objects.pop(f"{MAPS}/map-0000", None)
+            self.put(config_map("map-9999"))
+            token = query["continue"] if self.token else ""
+            raise ClusterRefused(410, "Expired", "The provided continue parameter is too old", token=token)
+        return super().read(path, query, timeout)
+
+
+@pytest.mark.parametrize(
+    ("token", "limits"),
+    [
+        pytest.param(True, ["500", "500", "500", "500"], id="goes-on-where-it-was"),
+        pytest.param(False, ["500", "500", "0"], id="all-at-once"),
+    ],
+)
+def test_a_list_that_expires_in_the_middle_names_nothing_twice(token: bool, limits: list[str]) -> None:
+    cluster = Expiring(*(config_map(f"map-{number:04}") for number in range(2 * PAGE + 10)), token=token)
+    names = [obj["metadata"]["name"] for obj in readable(read_objects(cluster, MAPS, "ConfigMap"))]
+    assert names == [f"map-{number:04}" for number in range(2 * PAGE + 10)] + ["map-9999"]
+    assert [query.get("limit", "0") for query in cluster.queries] == limits
+
+
+def test_a_list_is_read_as_it_is_consumed() -> None:
+    cluster = MemoryCluster(*(config_map(f"map-{number:04}") for number in range(3 * PAGE)))
+    objects = read_objects(cluster, MAPS, "ConfigMap")
+    next(objects)
+    assert cluster.verbs() == {"list": 1}
+    for _ in range(PAGE):
+        next(objects)
+    assert cluster.verbs() == {"list": 1}
+
+
+def test_an_expired_first_page_is_a_refusal() -> None:
+    cluster = MemoryCluster()
+    cluster.fail["list", "configmaps"] = [ClusterRefused(410, "Expired", "too old")]
+    with pytest.raises(ClusterRefused, match="too old"):
+        list(read_objects(cluster, MAPS, "ConfigMap"))
+
+
+def test_labels_select() -> None:
+    ours = config_map("ours")
+    ours["metadata"]["labels"] = {"a": "b"}
+    cluster = MemoryCluster(ours, config_map("other"))
+    found = [obj["metadata"]["name"] for obj in readable(read_objects(cluster, MAPS, "ConfigMap", labels="a=b"))]
+    assert found == ["ours"]
+
+
+def test_no_list() -> None:
+    cluster = MemoryCluster()
+    cluster.read = lambda *_: b'"a login page"'  # type: ignore[method-assign]
+    with pytest.raises(FactsUnavailable, match=r"^GET /a: no list: Expected `object`, got `str`"):
+        list(read_objects(cluster, "/a", "A"))
+
+
+@pytest.mark.parametrize("fields", [pytest.param(RAW_BYTE, id="raw-byte"), pytest.param(DEEP, id="9000-levels")])
+def test_whatever_managed_fields_hold_the_object_is_read(fields: bytes) -> None:
+    cluster = MemoryCluster(config_map("after"))
+    cluster.bodies[f"{MAPS}/before"] = with_fields(config_map("before", data={"a": "b"}), fields)
+    after, before = readable(read_objects(cluster, MAPS, "ConfigMap"))
+    assert before["data"] == {"a": "b"}
+    assert before["metadata"]["managedFields"] == [{"time": "2026-11-21T11:00:00Z"}]
+    assert after["metadata"]["name"] == "after"
+
+
+@pytest.mark.parametrize(
+    ("body", "unreadable"),
+    [
+        pytest.param(
+            b'{"metadata":{"name":"b","namespace":"a"},"spec":' + b"[" * 9_000 + b"]" * 9_000 + b"}",
+            Unreadable(Reference("ConfigMap", "a", "b"), "it is nested too deeply"),
+            id="depth-elsewhere",
+        ),
+        pytest.param(
+            b'{"metadata":{"name":"b","namespace":"a"},"\xff":1}',
+            Unreadable(
+                Reference("ConfigMap", "a", "b"),
+                "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+            ),
+            id="no-utf-8",
+        ),
+        pytest.param(
+            b'{"metadata":{"name":5},"\xff":1}',
+            Unreadable(
+                Reference("ConfigMap", "", ""), "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
+            ),
+            id="not-even-its-name",
+        ),
+    ],
+)
+def test_an_unreadable_object_costs_itself_alone(body: bytes, unreadable: Unreadable) -> None:
+    cluster = MemoryCluster(config_map("c"), config_map("a"))
+    cluster.bodies[f"{MAPS}/b"] = body
+    found = list(read_objects(cluster, MAPS, "ConfigMap"))
+    assert [obj if isinstance(obj, Unreadable) else obj["metadata"]["name"] for obj in found] == ["a", unreadable, "c"]
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "text"),
+    [
+        pytest.param(
+            Unreadable(Reference("Node", "", "a"), "why"), "Node a can't be read: why", id="without-a-namespace"
+        ),
+        pytest.param(
+            Unreadable(Reference("LimitRange", "web", ""), "why"), "LimitRange web/? can't be read: why", id="nameless"
+        ),
+    ],
+)
+def test_what_it_says(unreadable: Unreadable, text: str) -> None:
+    assert str(unreadable) == text
+
+
+GROUPS = {"apps": "v1", "batch": "v1", "monitoring.coreos.com": "v1"}
+
+
+def test_owners_come_first() -> None:
+    kinds = {"v1": ["Pod"], "apps/v1": ["ReplicaSet", "Deployment", "StatefulSet"], "batch/v1": ["Job", "CronJob"]}
+    cluster = MemoryCluster(groups=GROUPS)
+    for version, names in kinds.items():
+        for kind in names:
+            metadata = {"name": f"{kind.lower()}s", "namespace": "a"}
+            cluster.put({"apiVersion": version, "kind": kind, "metadata": metadata})
+    metadata = {"name": "prometheuses", "namespace": "a"}
+    prometheus = {"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "metadata": metadata}
+    cluster.put(prometheus, "prometheuses")
+    names = [request.name for request in Stored(cluster, judged_kinds(config("")))]
+    for owner, owned in [
+        ("deployments", "replicasets"),
+        ("replicasets", "pods"),
+        ("cronjobs", "jobs"),
+        ("jobs", "pods"),
+        ("prometheuses", "statefulsets"),
+        ("statefulsets", "pods"),
+    ]:
+        assert names.index(owner) < names.index(owned)
+
+
+def test_what_could_not_be_listed_is_said() -> None:
+    cluster = MemoryCluster(groups=GROUPS)
+    cluster.fail["list", "/deployments"] = [ClusterRefused(403, "Forbidden", "it is forbidden")]
+    cluster.fail["list", "/prometheuses"] = [ClusterRefused(404, "NotFound", "not found")]
+    stored = Stored(cluster, judged_kinds(config("")))
+    assert list(stored) == []
+    assert stored.unlisted == {"deployments.apps": "it is forbidden (403)"}
+
+
+def test_what_could_not_be_read_is_said() -> None:
+    cluster = MemoryCluster(groups=GROUPS)
+    cluster.bodies["/apis/apps/v1/namespaces/a/deployments/b"] = b'{"metadata":{"name":"b","namespace":"a"},"\xff":1}'
+    stored = Stored(cluster, judged_kinds(config("")))
+    assert list(stored) == []
+    assert [odd.reference for odd in stored.unreadable] == [Reference("Deployment", "a", "b")]
+
+
+def test_only_what_is_judged_is_asked_for() -> None:
+    cluster = MemoryCluster({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "web"}}, groups=GROUPS)
+    assert list(Stored(cluster, judged_kinds(config("")))) == []

@@ -1,0 +1,334 @@
+"""Facts of a cluster, read once and kept current: over a loopback API server, and on a real control plane."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster_fixture import ControlPlane, control_plane
+from tests.fake_api import FakeApi, Object, Request
+from tests.loopback import eventually
+from tests.test_cluster import node, refuse
+from webhook import watch as under_test
+from webhook.cluster import Cluster
+from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.objects.facts import FACT_KINDS
+from webhook.watch import Watch, read_facts
+
+EVERY_KIND = frozenset(FACT_KINDS.values())
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    fake = FakeApi()
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def cluster(api: FakeApi, tmp_path: Path) -> Cluster:
+    return Cluster.from_kubeconfig(api.kubeconfig(tmp_path, token="sesame"))
+
+
+@contextmanager
+def watching(cluster: Cluster, *plurals: str) -> Iterator[Watch]:
+    watch = Watch(cluster, plurals)
+    watch.start()
+    try:
+        yield watch
+    finally:
+        watch.stop()
+
+
+class TestReadFacts:
+    def test_pages_until_there_are_no_more(self, api: FakeApi, cluster: Cluster) -> None:
+        api.objects["nodes"] = [node(f"node-{index}") for index in range(1001)]
+        facts = read_facts(cluster).facts
+        assert (len(facts.nodes), facts.known) == (1001, EVERY_KIND)
+        assert [query.get("continue") for _, plural, query, _ in api.requests if plural == "nodes"] == [
+            None,
+            "500",
+            "1000",
+        ]
+
+    def test_an_expired_page_token_starts_again_without_pages(self, api: FakeApi, cluster: Cluster) -> None:
+        api.objects["nodes"] = [node(f"node-{index}") for index in range(501)]
+        api.script("list", "nodes", Request.behave, refuse(410, "The provided continue parameter is too old"))
+        assert len(read_facts(cluster, ["nodes"]).facts.nodes) == 501
+        assert api.requests[-1][2] == {"limit": "0"}
+
+    @pytest.mark.parametrize("code", [403, 404])
+    def test_a_refused_kind_is_not_known(self, api: FakeApi, cluster: Cluster, code: int) -> None:
+        api.script("list", "nodes", refuse(code, "nodes is\nforbidden"))
+        read = read_facts(cluster)
+        assert read.facts.known == EVERY_KIND - {"nodes"}
+        assert read.unread == {"nodes": f"nodes is forbidden ({code})"}
+
+    @pytest.mark.parametrize(
+        ("answer", "message"),
+        [
+            pytest.param(
+                refuse(401, "Unauthorized"), "{url} does not list nodes: Unauthorized (401)", id="unknown-to-it"
+            ),
+            pytest.param(
+                Request.drop,
+                "GET /api/v1/nodes: no answer from {url}: Remote end closed connection without response",
+                id="dropped",
+            ),
+            pytest.param(
+                lambda request: request.send(200, "proxy's login page"),
+                "GET /api/v1/nodes: no list: Expected `object`, got `str`",
+                id="no-list",
+            ),
+        ],
+    )
+    def test_a_failure_is_one_line(
+        self, api: FakeApi, cluster: Cluster, answer: Callable[[Request], None], message: str
+    ) -> None:
+        api.script("list", "nodes", answer)
+        with pytest.raises(FactsUnavailable) as raised:
+            read_facts(cluster)
+        assert str(raised.value) == message.format(url=api.url)
+
+    def test_nobody_there(self, api: FakeApi, cluster: Cluster) -> None:
+        api.close()
+        with pytest.raises(
+            FactsUnavailable, match=r"^GET .*/storageclasses: no answer from http://127.0.0.1:.*refused$"
+        ):
+            read_facts(cluster)
+
+    def test_an_odd_object_is_passed_over(self, api: FakeApi, cluster: Cluster) -> None:
+        api.objects["nodes"] = [{"metadata": {"name": "odd", "labels": []}}, node("good")]
+        assert list(read_facts(cluster, ["nodes"]).facts.nodes) == ["good"]
+
+
+class TestWatch:
+    def test_takes_in_what_changes(self, api: FakeApi, cluster: Cluster) -> None:
+        api.objects["nodes"] = [node("a"), node("b")]
+        with watching(cluster, "nodes") as watch:
+            eventually(lambda: watch.synced)
+            before = watch.facts
+            api.send(
+                "nodes", ("ADDED", node("c", 101)), ("MODIFIED", node("a", 102, x="y")), ("DELETED", node("b", 103))
+            )
+            eventually(lambda: set(watch.facts.nodes) == {"a", "c"})
+            assert watch.facts.nodes["a"].labels == {"x": "y"}
+            assert set(before.nodes) == {"a", "b"}, "a value that was handed out changed"
+
+    def test_only_wanted_kinds_are_read(self, api: FakeApi, cluster: Cluster) -> None:
+        with watching(cluster, "nodes", "limitranges") as watch:
+            eventually(lambda: watch.synced)
+            assert watch.facts.known == {"nodes", "limitranges"}
+            assert {plural for _, plural, _, _ in api.requests} == {"nodes", "limitranges"}
+
+    def test_nothing_wanted_is_synced(self, cluster: Cluster) -> None:
+        with watching(cluster) as watch:
+            eventually(lambda: watch.synced)
+
+    def test_an_event_in_pieces(self, api: FakeApi, cluster: Cluster) -> None:
+        line = json.dumps({"type": "ADDED", "object": node("ä", 101)}, ensure_ascii=False).encode() + b"\n"
+        with watching(cluster, "nodes") as watch:
+            api.send_bytes("nodes", *(line[index : index + 1] for index in range(len(line))))
+            eventually(lambda: "ä" in watch.facts.nodes)
+
+    def test_a_bookmark_moves_the_version_and_the_date(self, api: FakeApi, cluster: Cluster) -> None:
+        with watching(cluster, "nodes") as watch:
+            eventually(lambda: watch.synced)
+            listed_at = watch.facts.read_at
+            api.send("nodes", ("BOOKMARK", {"metadata": {"resourceVersion": "500"}}))
+            eventually(lambda: watch.facts.read_at != listed_at)
+            api.hang_up("nodes")
+            eventually(lambda: api.count("watch", "nodes") == 2)
+        assert api.requests[-1][2]["resourceVersion"] == "500"
+        assert api.requests[-1][2]["allowWatchBookmarks"] == "true"
+
+    def test_a_dropped_connection_goes_on_where_it_was(self, api: FakeApi, cluster: Cluster) -> None:
+        with watching(cluster, "nodes") as watch:
+            api.send("nodes", ("ADDED", node("a", 101)))
+            eventually(lambda: "a" in watch.facts.nodes)
+            api.hang_up("nodes")
+            eventually(lambda: api.count("watch", "nodes") == 2)
+            eventually(lambda: not watch.unread)  # the new connection is enough, without any event
+            api.send("nodes", ("ADDED", node("b", 102)))
+            eventually(lambda: set(watch.facts.nodes) == {"a", "b"})
+        assert [query["resourceVersion"] for verb, _, query, _ in api.requests if verb == "watch"] == ["100", "101"]
+        assert api.count("list", "nodes") == 1
+
+    @pytest.mark.parametrize("as_event", [True, False], ids=["as-event", "as-status"])
+    def test_410_gone_lists_again(self, api: FakeApi, cluster: Cluster, as_event: bool) -> None:
+        api.objects["nodes"] = [node("a"), node("gone")]
+        if not as_event:
+            api.script("watch", "nodes", Request.behave, refuse(410, "too old resource version"))
+        with watching(cluster, "nodes") as watch:
+            eventually(lambda: "gone" in watch.facts.nodes)
+            api.objects["nodes"] = [node("a"), node("b")]
+            if as_event:
+                api.send("nodes", ("ERROR", {"kind": "Status", "code": 410, "message": "too old resource version"}))
+            else:
+                api.hang_up("nodes")
+            eventually(lambda: set(watch.facts.nodes) == {"a", "b"})
+            eventually(lambda: not watch.unread)
+        assert api.count("list", "nodes") == 2
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param(refuse(429, "too many requests", Retry_After="1"), id="429"),
+            pytest.param(refuse(500, "etcdserver: leader changed"), id="500"),
+            pytest.param(refuse(503), id="503"),
+            pytest.param(Request.drop, id="dropped"),
+            pytest.param(lambda request: request.send(200, "no list"), id="nonsense"),
+        ],
+    )
+    def test_a_failing_list_is_tried_again(
+        self, api: FakeApi, cluster: Cluster, answer: Callable[[Request], None]
+    ) -> None:
+        api.objects["nodes"] = [node("a")]
+        api.script("list", "nodes", *[answer] * 1000)
+        with watching(cluster, "nodes") as watch:
+            eventually(lambda: watch.unread)
+            assert not watch.synced
+            api.scripts.clear()
+            eventually(lambda: watch.synced)
+            eventually(lambda: not watch.unread)
+            assert set(watch.facts.nodes) == {"a"}
+
+    @pytest.mark.parametrize(
+        "junk",
+        [
+            pytest.param(b"<html>\n", id="no-json"),
+            pytest.param(b'{"type":"ADDED"}\n', id="no-object"),
+            pytest.param(b'{"type":"ERROR","object":{"code":500,"message":"no"}}\n', id="error"),
+        ],
+    )
+    def test_a_broken_event_does_not_end_it(self, api: FakeApi, cluster: Cluster, junk: bytes) -> None:
+        with watching(cluster, "nodes") as watch:
+            api.send_bytes("nodes", junk)
+            eventually(lambda: api.count("watch", "nodes") == 2)
+            api.send("nodes", ("ADDED", node("a", 101)))
+            eventually(lambda: "a" in watch.facts.nodes)
+
+    def test_a_forbidden_kind_does_not_hold_up_the_others(self, api: FakeApi, cluster: Cluster) -> None:
+        api.script("list", "nodes", *[refuse(403, "nodes is forbidden")] * 1000)
+        with watching(cluster, "nodes", "namespaces") as watch:
+            eventually(lambda: watch.facts.known == {"namespaces"})
+            eventually(lambda: watch.unread == {"nodes": "nodes is forbidden (403)"})
+            assert not watch.synced, "what may not be read was taken for empty"
+            api.scripts.clear()
+            eventually(lambda: watch.facts.known == {"nodes", "namespaces"})
+            eventually(lambda: watch.synced)
+            eventually(lambda: not watch.unread)
+
+    def test_what_is_refused_for_good_is_forgotten(
+        self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(under_test, "_FORGET_AFTER", 2)
+        api.objects["nodes"] = [node("a")]
+        api.script("watch", "nodes", *[refuse(403)] * 1000)
+        api.script("list", "nodes", Request.behave, *[refuse(403)] * 1000)
+        with watching(cluster, "nodes") as watch:
+            eventually(lambda: "a" in watch.facts.nodes)
+            eventually(lambda: watch.facts.known == set() and not watch.facts.nodes)
+            assert watch.synced
+            eventually(lambda: watch.facts.read_at is None)
+
+    def test_limit_ranges_of_one_namespace_are_kept_apart(self, api: FakeApi, cluster: Cluster) -> None:
+        def limits(name: str, size: str, version: int) -> Object:
+            item = {"type": "Container", "max": {"memory": size}}
+            metadata = {"name": name, "namespace": "shop", "resourceVersion": str(version)}
+            return {"metadata": metadata, "spec": {"limits": [item]}}
+
+        def seen(watch: Watch) -> list[tuple[str, int | None]]:
+            return [(item.name, item.max) for item in watch.facts.limit_ranges.get("shop", ())]
+
+        api.objects["limitranges"] = [limits("one", "1Mi", 1), limits("two", "2Mi", 2)]
+        with watching(cluster, "limitranges") as watch:
+            eventually(lambda: seen(watch) == [("one", 2**20), ("two", 2**21)])
+            api.send("limitranges", ("MODIFIED", limits("one", "4Mi", 101)))
+            eventually(lambda: seen(watch) == [("two", 2**21), ("one", 2**22)])
+            api.send("limitranges", ("DELETED", limits("two", "2Mi", 102)), ("DELETED", limits("one", "4Mi", 103)))
+            eventually(lambda: watch.facts.limit_ranges == {})
+
+    def test_a_connection_that_is_dead_without_a_word_is_given_up(
+        self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(under_test, "_WATCH_SECONDS", (0, 0))
+        monkeypatch.setattr(under_test, "_GRACE_SECONDS", 0.2)
+        api.script("watch", "nodes", lambda request: request.server.api.closing.wait(20))
+        with watching(cluster, "nodes") as watch:
+            api.send("nodes", ("ADDED", node("a", 101)))
+            eventually(lambda: "a" in watch.facts.nodes)
+
+    def test_stop_ends_the_threads(self, api: FakeApi, cluster: Cluster) -> None:
+        with watching(cluster, "nodes") as watch:
+            eventually(lambda: api.count("watch", "nodes") == 1)
+        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("watch")] == []
+        assert watch.unread == {}
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path_factory.mktemp("plane")) as running:
+        yield running
+
+
+@pytest.mark.e2e
+class TestRealControlPlane:
+    def test_what_kubectl_applies_is_seen(self, plane: ControlPlane) -> None:
+        with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), *EVERY_KIND) as watch:
+            eventually(lambda: watch.synced)
+            assert watch.facts.known == EVERY_KIND
+            assert {each.zone for each in watch.facts.nodes.values()} == {"zone-a", "zone-b", "zone-c"}
+            plane.kubectl("create", "namespace", "seen")
+            eventually(lambda: "seen" in watch.facts.namespaces)
+            plane.kubectl("label", "namespace", "seen", "team=sre")
+            eventually(lambda: watch.facts.namespaces["seen"].get("team") == "sre")
+            plane.kubectl("delete", "namespace", "seen")
+            eventually(lambda: "seen" not in watch.facts.namespaces)
+
+    def test_an_api_server_restart_is_survived(self, plane: ControlPlane, caplog: pytest.LogCaptureFixture) -> None:
+        with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), "namespaces", "nodes") as watch:
+            eventually(lambda: watch.synced)
+            plane.stop_api_server()
+            eventually(lambda: set(watch.unread) == {"namespaces", "nodes"})
+            assert watch.synced
+            assert len(watch.facts.nodes) == 3, "what was seen before must stand meanwhile"
+            plane.start_api_server()
+            for index in range(3):
+                plane.kubectl("create", "namespace", f"after-{index}")
+            eventually(lambda: {"after-0", "after-1", "after-2"} <= set(watch.facts.namespaces))
+            eventually(lambda: not watch.unread)
+
+    def test_a_watch_from_a_compacted_version_lists_again(self, plane: ControlPlane) -> None:
+        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        watch = Watch(cluster, ["namespaces"])
+        kind = watch._kinds[0]
+        watch._list(kind)
+        plane.kubectl("create", "namespace", "compacted-away")
+        plane.compact_etcd()
+        plane.restart_api_server()
+        with pytest.raises(ClusterRefused, match="too old resource version") as raised:
+            watch._follow(kind)
+        assert raised.value.status == 410
+        watch.start()
+        eventually(lambda: "compacted-away" in watch.facts.namespaces)
+        watch.stop()
+
+    def test_a_user_without_rights(self, plane: ControlPlane) -> None:
+        cluster = Cluster.from_kubeconfig(str(plane.dev_kubeconfig))
+        read = read_facts(cluster, ["nodes"])
+        forbidden = (
+            'nodes is forbidden: User "dev" cannot list resource "nodes" in API group "" at the cluster scope (403)'
+        )
+        assert (read.facts.known, read.unread) == (frozenset(), {"nodes": forbidden})
+        with watching(cluster, "nodes") as watch:
+            eventually(lambda: watch.unread == {"nodes": forbidden})
+            plane.kubectl("create", "clusterrole", "node-reader", "--verb=list,watch", "--resource=nodes")
+            plane.kubectl("create", "clusterrolebinding", "dev", "--clusterrole=node-reader", "--user=dev")
+            eventually(lambda: len(watch.facts.nodes) == 3)
+            eventually(lambda: not watch.unread)

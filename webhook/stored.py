@@ -1,0 +1,203 @@
+"""The objects that a cluster stores, read page by page, each from its own bytes: nothing holds a whole list.
+
+An object that can't be read costs itself alone: it is handed on as Unreadable, and the ones behind it are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.objects.wire import ITEM, UNDECODABLE, cut, find, read_name, read_object
+from webhook.policy import AdmissionRequest, GroupKind, Object, Reference
+
+PAGE = 500
+"""Objects that one answer to a list holds at most."""
+_PAGE_SECONDS = 60.0
+
+Body = bytes | msgspec.Raw
+"""One object's JSON."""
+
+
+class Reader(Protocol):
+    """What of webhook.cluster.Cluster reads."""
+
+    def read(self, path: str, query: Mapping[str, str], timeout: float) -> bytes | bytearray: ...
+    def get(self, path: str) -> Object | None: ...
+
+
+class Unreadable(NamedTuple):
+    """A stored object that can't be read, by its name as far as that is known, and why."""
+
+    reference: Reference
+    why: str
+
+    def __str__(self) -> str:
+        return f"{show_reference(self.reference)} can't be read: {self.why}"
+
+
+def show_reference(reference: Reference) -> str:
+    """The object as a person names it: "PersistentVolumeClaim web/data"; "?" for a name that isn't known."""
+    return f"{reference.kind} {'/'.join(filter(None, (reference.namespace, reference.name or '?')))}"
+
+
+def unreadable(kind: str, body: Body, error: Exception) -> Unreadable:
+    """The object of this kind, which ended in the error."""
+    reference = Reference(kind, *read_name(body))
+    why = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+    return Unreadable(reference, why.removeprefix(f"{show_reference(reference)}: "))
+
+
+class Page(NamedTuple):
+    """A part of a list: `token` leads to the next one, and is empty on the last; `version` is the list's."""
+
+    items: Sequence[Body]
+    token: str
+    version: str
+
+
+class _ListMeta(msgspec.Struct):
+    token: str = msgspec.field(default="", name="continue")
+    version: str = msgspec.field(default="", name="resourceVersion")
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+def read_page(cluster: Reader, path: str, *, labels: str = "", token: str = "", limit: int = PAGE) -> Page:
+    """One page of the collection at an API path, of what a label selector ("app=web") selects; limit 0 is all of it.
+
+    Raises ClusterRefused for an answer that says no, FactsUnavailable for none.
+    """
+    query = {"limit": str(limit), "labelSelector": labels, "continue": token}
+    body = cluster.read(path, {key: value for key, value in query.items() if value}, _PAGE_SECONDS)
+    try:
+        page = msgspec.json.decode(body, type=_List)
+    except UNDECODABLE as error:
+        try:
+            page = msgspec.json.decode(cut(body, ("items",)), type=_List)
+        except UNDECODABLE:
+            raise FactsUnavailable(f"GET {path}: no list: {' '.join(str(error).split())}") from error
+        items: Sequence[Body] = [bytes(body[begins:ends]) for begins, ends in find(body, ("items", ITEM))]
+        return Page(items, page.metadata.token, page.metadata.version)
+    return Page(page.items or (), page.metadata.token, page.metadata.version)
+
+
+def read_items(cluster: Reader, path: str, *, labels: str = "") -> Iterator[Body]:
+    """Each object's JSON of the collection at an API path, none of them twice.
+
+    A page may be asked for so late that the API server no longer has the list as it was. Then it says where the list
+    as it is now goes on; else everything is listed at once, which can't expire, and what was handed out is passed over.
+    """
+    token, limit, last, passed = "", PAGE, "", ""
+    while True:
+        try:
+            page = read_page(cluster, path, labels=labels, token=token, limit=limit)
+        except ClusterRefused as answer:
+            if answer.status != 410 or not token:
+                raise
+            token = answer.token
+            if not token:
+                limit, passed = 0, last
+            continue
+        for item in page.items:
+            if not passed or _key(item) > passed:
+                yield item
+        if page.items:
+            last = _key(page.items[-1])
+        token = page.token
+        if not token:
+            return
+
+
+def _key(item: Body) -> str:
+    """What the API server sorts by."""
+    return "/".join(read_name(item))
+
+
+def read_objects(cluster: Reader, path: str, kind: str, *, labels: str = "") -> Iterator[Object | Unreadable]:
+    """Each object of the collection at an API path, as the API server prints it in a list: without its kind.
+
+    Raises ClusterRefused or FactsUnavailable, at the first object or in between.
+    """
+    for item in read_items(cluster, path, labels=labels):
+        try:
+            yield read_object(item)
+        except UNDECODABLE as error:
+            yield unreadable(kind, item, error)
+
+
+def readable(objects: Iterable[Object | Unreadable]) -> Iterator[Object]:
+    """Those that could be read, where the others don't matter."""
+    return (obj for obj in objects if not isinstance(obj, Unreadable))
+
+
+def served_versions(cluster: Reader) -> dict[str, str]:
+    """API group -> the version that the API server prefers."""
+    groups = (cluster.get("/apis") or {}).get("groups") or ()
+    return {"": "v1"} | {group["name"]: group["preferredVersion"]["version"] for group in groups}
+
+
+def path_of(kind: GroupKind, version: str, namespace: str = "") -> str:
+    """The API path of a kind's collection, in a namespace or in all."""
+    prefix = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
+    return "/".join([prefix, *(("namespaces", namespace) if namespace else ()), kind.resource])
+
+
+@dataclass
+class Stored:
+    """Every stored object of these kinds, as the request that would create it; owners come before what they own.
+
+    After iterating, `unlisted` says which resources could not be listed, and why; `unreadable` which objects could not
+    be read.
+    """
+
+    cluster: Reader
+    kinds: Collection[GroupKind]
+    unlisted: dict[str, str] = field(default_factory=dict)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[AdmissionRequest]:
+        versions = served_versions(self.cluster)
+        for kind in sorted(self.kinds, key=_generation):
+            if version := versions.get(kind.group):
+                for obj in self._read(kind, version):
+                    yield request_of(kind, version, obj)
+
+    def _read(self, kind: GroupKind, version: str) -> Iterator[Object]:
+        try:
+            for obj in read_objects(self.cluster, path_of(kind, version), kind.kind):
+                if isinstance(obj, Unreadable):
+                    self.unreadable.append(obj)
+                else:
+                    yield obj
+        except ClusterRefused as answer:
+            if answer.status != 404:  # else the group is served without this kind
+                self.unlisted[f"{kind.resource}.{kind.group}".rstrip(".")] = str(answer)
+
+
+def _generation(kind: GroupKind) -> tuple[int, GroupKind]:
+    """Owners before what they own: Prometheus, StatefulSet, Pod; CronJob, Job, Pod."""
+    generations = {"StatefulSet": 1, "Deployment": 1, "ReplicaSet": 2, "Job": 2, "Pod": 3}
+    return generations.get(kind.kind, 0), kind
+
+
+def request_of(kind: GroupKind, version: str, obj: Object) -> AdmissionRequest:
+    """The request that would create the stored object."""
+    metadata = obj["metadata"]
+    return AdmissionRequest(
+        operation="CREATE",
+        group=kind.group,
+        version=version,
+        kind=kind.kind,
+        namespace=metadata.get("namespace") or "",
+        name=metadata["name"],
+        object=obj,
+        uid=str(metadata.get("uid") or ""),
+    )

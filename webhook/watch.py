@@ -1,0 +1,383 @@
+"""The facts of a running cluster: read once, or kept current by a watch of every kind that they are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+import urllib3
+
+from webhook.cluster import Cluster, one_line, path_of
+from webhook.errors import BadObject, BadQuantity, ClusterRefused, FactsUnavailable
+from webhook.objects.facts import (
+    FACT_FIELDS,
+    FACT_KINDS,
+    NO_FACTS,
+    ClusterFacts,
+    Fact,
+    decode_fact,
+    drop_fact,
+    put_fact,
+)
+from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, cut, decode, find
+from webhook.policy import Reference
+from webhook.stored import PAGE, Body, Unreadable, read_page, unreadable
+
+_WATCH_SECONDS = (240, 300)
+_GRACE_SECONDS = 15.0
+_GOOD_SECONDS = 10.0
+_COALESCE_SECONDS = 0.1
+_LONGEST_PAUSE = {False: 10.0, True: 60.0}
+"""By whether it is refused: that lasts until somebody changes the cluster's RBAC."""
+_FORGET_AFTER = 7
+
+log = structlog.get_logger()
+
+
+class FactsRead(NamedTuple):
+    """Facts; why kinds, by their plural, can't be read; and the objects that can't be read."""
+
+    facts: ClusterFacts
+    unread: Mapping[str, str]
+    unreadable: tuple[Unreadable, ...]
+
+
+def read_facts(cluster: Cluster, plurals: Collection[str] = tuple(FACT_KINDS.values())) -> FactsRead:
+    """List what there is; a kind that we may not read is left out of `known`, and says why in `unread`.
+
+    Raises FactsUnavailable if the cluster cannot be reached or doesn't know us.
+    """
+    fields: dict[str, Any] = {}
+    known, unread, odd = set(), {}, []
+    for kind, plural in FACT_KINDS.items():
+        if plural not in plurals:
+            continue
+        try:
+            listed = list_kind(cluster, kind)
+        except ClusterRefused as answer:
+            if not _is_refusal(answer):
+                raise FactsUnavailable(f"{cluster.host} does not list {plural}: {answer}") from answer
+            unread[plural] = str(answer)
+        else:
+            fields[FACT_FIELDS[kind]] = listed.records
+            known.add(plural)
+            odd += [Unreadable(*entry) for entry in listed.unreadable.items()]
+    facts = ClusterFacts(**fields, known=frozenset(known), read_at=datetime.now(UTC))
+    return FactsRead(facts, unread, tuple(odd))
+
+
+class Listed(NamedTuple):
+    """All of one kind: records keyed as the field of ClusterFacts is, what can't be read and why, and the version from
+    which to watch it.
+    """
+
+    records: dict[Any, Any]
+    unreadable: dict[Reference, str]
+    version: str
+
+
+def list_kind(cluster: Cluster, kind: str) -> Listed:
+    """List all of one kind. Raises ClusterRefused or FactsUnavailable."""
+    listed, token, limit = Listed({}, {}, ""), "", PAGE
+    while True:
+        try:
+            page = read_page(cluster, path_of(kind), token=token, limit=limit)
+        except ClusterRefused as answer:
+            if answer.status != 410 or not token:
+                raise
+            # We were too slow for paging, and a watch needs the list as it was at one moment. As client-go does, take
+            # it all at once, which cannot expire.
+            listed, token, limit = Listed({}, {}, ""), "", 0
+            continue
+        for item in page.items:
+            _put(listed.records, listed.unreadable, kind, item)
+        token = page.token
+        if not token:
+            return listed._replace(version=page.version)
+
+
+def _is_refusal(answer: ClusterRefused) -> bool:
+    """We may not read it, or the cluster doesn't have it: waiting for it makes no sense."""
+    return answer.status in (403, 404)
+
+
+def _is_expired(answer: ClusterRefused) -> bool:
+    """The version is too old, or, after etcd was restored from a backup, too new: only a new list helps."""
+    return answer.status in (400, 410, 504)
+
+
+def _decode(kind: str, body: Body) -> tuple[Reference, Fact]:
+    try:
+        return decode_fact(kind, body)
+    except UNDECODABLE:
+        return decode_fact(kind, cut(bytes(body), MANAGED_FIELDS))
+
+
+def _put(records: dict[Any, Any], odd: dict[Reference, str], kind: str, body: Body) -> None:
+    """Take in an object as it is now; one that can't be read is no longer known as it was."""
+    try:
+        reference, fact = _decode(kind, body)
+    except (BadObject, BadQuantity, *UNDECODABLE) as error:
+        found = reference, why = unreadable(kind, body, error)
+        if odd.get(reference) != why:
+            log.warning("passed over", object=str(found))
+        drop_fact(records, reference)
+        odd[reference] = why
+    else:
+        put_fact(records, reference, fact)
+        odd.pop(reference, None)
+
+
+def _drop(records: dict[Any, Any], odd: dict[Reference, str], kind: str, body: Body) -> None:
+    try:
+        reference, _ = _decode(kind, body)
+    except (BadObject, BadQuantity, *UNDECODABLE) as error:
+        reference, _ = unreadable(kind, body, error)
+    drop_fact(records, reference)
+    odd.pop(reference, None)
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Head(msgspec.Struct):
+    type: str
+
+
+class _ObjectMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _Versioned(msgspec.Struct):
+    metadata: _ObjectMeta
+
+
+class _Status(msgspec.Struct):
+    code: int = 0
+    message: str = ""
+    reason: str = ""
+
+
+def _read_event(line: bytes) -> tuple[str, Body]:
+    """The event's type and its object's JSON. Raises one of UNDECODABLE for a line that is no event."""
+    try:
+        event = msgspec.json.decode(line, type=_Event)
+    except msgspec.ValidationError:
+        raise
+    except UNDECODABLE:
+        head = msgspec.json.decode(cut(line, ("object",)), type=_Head)
+        begins, ends = next(find(line, ("object",)))
+        return head.type, line[begins:ends]
+    return event.type, event.object
+
+
+def _read_version(body: Body) -> str:
+    """The object's resourceVersion, empty if it can't be read."""
+    try:
+        return decode(body, _Versioned, MANAGED_FIELDS).metadata.resource_version
+    except UNDECODABLE:
+        return ""
+
+
+class _Followed:
+    """One watched kind; `records` is keyed as the field of ClusterFacts is, and guarded by the watch's lock."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.plural = FACT_KINDS[kind]
+        self.records: dict[Any, Any] = {}
+        self.unreadable: dict[Reference, str] = {}
+        self.is_listed = False
+        self.is_changed = False
+        self.is_refused = False
+        self.is_absent = False
+        self.version = ""
+        """Where to watch from; empty if it has to be listed."""
+        self.heard_at: datetime | None = None
+        self.trouble = ""
+        self.response: urllib3.BaseHTTPResponse | None = None
+
+
+class Watch:
+    """Facts that stay current: `facts` is always a whole, frozen value, which nothing waits for.
+
+    Each kind has a thread that lists and then watches it, for ever, whatever happens to the connection; another one
+    turns what they heard into the next value, at most ten times a second.
+    """
+
+    def __init__(self, cluster: Cluster, plurals: Collection[str]) -> None:
+        self.facts: ClusterFacts = NO_FACTS
+        """As of the kind that was last heard of the longest time ago, in `read_at`."""
+        self.listed: frozenset[str] = frozenset()
+        """Plurals of the kinds that were listed at least once since start(), whatever has become of them since, and of
+        those that the cluster doesn't serve."""
+        self.unread: Mapping[str, str] = {}
+        """Plural -> what is wrong with reading it just now; what was seen before still stands in `facts`."""
+        self.unreadable: Mapping[str, Mapping[Reference, str]] = {}
+        """Plural -> the objects that can't be read, and why; every kind that is known has an entry."""
+        self._cluster = cluster
+        self._kinds = [_Followed(kind) for kind, plural in FACT_KINDS.items() if plural in plurals]
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._stopped = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def synced(self) -> bool:
+        """Whether every kind was listed once, or isn't served: what may not be read is never taken for empty."""
+        return self.listed.issuperset(followed.plural for followed in self._kinds)
+
+    def start(self) -> None:
+        """Start the threads; they don't survive a fork."""
+        self._changed.set()
+        jobs = [(self._publish_changes, ())] + [(self._keep, (followed,)) for followed in self._kinds]
+        for job, arguments in jobs:
+            thread = threading.Thread(target=job, args=arguments, name=f"watch {len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads, which takes a moment at most; `facts` stays as it is."""
+        self._stopped.set()
+        self._changed.set()
+        for followed in self._kinds:
+            if (response := followed.response) is not None:
+                _hang_up(response)
+        deadline = time.monotonic() + 2
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _publish_changes(self) -> None:
+        while not self._stopped.is_set():
+            self._changed.wait()
+            self._changed.clear()
+            self._publish()
+            self._stopped.wait(_COALESCE_SECONDS)
+
+    def _publish(self) -> None:
+        fields: dict[str, Any] = {}
+        with self._lock:
+            for followed in self._kinds:
+                if followed.is_changed:
+                    fields[FACT_FIELDS[followed.kind]] = dict(followed.records)
+                    followed.is_changed = False
+            known = frozenset(followed.plural for followed in self._kinds if followed.is_listed)
+            absent = frozenset(followed.plural for followed in self._kinds if followed.is_absent)
+            heard_at = [followed.heard_at for followed in self._kinds if followed.heard_at is not None]
+            self.unread = {followed.plural: followed.trouble for followed in self._kinds if followed.trouble}
+            self.unreadable = {followed.plural: dict(followed.unreadable) for followed in self._kinds}
+        self.facts = replace(self.facts, **fields, known=known, read_at=min(heard_at, default=None))
+        self.listed |= known | absent  # never before the facts themselves
+
+    def _keep(self, followed: _Followed) -> None:
+        """List and watch one kind until stopped. Nothing may end this thread: its facts would be frozen for good."""
+        failures = 0
+        while not self._stopped.is_set():
+            began, pause = time.monotonic(), 0.0
+            try:
+                if not followed.version:
+                    self._list(followed)
+                self._follow(followed)
+            except ClusterRefused as answer:
+                pause, is_refused = answer.retry_after, _is_refusal(answer)
+                followed.is_absent = answer.status == 404
+                self._failed(followed, answer, is_refused, forget=is_refused and failures >= _FORGET_AFTER)
+                if _is_expired(answer):
+                    followed.version = ""
+            except Exception as error:
+                self._failed(followed, error)
+            lasted = time.monotonic() - began
+            failures = 0 if lasted > _GOOD_SECONDS else failures + 1
+            if failures:
+                self._stopped.wait(max(pause, _backoff(failures, _LONGEST_PAUSE[followed.is_refused])))
+
+    def _list(self, followed: _Followed) -> None:
+        listed = list_kind(self._cluster, followed.kind)
+        with self._lock:
+            followed.records, followed.unreadable = listed.records, listed.unreadable
+            followed.is_listed, followed.is_changed = True, True
+        followed.version = listed.version
+        self._heard(followed)
+
+    def _follow(self, followed: _Followed) -> None:
+        """Take in what changes until the API server ends it, as it does after a while; raise for any other end."""
+        seconds = random.randint(*_WATCH_SECONDS)  # noqa: S311  # so that kinds and replicas don't come back at once
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": followed.version,
+            "timeoutSeconds": str(seconds),
+        }
+        with contextlib.closing(
+            self._cluster.open(path_of(followed.kind), query, seconds + _GRACE_SECONDS)
+        ) as response:
+            followed.response = response
+            if self._stopped.is_set():  # stop() may have looked a moment too early
+                return
+            self._heard(followed)  # it may stay silent for a minute
+            for line in _lines(response):
+                change, body = _read_event(line)
+                if change == "ERROR":
+                    status = msgspec.json.decode(body, type=_Status)
+                    raise ClusterRefused(status.code, status.reason, status.message)
+                self._take_in(followed, change, body)
+                followed.version = _read_version(body) or followed.version
+                self._heard(followed)
+
+    def _take_in(self, followed: _Followed, change: str, body: Body) -> None:
+        if change == "BOOKMARK":
+            return
+        with self._lock:
+            take_in = _drop if change == "DELETED" else _put
+            take_in(followed.records, followed.unreadable, followed.kind, body)
+            followed.is_changed = True
+
+    def _heard(self, followed: _Followed) -> None:
+        if followed.trouble:
+            log.info("reading again", resource=followed.plural)
+        followed.heard_at, followed.trouble, followed.is_refused = datetime.now(UTC), "", False
+        self._changed.set()
+
+    def _failed(self, followed: _Followed, error: Exception, is_refused: bool = False, *, forget: bool = False) -> None:
+        if self._stopped.is_set():
+            return
+        trouble = one_line(error)
+        if not followed.trouble:
+            log.warning("cannot read", resource=followed.plural, error=trouble)
+        followed.trouble, followed.is_refused = trouble, is_refused
+        if forget and followed.is_listed:
+            # A starting API server refuses for seconds what it allows after; one that goes on means it, and what was
+            # seen before it took the right away is no longer worth judging by.
+            with self._lock:
+                followed.records, followed.unreadable = {}, {}
+                followed.is_listed, followed.is_changed = False, True
+            followed.version, followed.heard_at = "", None
+        self._changed.set()
+
+
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Lines as soon as they are whole."""
+    rest = b""
+    while chunk := response.read1(1 << 16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from filter(None, lines)
+
+
+def _hang_up(response: urllib3.BaseHTTPResponse) -> None:
+    """End another thread's read."""
+    with contextlib.suppress(ValueError, RuntimeError, OSError):  # it has ended by itself
+        response.shutdown()
+
+
+def _backoff(failures: int, longest: float) -> float:
+    return min(longest, 0.1 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
