@@ -72,7 +72,9 @@ class Request(BaseHTTPRequestHandler):
         self.connection.close()
 
     def send(self, status: int, body: object, **headers: str) -> None:
-        encoded = json.dumps(body).encode()
+        self.send_bytes(status, json.dumps(body).encode(), **headers)
+
+    def send_bytes(self, status: int, encoded: bytes, **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(encoded)))
         for name, value in headers.items():

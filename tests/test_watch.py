@@ -13,11 +13,13 @@ import pytest
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.fake_api import FakeApi, Object, Request
 from tests.loopback import eventually
-from tests.test_cluster import node, refuse
+from tests.test_cluster import claim, claim_reference, node, refuse
+from tests.test_stored import DEEP, RAW_BYTE, with_fields
 from webhook import watch as under_test
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import FACT_KINDS
+from webhook.policy import Reference
 from webhook.watch import Watch, read_facts
 
 EVERY_KIND = frozenset(FACT_KINDS.values())
@@ -33,6 +35,14 @@ def api() -> Iterator[FakeApi]:
 @pytest.fixture
 def cluster(api: FakeApi, tmp_path: Path) -> Cluster:
     return Cluster.from_kubeconfig(api.kubeconfig(tmp_path, token="sesame"))
+
+
+def in_list(body: bytes) -> bytes:
+    return b'{"metadata":{"resourceVersion":"100"},"items":[%s]}' % body
+
+
+def event(body: bytes) -> bytes:
+    return b'{"type":"MODIFIED","object":%s}\n' % body
 
 
 @contextmanager
@@ -263,6 +273,48 @@ class TestWatch:
         with watching(cluster, "nodes") as watch:
             api.send("nodes", ("ADDED", node("a", 101)))
             eventually(lambda: "a" in watch.facts.nodes)
+
+    @pytest.mark.parametrize("fields", [pytest.param(RAW_BYTE, id="raw-byte"), pytest.param(DEEP, id="9000-levels")])
+    def test_whatever_managed_fields_hold_facts_are_read(self, api: FakeApi, cluster: Cluster, fields: bytes) -> None:
+        limits = {"metadata": {"name": "l", "namespace": "shop"}, "spec": {"limits": [{"type": "Container"}]}}
+        api.objects["persistentvolumeclaims"] = [claim("listed", "pv-1")]
+        attacked = with_fields(claim("listed", "pv-2"), fields)
+        api.script("list", "persistentvolumeclaims", lambda request: request.send_bytes(200, in_list(attacked)))
+        with watching(cluster, "persistentvolumeclaims", "limitranges") as watch:
+            eventually(lambda: watch.synced)
+            assert watch.facts.claims["shop", "listed"].volume == "pv-2"
+            api.send_bytes("persistentvolumeclaims", event(with_fields(claim("changed", "pv-3"), fields)))
+            eventually(lambda: ("shop", "changed") in watch.facts.claims)
+            api.send_bytes("limitranges", event(with_fields(limits, fields)))
+            eventually(lambda: watch.facts.limit_ranges)
+            assert (watch.unread, api.count("watch", "persistentvolumeclaims")) == ({}, 1)
+
+    def test_an_unreadable_object_costs_itself_alone(self, api: FakeApi, cluster: Cluster) -> None:
+        odd, why = claim("odd"), "spec.volumeName is 7: expected `str | null`, got `int`"
+        odd["spec"]["volumeName"] = 7
+        api.objects["persistentvolumeclaims"] = [claim("a"), odd, claim("c")]
+        with watching(cluster, "persistentvolumeclaims") as watch:
+            eventually(lambda: watch.synced)
+            assert watch.facts.claims.keys() == {("shop", "a"), ("shop", "c")}
+            assert watch.unreadable == {"persistentvolumeclaims": {claim_reference("odd"): why}}
+            api.send("persistentvolumeclaims", ("MODIFIED", {**odd, "metadata": {**odd["metadata"], "name": "a"}}))
+            eventually(lambda: watch.facts.claims.keys() == {("shop", "c")})
+            api.send(
+                "persistentvolumeclaims",
+                ("MODIFIED", claim("odd")),
+                ("DELETED", {"metadata": claim("a")["metadata"], "spec": 7}),
+            )
+            eventually(lambda: watch.unreadable == {"persistentvolumeclaims": {}})
+            assert watch.facts.claims.keys() == {("shop", "odd"), ("shop", "c")}
+            assert api.count("watch", "persistentvolumeclaims") == 1
+
+    def test_an_object_without_a_name_does_not_end_it(self, api: FakeApi, cluster: Cluster) -> None:
+        with watching(cluster, "nodes") as watch:
+            api.send_bytes("nodes", b'{"type":"ADDED","object":{"metadata":7}}\n')
+            api.send("nodes", ("ADDED", node("a", 101)))
+            eventually(lambda: "a" in watch.facts.nodes)
+            assert watch.unreadable["nodes"].keys() == {Reference("Node", "", "")}
+            assert api.count("watch", "nodes") == 1
 
     def test_stop_ends_the_threads(self, api: FakeApi, cluster: Cluster) -> None:
         with watching(cluster, "nodes") as watch:

@@ -27,7 +27,7 @@ from webhook.objects.facts import (
     drop_fact,
     put_fact,
 )
-from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, cut, decode, find
+from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, cut, decode, find, mend
 from webhook.policy import Reference
 from webhook.stored import PAGE, Body, Unreadable, read_page, unreadable
 
@@ -118,7 +118,7 @@ def _decode(kind: str, body: Body) -> tuple[Reference, Fact]:
     try:
         return decode_fact(kind, body)
     except UNDECODABLE:
-        return decode_fact(kind, cut(bytes(body), MANAGED_FIELDS))
+        return decode_fact(kind, mend(body, MANAGED_FIELDS))
 
 
 def _put(records: dict[Any, Any], odd: dict[Reference, str], kind: str, body: Body) -> None:

@@ -43,7 +43,12 @@ def decode(body: bytes | bytearray | msgspec.Raw, type_: type[T], *unread: Path)
     except msgspec.ValidationError:
         raise
     except UNDECODABLE:
-        return msgspec.json.decode(repair(cut(bytes(body), *unread)), type=type_)
+        return msgspec.json.decode(mend(body, *unread), type=type_)
+
+
+def mend(body: bytes | bytearray | msgspec.Raw, *unread: Path) -> bytes:
+    """JSON that the decoder refuses, repaired, and without what stands at the `unread` paths."""
+    return repair(cut(bytes(body), *unread))
 
 
 def cut(body: bytes | bytearray, *paths: Path) -> bytes:
@@ -131,8 +136,17 @@ def read_object(body: bytes | bytearray | msgspec.Raw) -> dict[str, Any]:
 
     Raises one of UNDECODABLE.
     """
+    try:
+        return _read_object(body)
+    except msgspec.ValidationError:
+        raise
+    except UNDECODABLE:
+        return _read_object(mend(body, _FIELDS_V1))
+
+
+def _read_object(body: bytes | bytearray | msgspec.Raw) -> dict[str, Any]:
     obj: dict[str, Any] = {}
-    for field, value in decode(body, dict[str, msgspec.Raw], _FIELDS_V1).items():
+    for field, value in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items():
         obj[field] = _read_metadata(value) if field == "metadata" else msgspec.json.decode(value)
     return obj
 
