@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from webhook.server import connection
+from webhook.server import connection, turns
 from webhook.server.connection import Connection, Request, Response
+from webhook.server.turns import Turns
 
 DATE = "Wed, 25 Nov 2026 21:59:57 GMT"
 
@@ -32,6 +33,9 @@ class Echo:
         await self.go_on.wait()
         return Response(200, request.path.encode())
 
+    def seconds_for(self, query: bytes) -> float:
+        return float(query or 9)
+
     def refused(self, refusal: Response, path: str, _client: str) -> None:
         self.told.append((refusal.status, path))
 
@@ -40,10 +44,12 @@ class Host:
     is_draining = False
     date = DATE
     held_bytes = 0
+    address: tuple[str, int]
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.application = Echo()
+        self.turns = Turns(self.loop)
         self.connections: set[Connection] = set()
 
     def admit(self, connection: Connection) -> None:
@@ -62,7 +68,8 @@ def talk(about: Talk) -> None:
     async def run() -> None:
         host = Host()
         server = await host.loop.create_server(lambda: Connection(host), "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        host.address = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*host.address)
         async with asyncio.timeout(10):
             await about(host, reader, writer)
             writer.close()
@@ -342,5 +349,123 @@ def test_bodies_that_are_half_there_are_bounded_together(monkeypatch: pytest.Mon
         each.cut()
         assert (await reader.read()).endswith(b"too many large requests at once\n")
         assert host.application.told == [(503, "/a")]
+
+    talk(about)
+
+
+def posted(path: str, size: int, sent: int | None = None) -> bytes:
+    """A request with a body of this size, of which only the beginning is sent where `sent` says so."""
+    return f"POST {path} HTTP/1.1\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * (size if sent is None else sent)
+
+
+@pytest.fixture
+def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in (("BODY_BYTES", 200_000), ("LARGE_BYTES", 1_000), ("BEGINNING_BYTES", 10)):
+        monkeypatch.setattr(connection, name, size)
+
+
+@pytest.mark.usefixtures("small_sizes")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(posted("/a", 200_001), id="announced"),
+        pytest.param(
+            b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + (b"186a0\r\n" + b"x" * 100_000 + b"\r\n") * 30
+            + b"0\r\n\r\n",
+            id="in-chunks",
+        ),
+    ],
+)
+def test_of_a_body_that_is_too_large_the_beginning_is_kept(request_: bytes) -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(request_ + get("/b"))
+        assert await reader.readexactly(len(ok("/a") + ok("/b"))) == ok("/a") + ok("/b")
+        request, following = host.application.asked
+        assert (bytes(request.body), request.dropped) == (b"x" * 10, "it is larger than 20 MiB")
+        assert following.dropped == ""
+
+    talk(about)
+
+
+@pytest.mark.usefixtures("small_sizes")
+def test_large_bodies_wait_for_one_another() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(posted("/a", 150_000, 149_999))
+        await asyncio.sleep(0.05)
+        other, to_other = await asyncio.open_connection(*host.address)
+        to_other.write(posted("/b", 150_000))
+        third, to_third = await asyncio.open_connection(*host.address)
+        to_third.write(posted("/small", 1_000))
+        assert await third.readexactly(len(ok("/small"))) == ok("/small")
+        writer.write(b"x")
+        assert await reader.readexactly(len(ok("/a"))) == ok("/a")
+        assert await other.readexactly(len(ok("/b"))) == ok("/b")
+        assert [(request.path, len(request.body), request.dropped) for request in host.application.asked] == [
+            ("/small", 1_000, ""),
+            ("/a", 150_000, ""),
+            ("/b", 150_000, ""),
+        ]
+        to_other.close()
+        to_third.close()
+
+    talk(about)
+
+
+@pytest.mark.usefixtures("small_sizes")
+def test_who_keeps_others_waiting_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.1)
+
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(posted("/slow", 150_000, 149_999))
+        await asyncio.sleep(0.15)
+        other, to_other = await asyncio.open_connection(*host.address)
+        to_other.write(posted("/b", 150_000))
+        assert await other.readexactly(len(ok("/b"))) == ok("/b")
+        writer.write(b"x")
+        assert await reader.readexactly(len(ok("/slow"))) == ok("/slow")
+        prompt, slow = host.application.asked
+        assert (prompt.path, len(prompt.body), prompt.dropped) == ("/b", 150_000, "")
+        assert (slow.path, len(slow.body)) == ("/slow", 10)
+        assert slow.dropped == "it is large, and arrived so slowly that others had to wait"
+        to_other.close()
+
+    talk(about)
+
+
+@pytest.mark.usefixtures("small_sizes")
+def test_who_waits_is_answered_when_its_time_is_up() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        holder, to_holder = await asyncio.open_connection(*host.address)
+        to_holder.write(posted("/a", 150_000, 149_999))
+        await asyncio.sleep(0.05)
+        writer.write(posted("/b?0.1", 150_000, 140_000))
+        answer = ok("/b", "Connection: close\r\n")
+        assert await reader.readexactly(len(answer)) == answer
+        (late,) = host.application.asked
+        assert late.dropped == "other large reviews did not leave the time to read it"
+        writer.write(b"x" * 10_000)  # swallowed
+        to_holder.write(b"x")
+        assert await holder.readexactly(len(ok("/a"))) == ok("/a")
+        to_holder.close()
+
+    talk(about)
+
+
+@pytest.mark.usefixtures("small_sizes")
+def test_who_leaves_gives_its_turn_back() -> None:
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for path in ("/a", "/b"):  # the one that has its turn, then one that waits for it
+            _, leaving = await asyncio.open_connection(*host.address)
+            leaving.write(posted(path, 150_000, 149_999))
+            await asyncio.sleep(0.05)
+            if path == "/a":
+                first = leaving
+        leaving.close()
+        await asyncio.sleep(0.05)
+        writer.write(posted("/c", 150_000))
+        await asyncio.sleep(0.05)
+        first.close()
+        assert await reader.readexactly(len(ok("/c"))) == ok("/c")
 
     talk(about)

@@ -190,11 +190,7 @@ MIB = 2**20
             id="websocket",
         ),
         pytest.param(headed("PUT /mutate HTTP/1.1\nHost: x\nContent-Length: 0"), 405, "reviews are posted", id="put"),
-        pytest.param(
-            headed(f"POST /validate HTTP/1.1\nHost: x\nContent-Length: {8 * MIB + 1}"), 413, "8 MiB", id="announced"
-        ),
-        pytest.param(post(b" " * (9 * MIB)), 413, "8 MiB", id="too-large"),
-        pytest.param(chunked(*[b" " * MIB] * 9), 413, "8 MiB", id="too-large-in-chunks"),
+        pytest.param(post(b" " * (21 * MIB)), 400, "it is larger than 20 MiB", id="too-large-and-no-review"),
         pytest.param(headed("POST /validate HTTP/1.1\nHost: x\nContent-Length: -1"), 400, "", id="negative-length"),
         pytest.param(headed("POST /validate HTTP/1.1\nHost: x\nContent-Length: 1e3"), 400, "", id="length-in-words"),
         pytest.param(
@@ -250,7 +246,25 @@ def test_an_unreadable_object_is_undecided(server, body, text):
 
 def test_the_largest_review_is_read(server):
     body = review("large")
-    assert server.ask(post(body + b" " * (8 * MIB - len(body)))).response["uid"] == "large"
+    response = server.ask(post(body + b" " * (20 * MIB - len(body)), "/mutate")).response
+    assert (response["uid"], "patch" in response) == ("large", True)
+
+
+@pytest.mark.parametrize("path", ["/mutate", "/validate"])
+def test_a_larger_review_is_undecided(server, path):
+    body = review("larger", object={**workload(), "status": "<" * (20 * MIB)})
+    response = server.ask(post(body, path)).response
+    assert (response["uid"], response["allowed"], "patch" in response) == ("larger", True, False)
+    assert "could not decide: the object can't be read: it is larger than 20 MiB" in response["warnings"][0]
+
+
+def test_on_error_decides_about_a_larger_review(own_server):
+    own_server.config.write_text("policies: {memory-limits: {mode: deny, onError: deny}}\n")
+    eventually(lambda: own_server.logged("configuration reloaded"))
+    body = review("larger", object={**workload(), "status": "<" * (20 * MIB)})
+    eventually(lambda: not own_server.ask(post(body)).response["allowed"])
+    response = own_server.ask(post(body, "/mutate")).response
+    assert (response["allowed"], "patch" in response) == (True, False)
 
 
 def test_more_than_announced_is_another_request(server):

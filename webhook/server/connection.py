@@ -20,11 +20,22 @@ from typing import NamedTuple, NoReturn, Protocol
 import httptools
 import structlog
 
-BODY_BYTES = 8 * 2**20
-"""The largest body that is read: the API server reads 3 MiB a write, and a review may hold that twice and more."""
+from webhook.server.turns import Turns
 
-HELD_BYTES = 3 * BODY_BYTES
+BODY_BYTES = 20 * 2**20
+"""The largest body that is read: 1.5 MiB can be stored, a review shows it six times as long, old and new."""
+
+LARGE_BYTES = 2**20
+"""Bodies above this are received one after the other."""
+
+BEGINNING_BYTES = 2**18
+"""Of a body that isn't read: before the object stands what the API server knows of the request."""
+
+HELD_BYTES = BODY_BYTES + 12 * LARGE_BYTES
 """Of bodies that have not arrived as a whole, all connections' together."""
+
+_WAIT_SECONDS = 4.0
+"""For which a large body waits at most, and no longer than the API server does."""
 
 _HEAD_BYTES = 16 * 1024
 _TARGET_BYTES = 8 * 1024
@@ -35,8 +46,16 @@ _TEXT = "text/plain; charset=utf-8"
 log = structlog.get_logger()
 
 
+_TOO_LARGE = f"it is larger than {BODY_BYTES >> 20} MiB"
+_TOO_SLOW = "it is large, and arrived so slowly that others had to wait"
+_TOO_LATE = "other large reviews did not leave the time to read it"
+
+
 class Request(NamedTuple):
-    """A request that has arrived as a whole. `began` is when its first byte did (time.monotonic)."""
+    """A request that has arrived. `began` is when its first byte did (time.monotonic).
+
+    Of a body that was not kept, only the beginning is there, and `dropped` says why.
+    """
 
     method: str
     path: str
@@ -44,6 +63,7 @@ class Request(NamedTuple):
     body: bytes | bytearray
     client: str
     began: float
+    dropped: str = ""
 
 
 class Response(NamedTuple):
@@ -56,6 +76,9 @@ class Response(NamedTuple):
 class Application(Protocol):
     def __call__(self, request: Request) -> Response | Awaitable[Response]:
         """Answer a request: at once, or later if something has to be waited for."""
+
+    def seconds_for(self, query: bytes) -> float:
+        """How long the answer to a request may take, from its first byte on."""
 
     def refused(self, refusal: Response, path: str, client: str) -> None:
         """A request was refused before it had arrived."""
@@ -70,6 +93,8 @@ class Host(Protocol):
     date: str
     held_bytes: int
     """Of bodies that have not arrived as a whole."""
+    turns: Turns
+    """Of large bodies."""
 
     def admit(self, connection: Connection) -> None:
         """Count a connection in."""
@@ -103,6 +128,11 @@ class Connection(asyncio.Protocol):
         """Requests that arrived behind one that is still being answered, and whether the connection outlives them."""
         self.is_answering = False
         self._is_writable = self._is_reading = True
+        self._began = 0.0
+        """When the first byte of the request came that is arriving."""
+        self._waits = False
+        """For its turn to receive a large body."""
+        self._wait_end: asyncio.TimerHandle | None = None
         self._is_refused = False
         """Nothing more is read, only swallowed: closed at once, the connection would be reset, and our answer lost."""
         self.reading_since: float | None = None
@@ -116,6 +146,9 @@ class Connection(asyncio.Protocol):
         self._headers = self._head_bytes = 0
         self._expects_continue = False
         self._body: bytes | bytearray = b""
+        self._received = 0
+        """Bytes of the body, kept or not."""
+        self._dropped = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's are no subclasses
@@ -125,6 +158,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._let_go()
+        self._host.turns.give_back(self)
         self._waiting.clear()
         self._host.forget(self)
         # It refers to us, and the collector comes by rarely.
@@ -135,11 +169,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
-        before = self.reading_since, self.requests, len(self._body)
+        before = self.reading_since, self.requests, self._received
         try:
             self._parser.feed_data(data)
             # Of a field that doesn't end nothing is told, be it in the header or behind the body.
-            if before == (self.reading_since, self.requests, len(self._body)):
+            if before == (self.reading_since, self.requests, self._received):
                 self._count_head(len(data))
         except httptools.HttpParserUpgrade:
             pass  # answered as the request that it also is; what follows it is nothing that we speak
@@ -153,7 +187,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._begin()
-        self.reading_since = self.reading_since or time.monotonic()
+        self._began = self.reading_since = self.reading_since or time.monotonic()
 
     def on_url(self, part: bytes) -> None:
         self._target += part
@@ -164,7 +198,8 @@ class Connection(asyncio.Protocol):
         self._headers += 1
         self._count_head(len(name) + len(value))
         if len(name) == 14 and name.lower() == b"content-length":
-            self._check_size(int(value))
+            if int(value) > BODY_BYTES:
+                self._drop(_TOO_LARGE)
         elif len(name) == 6 and name.lower() == b"expect":
             self._expects_continue = value.lower() == b"100-continue"
 
@@ -173,6 +208,11 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, chunk: bytes) -> None:
+        self._received += len(chunk)
+        if self._received > BODY_BYTES:
+            self._drop(_TOO_LARGE)
+        if self._dropped:
+            chunk = chunk[: max(0, BEGINNING_BYTES - len(self._body))]
         if not self._body:
             self._body = chunk
         elif isinstance(self._body, bytearray):
@@ -180,34 +220,80 @@ class Connection(asyncio.Protocol):
         else:
             self._body = bytearray(self._body) + chunk
         self._host.held_bytes += len(chunk)
-        self._check_size(len(self._body))
         if self._host.held_bytes > HELD_BYTES:
             self._stop(503, "too many large requests at once")
+        if len(self._body) > LARGE_BYTES and not self._waits and not self._host.turns.take(self):
+            self._wait()
+
+    def _drop(self, reason: str) -> None:
+        """Keep no more of this body than its beginning."""
+        self._dropped = self._dropped or reason
+        beginning = bytes(self._body[:BEGINNING_BYTES])
+        self._host.held_bytes -= len(self._body) - len(beginning)
+        self._body = beginning
+        self._host.turns.give_back(self)
+
+    def _wait(self) -> None:
+        """Read no further until it's our turn, or the answer is due."""
+        self._waits = True
+        seconds = min(self._host.application.seconds_for(self._query), _WAIT_SECONDS)
+        left = self._began + seconds - time.monotonic()
+        self._wait_end = self._host.loop.call_later(left, self._answer_early)
+        self._go_on()
+
+    def go_on(self) -> None:
+        """It's our turn."""
+        self._end_wait()
+        self._go_on()
+
+    def lose_turn(self) -> None:
+        """What goes on arriving is no longer kept."""
+        if self.reading_since is not None:
+            self._drop(_TOO_SLOW)
+
+    def _end_wait(self) -> None:
+        self._waits = False
+        if self._wait_end:
+            self._wait_end.cancel()
+            self._wait_end = None
+
+    def _answer_early(self) -> None:
+        """Answer what has not arrived as a whole, and swallow the rest."""
+        self._drop(_TOO_LATE)
+        self._waiting.append((self._request(), True))
+        self._is_refused = True
+        self._let_go()
+        self._answer()
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
         if self._headers > _HEADERS or self._head_bytes > _HEAD_BYTES:
             self._stop(431, "the header is too large")
 
-    def _check_size(self, size: int) -> None:
-        if size > BODY_BYTES:
-            self._stop(413, f"a request of more than {BODY_BYTES >> 20} MiB")
-
     def on_message_complete(self) -> None:
-        parser, body = self._parser, self._body
-        path, _, query = self._target.partition(b"?")
-        began = self.reading_since or time.monotonic()
-        request = Request(parser.get_method().decode(), path.decode("latin-1"), query, body, self._client, began)
+        parser = self._parser
         is_last = not parser.should_keep_alive() or parser.should_upgrade() or parser.get_http_version() != "1.1"
+        self._waiting.append((self._request(), is_last))
         self._let_go()
         self.reading_since = None
         self.requests += 1
-        self._waiting.append((request, is_last))
+
+    def _request(self) -> Request:
+        path, _, query = self._target.partition(b"?")
+        method = self._parser.get_method().decode()
+        return Request(method, path.decode("latin-1"), query, self._body, self._client, self._began, self._dropped)
+
+    @property
+    def _query(self) -> bytes:
+        return self._target.partition(b"?")[2]
 
     def _let_go(self) -> None:
         """The body is no longer half received."""
         self._host.held_bytes -= len(self._body)
         self._body = b""
+        if self._waits:
+            self._end_wait()
+            self._host.turns.give_back(self)
 
     # What is answered
 
@@ -236,7 +322,7 @@ class Connection(asyncio.Protocol):
         """Read on, or first answer what is there."""
         if self.transport.is_closing():
             return
-        is_free = self._is_writable and not self.is_answering
+        is_free = self._is_writable and not self.is_answering and not self._waits
         if is_free and (self._waiting or (self._refusal and not self._is_refused)):
             self._host.loop.call_soon(self._answer)
             is_free = False
@@ -271,7 +357,8 @@ class Connection(asyncio.Protocol):
         body = b"" if request and request.method == "HEAD" else response.body
         self.transport.write(f"{head}Date: {date}\r\nContent-Length: {length}\r\n\r\n".encode("latin-1") + body)
         self.used_at = time.monotonic()
-        if is_last and request:
+        self._host.turns.give_back(self)
+        if is_last and request and not self._is_refused:
             self.transport.close()
 
     def _refuse(self, refusal: Response) -> None:

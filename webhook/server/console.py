@@ -113,6 +113,9 @@ class Pages:
         headers.pop("content-length", None)
         return Answer(started["status"], body, headers.pop("content-type", ""), tuple(headers.items()))
 
+    def seconds_for(self, _query: bytes) -> float:
+        return 1.0
+
     def refused(self, refusal: Answer, path: str, client: str) -> None:
         log.debug("refused", status=refusal.status, path=path, client=client)
 

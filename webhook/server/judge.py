@@ -125,13 +125,16 @@ class Judge:
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="look-up")
         self._logs_reviews = log.bind().is_enabled_for(logging.INFO)
 
-    def read(self, body: bytes | bytearray, deadline: float) -> AdmissionRequest:
-        """The review in a request's body; raises BadReview if there is none."""
+    def read(self, body: bytes | bytearray, deadline: float, unreadable: str = "") -> AdmissionRequest:
+        """The review in a request's body, of which only the beginning is there if it is `unreadable`.
+
+        Raises BadReview if it is none.
+        """
         fields = self._config().object_fields
         for config in self._earlier():
             fields += config.object_fields
         try:
-            return self._alarm.call(partial(read_review, body, fields), deadline)
+            return self._alarm.call(partial(read_review, body, fields, unreadable), deadline)
         except TimeUp as error:
             return read_review(body, unreadable=str(error))
 

@@ -128,13 +128,16 @@ class App:
             return self._refuse(request, _NO_SUCH_PATH)
         if request.method != "POST":
             return self._refuse(request, _NOT_POSTED)
-        deadline = request.began + _seconds_for(request.query)
+        deadline = request.began + self.seconds_for(request.query)
         try:
-            review = self._judge.read(request.body, deadline)
+            review = self._judge.read(request.body, deadline, request.dropped)
         except BadReview as error:
             return self._refuse(request, one_line(400, str(error)))
         answer = self._judge.answer(review, stage, request.began, deadline)
         return _answered(answer) if isinstance(answer, bytes) else _answered_later(answer)
+
+    def seconds_for(self, query: bytes) -> float:
+        return _seconds_for(query)
 
     def _refuse(self, request: Request, refusal: Response) -> Response:
         self.refused(refusal, request.path[:100], request.client)

@@ -29,6 +29,7 @@ from webhook.errors import SystemRefused
 from webhook.log import GunicornLogger
 from webhook.server.connection import Application, Connection
 from webhook.server.readiness import Readiness
+from webhook.server.turns import Turns
 
 READ_SECONDS = 5.0
 """Within which a request must have arrived as a whole, and an answer be taken; an unused connection stays as long."""
@@ -72,6 +73,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
 
     alive: bool
     application: Application
+    turns: Turns
     slot: int
     """Its place among the workers, which the arbiter gives to the next one when this one dies."""
 
@@ -98,6 +100,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         self._woken.set()
 
     async def _serve(self) -> None:
+        self.turns = Turns(self.loop)
         self._woken = asyncio.Event()
         self.loop.set_exception_handler(_log_connection_error)
         accepting = self.loop.create_task(self._accept())

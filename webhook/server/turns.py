@@ -1,0 +1,72 @@
+"""Large bodies come one after the other: a worker has memory for one of them, and for many small ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+TURN_SECONDS = 1.0
+"""For which a turn is kept while others wait: the API server sends 20 MiB in a fraction of it."""
+
+
+class Taker(Protocol):
+    """Who receives a large body."""
+
+    def go_on(self) -> None:
+        """It's your turn."""
+
+    def lose_turn(self) -> None:
+        """Somebody else's turn has come."""
+
+
+class Turns:
+    """Who may receive a large body now, and who waits for it, first come first served."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._taker: Taker | None = None
+        self._waiting: deque[Taker] = deque()
+        self._end = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take(self, taker: Taker) -> bool:
+        """Whether it is this one's turn; if not, it is told when it is."""
+        if self._taker is None:
+            self._begin(taker)
+        elif self._taker is not taker:
+            self._waiting.append(taker)
+            self._watch()
+        return self._taker is taker
+
+    def give_back(self, taker: Taker) -> None:
+        """It needs its turn no longer, or doesn't wait for one."""
+        if taker in self._waiting:
+            self._waiting.remove(taker)
+        if self._taker is not taker:
+            return
+        self._taker = None
+        if self._waiting:
+            following = self._waiting.popleft()
+            self._begin(following)
+            following.go_on()
+
+    def _begin(self, taker: Taker) -> None:
+        self._taker = taker
+        self._end = self._loop.time() + TURN_SECONDS
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            self._watch()
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._end, self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._timer = None
+        if self._taker and self._waiting:
+            taker = self._taker
+            taker.lose_turn()
+            self.give_back(taker)
