@@ -13,8 +13,8 @@ from webhook.errors import FactsUnavailable
 from webhook.objects.facts import ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.images import match_image
-from webhook.objects.monitoring import is_agent, series_containers
 from webhook.objects.pods import Container, Workload, mapping, read_workload
+from webhook.objects.prometheus import is_agent, series_containers
 from webhook.objects.quantities import Memory, format_memory, is_fraction_of_byte
 from webhook.objects.sizes import NO_MOST, Bound, Bounds, Size, Wish, admitted, are_unreadable, refused, share
 from webhook.policy import AdmissionRequest, Policy, Violation

@@ -10,9 +10,9 @@ from msgspec import Meta
 
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.helm_values import helm_value
-from webhook.objects.monitoring import is_agent, series_containers
 from webhook.objects.nodes import largest_node
 from webhook.objects.pods import Container, Workload, read_workload
+from webhook.objects.prometheus import is_agent, series_containers
 from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
 from webhook.objects.sizes import Bound, Bounds, Size, Wish, admitted, are_unreadable
 from webhook.policy import AdmissionRequest, Policy, Violation

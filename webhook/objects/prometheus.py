@@ -1,0 +1,188 @@
+"""Which containers hold Prometheus' time series, and which only forward what they collect.
+
+An image's name tells first; a mirror may have taken that away (a digest of a release payload), and then Prometheus' own
+flags tell, or a label together with the container's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, pairwise
+from typing import Any
+
+from webhook.objects.pods import Container, Workload, items
+from webhook.objects.products import AGENTS, product_of
+
+# The series of a Prometheus resource are in the container of this name, whatever image the resource names.
+_OPERATED_SERVER = "prometheus"
+_SERVER_NAMES = frozenset({"prometheus", "prometheus-server"})
+_NAME_LABELS = ("app.kubernetes.io/name", "app", "k8s-app")
+# Thanos says --tsdb.path, and Mimir -blocks-storage.tsdb.dir.
+_OWN_FLAG = re.compile(r"(?<!\S)--storage\.(?:tsdb|agent)\.[a-z.-]+")
+_AGENT_FLAG = "--storage.agent."
+
+_SHELLS = frozenset({"ash", "bash", "dash", "sh"})
+_SHELL_SCRIPT = re.compile(r"-[a-z]*c")
+# A command's end, a comment, or a word as the shell reads it; words hold their quotes.
+_SHELL_TOKEN = re.compile(
+    r"(?P<end>[;&|()\n]+)|(?<!\S)\#[^\n]*"
+    r"|(?P<word>(?:\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"|[^\s;&|()'\"\\])++)",
+    re.DOTALL,
+)
+_SHELL_QUOTES = re.compile(r"\\\n|['\"]|\\(?=.)")
+_ALL_ARGUMENTS = frozenset({"$@", "$*"})
+
+_SWITCHES = frozenset(
+    {
+        "agent",
+        "alertmanager.drain-notification-queue-on-shutdown",
+        "auto-gomaxprocs",
+        "auto-gomemlimit",
+        "export.debug.disable-auth",
+        "export.disable",
+        "scrape.adjust-timestamps",
+        "storage.agent.no-lockfile",
+        "storage.agent.wal-compression",
+        "storage.tsdb.allow-overlapping-blocks",
+        "storage.tsdb.allow-overlapping-compaction",
+        "storage.tsdb.no-lockfile",
+        "storage.tsdb.wal-compression",
+        "version",
+        "web.enable-admin-api",
+        "web.enable-lifecycle",
+        "web.enable-otlp-receiver",
+        "web.enable-remote-write-receiver",
+    }
+)
+"""Prometheus' flags that take no value (docs/command-line/prometheus.md, those whose default is true or false, those of
+Prometheus 2, and two of Google's build); after any other one a word is its value."""
+
+
+def series_containers(workload: Workload) -> list[Container]:
+    """The containers that hold Prometheus' time series, in agent mode too (`is_agent` tells)."""
+    return [
+        each
+        for each in workload.containers
+        if _is_operated_server(workload, each)
+        or (each.role != "init" and _is_server(workload, each) and not _runs_promtool(each))
+    ]
+
+
+def own_flag(container: Container) -> str | None:
+    """The flag of Prometheus alone that the container is given: "--storage.tsdb.path"; None if there is none."""
+    for word in (*_strings(container.spec.get("command")), *_strings(container.spec.get("args"))):
+        if found := _OWN_FLAG.search(word):
+            return found[0]
+    return None
+
+
+def _is_operated_server(workload: Workload, container: Container) -> bool:
+    is_server = workload.is_operated and workload.kind in ("Prometheus", "PrometheusAgent")
+    return is_server and container.name == _OPERATED_SERVER and container.role == "container"
+
+
+def _is_server(workload: Workload, container: Container) -> bool:
+    product = product_of(container.image)
+    if product.role != "other":
+        return product.name == "prometheus"
+    is_named = container.name in _SERVER_NAMES and any(
+        str(workload.labels.get(label)) in _SERVER_NAMES for label in _NAME_LABELS
+    )
+    return is_named or own_flag(container) is not None
+
+
+def _runs_promtool(container: Container) -> bool:
+    """The server's image brings promtool, which checks rules in Jobs and holds nothing."""
+    command, shell = _strings(container.spec.get("command")), _shell_words(container)
+    if shell is None:
+        return bool(command) and _base(command[0]) == "promtool"
+    # A script may check the rules first and then start the server.
+    first = next(chain.from_iterable(_commands(shell)), "")
+    return _base(first) == "promtool" and next(_server_calls(shell), None) is None
+
+
+def is_agent(workload: Workload, container: Container) -> bool:
+    """Whether the container forwards what it collects and keeps nothing to query, only a write-ahead log.
+
+    That is Prometheus in agent mode, vmagent, Grafana's Alloy and Agent.
+    """
+    if product_of(container.image).name in AGENTS:
+        return True
+    is_operated_server = _is_operated_server(workload, container)
+    if is_operated_server and workload.kind == "PrometheusAgent":
+        return True
+    if (shell := _shell_words(container)) is not None:
+        return any(_asks_for_agent(arguments) for arguments in _server_calls(shell))
+    command, arguments = _strings(container.spec.get("command")), _strings(container.spec.get("args"))
+    if is_operated_server and not arguments:  # an amendment's would replace those that the operator makes
+        arguments = _operated_arguments(workload.spec)
+    return _asks_for_agent([*command, *arguments])
+
+
+def _shell_words(container: Container) -> list[str] | None:
+    """What a shell is given from its script on: the script, $0, $1, …; None if the container's command is no shell."""
+    command = _strings(container.spec.get("command"))
+    if not command or _base(command[0]) not in _SHELLS:
+        return None
+    words = [*command[1:], *_strings(container.spec.get("args"))]
+    script = next((place for place, flag in enumerate(words, 1) if _SHELL_SCRIPT.fullmatch(flag)), len(words))
+    return words[script:]
+
+
+def _server_calls(shell: list[str]) -> Iterator[list[str]]:
+    """The arguments of each call of the server, by name or path, that the shell's script makes."""
+    for command in _commands(shell):
+        program = next((place for place, word in enumerate(command, 1) if _base(word) == "prometheus"), None)
+        if program is not None:
+            yield command[program:]
+
+
+def _commands(shell: list[str]) -> Iterator[list[str]]:
+    command: list[str] = []
+    for token in _SHELL_TOKEN.finditer(shell[0] if shell else ""):
+        if token["end"]:
+            yield command
+            command = []
+        elif token["word"]:
+            word = _SHELL_QUOTES.sub("", token["word"])
+            command += shell[2:] if word in _ALL_ARGUMENTS else [word]
+    yield command
+
+
+def _operated_arguments(spec: Mapping[str, Any]) -> list[str]:
+    """What an operator's resource adds to the command line of its Prometheus."""
+    features = ",".join(_strings(spec.get("enableFeatures")))
+    additional = items(spec, "additionalArgs", "spec")
+    arguments = [(f"--{each.get('name')}", each.get("value")) for each in additional]
+    return [f"--enable-feature={features}", *(f"{name}={value}" if value else name for name, value in arguments)]
+
+
+def _strings(values: Any) -> list[str]:
+    return [str(value) for value in values] if isinstance(values, list) else []
+
+
+def _base(program: str) -> str:
+    return program.rpartition("/")[2]
+
+
+def _asks_for_agent(words: Iterable[str]) -> bool:
+    """Whether Prometheus runs as an agent with these words: in server mode it refuses --storage.agent.…"""
+    return any(
+        name == "--agent"
+        or name.startswith(_AGENT_FLAG)
+        or (name == "--enable-feature" and "agent" in value.split(","))
+        for name, value in _flags([*words])
+    )
+
+
+def _flags(words: list[str]) -> Iterator[tuple[str, str]]:
+    """The flags and their values: a flag that takes one takes the next word, if it has none itself."""
+    is_value = False
+    for word, following in pairwise([*words, ""]):
+        if is_value or not word.startswith("--"):
+            is_value = False
+            continue
+        name, equals, value = word.partition("=")
+        is_value = not equals and name[2:].removeprefix("no-") not in _SWITCHES
+        yield name, following if is_value else value
