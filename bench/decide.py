@@ -17,8 +17,9 @@ import msgspec
 from bench.figures import Figure, interleaved
 from bench.inputs import read_recordings, small_cluster
 from webhook.config import load_config
-from webhook.engine import Stage, decide
+from webhook.engine import decide
 from webhook.objects.facts import facts_of
+from webhook.policy import Stage
 from webhook.server.review import read_review, render_review
 
 _ROUNDS = 7

@@ -14,12 +14,12 @@ import pytest
 
 from tests.builders import TODAY, config, container, request, workload
 from webhook.config import ActivePolicy, Config
-from webhook.engine import Stage, decide, undecided
+from webhook.engine import decide, undecided
 from webhook.errors import BadObject, BadQuantity, FactsUnavailable, TimeUp
 from webhook.messages import audit_annotations
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.pods import read_workload
-from webhook.policy import AdmissionRequest, Decision, Object, Policy, Reference, Set, Violation
+from webhook.policy import AdmissionRequest, Decision, Object, Policy, Reference, Set, Stage, Violation
 
 CLAIM = Reference("PersistentVolumeClaim", "shop", "data")
 RS_CONTROLLER = "system:serviceaccount:kube-system:replicaset-controller"

@@ -81,20 +81,21 @@ def test_a_fix_that_has_to_wait_waits_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "subresource", "path", "expected"),
+    ("group", "kind", "subresource", "path", "expected"),
     [
-        ("StatefulSet", "", "spec.template.spec.containers[0].resources.limits.memory", True),
-        ("StatefulSet", "", "spec.volumeClaimTemplates[0].spec.storageClassName", False),
-        ("Deployment", "", "spec.template.spec.containers[0].resources.limits.memory", True),
-        ("Job", "", "spec.template.spec.containers[0].resources.limits.memory", False),
-        ("Pod", "", "spec.containers[0].resources.limits.memory", False),
-        ("Pod", "resize", "spec.containers[0].image", True),
-        ("Pod", "resize", "spec.containers[0].resources.limits.memory", False),
-        ("PersistentVolumeClaim", "", "spec.storageClassName", False),
+        ("apps", "StatefulSet", "", "spec.template.spec.containers[0].resources.limits.memory", True),
+        ("apps", "StatefulSet", "", "spec.volumeClaimTemplates[0].spec.storageClassName", False),
+        ("apps", "Deployment", "", "spec.template.spec.containers[0].resources.limits.memory", True),
+        ("batch", "Job", "", "spec.template.spec.containers[0].resources.limits.memory", False),
+        ("batch.volcano.sh", "Job", "", "spec.tasks[0].template.spec.containers[0].resources", True),
+        ("", "Pod", "", "spec.containers[0].resources.limits.memory", False),
+        ("", "Pod", "resize", "spec.containers[0].image", True),
+        ("", "Pod", "resize", "spec.containers[0].resources.limits.memory", False),
+        ("", "PersistentVolumeClaim", "", "spec.storageClassName", False),
     ],
 )
-def test_what_an_update_may_change(kind: str, subresource: str, path: str, expected: bool) -> None:
+def test_what_an_update_may_change(group: str, kind: str, subresource: str, path: str, expected: bool) -> None:
     obj = workload(kind)
-    update = request(obj, obj, subresource=subresource)
+    update = request(obj, obj, group=group, subresource=subresource)
     assert can_change(update, [Set(path, "1Gi")]) is expected
     assert can_change(request(obj), [Set(path, "1Gi")]) is True

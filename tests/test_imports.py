@@ -21,7 +21,7 @@ POLICY_FILES = sorted((ROOT / "policies").rglob("*.py"))
 
 # Each module and package of webhook/ -> what of webhook/ it may import besides itself. Every one has a line.
 FOUNDATION = {"errors", "policy", "log", "installation"}
-DECIDING = FOUNDATION | {"objects", "files", "loader", "fixes", "config", "engine", "messages"}
+DECIDING = FOUNDATION | {"objects", "files", "loader", "fixes", "config", "scope", "engine", "messages"}
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "policy": set(),
@@ -34,7 +34,8 @@ LAYERS: dict[str, set[str]] = {
     "fixes": {"errors", "policy"},
     "loader": {"errors", "policy"},
     "config": {"errors", "policy", "objects", "files", "loader"},
-    "engine": {"errors", "policy", "objects", "fixes", "config"},
+    "scope": {"errors", "policy", "objects", "fixes", "config"},
+    "engine": {"errors", "policy", "objects", "fixes", "config", "scope"},
     "messages": {"policy", "fixes", "loader"},
     "check": DECIDING,
     "formats": {"errors", "policy", "loader", "messages", "check"},

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.builders import TODAY, config, container, request, sized, workload
-from webhook.engine import Stage, decide
+from webhook.engine import decide
 from webhook.messages import audit_annotations, denial, warnings
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import Decision, Object, Verdict, Violation
+from webhook.scope import AnyStage
 
 PROMETHEUS = workload("StatefulSet", container("prometheus", "prom/prometheus:v3", **sized("3Gi", "2Gi")), name="prom")
 
 
-def decision(obj: Object, text: str = "", stage: Stage = "check") -> Decision:
+def decision(obj: Object, text: str = "", stage: AnyStage = "check") -> Decision:
     return decide(request(obj), NO_FACTS, config(text), today=TODAY, stage=stage)
 
 

@@ -16,12 +16,12 @@ import pytest
 from tests.builders import ROOT, SHARED, TODAY, config, limit_range
 from tests.served import Client, Server, post, served
 from webhook.check import check_files
-from webhook.engine import Stage, decide
+from webhook.engine import decide
 from webhook.files.facts import read_facts
 from webhook.messages import denial, warnings
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.owners import owner_of
-from webhook.policy import AdmissionRequest, Decision
+from webhook.policy import AdmissionRequest, Decision, Stage
 from webhook.server.review import read_review, render_review
 
 Review = dict[str, Any]

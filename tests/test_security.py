@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from tests.builders import ROOT, TODAY, config, container, request, workload
-from webhook.config import ALWAYS_EXCLUDED
 from webhook.controller.hooks import configurations
 from webhook.engine import decide, undecided
 from webhook.errors import TimeUp
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object
+from webhook.scope import ALWAYS_EXCLUDED
 
 DENYING = "mode: deny\npolicies: {memory-limits: {mode: deny}}\n"
 EXEMPTED = """

@@ -9,9 +9,9 @@ import pytest
 
 from tests.builders import config
 from tests.memory_cluster import MemoryCluster
-from webhook.controller.gaps import judged_kinds
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.policy import Object, Reference
+from webhook.scope import judged_kinds
 from webhook.stored import PAGE, Stored, Unreadable, read_objects, readable
 
 MAPS = "/api/v1/namespaces/a/configmaps"

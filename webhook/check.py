@@ -21,8 +21,9 @@ from webhook.files.manifests import STDIN, Manifest, find_files, read_file
 from webhook.fixes import sets_of
 from webhook.messages import incident
 from webhook.objects.facts import ClusterFacts, read_fact
-from webhook.objects.pods import Workload, is_workload, read_workload
+from webhook.objects.pods import Workload, read_workload
 from webhook.policy import AdmissionRequest, Decision, Mode, Object, Outcome, Verdict
+from webhook.scope import locate_pod_spec
 
 _WORTH_A_PROCESS = 200_000
 """Bytes of manifests above which a second process earns its start."""
@@ -257,9 +258,6 @@ class _Judge:
         self.facts = facts
         self.today = today
         self.namespace = namespace
-        self.kinds = {
-            (kind.group, kind.kind) for active in config.policies.values() for kind in active.policy.kinds
-        } | set(config.pod_spec_paths)
 
     def read(self, files: Sequence[str], progress: Progress) -> _Read:
         read = _Read()
@@ -283,11 +281,8 @@ class _Judge:
         except UNREADABLE as error:
             read.errors.append(_refused(manifest, error))
             return
-        if self._is_judged(_group(obj), kind):
+        if (_group(obj), kind) in self.config.judged:
             read.judged.append(manifest)
-
-    def _is_judged(self, group: str, kind: str) -> bool:
-        return is_workload(group, kind) or (group, kind) in self.kinds
 
     def _namespace(self, obj: Object) -> str:
         metadata = obj.get("metadata") or {}
@@ -306,18 +301,17 @@ class _Judge:
         return report
 
     def _request(self, obj: Object) -> AdmissionRequest:
-        group = _group(obj)
         metadata = obj.get("metadata") or {}
-        return AdmissionRequest(
+        request = AdmissionRequest(
             operation="CREATE",
-            group=group,
+            group=_group(obj),
             version=obj["apiVersion"].rpartition("/")[2],
             kind=obj["kind"],
             namespace=self._namespace(obj),
             name=str(metadata.get("name") or metadata.get("generateName") or ""),
             object=obj,
-            pod_spec_path=self.config.pod_spec_paths.get((group, obj["kind"]), ""),
         )
+        return locate_pod_spec(request, self.config)
 
     def _judge_one(self, manifest: Manifest, report: Report) -> None:
         request = self._request(manifest.object)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import yaml
@@ -26,9 +26,6 @@ from webhook.policy import GroupKind, Mode, Policy
 
 Otherwise = Literal["warn", "deny"]
 OnError = Literal["ignore", "deny"]
-
-ALWAYS_EXCLUDED = frozenset({"forestall-system", "kube-node-lease", "kube-public", "kube-system"})
-"""Namespaces that no configuration can have judged: a denial there could keep the cluster, or us, from starting."""
 
 
 class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -208,6 +205,11 @@ class ActivePolicy:
     params: Any
 
 
+class JudgedKind(NamedTuple):
+    kind: GroupKind
+    policies: list[ActivePolicy]
+
+
 @dataclass(frozen=True)
 class Config:
     mode: Mode
@@ -232,6 +234,21 @@ class Config:
         return tuple(sorted({path.partition(".")[0] for path in self.pod_spec_paths.values()}))
 
     @cached_property
+    def workloads(self) -> tuple[GroupKind, ...]:
+        """Every kind that carries a pod: the built-in ones, then those that only the configuration knows."""
+        return (*WORKLOADS, *self.kinds)
+
+    @cached_property
+    def judged(self) -> Mapping[tuple[str, str], JudgedKind]:
+        """(group, kind) -> the kind and the policies that judge it, whatever their mode."""
+        judged: dict[tuple[str, str], JudgedKind] = {}
+        for active in self.policies.values():
+            policy = active.policy
+            for kind in dict.fromkeys((*policy.kinds, *(self.workloads if policy.workloads else ()))):
+                judged.setdefault((kind.group, kind.kind), JudgedKind(kind, [])).policies.append(active)
+        return judged
+
+    @cached_property
     def judges_owned_pods(self) -> bool:
         """Whether a pod may be patched that a known controller makes: nothing else becomes of those."""
         sized = (active.policy.names_sizes(active.params) for active in self.policies.values())
@@ -250,8 +267,9 @@ def load_config(text: bytes, file: str) -> Config:
     parsed = convert_struct(_without(root, "policies"), _File)
     for name, node in _policies_named(entries):
         _policy_called(name, node)
-    _check_kinds(parsed, entries)
-    return _config(parsed, policies)
+    config = _config(parsed, policies)
+    _check_kinds(config, entries)
+    return config
 
 
 def _without(root: Node, key: str) -> Node:
@@ -272,11 +290,9 @@ def _policies_named(entries: Mapping[str, Node]) -> list[tuple[str, Node]]:
     return named
 
 
-def _check_kinds(parsed: _File, entries: Mapping[str, Node]) -> None:
+def _check_kinds(config: Config, entries: Mapping[str, Node]) -> None:
     """Raise BadConfig for a match's kind that is never judged: owners that are trusted are of judged kinds, too."""
-    policies = load_policies().values()
-    kinds = [*WORKLOADS, *(kind for loaded in policies for kind in loaded.policy.kinds)]
-    plurals = {kind.kind: kind.resource for kind in kinds} | {kind.kind: kind.resource for kind in parsed.kinds}
+    plurals = {judged.kind.kind: judged.kind.resource for judged in config.judged.values()}
     spellings = {spelling: kind for kind, plural in plurals.items() for spelling in (kind.casefold(), plural)}
     for node in _kinds_matched(entries):
         kind = str(node.yaml.value)

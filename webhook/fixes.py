@@ -18,6 +18,9 @@ from webhook.policy import AdmissionRequest, Object, Set, Violation
 Operation = dict[str, Any]
 Token = str | int
 
+FIXED_AT_CREATION = frozenset({("", "Pod"), ("batch", "Job"), ("", "PersistentVolumeClaim")})
+"""Kinds (group, kind) in which the API lets nothing be changed later that fixes are about, pods/resize aside."""
+
 _OPERATIONS = {"add": jsonpatch.AddOperation, "replace": jsonpatch.ReplaceOperation}
 _TOKEN = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
@@ -33,16 +36,12 @@ def can_change(request: AdmissionRequest, sets: Iterable[Set]) -> bool:
     """Whether the API lets these fields be changed by this operation; if not, the patch would fail the request."""
     if request.operation == "CREATE":
         return True
-    match request.kind, request.subresource:
-        case "Pod", "resize":
-            # An absent request or limit can't be added there: that would change the pod's QoS class.
-            return all(_exists(request.old_object, fix.path) for fix in sets)
-        case (("Pod" | "Job" | "PersistentVolumeClaim"), _):
-            return False
-        case "StatefulSet", _:
-            return all(fix.path.startswith("spec.template.") for fix in sets)
-        case _:
-            return True
+    if request.kind == "Pod" and request.subresource == "resize":
+        # An absent request or limit can't be added there: that would change the pod's QoS class.
+        return all(_exists(request.old_object, fix.path) for fix in sets)
+    if (request.group, request.kind) in FIXED_AT_CREATION:
+        return False
+    return request.kind != "StatefulSet" or all(fix.path.startswith("spec.template.") for fix in sets)
 
 
 def _exists(obj: Object | None, path: str) -> bool:

@@ -14,6 +14,10 @@ Object = dict[str, Any]
 Mode = Literal["off", "audit", "warn", "patch", "deny"]
 MODES: tuple[Mode, ...] = ("off", "audit", "warn", "patch", "deny")
 """From weakest to strongest."""
+_STRENGTH = {mode: strength for strength, mode in enumerate(MODES)}
+
+Stage = Literal["mutate", "validate"]
+"""When the API server asks: /mutate patches and never denies, /validate judges what is there by then."""
 
 Outcome = Literal["denied", "patched", "warned", "audited", "exempted", "unknown", "failed"]
 
@@ -167,3 +171,11 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 ALLOWED = Decision(allowed=True)
+
+
+def weakest(*modes: Mode) -> Mode:
+    return min(modes, key=_STRENGTH.__getitem__)
+
+
+def is_weaker(mode: Mode, than: Mode) -> bool:
+    return _STRENGTH[mode] < _STRENGTH[than]

@@ -30,17 +30,17 @@ from webhook.controller.gaps import (
     Record,
     Unchecked,
     admitted_unchecked,
-    judged_kinds,
     observe,
     read_record,
     unanswered,
 )
-from webhook.controller.hooks import Stage, configurations, path_of
+from webhook.controller.hooks import configurations, path_of
 from webhook.engine import decide
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.pods import POD
-from webhook.policy import GroupKind, Object
+from webhook.policy import GroupKind, Object, Stage
+from webhook.scope import is_judged, judged_kinds
 from webhook.stored import Stored, request_of
 
 START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -292,6 +292,7 @@ class TestProbing:
 
 
 DEPLOYMENT, REPLICA_SET = GroupKind("apps", "Deployment", "deployments"), GroupKind("apps", "ReplicaSet", "replicasets")
+CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 
 
 def stored(
@@ -315,7 +316,8 @@ def stored(
 
 def unchecked(gaps: list[Gap], *objects: tuple[GroupKind, Object], text: str = "") -> list[Unchecked]:
     judge = partial(decide, facts=NO_FACTS, config=config(text), today=TODAY)
-    return list(admitted_unchecked(gaps, [request_of(kind, "v1", obj) for kind, obj in objects], judge))
+    requests = [request_of(kind, "v1", obj) for kind, obj in objects]
+    return list(admitted_unchecked(gaps, requests, is_judged=partial(is_judged, config=config(text)), decide=judge))
 
 
 class TestAdmittedUnchecked:
@@ -332,10 +334,12 @@ class TestAdmittedUnchecked:
             pytest.param(stored(DEPLOYMENT, "web", 0, 150, subresource="status"), [], id="its status changed"),
             pytest.param(stored(POD, "web", 0, 150, subresource="resize"), ["changed"], id="a pod was resized"),
             pytest.param(stored(POD, "web", 0, 30), [], id="a pod before the gap"),
+            pytest.param(stored(CLAIM, "data", 150), ["created"], id="a claim was created"),
+            pytest.param(stored(CLAIM, "data", 0, 150), [], id="a claim changed, which is never judged"),
         ],
     )
     def test_what_was_touched(self, obj: Object, how: list[str]) -> None:
-        kind = POD if obj["kind"] == "Pod" else DEPLOYMENT
+        kind = next(kind for kind in (POD, CLAIM, DEPLOYMENT) if kind.kind == obj["kind"])
         assert [each.how for each in unchecked([gap(100, 200)], (kind, obj))] == how
 
     def test_verdicts(self) -> None:
@@ -355,6 +359,20 @@ class TestAdmittedUnchecked:
     def test_nobody_judges_an_excluded_namespace(self) -> None:
         obj = stored(DEPLOYMENT, "web", 150)
         assert not unchecked([gap(100, 200)], (DEPLOYMENT, obj), text="excludeNamespaces: [shop]")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            pytest.param("mode: 'off'", id="everything-is-off"),
+            pytest.param(
+                "overrides: [{match: {namespaces: [shop]}, policies: "
+                "{memory-limits: {mode: 'off'}, prometheus-memory: {mode: 'off'}, zonal-volumes: {mode: 'off'}}}]",
+                id="off-in-the-namespace",
+            ),
+        ],
+    )
+    def test_nothing_is_unchecked_where_no_policy_is_on(self, text: str) -> None:
+        assert not unchecked([gap(100, 200)], (DEPLOYMENT, stored(DEPLOYMENT, "web", 150)), text=text)
 
     def test_what_the_owner_says_is_said_once(self) -> None:
         owner = stored(DEPLOYMENT, "web", 0)  # long before: only its pods were made in the gap
@@ -435,7 +453,11 @@ def test_on_a_real_control_plane(installed: Installed) -> None:
     installed.kubectl("apply", "-f", "-", input=json.dumps(checked))  # patched, now that it is judged again
     objects = Stored(installed.cluster, judged_kinds(config("")))
     judge = partial(decide, facts=NO_FACTS, config=config(""), today=TODAY)
-    listed = [each for each in admitted_unchecked([found], objects, judge) if each.request.namespace == "default"]
+    listed = [
+        each
+        for each in admitted_unchecked([found], objects, is_judged=partial(is_judged, config=config("")), decide=judge)
+        if each.request.namespace == "default"
+    ]
     (slipped,) = [each for each in listed if each.decision.verdicts]
     assert (slipped.request.kind, slipped.request.name, slipped.how) == ("Deployment", "slipped", "created")
     assert [(each.policy, each.outcome) for each in slipped.decision.verdicts] == [("memory-limits", "patched")]

@@ -29,7 +29,6 @@ from webhook.controller.hooks import (
     ON_PURPOSE,
     STAGES,
     Hooks,
-    Stage,
     configurations,
     corrected,
     needed_rules,
@@ -42,7 +41,7 @@ from webhook.engine import decide
 from webhook.errors import ClusterRefused, Conflict
 from webhook.fixes import can_change
 from webhook.objects.facts import NO_FACTS
-from webhook.policy import AdmissionRequest, Object, Set
+from webhook.policy import AdmissionRequest, Object, Set, Stage
 from webhook.server.review import read_review
 from webhook.stored import read_objects, readable
 

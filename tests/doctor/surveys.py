@@ -11,14 +11,14 @@ from typing import Any
 from tests.builders import config, workload
 from webhook.certs import make_authority, read_certificates
 from webhook.controller.endpoints import Endpoint
-from webhook.controller.hooks import STAGES, Stage, configurations
+from webhook.controller.hooks import STAGES, configurations
 from webhook.controller.rotation import service_names
 from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Replica, Slipped, Survey, Templates
 from webhook.errors import ClusterRefused
 from webhook.objects.facts import facts_of
 from webhook.objects.pods import POD_SPEC_PATHS
-from webhook.policy import AdmissionRequest, Object
+from webhook.policy import AdmissionRequest, Object, Stage
 from webhook.stored import request_of
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -13,13 +13,12 @@ from tests.builders import TODAY, config, container, sized
 from tests.doctor.surveys import DAY, NOW, healthy, said, template
 from tests.memory_cluster import MemoryCluster
 from webhook.controller.gaps import Gap, Unchecked
-from webhook.controller.hooks import Stage
 from webhook.doctor.checks import diagnose
 from webhook.doctor.finding import Check
 from webhook.doctor.survey import Slipped, _slipped
 from webhook.engine import decide
 from webhook.objects.facts import NO_FACTS
-from webhook.policy import Object
+from webhook.policy import Object, Stage
 
 BOTH: tuple[Stage, ...] = ("mutate", "validate")
 

@@ -15,9 +15,9 @@ from jsonpatch import apply_patch
 from tests.builders import TODAY, config, container, request, sized, workload
 from webhook.config import Config, read_config
 from webhook.controller.hooks import configurations, needed_rules
-from webhook.engine import Stage, decide
+from webhook.engine import decide
 from webhook.objects.facts import NO_FACTS
-from webhook.policy import AdmissionRequest, Decision, Object, Reference
+from webhook.policy import AdmissionRequest, Decision, Object, Reference, Stage
 from webhook.reloading import Reloaded
 from webhook.server import transition
 

@@ -11,9 +11,10 @@ import structlog
 
 from webhook.config import Config
 from webhook.errors import BadObject, ClusterRefused, FactsUnavailable
-from webhook.objects.pods import POD, WORKLOADS, Workload, read_workload
+from webhook.objects.pods import POD, Workload, read_workload
 from webhook.objects.quantities import parse_memory
 from webhook.policy import AdmissionRequest, GroupKind, Object
+from webhook.scope import locate_pod_spec
 from webhook.stored import Reader, Unreadable, path_of, read_objects, served_versions
 
 log = structlog.get_logger()
@@ -70,7 +71,7 @@ class Workloads:
 
     def _kinds(self, config: Config) -> list[GroupKind]:
         """Those that a person would mend come first."""
-        kinds = [kind for kind in (*reversed(WORKLOADS), *config.kinds) if kind != POD and kind.kind != "PodTemplate"]
+        kinds = [kind for kind in reversed(config.workloads) if kind != POD and kind.kind != "PodTemplate"]
         return [*(kind for kind in kinds if kind.group in self._versions), POD]
 
     def _list(self, namespace: str, kind: GroupKind) -> Objects:
@@ -109,7 +110,7 @@ class _Listed:
     def __init__(self, namespace: str, objects: Mapping[GroupKind, Objects], config: Config) -> None:
         self._namespace = namespace
         self._objects = objects
-        self._paths = config.pod_spec_paths
+        self._config = config
         self._owners = {
             (kind.kind, obj["metadata"]["name"]): owner
             for kind, each in objects.items()
@@ -136,11 +137,10 @@ class _Listed:
                     yield Seen(self._top(kind.kind, name), workload)
 
     def _read(self, kind: GroupKind, obj: Object) -> Workload | None:
-        name, path = obj["metadata"]["name"], self._paths.get((kind.group, kind.kind), "")
+        name = obj["metadata"]["name"]
+        request = AdmissionRequest("CREATE", kind.group, "", kind.kind, self._namespace, name, obj)
         try:
-            return read_workload(
-                AdmissionRequest("CREATE", kind.group, "", kind.kind, self._namespace, name, obj, pod_spec_path=path)
-            )
+            return read_workload(locate_pod_spec(request, self._config))
         except BadObject as error:
             log.warning("passed over", object=f"{kind.kind} {self._namespace}/{name}", error=str(error))
             return None

@@ -18,13 +18,11 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from webhook import log as logs
-from webhook.config import Config
 from webhook.controller.events import report
-from webhook.controller.hooks import LABELS, STAGES, STATE_NAME, Stage, fails_closed, path_of
+from webhook.controller.hooks import LABELS, STAGES, STATE_NAME, fails_closed, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
 from webhook.installation import PROBE_LABEL
-from webhook.objects.pods import WORKLOADS
-from webhook.policy import AdmissionRequest, Decision, GroupKind, Object
+from webhook.policy import AdmissionRequest, Decision, Object, Stage
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
@@ -231,9 +229,13 @@ class Unchecked(NamedTuple):
 
 
 def admitted_unchecked(
-    gaps: Sequence[Gap], objects: Iterable[AdmissionRequest], decide: Callable[[AdmissionRequest], Decision]
+    gaps: Sequence[Gap],
+    objects: Iterable[AdmissionRequest],
+    *,
+    is_judged: Callable[[AdmissionRequest], bool],
+    decide: Callable[[AdmissionRequest], Decision],
 ) -> Iterator[Unchecked]:
-    """Which of the objects, as they now are, were created or changed in a gap; those nobody judges are left out.
+    """Which of the objects, as they now are, were created or changed in a gap, so far as that would have been judged.
 
     Owners come before what they own, as Stored has them: of an owned object nothing is said that its owner says too.
     """
@@ -242,7 +244,7 @@ def admitted_unchecked(
     for request in objects:
         if request.object is None:
             continue
-        found = _found_in(open_to_all, request.object)
+        found = _found_in(open_to_all, request, is_judged)
         if found is None and request.kind == "Pod":  # it owns nothing
             continue
         decision = decide(request)
@@ -255,30 +257,28 @@ def admitted_unchecked(
             yield Unchecked(request, *found, decision)
 
 
-def _found_in(gaps: Sequence[Gap], obj: Object) -> tuple[Gap, Literal["created", "changed"], datetime] | None:
-    for how, at in _touched(obj["metadata"]):
+def _found_in(
+    gaps: Sequence[Gap], stored: AdmissionRequest, is_judged: Callable[[AdmissionRequest], bool]
+) -> tuple[Gap, Literal["created", "changed"], datetime] | None:
+    for request, at in _touched(stored):
         for gap in gaps:
-            if gap.includes(at):
-                return gap, how, at
+            if gap.includes(at) and is_judged(request):
+                return gap, "created" if request.operation == "CREATE" else "changed", at
     return None
 
 
-def _touched(metadata: Object) -> Iterator[tuple[Literal["created", "changed"], datetime]]:
+def _touched(stored: AdmissionRequest) -> Iterator[tuple[AdmissionRequest, datetime]]:
+    """The requests that made the object what it is, and when they came."""
+    metadata = (stored.object or {})["metadata"]
     if created := metadata.get("creationTimestamp"):
-        yield "created", datetime.fromisoformat(created)
+        yield stored, datetime.fromisoformat(created)
     for entry in metadata.get("managedFields") or ():
-        # Of the subresources only this one is judged.
-        if entry.get("time") and entry.get("subresource", "") in ("", "resize"):
-            yield "changed", datetime.fromisoformat(entry["time"])
+        if entry.get("time"):
+            subresource = entry.get("subresource", "")
+            update = msgspec.structs.replace(stored, operation="UPDATE", subresource=subresource)
+            yield update, datetime.fromisoformat(entry["time"])
 
 
 def _owner(obj: Object) -> str | None:
     references = obj["metadata"].get("ownerReferences") or ()
     return next((str(each["uid"]) for each in references if each.get("controller")), None)
-
-
-def judged_kinds(config: Config) -> set[GroupKind]:
-    """What the configuration has judged when it is created or changed."""
-    active = [each.policy for each in config.policies.values() if each.policy.operations]
-    workloads = {*WORKLOADS, *config.kinds} if any(policy.workloads for policy in active) else set()
-    return workloads | {kind for policy in active for kind in policy.kinds}

@@ -17,14 +17,13 @@ import msgspec
 import structlog
 from prometheus_client import Gauge
 
-from webhook.config import ALWAYS_EXCLUDED, ActivePolicy, Config
+from webhook.config import Config
 from webhook.controller.events import report
-from webhook.engine import weakest
 from webhook.errors import ClusterRefused, Conflict
 from webhook.installation import PROBE_LABEL
 from webhook.objects.owners import CONTROLLER_MANAGER, IDENTITIES
-from webhook.objects.pods import POD, WORKLOADS
-from webhook.policy import GroupKind, Mode, Object
+from webhook.policy import Object, Stage
+from webhook.scope import ALWAYS_EXCLUDED, calls, exclude_own_namespace
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 NAME = "forestall"
 LABELS = {"app.kubernetes.io/name": "forestall"}
-Stage = Literal["mutate", "validate"]
 STAGES: Mapping[Stage, str] = {
     "mutate": "MutatingWebhookConfiguration",
     "validate": "ValidatingWebhookConfiguration",
@@ -44,14 +42,6 @@ _OWNER_PATH = "/apis/rbac.authorization.k8s.io/v1/clusterroles/forestall-control
 _API = "/apis/admissionregistration.k8s.io/v1"
 _NAMESPACE = "kubernetes.io/metadata.name"  # always there, and nobody can forge it
 _NAMESPACE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-
-_JUDGED = frozenset({"CREATE", "UPDATE"})
-"""The operations that have an object to judge."""
-
-# A claim is judged where its class can still be changed.
-_JUDGED_AT_CREATION = frozenset({("", "persistentvolumeclaims")})
-# What fixes are about can't be changed later (webhook.fixes.can_change).
-_FIXED_AT_CREATION = frozenset({("", "pods"), ("batch", "jobs"), ("", "persistentvolumeclaims")})
 
 log = structlog.get_logger()
 
@@ -126,10 +116,10 @@ def _judging(
     rules = needed_rules(config, stage, earlier)
     if not rules:
         return
-    config = _spared_by_all(config, earlier)
+    config = exclude_own_namespace(_spared_by_all(config, earlier), namespace)
     # What is no name, a glob above all, the API wouldn't take as a label's value.
     named = set(filter(_NAMESPACE_NAME.fullmatch, config.exclude_namespaces))
-    excluded = sorted(ALWAYS_EXCLUDED | {namespace} | named)
+    excluded = sorted(ALWAYS_EXCLUDED | named)
     yield {
         **common,
         "name": f"{stage}.forestall.dev",
@@ -174,8 +164,9 @@ def needed_rules(config: Config, stage: Stage, earlier: Iterable[Config] = ()) -
     """What some active policy judges, or for "mutate" can fix, as webhook rules; in a fixed order."""
     operations: dict[tuple[str, str], set[str]] = defaultdict(set)
     for one in (config, *earlier):
-        for group, resource, operation in _operations(one, stage):
-            operations[group, resource].add(operation)
+        for call in calls(one, stage):
+            resource = "/".join(filter(None, (call.kind.resource, call.subresource)))
+            operations[call.kind.group, resource].add(call.operation)
     resources: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
     for (group, resource), wanted in sorted(operations.items()):
         resources[group, tuple(sorted(wanted))].append(resource)
@@ -190,41 +181,6 @@ def needed_rules(config: Config, stage: Stage, earlier: Iterable[Config] = ()) -
         }
         for (group, wanted), names in sorted(resources.items())
     ]
-
-
-def _operations(config: Config, stage: Stage) -> Iterator[tuple[str, str, str]]:
-    """(group, resource, operation) of all that some active policy judges, or for "mutate" can fix."""
-    at_creation = _JUDGED_AT_CREATION if stage == "validate" else _FIXED_AT_CREATION
-    for active in config.policies.values():
-        modes = _modes(active, config)
-        patched = active.policy.patched_kinds(active.params) if "deny" in modes else ()
-        for kind, resource, operation in _declared(active, config):
-            is_asked = modes != {"off"} if stage == "validate" else "patch" in modes or kind in patched
-            if is_asked and (operation == "CREATE" or (kind.group, resource) not in at_creation):
-                yield kind.group, resource, operation
-
-
-def _modes(active: ActivePolicy, config: Config) -> set[Mode]:
-    """Those that the policy may be in, for some request or other."""
-    modes: set[Mode] = {active.mode}
-    modes |= {
-        section.mode
-        for override in config.overrides
-        if (section := override.policies.get(active.policy.id)) and section.mode
-    }
-    return {weakest(mode, config.mode) for mode in modes}
-
-
-def _declared(active: ActivePolicy, config: Config) -> Iterator[tuple[GroupKind, str, str]]:
-    """Kind, resource (with its subresource) and operation of all that the policy judges."""
-    policy = active.policy
-    kinds: set[GroupKind] = {*policy.kinds, *((*WORKLOADS, *config.kinds) if policy.workloads else ())}
-    for operation in _JUDGED.intersection(policy.operations):
-        for kind in kinds:
-            yield kind, kind.resource, operation
-        if POD in kinds and operation == "UPDATE":
-            for subresource in policy.subresources:
-                yield POD, f"{POD.resource}/{subresource}", operation
 
 
 def _conditions(stage: Stage, config: Config) -> dict[str, str]:
@@ -267,7 +223,7 @@ def _not_owned(stage: Stage, config: Config) -> str:
     kind = f'({group}) + "/" + owner.kind'
     is_known = f'{kind} + " " + request.userInfo.username in {_cel(known)}'
     if config.controllers:
-        judged = sorted({f"{each.group}/{each.kind}" for each in (*WORKLOADS, *config.kinds)})
+        judged = sorted({f"{kind.group}/{kind.kind}" for kind in config.workloads})
         is_trusted = f"request.userInfo.username in {_cel(sorted(config.controllers))} && {kind} in {_cel(judged)}"
         is_known = f"{is_trusted} || {is_known}"
     owned = (

@@ -11,12 +11,13 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import NamedTuple
 
-from webhook.config import ALWAYS_EXCLUDED, Config, LimitRangeDefaults
+from webhook.config import Config, LimitRangeDefaults
 from webhook.controller.contents import Contents, Objects
 from webhook.controller.dangers import Danger, dangers
 from webhook.errors import BadQuantity
 from webhook.objects.limitranger import Amounts, Item, memory_defaults, read_items, show_amount
 from webhook.policy import Object
+from webhook.scope import exclude_own_namespace, is_excluded
 from webhook.stored import Unreadable
 
 LABELS = {"app.kubernetes.io/name": "forestall", "app.kubernetes.io/managed-by": "forestall"}
@@ -97,10 +98,11 @@ def plan(
     for obj in limit_ranges:
         present.setdefault(obj["metadata"]["namespace"], []).append(obj)
     actions: list[Action] = []
+    config = exclude_own_namespace(config, own_namespace)
     for namespace in namespaces:
         name = namespace["metadata"]["name"]
         if not _is_going(namespace):
-            rules = [] if _is_excluded(name, own_namespace, config) else list(_rules_for(namespace, config))
+            rules = [] if is_excluded(name, config) else list(_rules_for(namespace, config))
             if name in odd:
                 actions += [Skip(name, rule.name, f"cannot tell what it would do: {odd[name]}") for rule in rules]
                 continue
@@ -111,14 +113,6 @@ def plan(
 
 def _is_going(namespace: Object) -> bool:
     return bool(namespace["metadata"].get("deletionTimestamp"))
-
-
-def _is_excluded(namespace: str, own_namespace: str, config: Config) -> bool:
-    return (
-        namespace in ALWAYS_EXCLUDED
-        or namespace == own_namespace
-        or any(fnmatchcase(namespace, glob) for glob in config.exclude_namespaces)
-    )
 
 
 def _rules_for(namespace: Object, config: Config) -> Iterator[LimitRangeDefaults]:

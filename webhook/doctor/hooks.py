@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from webhook.controller.hooks import DELETED, NAME, ON_PURPOSE, STAGES, Stage, configurations, read_state
+from webhook.controller.hooks import DELETED, NAME, ON_PURPOSE, STAGES, configurations, read_state
 from webhook.doctor.asked import asked_about, covers, show_asked
 from webhook.doctor.finding import Finding, Findings, listed
 from webhook.doctor.survey import Survey, seen
-from webhook.policy import Object
+from webhook.policy import Object, Stage
 
 
 def check_hooks(survey: Survey) -> Findings:

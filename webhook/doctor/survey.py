@@ -6,18 +6,20 @@ import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 from webhook.config import Config, load_config, read_config
 from webhook.controller.endpoints import SERVICE, Endpoint
-from webhook.controller.gaps import Gap, Record, Unchecked, admitted_unchecked, judged_kinds, read_record
-from webhook.controller.hooks import NAME, STAGES, STATE_NAME, Stage
+from webhook.controller.gaps import Gap, Record, Unchecked, admitted_unchecked, read_record
+from webhook.controller.hooks import NAME, STAGES, STATE_NAME
 from webhook.controller.rotation import SECRET, read_served, service_names
 from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
 from webhook.objects.facts import ClusterFacts
-from webhook.policy import AdmissionRequest, Decision, Object, Verdict
+from webhook.policy import AdmissionRequest, Decision, Object, Stage, Verdict
+from webhook.scope import exclude_own_namespace, is_judged, judged_kinds
 from webhook.stored import Reader, Stored, read_objects, readable
 from webhook.watch import read_facts
 
@@ -118,7 +120,7 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
     own, before = f"/api/v1/namespaces/{namespace}", now()
     api_time = _try(cluster.now)
     moment = before + (now() - before) / 2
-    given = _try(lambda: _config(cluster, own, config))
+    given = _try(lambda: exclude_own_namespace(_config(cluster, own, config), namespace))
     state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE_NAME}"))
     facts = _try(lambda: read_facts(cluster).facts)
     limit_ranges = _try(lambda: list(readable(read_objects(cluster, "/api/v1/limitranges", "LimitRange"))))
@@ -212,7 +214,14 @@ def _templates(cluster: Reader, config: Config, limit_ranges: Sequence[Object]) 
 def _slipped(cluster: Reader, config: Config, facts: ClusterFacts, gaps: Sequence[Gap]) -> Slipped:
     stored = Stored(cluster, judged_kinds(config) if gaps else ())
     today = datetime.now(UTC).date()
-    found = list(admitted_unchecked(gaps, stored, lambda request: decide(request, facts, config, today=today)))
+    found = list(
+        admitted_unchecked(
+            gaps,
+            stored,
+            is_judged=partial(is_judged, config=config),
+            decide=partial(decide, facts=facts, config=config, today=today),
+        )
+    )
     return Slipped(len(found), [each for each in found if concerns(each.decision)], stored.unlisted)
 
 

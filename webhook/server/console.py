@@ -15,7 +15,7 @@ from flask import Flask, Response, render_template_string
 
 from webhook import __version__
 from webhook.config import Config
-from webhook.engine import weakest
+from webhook.policy import weakest
 from webhook.server.connection import Request
 from webhook.server.connection import Response as Answer
 from webhook.server.metrics import print_metrics

@@ -20,11 +20,11 @@ import structlog
 
 from webhook import log as logs
 from webhook.config import Config
-from webhook.engine import Stage, undecided
+from webhook.engine import undecided
 from webhook.errors import NOT_OURS, TimeUp
 from webhook.messages import object_name
 from webhook.objects.facts import ClusterFacts
-from webhook.policy import AdmissionRequest, Decision, Object, Reference
+from webhook.policy import AdmissionRequest, Decision, Object, Reference, Stage
 from webhook.server.metrics import Metrics, is_undecided
 from webhook.server.review import probe_nonce, read_review, render_probe, render_review
 from webhook.server.transition import decide

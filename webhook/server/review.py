@@ -13,13 +13,12 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 import msgspec
 
-from webhook.engine import Stage
 from webhook.errors import BadReview
 from webhook.installation import PROBE_LABEL
 from webhook.messages import audit_annotations, denial, warnings
 from webhook.objects.repair import repair
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, Path, cut
-from webhook.policy import AdmissionRequest, Decision, Object
+from webhook.policy import AdmissionRequest, Decision, Object, Stage
 
 API_VERSION = "admission.k8s.io/v1"
 

@@ -15,7 +15,7 @@ import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +26,6 @@ import structlog
 from webhook import log as logs
 from webhook.certs import ServingCertificate, new_context, read_certificate, self_signed_certificate
 from webhook.config import Config, load_config, read_config
-from webhook.engine import Stage
 from webhook.errors import (
     BadConfig,
     BadReview,
@@ -35,9 +34,9 @@ from webhook.files.facts import read_facts
 from webhook.installation import SETTLING
 from webhook.loader import load_policies
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.pods import WORKLOADS
-from webhook.policy import Object, Reference
+from webhook.policy import Object, Reference, Stage
 from webhook.reloading import Reloaded
+from webhook.scope import exclude_own_namespace
 from webhook.server.connection import Request, Response, one_line
 from webhook.server.console import Pages, create_console
 from webhook.server.judge import FactsSource, Judge
@@ -311,7 +310,7 @@ def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> 
     """The configuration, with the namespace that this pod runs in excluded: we must not keep us from starting."""
     if not own_namespace.exists():
         return config
-    return replace(config, exclude_namespaces=(*config.exclude_namespaces, own_namespace.read_text().strip()))
+    return exclude_own_namespace(config, own_namespace.read_text().strip())
 
 
 def _read_certificate(settings: Settings) -> Reloaded[ServingCertificate | None]:
@@ -373,8 +372,7 @@ def _report_reloads(config: Reloaded[Config], certificate: Reloaded[ServingCerti
 
 def _kinds(config: Config) -> set[str]:
     """Every kind that may be judged, or whose subresource is sent."""
-    judged = [*WORKLOADS, *config.kinds, *(kind for each in config.policies.values() for kind in each.policy.kinds)]
-    return {kind.kind for kind in judged} | {"Scale"}
+    return {kind for _group, kind in config.judged} | {"Scale"}
 
 
 def _binds(settings: Settings) -> tuple[str, str]:

@@ -20,9 +20,9 @@ import msgspec
 
 from webhook import engine
 from webhook.config import Config
-from webhook.engine import Stage
 from webhook.objects.facts import ClusterFacts
-from webhook.policy import AdmissionRequest, Decision
+from webhook.policy import AdmissionRequest, Decision, Stage
+from webhook.scope import AnyStage
 
 
 def decide(
@@ -37,7 +37,7 @@ def decide(
 ) -> Decision:
     """As engine.decide, while others may still do so by earlier configurations."""
 
-    def judge(request: AdmissionRequest, config: Config, stage: Stage) -> Decision:
+    def judge(request: AdmissionRequest, config: Config, stage: AnyStage) -> Decision:
         return engine.decide(request, facts, config, today=today, stage=stage, deadline=deadline)
 
     decision = judge(request, config, stage)

@@ -1,0 +1,213 @@
+"""What is judged, of which operation and subresource, by which policies; and what is left alone.
+
+`scope_of` answers for one request, `calls` for all that the API server has to ask about. Which kinds there are to judge
+is in the configuration: Config.workloads and Config.judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from webhook.config import ActivePolicy, Config, Match
+from webhook.errors import UNREADABLE
+from webhook.fixes import FIXED_AT_CREATION
+from webhook.objects.images import match_image
+from webhook.objects.owners import Owner, metadata_of, owner_of, top_level
+from webhook.objects.pods import POD, Container, mapping, read_workload
+from webhook.policy import AdmissionRequest, GroupKind, Mode, Object, Policy, Stage, weakest
+
+AnyStage = Stage | Literal["check"]
+"""A stage of admission, or "check": what both together would do, as files and stored objects are judged."""
+
+Key = tuple[str, str]
+"""Group and kind."""
+
+ALWAYS_EXCLUDED = frozenset({"forestall-system", "kube-node-lease", "kube-public", "kube-system"})
+"""Namespaces that no configuration can have judged: a denial there could keep the cluster, or us, from starting."""
+
+_OPERATIONS = ("CREATE", "UPDATE")
+"""The operations that have an object to judge."""
+
+_JUDGED_AT_CREATION: frozenset[Key] = frozenset({("", "PersistentVolumeClaim")})
+"""A claim is judged where its class can still be changed."""
+
+
+class Scope(NamedTuple):
+    """What of a request is judged.
+
+    request   the request, which now knows where a kind of the configuration keeps its pod spec
+    owner     the controller that the object names
+    policies  those that judge it, at the mode that the overrides leave them
+    skipped   why nothing is judged: "excluded namespace", "being deleted", …
+    """
+
+    request: AdmissionRequest
+    owner: Owner | None
+    policies: Sequence[ActivePolicy] = ()
+    skipped: str = ""
+
+
+def scope_of(request: AdmissionRequest, config: Config, stage: AnyStage) -> Scope:
+    """What of this request is judged at `stage`; for "mutate" only by what may patch, since the rest is for
+    "validate" to tell."""
+    request = locate_pod_spec(request, config)
+    owner = owner_of(request, config.controllers, config.pod_spec_paths)
+    if skipped := _left_alone(request, config, owner, stage):
+        return Scope(request, owner, skipped=skipped)
+    return Scope(request, owner, list(_policies(request, config, owner, stage)))
+
+
+def is_judged(request: AdmissionRequest, config: Config) -> bool:
+    """Whether some policy judges the request when the API server asks."""
+    return bool(scope_of(request, config, "validate").policies)
+
+
+def locate_pod_spec(request: AdmissionRequest, config: Config) -> AdmissionRequest:
+    """The request; of a kind that only the configuration knows, with the path to its pod spec."""
+    path = config.pod_spec_paths.get((request.group, request.kind), "")
+    return request if request.pod_spec_path == path else msgspec.structs.replace(request, pod_spec_path=path)
+
+
+def is_excluded(namespace: str, config: Config) -> bool:
+    return namespace in ALWAYS_EXCLUDED or any(fnmatchcase(namespace, glob) for glob in config.exclude_namespaces)
+
+
+def exclude_own_namespace(config: Config, namespace: str) -> Config:
+    """The configuration, with the namespace excluded that Forestall runs in: it must not keep itself from starting."""
+    return replace(config, exclude_namespaces=(*config.exclude_namespaces, namespace))
+
+
+class Call(NamedTuple):
+    """A kind of request that the API server has to ask about."""
+
+    kind: GroupKind
+    operation: str
+    subresource: str = ""
+
+
+def calls(config: Config, stage: Stage) -> Iterator[Call]:
+    """Every call whose answer may be more than "allowed", in some namespace or other; the same one may come twice."""
+    for key, (kind, policies) in config.judged.items():
+        for active in policies:
+            modes = _modes(active, config)
+            for operation in _OPERATIONS:
+                for subresource in ("", *active.policy.subresources):
+                    if _judges(active.policy, key, operation, subresource, stage) and any(
+                        _acts(active, mode, key, stage) for mode in modes
+                    ):
+                        yield Call(kind, operation, subresource)
+
+
+def judged_kinds(config: Config) -> set[GroupKind]:
+    """The kinds that the API server has to ask about, at creation or later."""
+    return {call.kind for call in calls(config, "validate")}
+
+
+def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, stage: AnyStage) -> str:
+    """Why this request isn't judged at all; empty if it may be."""
+    if request.object is None and not request.unreadable:
+        return "no object"
+    if is_excluded(request.namespace, config):
+        return "excluded namespace"
+    # On CREATE a deletionTimestamp is something that a person typed and the API server drops.
+    if metadata_of(request.old_object).get("deletionTimestamp"):
+        return "being deleted"
+    if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
+        return "mirror pod"
+    # Of a controller's own objects only pods may be patched, with sizes that the configuration has for them.
+    if owner and owner.is_known and not (stage != "validate" and request.kind == "Pod" and config.judges_owned_pods):
+        return f"judged at its {owner.kind}"
+    return ""
+
+
+def _is_mirror(pod: Object | None) -> bool:
+    return "kubernetes.io/config.mirror" in mapping(metadata_of(pod), "annotations", "metadata")
+
+
+def _policies(
+    request: AdmissionRequest, config: Config, owner: Owner | None, stage: AnyStage
+) -> Iterator[ActivePolicy]:
+    key = request.group, request.kind
+    judged = config.judged.get(key)
+    for active in judged.policies if judged else ():
+        if _judges(active.policy, key, request.operation, request.subresource, stage):
+            overridden = _overridden(active, request, config, owner)
+            if _acts(overridden, weakest(overridden.mode, config.mode), key, stage):
+                yield overridden
+
+
+def _judges(policy: Policy, key: Key, operation: str, subresource: str, stage: AnyStage) -> bool:
+    """Whether the policy, which judges the kind, does so in this operation and subresource."""
+    if not policy.operations:  # the API server is never asked
+        return stage == "check" and not subresource
+    if operation not in _OPERATIONS or operation not in policy.operations:
+        return False
+    if subresource:
+        return key == POD[:2] and operation == "UPDATE" and subresource in policy.subresources
+    at_creation = FIXED_AT_CREATION if stage == "mutate" else _JUDGED_AT_CREATION
+    return operation == "CREATE" or key not in at_creation
+
+
+def _acts(active: ActivePolicy, mode: Mode, key: Key, stage: AnyStage) -> bool:
+    """Whether a policy in this mode may say anything of the kind."""
+    if stage != "mutate":
+        return mode != "off"
+    patched = active.policy.patched_kinds(active.params) if mode == "deny" else ()
+    return mode == "patch" or any(key == (kind.group, kind.kind) for kind in patched)
+
+
+def _modes(active: ActivePolicy, config: Config) -> set[Mode]:
+    """The modes that the policy may be in, for some request or other."""
+    sections = (override.policies.get(active.policy.id) for override in config.overrides)
+    overridden = {section.mode for section in sections if section and section.mode}
+    return {weakest(mode, config.mode) for mode in {active.mode, *overridden}}
+
+
+def _overridden(active: ActivePolicy, request: AdmissionRequest, config: Config, owner: Owner | None) -> ActivePolicy:
+    for override in config.overrides:
+        section = override.policies.get(active.policy.id)
+        if section and matches(override.match, request, owner) and _has_only(override.match.images, request):
+            active = replace(active, mode=section.mode or active.mode, otherwise=section.otherwise or active.otherwise)
+    return active
+
+
+def matches(match: Match, request: AdmissionRequest, owner: Owner | None) -> bool:
+    """Whether an override's or exemption's match is about the request, its `images` aside: those are about containers
+    (have_images)."""
+    if not any(fnmatchcase(request.namespace, glob) for glob in match.namespaces):
+        return False
+    if match.groups and not set(match.groups) & set(request.groups):
+        return False
+    if match.labels:
+        labels = mapping(metadata_of(request.object), "labels", "metadata")
+        if any(labels.get(key) != value for key, value in match.labels.items()):
+            return False
+    if not match.kinds and not match.names:
+        return True
+    return any(
+        (not match.kinds or kind in match.kinds) and (not match.names or any(fnmatchcase(name, g) for g in match.names))
+        for kind, name in top_level(request, owner)
+    )
+
+
+def _has_only(patterns: tuple[str, ...], request: AdmissionRequest) -> bool:
+    """Whether every container has one of the images; of what can't be read it isn't known, so no."""
+    if not patterns:
+        return True
+    try:
+        workload = read_workload(request)
+    except UNREADABLE:
+        return False
+    return workload is not None and have_images(workload.containers, patterns)
+
+
+def have_images(containers: Sequence[Container], patterns: tuple[str, ...]) -> bool:
+    """Whether there are containers, and the image of every one of them matches a pattern."""
+    return bool(containers) and all(
+        any(match_image(pattern, container.image) for pattern in patterns) for container in containers
+    )
