@@ -13,7 +13,7 @@ from tests.doctor.surveys import FORBIDDEN, healthy, said
 from webhook.cli import main
 from webhook.controller.hooks import STAGES
 from webhook.doctor.checks import CHECKS, _run, diagnose, exit_code
-from webhook.doctor.finding import Check, Finding
+from webhook.doctor.remark import Check, Remark
 from webhook.doctor.survey import Survey
 from webhook.errors import BadConfig, FactsUnavailable
 
@@ -65,17 +65,17 @@ def test_what_is_not_installed_is_told_in_one_line() -> None:
 
 def test_the_page_is_bounded() -> None:
     def check(_: Survey) -> Any:
-        yield from [Finding("warn", str(number)) for number in range(11)]
-        yield Finding("fail", "the worst")
+        yield from [Remark("warn", str(number)) for number in range(11)]
+        yield Remark("fail", "the worst")
 
     found = _run(check, healthy())
     assert len(found) == 11
-    assert found[-1] == Finding("fail", "and 2 more", "see to the first ones, and ask again")
+    assert found[-1] == Remark("fail", "and 2 more", "see to the first ones, and ask again")
 
 
 def test_what_was_found_before_a_check_failed_stays() -> None:
     def check(_: Survey) -> Any:
-        yield Finding("fail", "found")
+        yield Remark("fail", "found")
         raise FactsUnavailable("then nothing")
 
     assert [each.status for each in _run(check, healthy())] == ["fail", "unknown"]

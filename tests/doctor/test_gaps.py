@@ -14,7 +14,7 @@ from tests.doctor.surveys import DAY, NOW, healthy, said, template
 from tests.memory_cluster import MemoryCluster
 from webhook.controller.gaps import Gap, Unchecked
 from webhook.doctor.checks import diagnose
-from webhook.doctor.finding import Check
+from webhook.doctor.remark import Check
 from webhook.doctor.survey import Slipped, _slipped
 from webhook.engine import decide
 from webhook.objects.facts import NO_FACTS

@@ -7,8 +7,8 @@ import re
 
 from tests.builders import ROOT
 from webhook.doctor.checks import CHECKS
-from webhook.doctor.finding import Check
 from webhook.doctor.page import render_json, render_text
+from webhook.doctor.remark import Check
 
 
 def test_the_page_documents_every_check() -> None:
@@ -38,6 +38,6 @@ def test_text() -> None:
         "                hour off\n"
         "                → set it\n"
         "\n"
-        "1 of 2 findings need something done\n"
+        "1 of 2 remarks need something done\n"
     )
     assert render_text(CHECKED[:1], 60, lambda text, _: text).endswith("\nNothing needs doing\n")

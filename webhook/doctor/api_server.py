@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from webhook.doctor.finding import Finding, Findings
+from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.survey import Survey, seen
 
 _OLDEST, _NEWEST = 29, 36
@@ -15,35 +15,33 @@ _SKEW = timedelta(seconds=10)
 _MUCH_SKEW = timedelta(minutes=5)
 
 
-def check_api_server(survey: Survey) -> Findings:
+def check_api_server(survey: Survey) -> Remarks:
     version = seen(survey.version)
     text = str(version.get("gitVersion") or "an unknown version")
     minor = re.match(r"\d+", str(version.get("minor") or ""))
     if str(version.get("major")) != "1" or minor is None:
-        yield Finding("unknown", f"cannot tell what {text} can do", f"Forestall is made for 1.{_OLDEST} to 1.{_NEWEST}")
+        yield Remark("unknown", f"cannot tell what {text} can do", f"Forestall is made for 1.{_OLDEST} to 1.{_NEWEST}")
         return
     number = int(minor.group())
     lacks = [f"{feature} (on from 1.{since})" for feature, since in _FEATURES.items() if number < since]
     text += f", without {' and '.join(lacks)}" if lacks else f", with {' and '.join(_FEATURES)}"
     if number < _OLDEST:
-        yield Finding("fail", text, f"upgrade the cluster: Forestall needs 1.{_OLDEST}")
+        yield Remark("fail", text, f"upgrade the cluster: Forestall needs 1.{_OLDEST}")
     elif number > _NEWEST:
-        yield Finding("warn", text, f"look for a newer Forestall: this one is tested up to 1.{_NEWEST}")
+        yield Remark("warn", text, f"look for a newer Forestall: this one is tested up to 1.{_NEWEST}")
     else:
-        yield Finding("ok", text)
+        yield Remark("ok", text)
 
 
-def check_clock(survey: Survey) -> Findings:
+def check_clock(survey: Survey) -> Remarks:
     # The Date says whole seconds, cut off.
     skew = survey.now - seen(survey.api_time) - timedelta(seconds=0.5)
     ahead = "ahead of" if skew > timedelta(0) else "behind"
     if abs(skew) <= _SKEW:
-        yield Finding("ok", "this machine's clock and the API server's agree")
+        yield Remark("ok", "this machine's clock and the API server's agree")
     else:
         text = f"this machine's clock is {_show_skew(abs(skew))} {ahead} the API server's"
-        yield Finding(
-            "fail" if abs(skew) > _MUCH_SKEW else "warn", text, "set the clock of the one that is wrong (NTP)"
-        )
+        yield Remark("fail" if abs(skew) > _MUCH_SKEW else "warn", text, "set the clock of the one that is wrong (NTP)")
 
 
 def _show_skew(skew: timedelta) -> str:

@@ -11,16 +11,16 @@ from webhook.certs import Certificate, parse_certificate, read_certificates
 from webhook.config import Config
 from webhook.controller.hooks import STAGES
 from webhook.controller.rotation import SECRET, service_names
-from webhook.doctor.finding import Finding, Findings, listed
+from webhook.doctor.remark import Remark, Remarks, listed
 from webhook.doctor.survey import Survey, seen
 from webhook.errors import ForestallError
 
 
-def check_certificate(survey: Survey) -> Findings:
+def check_certificate(survey: Survey) -> Remarks:
     """Whether the API server's calls will trust what they meet."""
     leaves, between, source = _presented(survey)
     if not leaves:
-        yield Finding("fail", f"{source}: no certificate", "see the controller's log; with certManager its Certificate")
+        yield Remark("fail", f"{source}: no certificate", "see the controller's log; with certManager its Certificate")
         return
     names = set(service_names(survey.namespace)[:1])
     webhooks = [each for stage in STAGES if (one := survey.registered(stage)) for each in one.get("webhooks") or ()]
@@ -32,18 +32,18 @@ def check_certificate(survey: Survey) -> Findings:
         if not leaf.is_valid(survey.now) or not leaf.names >= names:
             is_fine = False
             what = f"valid {leaf.begins:%Y-%m-%d %H:%M} to {leaf.ends:%Y-%m-%d %H:%M} UTC for {listed(leaf.names)}"
-            yield Finding("fail", f"{source}: a certificate {what}", f"renew it, for {listed(names)}")
+            yield Remark("fail", f"{source}: a certificate {what}", f"renew it, for {listed(names)}")
         for bundle, whose in bundles.items():
             roots = [each for each in _decode(bundle) if each.is_valid(survey.now)]
             if not _is_trusted(leaf, roots, between):
                 is_fine = False
                 wrong = "doesn't trust" if bundle else "is empty: it can't trust"
                 text = f"caBundle of {listed(whose)} {wrong} what is presented ({source})"
-                yield Finding("fail", text, "see why the controller doesn't set it right: its log")
+                yield Remark("fail", text, "see why the controller doesn't set it right: its log")
     if is_fine and not webhooks:
-        yield Finding("unknown", f"cannot tell whom it is trusted by: no webhook is registered ({source})", "see hooks")
+        yield Remark("unknown", f"cannot tell whom it is trusted by: no webhook is registered ({source})", "see hooks")
     elif is_fine:
-        yield Finding("ok", f"{len(webhooks)} webhooks trust it ({source})")
+        yield Remark("ok", f"{len(webhooks)} webhooks trust it ({source})")
 
 
 def _presented(survey: Survey) -> tuple[list[Certificate], Sequence[Certificate], str]:
@@ -76,7 +76,7 @@ def _is_trusted(leaf: Certificate, roots: Collection[Certificate], between: Sequ
     )
 
 
-def check_expiry(survey: Survey) -> Findings:
+def check_expiry(survey: Survey) -> Remarks:
     """Days left; our own are renewed when a third of their life is left, so a quarter is late."""
     leaves, between, source = _presented(survey)
     bundles = {
@@ -89,22 +89,22 @@ def check_expiry(survey: Survey) -> Findings:
     # Of several only those that somebody relies on.
     used = [each for each in roots if any(_is_trusted(leaf, [each], between) for leaf in leaves)]
     if not leaves:
-        yield Finding("fail", f"{source}: no certificate", "see certificate")
+        yield Remark("fail", f"{source}: no certificate", "see certificate")
     for what, certificates in (("the serving certificate", dict.fromkeys(leaves)), ("its CA", dict.fromkeys(used))):
         for each in certificates:
             yield _expiry(what, each, survey)
 
 
-def _expiry(what: str, certificate: Certificate, survey: Survey) -> Finding:
+def _expiry(what: str, certificate: Certificate, survey: Survey) -> Remark:
     left, life = certificate.ends - survey.now, certificate.ends - certificate.begins
     is_own = isinstance(survey.config, Config) and survey.config.certificates.mode == "selfManaged"
     late = life / 4 if is_own else min(life / 4, timedelta(days=30))
     text = f"{what} ends in {_show(left)}, on {certificate.ends:%Y-%m-%d}"
     if left <= timedelta(0):
-        return Finding("fail", f"{what} ended on {certificate.ends:%Y-%m-%d}", _RENEW)
+        return Remark("fail", f"{what} ended on {certificate.ends:%Y-%m-%d}", _RENEW)
     if left < life / 20:
-        return Finding("fail", text, _RENEW)
-    return Finding("warn", text, _RENEW) if left < late else Finding("ok", text)
+        return Remark("fail", text, _RENEW)
+    return Remark("warn", text, _RENEW) if left < late else Remark("ok", text)
 
 
 _RENEW = "see why it isn't renewed: the controller's log, cert-manager's Certificate, or whoever provides it"

@@ -1,4 +1,4 @@
-"""All checks, in the order of the page. Each is a function from a Survey to findings.
+"""All checks, in the order of the page. Each is a function from a Survey to remarks.
 
 What could not be read is "unknown", never "ok".
 """
@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Mapping
 from webhook.doctor.api_server import check_api_server, check_clock
 from webhook.doctor.certificates import check_certificate, check_expiry
 from webhook.doctor.configuration import check_configuration
-from webhook.doctor.finding import STATUSES, Check, Finding, Findings, cannot_tell
 from webhook.doctor.gaps import check_gaps
 from webhook.doctor.hooks import check_hooks, check_rules
 from webhook.doctor.limit_ranges import check_limit_ranges
 from webhook.doctor.other_hooks import check_other_hooks, check_timeouts
+from webhook.doctor.remark import STATUSES, Check, Remark, Remarks, cannot_tell
 from webhook.doctor.replicas import check_controller, check_endpoints, check_spread
 from webhook.doctor.survey import Survey
 from webhook.errors import ForestallError
 
 _SHOWN = 10
 
-CHECKS: Mapping[str, Callable[[Survey], Findings]] = {
+CHECKS: Mapping[str, Callable[[Survey], Remarks]] = {
     "configuration": check_configuration,
     "controller": check_controller,
     "hooks": check_hooks,
@@ -47,15 +47,15 @@ def diagnose(survey: Survey) -> list[Check]:
     return [Check(name, *finding) for name, check in CHECKS.items() for finding in _run(check, survey)]
 
 
-def _run(check: Callable[[Survey], Findings], survey: Survey) -> list[Finding]:
-    found: list[Finding] = []
+def _run(check: Callable[[Survey], Remarks], survey: Survey) -> list[Remark]:
+    found: list[Remark] = []
     try:
         found.extend(check(survey))
     except ForestallError as error:
         found.append(cannot_tell(error))
     if len(found) > _SHOWN:
         worst = max((each.status for each in found[_SHOWN:]), key=STATUSES.index)
-        found[_SHOWN:] = [Finding(worst, f"and {len(found) - _SHOWN} more", "see to the first ones, and ask again")]
+        found[_SHOWN:] = [Remark(worst, f"and {len(found) - _SHOWN} more", "see to the first ones, and ask again")]
     return found
 
 

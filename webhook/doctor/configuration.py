@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from webhook.doctor.finding import Finding, Findings
+from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.survey import CONFIG, Survey, seen
 from webhook.engine import iter_expired
 from webhook.errors import BadConfig
 
 
-def check_configuration(survey: Survey) -> Findings:
+def check_configuration(survey: Survey) -> Remarks:
     try:
         config = seen(survey.config)
     except BadConfig as error:
-        yield Finding("fail", str(error), f"mend it: servers and controller go on with the last good one ({CONFIG})")
+        yield Remark("fail", str(error), f"mend it: servers and controller go on with the last good one ({CONFIG})")
         return
     for index, exemption in iter_expired(config, survey.now.date()):
         text = f"exemptions[{index}] ({exemption.policy}, owner {exemption.owner}) expired on {exemption.until}"
-        yield Finding("warn", text, "remove it, or agree on a new date with its owner")
+        yield Remark("warn", text, "remove it, or agree on a new date with its owner")
     active = [f"{each.policy.id} {each.mode}" for each in config.policies.values() if each.mode != "off"]
-    yield Finding("ok", f"mode {config.mode}; {', '.join(active) or 'no policy is on'}")
+    yield Remark("ok", f"mode {config.mode}; {', '.join(active) or 'no policy is on'}")

@@ -6,28 +6,28 @@ from datetime import timedelta
 
 from webhook.controller.gaps import Gap, read_record
 from webhook.controller.hooks import STATE_NAME
-from webhook.doctor.finding import Finding, Findings, cannot_tell
+from webhook.doctor.remark import Remark, Remarks, cannot_tell
 from webhook.doctor.survey import RECENT, Survey, concerns, recent_gaps, seen
 from webhook.errors import FactsUnavailable
 
 _FRESH = timedelta(days=1)
 
 
-def check_gaps(survey: Survey) -> Findings:
+def check_gaps(survey: Survey) -> Remarks:
     """Times in which nothing was asked, and what came in meanwhile."""
     record = read_record(seen(survey.state))
     gaps = recent_gaps(record, survey.now)
     if record.lost:
         advice = f"to have it forgotten, remove the key gaps from ConfigMap {survey.namespace}/{STATE_NAME}"
-        yield Finding("unknown", "somebody's edit made the record unreadable: what was in it is lost", advice)
+        yield Remark("unknown", "somebody's edit made the record unreadable: what was in it is lost", advice)
     for gap in gaps:
         if gap.ended is None:
             advice = "see hooks" if gap.reason == "hooks off" else "see endpoints, certificate and hooks"
-            yield Finding("fail", f"a gap is open: {gap}", advice)
+            yield Remark("fail", f"a gap is open: {gap}", advice)
     fresh = [gap for gap in gaps if gap.ended and gap.reason == "no answer" and survey.now - gap.ended < _FRESH]
     for gap in reversed(fresh):
         advice = f"find out why: kubectl -n {survey.namespace} get events, and the servers' logs of that time"
-        yield Finding("warn", f"a gap of {_show_length(gap)} at least: {gap}", advice)
+        yield Remark("warn", f"a gap of {_show_length(gap)} at least: {gap}", advice)
     slipped = seen(survey.slipped)
     for resource, why in slipped.unread.items():
         yield cannot_tell(FactsUnavailable(f"which {resource} came in: {why}"))
@@ -35,12 +35,12 @@ def check_gaps(survey: Survey) -> Findings:
         verdict = concerns(each.decision)[0]
         what = f"{each.request.kind} {'/'.join(filter(None, (each.request.namespace, each.request.name)))}"
         text = f"{what} was admitted unchecked ({each.how} {each.at:%Y-%m-%d %H:%M:%S} UTC): {verdict.policy}"
-        yield Finding("warn", text, verdict.violation.message)
+        yield Remark("warn", text, verdict.violation.message)
     if not gaps and not record.lost:
-        yield Finding("ok", f"none in the last {RECENT.days} days")
+        yield Remark("ok", f"none in the last {RECENT.days} days")
     elif gaps and not slipped.violating and not slipped.unread:
         text = f"{len(gaps)} in the last {RECENT.days} days; of the {slipped.count} objects that were admitted "
-        yield Finding("ok", f"{text}unchecked none violates a policy")
+        yield Remark("ok", f"{text}unchecked none violates a policy")
 
 
 def _show_length(gap: Gap) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from webhook.controller.hooks import DELETED, NAME, ON_PURPOSE, STAGES, configurations, read_state
 from webhook.doctor.asked import asked_about, covers, show_asked
-from webhook.doctor.finding import Finding, Findings, listed
+from webhook.doctor.remark import Remark, Remarks, listed
 from webhook.doctor.survey import Survey, seen
 from webhook.policy import Object, Stage
 
 
-def check_hooks(survey: Survey) -> Findings:
+def check_hooks(survey: Survey) -> Remarks:
     """Whether the API server asks us, and at the right door."""
     port = survey.service_port()
     for stage, kind in STAGES.items():
@@ -25,45 +25,45 @@ def check_hooks(survey: Survey) -> Findings:
         ]
         if wrong:
             text = f"{kind} {NAME}: {', '.join(wrong)} doesn't lead to Service {survey.namespace}/{NAME}, port {port}"
-            yield Finding("fail", text, "see why the controller doesn't set it right: its log")
+            yield Remark("fail", text, "see why the controller doesn't set it right: its log")
         else:
-            yield Finding("ok", f"{kind} {NAME} leads to Service {survey.namespace}/{NAME}")
+            yield Remark("ok", f"{kind} {NAME} leads to Service {survey.namespace}/{NAME}")
 
 
-def _missing(survey: Survey, stage: Stage) -> Finding:
+def _missing(survey: Survey, stage: Stage) -> Remark:
     off = read_state(seen(survey.state)).off.get(stage, "")
     text = f"{STAGES[stage]} {NAME} is not there"
     if off in (ON_PURPOSE, DELETED):
-        return Finding("fail", f"{text}: it was {off}, nothing is asked", "switch it on: forestall hooks on")
+        return Remark("fail", f"{text}: it was {off}, nothing is asked", "switch it on: forestall hooks on")
     advice = f"see what the controller waits for: kubectl -n {survey.namespace} logs deploy/forestall-controller"
-    return Finding("fail", f"{text}: nothing is asked", advice)
+    return Remark("fail", f"{text}: nothing is asked", advice)
 
 
-def check_rules(survey: Survey) -> Findings:
+def check_rules(survey: Survey) -> Remarks:
     """Whether the API server asks what the configuration needs, as it needs it."""
     wanted = configurations(seen(survey.config), "", namespace=survey.namespace, port=survey.service_port())
     for stage, needed in zip(STAGES, wanted, strict=True):
         registered = survey.registered(stage)
         if registered is None:
-            yield Finding("fail", f"{STAGES[stage]} {NAME} is not there: nothing is asked", "see hooks")
+            yield Remark("fail", f"{STAGES[stage]} {NAME} is not there: nothing is asked", "see hooks")
         else:
             problems = list(_compare(needed["webhooks"], registered.get("webhooks") or [], STAGES[stage]))
-            yield from problems or [Finding("ok", f"{STAGES[stage]} {NAME} asks what the configuration needs")]
+            yield from problems or [Remark("ok", f"{STAGES[stage]} {NAME} asks what the configuration needs")]
 
 
-def _compare(needed: Sequence[Object], registered: Sequence[Object], kind: str) -> Findings:
+def _compare(needed: Sequence[Object], registered: Sequence[Object], kind: str) -> Remarks:
     there = {each["name"]: each for each in registered}
     wanted = {each["name"]: each for each in needed}
     for name in sorted({*there, *wanted}):
         has, needs = asked_about(there.get(name, {})), asked_about(wanted.get(name, {}))
         if missing := sorted(each for each in needs if not covers(has, each)):
             text = f"{kind} {NAME}: {name} isn't asked about {listed(map(show_asked, missing))}"
-            yield Finding("fail", text, _FOLLOW)
+            yield Remark("fail", text, _FOLLOW)
         if further := sorted(each for each in has if not covers(needs, each)):
             text = f"{kind} {NAME}: {name} is asked about {listed(map(show_asked, further))}, which no policy judges"
-            yield Finding("warn", text, _FOLLOW)
+            yield Remark("warn", text, _FOLLOW)
         if name in there and name in wanted and (fields := _differing(there[name], wanted[name])):
-            yield Finding("fail", f"{kind} {NAME}: {name} differs in {listed(fields)}", _FOLLOW)
+            yield Remark("fail", f"{kind} {NAME}: {name} differs in {listed(fields)}", _FOLLOW)
 
 
 _FOLLOW = "see why the controller doesn't follow the configuration: its log, forestall_controller_errors_total"

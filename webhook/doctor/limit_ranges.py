@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date
 
 from webhook.config import Config
-from webhook.doctor.finding import Finding, Findings, cannot_tell, listed
+from webhook.doctor.remark import Remark, Remarks, cannot_tell, listed
 from webhook.doctor.survey import Survey, concerns, seen
 from webhook.engine import decide
 from webhook.errors import FactsUnavailable
@@ -20,7 +20,7 @@ from webhook.objects.quantities import format_memory, parse_memory
 from webhook.policy import AdmissionRequest, Object, Verdict
 
 
-def check_limit_ranges(survey: Survey) -> Findings:
+def check_limit_ranges(survey: Survey) -> Remarks:
     """LimitRanges that refuse every pod, or that stand against what policies ask for."""
     config, facts, templates = seen(survey.config), seen(survey.facts), seen(survey.templates)
     by_namespace: dict[str, list[Object]] = defaultdict(list)
@@ -40,13 +40,13 @@ def check_limit_ranges(survey: Survey) -> Findings:
             text = (
                 f"LimitRange {names} of {namespace}: pods without resources of their own are refused: {refusal.wrong}"
             )
-            yield Finding("fail", text, f"change its default or its bounds of {refusal.resource}")
+            yield Remark("fail", text, f"change its default or its bounds of {refusal.resource}")
         requests = [plain, *(each for each in templates.requests if each.namespace == namespace)]
-        for finding in _against_policies(requests, config, facts, survey.now.date()):
+        for remark in _against_policies(requests, config, facts, survey.now.date()):
             found += 1
-            yield finding
+            yield remark
     if not found:
-        yield Finding("ok", f"LimitRanges of {len(by_namespace)} namespaces contradict no policy")
+        yield Remark("ok", f"LimitRanges of {len(by_namespace)} namespaces contradict no policy")
 
 
 def _plain(namespace: str) -> AdmissionRequest:
@@ -58,7 +58,7 @@ def _plain(namespace: str) -> AdmissionRequest:
 
 def _against_policies(
     requests: Sequence[AdmissionRequest], config: Config, facts: ClusterFacts, today: date
-) -> Findings:
+) -> Remarks:
     """Where a LimitRange gives or allows less memory than a policy would set if there were none; each once."""
     ranges = [each for each in facts.limit_ranges.get(requests[0].namespace, ()) if each.type == "Container"]
     without = replace(facts, limit_ranges={})
@@ -69,7 +69,7 @@ def _against_policies(
                 if (against := _against(path, wanted, request, ranges)) and (verdict.policy, against) not in told:
                     told.add((verdict.policy, against))
                     advice = f"raise it in the LimitRange, or lower it in the parameters of {verdict.policy}"
-                    yield Finding("warn", f"{against}, where {verdict.policy} asks for {format_memory(wanted)}", advice)
+                    yield Remark("warn", f"{against}, where {verdict.policy} asks for {format_memory(wanted)}", advice)
 
 
 def _wanted_limits(verdict: Verdict) -> Iterator[tuple[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webhook.controller.hooks import NAME, STAGES
 from webhook.doctor.asked import asked_about, covers, show_resource
-from webhook.doctor.finding import Finding, Findings
+from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.survey import Survey, seen
 from webhook.policy import Object
 
@@ -12,7 +12,7 @@ REQUEST_SECONDS = 34
 """That the API server gives a write in all, admission included (apiserver pkg/endpoints/handlers/rest.go)."""
 
 
-def check_timeouts(survey: Survey) -> Findings:
+def check_timeouts(survey: Survey) -> Remarks:
     """Mutating webhooks are called one after the other, and share the time that a request has."""
     calls = [
         each
@@ -28,20 +28,20 @@ def check_timeouts(survey: Survey) -> Findings:
     worst = max(sums, key=lambda triple: (sums[triple], triple), default=None)
     if worst is None or sums[worst] < REQUEST_SECONDS:
         most = f", {sums[worst]} s of one request's {REQUEST_SECONDS} s" if worst else ""
-        yield Finding("ok", text + most)
+        yield Remark("ok", text + most)
         return
     asked = sorted((each for each in calls if covers(asked_about(each), worst)), key=_timeout, reverse=True)
     slowest = ", ".join(f"{each['name']} {_timeout(each)} s" for each in asked[:5])
     text += f", and {sums[worst]} s of the {REQUEST_SECONDS} s that one {worst[2]} of {show_resource(worst)} has"
     advice = f"give the longest ones less than their timeoutSeconds, or fewer resources: {slowest}"
-    yield Finding("warn", f"{text}: it fails if they hang, whatever their failurePolicy", advice)
+    yield Remark("warn", f"{text}: it fails if they hang, whatever their failurePolicy", advice)
 
 
 def _timeout(webhook: Object) -> int:
     return int(webhook.get("timeoutSeconds") or 10)
 
 
-def check_other_hooks(survey: Survey) -> Findings:
+def check_other_hooks(survey: Survey) -> Remarks:
     """Webhooks of others that can hold up everything, us included."""
     found = 0
     for stage, kind in STAGES.items():
@@ -52,9 +52,9 @@ def check_other_hooks(survey: Survey) -> Findings:
                     text = f"{kind} {config['metadata']['name']}: {each['name']} is asked about everything and fails "
                     text += "closed" if _spares(each, "kube-system") else "closed, in kube-system as well"
                     advice = f"narrow its rules, or exclude kube-system and {survey.namespace} in its namespaceSelector"
-                    yield Finding("warn", text, advice)
+                    yield Remark("warn", text, advice)
     if not found:
-        yield Finding("ok", "no other webhook is asked about everything and fails closed")
+        yield Remark("ok", "no other webhook is asked about everything and fails closed")
 
 
 def _holds_up_everything(webhook: Object) -> bool:

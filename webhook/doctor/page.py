@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from webhook.doctor.finding import STATUSES, Check, Status
+from webhook.doctor.remark import STATUSES, Check, Status
 
 SCHEMA = "forestall.dev/doctor/v1"
 
@@ -37,5 +37,5 @@ def render_text(checks: Sequence[Check], width: int, style: Style) -> str:
             todo = textwrap.wrap(f"→ {each.todo}", width - len(margin), subsequent_indent="  ", break_on_hyphens=False)
             lines += [margin + line for line in todo]
     wrong = sum(each.status != "ok" for each in checks)
-    lines.append(f"\n{wrong} of {len(checks)} findings need something done" if wrong else "\nNothing needs doing")
+    lines.append(f"\n{wrong} of {len(checks)} remarks need something done" if wrong else "\nNothing needs doing")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""What doctor's checks say: remarks, each of which has a status."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ STATUSES: tuple[Status, ...] = ("ok", "unknown", "warn", "fail")
 """From best to worst."""
 
 
-class Finding(NamedTuple):
+class Remark(NamedTuple):
+    """Something that a check has to say: what it has seen, and what is to be done about it."""
+
     status: Status
     seen: str
     todo: str = ""
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One finding under the name of its check, which may have several."""
+    """One remark under the name of its check, which may make several."""
 
     name: str
     status: Status
@@ -29,12 +31,12 @@ class Check(msgspec.Struct, frozen=True):
     todo: str
 
 
-Findings = Iterator[Finding]
+Remarks = Iterator[Remark]
 
 
-def cannot_tell(error: ForestallError) -> Finding:
+def cannot_tell(error: ForestallError) -> Remark:
     advice = "see configuration" if isinstance(error, BadConfig) else "ask as somebody who may read that"
-    return Finding("unknown", f"cannot tell: {error}", advice)
+    return Remark("unknown", f"cannot tell: {error}", advice)
 
 
 def listed(texts: Iterable[str]) -> str:
