@@ -32,6 +32,7 @@ _RULES = [
     ("", ["persistentvolumeclaims"], ["CREATE"]),
     ("apps", ["deployments", "replicasets", "statefulsets", "daemonsets"], ["CREATE", "UPDATE"]),
     ("batch", ["jobs", "cronjobs"], ["CREATE", "UPDATE"]),
+    ("argoproj.io", ["rollouts"], ["CREATE", "UPDATE"]),
     (
         "monitoring.coreos.com",
         ["prometheuses", "prometheusagents", "alertmanagers", "thanosrulers"],
