@@ -38,6 +38,7 @@ _Count = Annotated[int, Meta(ge=1)]
 _Texts = dict[str, str]
 _Quantities = dict[str, float | Annotated[str, Meta(pattern=Quantity.PATTERN)]]
 _Anything = dict[str, Any]
+_CIDR = Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
 
 
 class Image(_Values):
@@ -64,7 +65,7 @@ class Autoscaling(_Values):
     target_cpu: Annotated[int, Meta(ge=1)] = msgspec.field(name="targetCPUUtilizationPercentage")
 
 
-class Controller(_Values):
+class _Component(_Values):
     replicas: _Count
     metrics_port: _Port
     resources: Resources
@@ -72,7 +73,11 @@ class Controller(_Values):
     pod_labels: _Texts
 
 
-class Server(Controller):
+class Controller(_Component):
+    console_port: _Port
+
+
+class Server(_Component):
     port: _Port
     host_network: bool
     client_ca: str = msgspec.field(name="clientCAConfigMap")
@@ -87,7 +92,9 @@ class CertManager(_Values):
 
 class NetworkPolicy(_Values):
     enabled: bool
+    api_servers: list[_CIDR] = msgspec.field(name="apiServerCIDRs")
     metrics_from: list[_Anything]
+    console_from: list[_Anything]
 
 
 class ServiceMonitor(_Values):

@@ -86,7 +86,7 @@ def tell() -> int:
 def serve(port: int, metrics_port: int) -> int:
     """Become the server, which runs until Ctrl+C."""
     suffix = "" if port == PORT else f" --port {port}"
-    say(f"http://127.0.0.1:{metrics_port}/ is its page. Each review will be a line below. In another terminal:\n")
+    say(f"It counts at http://127.0.0.1:{metrics_port}/metrics. Each review is a line below. In another terminal:\n")
     say(f"    .venv/bin/python -m demo try{suffix} demo/elastalert.yaml\n", bold=True)
     sys.stdout.flush()
     command = _serve_command(port, metrics_port)

@@ -136,7 +136,7 @@ class Server:
         program = (
             "import sys; from pathlib import Path, PosixPath; "
             "from webhook import installation; installation.SETTLING = 0; "
-            "from webhook.server import judge, serve as server, workers; "
+            "from webhook import reloading; from webhook.server import judge, serve as server, workers; "
             f"exec({patch!r}); sys.exit(server.serve(server.Settings(**{given!r})))"
         )
         self._log = folder / "log"
@@ -151,6 +151,12 @@ class Server:
         self.cert.write_bytes(chain)
         self.key.write_bytes(key)
 
+    def configure(self, text: str) -> None:
+        """Bring this configuration there as a whole, as a kubelet does: half a file may be a valid one."""
+        new = self.config.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.config)
+
     def client(self, **kwargs: Any) -> Client:
         return Client(self.port, **kwargs)
 
@@ -159,7 +165,7 @@ class Server:
             return client.ask(data)
 
     def get(self, path: str) -> tuple[int, str]:
-        """From the console; status 0 when nobody listens."""
+        """From the metrics port; status 0 when nobody listens."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()

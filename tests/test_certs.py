@@ -16,15 +16,14 @@ from tests.loopback import eventually
 from tests.served import PATIENCE, post, review, served
 from webhook.certs import (
     CLOCK_SKEW,
+    CertificateFiles,
     find_authority,
     load_certificate,
     make_authority,
     make_self_signed,
     parse_certificate,
-    read_certificate,
     read_certificates,
     read_chain,
-    self_signed_certificate,
 )
 from webhook.errors import BadCertificate
 
@@ -38,10 +37,10 @@ def rsa_key(encryption=None):
 
 
 def test_reads_the_pair_and_when_it_ends(tmp_path):
-    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    cert.write_bytes(CHAIN)
-    key.write_bytes(KEY)
-    remaining = read_certificate(cert, key).expires - datetime.now(UTC)
+    files = CertificateFiles(tmp_path / "tls.crt", tmp_path / "tls.key")
+    files.cert.write_bytes(CHAIN)
+    files.key.write_bytes(KEY)
+    remaining = files.load(files.read()).expires - datetime.now(UTC)
     assert timedelta(days=9, hours=23) < remaining < timedelta(days=10, minutes=1)
 
 
@@ -82,7 +81,7 @@ def test_refuses(chain, key, reason):
 
 def test_says_which_file_is_missing(tmp_path):
     with pytest.raises(BadCertificate, match=r"absent\.crt: No such file or directory$"):
-        read_certificate(tmp_path / "absent.crt", tmp_path / "absent.key")
+        CertificateFiles(tmp_path / "absent.crt", tmp_path / "absent.key").read()
 
 
 def test_self_signed_names():
@@ -93,7 +92,7 @@ def test_self_signed_names():
 
 
 def test_self_signed_certificate_serves():
-    assert self_signed_certificate().expires > datetime.now(UTC) + timedelta(days=89)
+    assert load_certificate(*make_self_signed(), "self-signed").expires > datetime.now(UTC) + timedelta(days=89)
 
 
 # Our own -------------------------------------------------------------------------------------------------------------

@@ -460,3 +460,34 @@ def test_values_name_only_pages_that_exist() -> None:
     text = (CHART / "values.yaml").read_text() + "".join(file.read_text() for file in (CHART / "presets").iterdir())
     for page in re.findall(r"\bdocs/[\w-]+\.md", text):
         assert (ROOT / page).exists()
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("settings", "webhook", "console"),
+    [
+        pytest.param((), [{"ports": [{"port": 8443}]}], [], id="by-default"),
+        pytest.param(
+            ("networkPolicy.apiServerCIDRs={10.0.0.0/28,fd00::/64}",),
+            [
+                {
+                    "ports": [{"port": 8443}],
+                    "from": [{"ipBlock": {"cidr": "10.0.0.0/28"}}, {"ipBlock": {"cidr": "fd00::/64"}}],
+                }
+            ],
+            [],
+            id="api-servers",
+        ),
+        pytest.param(
+            ("networkPolicy.consoleFrom[0].podSelector.matchLabels.app=proxy",),
+            [{"ports": [{"port": 8443}]}],
+            [{"ports": [{"port": 8081}], "from": [{"podSelector": {"matchLabels": {"app": "proxy"}}}]}],
+            id="console",
+        ),
+    ],
+)
+def test_who_may_connect(settings: tuple[str, ...], webhook: list[object], console: list[object]) -> None:
+    policies = of_kind(render("defaults", *(f"--set={setting}" for setting in settings)), "NetworkPolicy")
+    metrics = [{"ports": [{"port": 8080}]}]
+    assert policies["forestall-server"]["spec"]["ingress"] == webhook + metrics
+    assert policies["forestall-controller"]["spec"]["ingress"] == console + metrics

@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "policy": set(),
     "log": set(),
     "installation": set(),
-    "reloading": {"errors"},
+    "reloading": {"errors", "installation", "config"},
     "certs": {"errors"},
     "objects": {"errors", "policy"},
     "files": {"errors", "policy", "objects"},
@@ -50,7 +50,7 @@ LAYERS: dict[str, set[str]] = {
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {"errors", "policy", "objects"}
 HOMES = {
-    "flask": {"server.console"},
+    "flask": {"controller.console"},
     "kubernetes": {"cluster"},
     "cryptography": {"certs"},
     "jsonpatch": {"fixes"},

@@ -40,19 +40,31 @@ class ServingCertificate(NamedTuple):
     """When the first certificate of the chain ends (UTC)."""
 
 
-def read_certificate(cert: Path, key: Path, client_ca: Path | None = None) -> ServingCertificate:
-    """Load a certificate chain and its key from PEM files; raises BadCertificate if they can't serve together.
+class CertificateFiles(NamedTuple):
+    """PEM files to serve by. With `client_ca`, whoever connects has to show a certificate by one of that file's CAs."""
 
-    With `client_ca`, whoever connects has to show a certificate by one of that file's CAs.
-    """
-    try:
-        chain, private, clients = cert.read_bytes(), key.read_bytes(), client_ca.read_bytes() if client_ca else None
-    except OSError as error:
-        raise BadCertificate(f"{error.filename}: {error.strerror}") from error
-    serving = load_certificate(chain, private, f"{cert} and {key}")
-    if clients is not None:
-        _require_clients(serving.context, clients, str(client_ca))
-    return serving
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for path in self if path is not None]
+
+    def read(self) -> tuple[bytes, ...]:
+        """What the files hold; raises BadCertificate if one can't be read."""
+        try:
+            return tuple(path.read_bytes() for path in self.paths)
+        except OSError as error:
+            raise BadCertificate(f"{error.filename}: {error.strerror}") from error
+
+    def load(self, contents: tuple[bytes, ...]) -> ServingCertificate:
+        """What was read, ready to serve; raises BadCertificate if chain and key can't serve together."""
+        chain, key, *clients = contents
+        serving = load_certificate(chain, key, f"{self.cert} and {self.key}")
+        for authorities in clients:
+            _require_clients(serving.context, authorities, str(self.client_ca))
+        return serving
 
 
 def _require_clients(context: ssl.SSLContext, authorities: bytes, source: str) -> None:
@@ -108,14 +120,11 @@ def new_context(clients: ssl.VerifyMode = ssl.CERT_NONE) -> ssl.SSLContext:
     return context
 
 
-def self_signed_certificate(names: tuple[str, ...] = LOCAL_NAMES) -> ServingCertificate:
-    """A certificate that lives as long as this process: nobody trusts it, it is for trying things out."""
-    chain, key = make_self_signed(names)
-    return load_certificate(chain, key, "self-signed certificate")
-
-
 def make_self_signed(names: tuple[str, ...] = LOCAL_NAMES, *, days: int = 90) -> tuple[bytes, bytes]:
-    """A certificate for these DNS names and addresses, valid from an hour ago, and its key: both PEM."""
+    """A certificate for these DNS names and addresses, valid from an hour ago, and its key: both PEM.
+
+    Nobody trusts it: it is for trying things out.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name("forestall, self-signed")
     now = datetime.now(UTC)

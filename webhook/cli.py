@@ -353,9 +353,18 @@ _NAMESPACE = click.option(
 @_NAMESPACE
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Health, metrics.")
 @click.option(
+    "--console-port",
+    type=click.IntRange(0, 65535),
+    default=8081,
+    show_default=True,
+    help="Port of the page for people: what is enforced.",
+)
+@click.option(
     "--endpoints", metavar="HOST:PORT,…", default="", help="The servers; default: the EndpointSlices of the Service."
 )
-def controller(config: Path | None, kubeconfig: Path | None, namespace: str, metrics_port: int, endpoints: str) -> int:
+def controller(
+    config: Path | None, kubeconfig: Path | None, namespace: str, metrics_port: int, console_port: int, endpoints: str
+) -> int:
     """Keep certificates, webhook configurations and LimitRanges until SIGTERM; of several, one acts."""
     from webhook.controller import run as controllers  # noqa: PLC0415
     from webhook.controller.endpoints import parse_endpoints  # noqa: PLC0415
@@ -366,6 +375,7 @@ def controller(config: Path | None, kubeconfig: Path | None, namespace: str, met
             kubeconfig=kubeconfig,
             namespace=namespace,
             metrics_port=metrics_port,
+            console_port=console_port,
             endpoints=parse_endpoints(endpoints),
         )
     )

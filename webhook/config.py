@@ -256,7 +256,19 @@ class Config:
 
 
 def load_config(text: bytes, file: str) -> Config:
-    """Read a configuration file's text; empty text is the defaults. Raises BadConfig."""
+    """Read a configuration file's text; empty text is the defaults. Raises BadConfig, whatever the text is."""
+    try:
+        return _load(text, file)
+    except BadConfig:
+        raise
+    except Exception as error:  # a bug of ours: it must end neither a running server nor the controller
+        raise BadConfig(f"{file}: {UNEXPECTED}: {error!r}") from error
+
+
+UNEXPECTED = "the configuration could not be read, which is a bug in Forestall or in a policy's parameters"
+
+
+def _load(text: bytes, file: str) -> Config:
     root = compose(text, file)
     if root is None or root.is_null:
         return _config(_File(), {})
@@ -355,12 +367,16 @@ def _config(parsed: _File, policies: Mapping[str, ActivePolicy]) -> Config:
 
 def read_config(path: str) -> Config:
     """The configuration in the file; raises BadConfig, also if it cannot be read."""
+    return load_config(read_text(path), path)
+
+
+def read_text(path: str) -> bytes:
+    """What the file holds, for load_config; raises BadConfig if it cannot be read."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - a path is all that is needed here
-            text = file.read()
+            return file.read()
     except OSError as error:
         raise BadConfig(f"{path}: {error.strerror}") from error
-    return load_config(text, path)
 
 
 def config_schema() -> dict[str, Any]:

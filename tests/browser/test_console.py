@@ -1,18 +1,19 @@
-"""The landing page, as a browser shows it to a person."""
+"""The console, as a browser shows it to a person."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.loopback import eventually
-from tests.served import Server, served
+from tests.builders import config
 from webhook import __version__
+from webhook.controller.console import create_console
+from webhook.controller.pages import serve_pages
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -32,19 +33,27 @@ QUIET = (
 )
 
 
+class Shown:
+    """A console, and what it is to show."""
+
+    def __init__(self) -> None:
+        self.config = config("")
+        self.is_leading = True
+        self.port = serve_pages(create_console(lambda: self.config, lambda: self.is_leading), 0, "console")
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with served(tmp_path_factory.mktemp("server")) as server:
-        yield server
+def shown() -> Shown:
+    return Shown()
 
 
 @pytest.fixture
-def browse(server: Server, tmp_path: Path) -> Callable[..., str]:
-    """Opens a page of the console; what Chromium prints about it."""
+def browse(shown: Shown, tmp_path: Path) -> Callable[..., str]:
+    """Opens the console; what Chromium prints about it."""
 
-    def browse(path: str, *options: str) -> str:
+    def browse(*options: str) -> str:
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET]
-        url = f"http://127.0.0.1:{server.metrics_port}{path}"
+        url = f"http://127.0.0.1:{shown.port}/"
         done = subprocess.run(
             [*command, f"--user-data-dir={tmp_path}/profile", *options, url],
             capture_output=True,
@@ -62,34 +71,28 @@ def text_of(html: str) -> str:
 
 
 def test_the_page_says_what_is_enforced(browse: Callable[..., str]) -> None:
-    page = text_of(browse("/", "--dump-dom"))
+    html = browse("--dump-dom")
+    page = text_of(html)
     assert f"Forestall {__version__}" in page
-    assert "Ready." in page
+    assert "This controller leads" in page
     assert "memory-limits patch Every container, init container and sidecar has a memory limit." in page
     assert "prometheus-memory deny" in page
     assert "zonal-volumes deny" in page
+    assert "://" not in html  # nothing is loaded from elsewhere
 
 
-def test_a_ceiling_is_seen(browse: Callable[..., str], server: Server) -> None:
-    server.config.write_text("mode: audit\n")
-    try:
-        eventually(lambda: "nothing acts more strongly" in server.get("/")[1])
-        page = text_of(browse("/", "--dump-dom"))
-    finally:
-        server.config.write_text("mode: deny\n")
+def test_a_ceiling_and_a_standby_are_seen(browse: Callable[..., str], shown: Shown) -> None:
+    shown.config, shown.is_leading = config("mode: audit"), False
+    page = text_of(browse("--dump-dom"))
+    shown.config, shown.is_leading = config(""), True
+    assert "This controller stands by: another one leads." in page
     assert "The whole installation is in mode audit : nothing acts more strongly." in page
     assert "memory-limits audit" in page
-
-
-def test_links_lead_somewhere(browse: Callable[..., str], server: Server) -> None:
-    links = re.findall(r'href="([^"]+)"', browse("/", "--dump-dom"))
-    assert links == ["metrics", "readyz", "healthz"]
-    assert [server.get(f"/{link}")[0] for link in links] == [200, 200, 200]
 
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_it_is_painted(browse: Callable[..., str], tmp_path: Path, width: int) -> None:
     picture = tmp_path / "console.png"
-    browse("/", f"--screenshot={picture}", f"--window-size={width},800")
+    browse(f"--screenshot={picture}", f"--window-size={width},800")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 5000, "an empty page"

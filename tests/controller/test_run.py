@@ -19,13 +19,15 @@ from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
 from tests.loopback import eventually
 from tests.memory_cluster import MemoryCluster
-from webhook.config import Config, load_config, read_config
+from webhook.config import Config
 from webhook.controller.endpoints import Endpoint, Endpoints, parse_endpoints
 from webhook.controller.hooks import hooks_off
-from webhook.controller.run import Controller, Part, errors, serve_metrics
+from webhook.controller.pages import serve_pages
+from webhook.controller.probes import create_probes
+from webhook.controller.run import Controller, Part, errors
 from webhook.errors import BadConfig, FactsUnavailable
 from webhook.policy import Object
-from webhook.reloading import Reloaded
+from webhook.reloading import Reloaded, follow_config
 
 
 class Clock:
@@ -73,7 +75,7 @@ def controller(clock: Clock, leading: Leading, *kept: Kept, config: Reloaded[Con
     def make_parts() -> list[Part]:
         return [Part(f"part-{number}", each.reconcile) for number, each in enumerate(kept)]
 
-    config = config or Reloaded((), lambda: load_config(b"", ""))
+    config = config or follow_config(None)
     return Controller(config, leading, make_parts, clock)  # type: ignore[arg-type]
 
 
@@ -149,7 +151,7 @@ class TestLoop:
         file = tmp_path / "config.yaml"
         file.write_text("mode: audit")
         kept = Kept(clock)
-        loop = controller(clock, leading, kept, config=Reloaded((file,), lambda: read_config(str(file))))
+        loop = controller(clock, leading, kept, config=follow_config(file))
         let_pass(loop, clock, 1)
         file.write_text("mode: warn # now")
         let_pass(loop, clock, 1)
@@ -245,7 +247,7 @@ def fetch(port: int, path: str) -> tuple[int, str]:
 
 def test_health_and_metrics() -> None:
     alive = [True]
-    port = serve_metrics(0, lambda: alive[0])
+    port = serve_pages(create_probes(lambda: alive[0]), 0, "metrics")
     assert fetch(port, "/healthz") == (200, "ok\n")
     status, text = fetch(port, "/metrics")
     assert (status, "forestall_controller_leading" in text) == (200, True)
@@ -288,7 +290,14 @@ class Process:
         self.log = plane.folder / f"{name}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*FORESTALL, "controller", f"--kubeconfig={kubeconfig}", f"--metrics-port={self.port}", *arguments],
+                [
+                    *FORESTALL,
+                    "controller",
+                    f"--kubeconfig={kubeconfig}",
+                    f"--metrics-port={self.port}",
+                    "--console-port=0",
+                    *arguments,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

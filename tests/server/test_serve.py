@@ -10,6 +10,8 @@ import select
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -21,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.builders import SHARED, request, workload
+from tests.builders import ROOT, SHARED, request, workload
 from tests.loopback import eventually
 from tests.served import Server, post, review, served
 from webhook.certs import make_self_signed
@@ -181,7 +183,7 @@ MIB = 2**20
         pytest.param(post(review(object=None)), 400, "CREATE without an object", id="no-object"),
         pytest.param(post(review(), "/"), 404, "no such path", id="wrong-path"),
         pytest.param(post(review(), "/validate/"), 404, "no such path", id="path-with-more"),
-        pytest.param(post(review(), "/metrics"), 404, "no such path", id="console's-path"),
+        pytest.param(post(review(), "/metrics"), 404, "no such path", id="path-of-the-other-port"),
         pytest.param(headed("GET /validate HTTP/1.1\nHost: x"), 405, "reviews are posted", id="get"),
         pytest.param(
             headed("GET /validate HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: websocket"),
@@ -334,7 +336,7 @@ def test_connections_are_bounded(tmp_path):
             client.close()
 
 
-def test_console_survives_half_a_request(server):
+def test_probes_survive_half_a_request(server):
     slow = [socket.create_connection(("127.0.0.1", server.metrics_port)) for _ in range(20)]
     for each in slow:
         each.sendall(b"GET /healthz HTTP/1.1\r\nHo")
@@ -402,7 +404,7 @@ def test_time_up_is_answered_as_on_error_says(tmp_path, patch):
         assert time.monotonic() - began < 3
         assert (response["uid"], response["allowed"]) == ("late", True)
         assert any("could not decide" in warning for warning in response["warnings"])
-        running.config.write_text("policies: {memory-limits: {onError: deny}}")
+        running.configure("policies: {memory-limits: {onError: deny}}")
         eventually(lambda: not running.ask(post(review(), "/validate?timeout=1s")).response["allowed"])
         eventually(lambda: running.metric('forestall_policy_errors_total{policy="memory-limits"}') >= 1)
 
@@ -589,9 +591,9 @@ def _verdicts(server: Server) -> set[bool]:
 
 def test_configuration_is_reloaded_and_a_bad_one_refused(own_server):
     assert _verdicts(own_server) == {False}
-    own_server.config.write_text("mode: audit\n")
+    own_server.configure("mode: audit\n")
     eventually(lambda: own_server.logged("configuration reloaded") and _verdicts(own_server) == {True})
-    own_server.config.write_text("\nmodus: deny\n")
+    own_server.configure("\nmodus: deny\n")
     (line,) = eventually(lambda: own_server.logged("configuration refused, the last good one stays"))
     assert "config.yaml:2" in line["error"]
     eventually(lambda: own_server.metric("forestall_config_last_reload_successful") == 0)
@@ -599,14 +601,27 @@ def test_configuration_is_reloaded_and_a_bad_one_refused(own_server):
     # A worker that comes now has never seen the good file: it gets what the others use.
     _kill_reviewers(own_server)
     assert _verdicts(own_server) == {True}
-    own_server.config.write_text("mode: deny\n")
+    own_server.configure("mode: deny\n")
     eventually(lambda: _verdicts(own_server) == {False})
     assert own_server.metric("forestall_config_last_reload_successful") == 1
 
 
+def test_all_workers_follow_the_one_reader(tmp_path):
+    """They look every five seconds here, and have no chance to meet the good file themselves."""
+    with served(tmp_path, "workers.BEAT_SECONDS = 5") as server:
+        server.configure("mode: audit\n")
+        eventually(lambda: server.logged("configuration reloaded"))
+        server.configure("modus: deny\n")
+        eventually(lambda: server.logged("configuration refused, the last good one stays"))
+        eventually(lambda: _verdicts(server) == {True})
+        _kill_reviewers(server)
+        assert _verdicts(server) == {True}
+        assert len(server.logged("configuration refused, the last good one stays")) == 1
+
+
 def test_goes_on_patching_for_a_while_what_it_patched_before(tmp_path):
-    with served(tmp_path, "server.SETTLING = 60") as server:
-        server.config.write_text("mode: audit\n")
+    with served(tmp_path, "reloading.SETTLING = 60") as server:
+        server.configure("mode: audit\n")
         eventually(lambda: _verdicts(server) == {True})
         assert all("patch" in server.ask(post(review(), "/mutate")).response for _ in range(10))
         _kill_reviewers(server)  # who comes now knows it as well
@@ -614,7 +629,7 @@ def test_goes_on_patching_for_a_while_what_it_patched_before(tmp_path):
 
 
 def _kill_reviewers(server: Server) -> None:
-    """The first child is the console."""
+    """The first child answers probes."""
     before = server.children()
     for pid in before[1:]:
         os.kill(pid, signal.SIGKILL)
@@ -643,7 +658,7 @@ def test_metrics_add_up_over_workers_and_their_deaths(own_server):
     assert f'{reviews}{{kind="other"' in own_server.get("/metrics")[1]
 
 
-def test_a_dead_console_comes_back(own_server):
+def test_dead_probes_come_back(own_server):
     os.kill(own_server.children()[0], signal.SIGKILL)
     eventually(lambda: own_server.get("/readyz") == (200, "ok\n"))
     assert len(eventually(lambda: len(own_server.children()) == 3 and own_server.children())) == 3
@@ -656,11 +671,27 @@ def test_workers_end_with_their_parent(own_server):
     eventually(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in children))
 
 
-def test_landing_page(server):
-    status, page = server.get("/")
-    assert status == 200
-    assert "memory-limits" in page
-    assert "://" not in page  # nothing is loaded from elsewhere
+@pytest.mark.parametrize(
+    ("request_", "status", "text"),
+    [
+        pytest.param("GET /healthz", 200, "ok\n", id="alive"),
+        pytest.param("GET /readyz?verbose", 200, "ok\n", id="ready"),
+        pytest.param("HEAD /readyz", 200, "", id="head"),
+        pytest.param("GET /", 404, "no such page: /healthz, /readyz, /metrics\n", id="no-page"),
+        pytest.param("POST /healthz", 405, "pages are only read\n", id="post"),
+    ],
+)
+def test_probes(server, request_, status, text):
+    with socket.create_connection(("127.0.0.1", server.metrics_port), timeout=10) as plain:
+        plain.sendall(headed(f"{request_} HTTP/1.1\nHost: x\nConnection: close"))
+        head, _, body = b"".join(iter(lambda: plain.recv(4096), b"")).decode().partition("\r\n\r\n")
+    assert (int(head.split()[1]), body) == (status, text)
+
+
+def test_a_server_loads_nothing_for_people():
+    program = "import sys, webhook.server.serve; print(*sorted({'flask', 'jinja2', 'werkzeug'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import os
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
 from jsonpatch import apply_patch
 
 from tests.builders import TODAY, config, container, request, sized, workload
-from webhook.config import Config, read_config
+from webhook.config import Config
 from webhook.controller.hooks import configurations, needed_rules
 from webhook.engine import decide
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import AdmissionRequest, Decision, Object, Reference, Stage
-from webhook.reloading import Reloaded
 from webhook.server import transition
 
 # Each admits some of the objects, by patching them or as they are.
@@ -134,16 +130,3 @@ def test_mutating_rules_stay_as_wide_as_they_were() -> None:
     assert '["operator"]' in conditions["not-judged-at-its-owner"]
     assert mutating["after"]["name"] == "probe.mutate.forestall.dev"
     assert judging["between"][1] == judging["after"][1]
-
-
-def test_earlier_values_are_remembered_for_a_while(tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text("mode: audit")
-    long, short, not_at_all = (Reloaded((file,), lambda: read_config(str(file)), keep=keep) for keep in (60, 0.01, 0))
-    for count, text in enumerate(("mode: warn", "mode: dney", "mode: deny"), 1):
-        file.write_text(text)
-        os.utime(file, (count, count))
-        assert all(each.poll() for each in (long, short, not_at_all))
-    assert [each.mode for each in long.earlier()] == ["warn", "audit"]
-    time.sleep(0.02)
-    assert short.earlier() == not_at_all.earlier() == []

@@ -10,24 +10,25 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+from prometheus_client import Counter, Gauge
 
 from webhook import log as logs
 from webhook.cluster import Cluster
-from webhook.config import Config, load_config, read_config
+from webhook.config import Config
+from webhook.controller.console import create_console
 from webhook.controller.endpoints import Endpoint, Endpoints
 from webhook.controller.gaps import Gaps
 from webhook.controller.hooks import Hooks, hooks_off
 from webhook.controller.lease import Election
 from webhook.controller.limit_ranges import Limits
+from webhook.controller.pages import serve_pages
+from webhook.controller.probes import create_probes
 from webhook.controller.rotation import Rotation
-from webhook.errors import ForestallError, SystemRefused
-from webhook.installation import SETTLING
-from webhook.reloading import Reloaded
+from webhook.errors import ForestallError
+from webhook.reloading import Reloaded, follow_config
 from webhook.watch import Watch
 
 LEASE = "forestall-controller"
@@ -62,6 +63,7 @@ class Settings:
     kubeconfig: Path | None = None
     namespace: str = "forestall-system"
     metrics_port: int = 8080
+    console_port: int = 8081
     endpoints: tuple[Endpoint, ...] = ()
     log_level: str = "info"
 
@@ -122,7 +124,7 @@ class Controller:
         self._round_at = self._clock()
         if self._config.poll():
             self._reloaded()
-        config_good.set(self._config.error is None)
+        config_good.set(not self._config.error)
         if self._election.is_leading and not self._parts:
             self._lead()
         elif self._parts and not self._election.is_leading:
@@ -145,8 +147,8 @@ class Controller:
         succeeded_at.clear()
 
     def _reloaded(self) -> None:
-        if self._config.error is not None:
-            log.error("configuration refused, the last good one stays", error=str(self._config.error))
+        if self._config.error:
+            log.error("configuration refused, the last good one stays", error=self._config.error)
             return
         log.info("configuration reloaded")
         for part in self._parts:
@@ -164,7 +166,7 @@ def run(settings: Settings) -> int:
     """
     logs.configure(settings.log_level)
     logs.forward_library_logs()
-    config = _read_config(settings.config)
+    config = follow_config(settings.config)
     kubeconfig = settings.kubeconfig
     cluster = Cluster.from_kubeconfig(str(kubeconfig)) if kubeconfig else Cluster.in_cluster()
     election = Election(cluster, settings.namespace, LEASE, f"{socket.gethostname()}_{uuid.uuid4()}")
@@ -174,7 +176,11 @@ def run(settings: Settings) -> int:
     stopping, stopped = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    serve_metrics(settings.metrics_port, lambda: controller.is_alive)
+    # Two ports: whoever keeps the console busy, or out, does nothing to probes.
+    metrics_port = serve_pages(create_probes(lambda: controller.is_alive), settings.metrics_port, "metrics")
+    console = create_console(lambda: config.value, lambda: election.is_leading)
+    console_port = serve_pages(console, settings.console_port, "console")
+    log.info("serving", metrics_port=metrics_port, console_port=console_port)
     electing = threading.Thread(target=election.run, args=[stopped], name="election", daemon=True)
     electing.start()
     gaps = Gaps(cluster, settings.namespace)
@@ -200,55 +206,3 @@ def _parts(cluster: Cluster, watch: Watch, settings: Settings, config: Reloaded[
         Part("hooks", Hooks(cluster, namespace, endpoints, config.earlier).reconcile),
         Part("limitranges", Limits(cluster, namespace, watch).reconcile),
     ]
-
-
-def _read_config(file: Path | None) -> Reloaded[Config]:
-    if file is None:
-        return Reloaded((), lambda: load_config(b"", "the defaults"))
-    return Reloaded((file,), lambda: read_config(str(file)), keep=SETTLING)
-
-
-def serve_metrics(port: int, is_alive: Callable[[], bool]) -> int:
-    """Answer /healthz and /metrics in a thread; returns the port, which for 0 the system has chosen.
-
-    Raises SystemRefused, as where the port is taken.
-    """
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
-
-        def do_GET(self) -> None:
-            match self.path.partition("?")[0]:
-                case "/metrics":
-                    self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
-                case "/healthz" | "/readyz":
-                    ok = is_alive()
-                    self._answer(200 if ok else 503, b"ok\n" if ok else b"stuck\n")
-                case _:
-                    self._answer(404, b"no such page: /healthz, /metrics\n")
-
-        def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing: probes come every few seconds."""
-
-    class Server(ThreadingHTTPServer):
-        address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-        daemon_threads = True
-
-        def server_bind(self) -> None:
-            if self.address_family == socket.AF_INET6:
-                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            super().server_bind()
-
-    try:
-        server = Server(("", port), Handler)
-    except OSError as error:
-        raise SystemRefused(f"port {port}: {error.strerror}") from error
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    return int(server.server_address[1])

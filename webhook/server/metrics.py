@@ -1,7 +1,8 @@
 """Prometheus metrics, correct over several worker processes.
 
 A worker counts in plain dictionaries, which costs a tenth of what prometheus-client's shared files do, and writes them
-down every second; the console adds the workers up when it is asked, and prometheus-client prints the sums.
+down every second; the process that answers scrapers adds the workers up when it is asked, and prometheus-client prints
+the sums.
 """
 
 from __future__ import annotations

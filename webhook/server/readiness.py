@@ -18,7 +18,7 @@ _STALE = 5.0
 class Readiness:
     """Memory shared with every process forked later: a slot for each worker, and whether the replica is draining.
 
-    The console's worker has a slot, too, the last one, but nobody waits for it: it is who asks.
+    The worker that answers the probes has the last slot, which is never looked at: that it answers says enough.
     """
 
     def __init__(self, workers: int) -> None:

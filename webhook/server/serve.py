@@ -13,35 +13,35 @@ import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from webhook import log as logs
-from webhook.certs import ServingCertificate, new_context, read_certificate, self_signed_certificate
-from webhook.config import Config, load_config, read_config
+from webhook.certs import CertificateFiles, ServingCertificate, load_certificate, make_self_signed, new_context
+from webhook.config import Config
 from webhook.errors import (
     BadConfig,
     BadReview,
 )
 from webhook.files.facts import read_facts
-from webhook.installation import SETTLING
 from webhook.loader import load_policies
 from webhook.objects.facts import ClusterFacts
 from webhook.policy import Object, Reference, Stage
-from webhook.reloading import Reloaded
+from webhook.reloading import Contents, Reloaded, follow_config
 from webhook.scope import exclude_own_namespace
 from webhook.server.connection import Request, Response, one_line
-from webhook.server.console import Pages, create_console
 from webhook.server.judge import FactsSource, Judge
 from webhook.server.metrics import Metrics
+from webhook.server.probes import Probes
 from webhook.server.readiness import Readiness
+from webhook.server.shared import Shared
 from webhook.server.workers import Replica
 
 if TYPE_CHECKING:
@@ -191,8 +191,8 @@ class Reviewing:
 
     def __init__(
         self,
-        config: Reloaded[Config],
-        certificate: Reloaded[ServingCertificate | None],
+        config: Shared[Config],
+        certificate: Shared[ServingCertificate | None],
         source: Callable[[], FactsSource],
         metrics: Path,
         clients: ssl.VerifyMode,
@@ -207,24 +207,25 @@ class Reviewing:
     def start(self, slot: int) -> App:
         self._metrics = Metrics(self._directory, slot, _kinds(self._config.value), load_policies())
         self._source = self._open_source()
-        judge = Judge(lambda: self._config.value, self._source, self._metrics, self._config.earlier)
+        judge = Judge(lambda: self._config.value, self._source, self._metrics, self._config.reloaded.earlier)
         return App(judge, self._metrics)
 
     def tick(self) -> bool:
         # What a burst of large reviews took is free, but scattered: glibc gives it back only when asked.
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)
-        self._config.poll()
-        self._certificate.poll()
-        config, certificate, read_at = self._config, self._certificate, self._source.facts.read_at
+        self._config.follow()
+        self._certificate.follow()
+        config, certificate = self._config.reloaded, self._certificate.reloaded
+        read_at = self._source.facts.read_at
         serving = certificate.value
         is_synced = self._source.synced
         self._metrics.gauges = {
             "forestall_facts_synced": float(is_synced),
             "forestall_facts_timestamp_seconds": read_at.timestamp() if read_at else 0,
             "forestall_certificate_expiry_timestamp_seconds": serving.expires.timestamp() if serving else 0,
-            "forestall_certificate_last_reload_successful": float(certificate.error is None),
-            "forestall_config_last_reload_successful": float(config.error is None),
+            "forestall_certificate_last_reload_successful": float(not certificate.error),
+            "forestall_config_last_reload_successful": float(not config.error),
             "forestall_config_last_reload_success_timestamp_seconds": config.read_at,
         }
         self._metrics.write()
@@ -235,19 +236,16 @@ class Reviewing:
         return serving.context if serving else self._no_certificate
 
 
-class Looking:
-    """What the worker on the console's port serves."""
+class Probing:
+    """What the worker on the metrics port serves."""
 
-    def __init__(self, config: Reloaded[Config], readiness: Readiness, metrics: Path) -> None:
-        self._config = config
-        self._readiness = readiness
-        self._metrics = metrics
+    def __init__(self, readiness: Readiness, metrics: Path) -> None:
+        self._probes = Probes(readiness, metrics)
 
-    def start(self, _slot: int) -> Pages:
-        return Pages(create_console(self._readiness, lambda: self._config.value, self._metrics))
+    def start(self, _slot: int) -> Probes:
+        return self._probes
 
     def tick(self) -> bool:
-        self._config.poll()
         return True
 
     def context(self) -> None:
@@ -261,8 +259,8 @@ def serve(settings: Settings) -> int:
     """
     logs.configure(settings.log_level)
     _give_memory_back()
-    config = _read_config(settings)
-    certificate = _read_certificate(settings)
+    config = Shared("configuration", follow_config(settings.config, _without_ourselves))
+    certificate = Shared("certificate", _follow_certificate(settings))
     clients = ssl.CERT_REQUIRED if settings.client_ca else ssl.CERT_NONE
     source = _facts_source(settings)
     readiness = Readiness(settings.workers)
@@ -271,12 +269,12 @@ def serve(settings: Settings) -> int:
     try:
         Replica(
             Reviewing(config, certificate, source, directory, clients),
-            Looking(config, readiness, directory),
+            Probing(readiness, directory),
             readiness,
             binds=_binds(settings),
             drain_delay=settings.drain_delay,
             log_level=settings.log_level,
-            on_tick=partial(_report_reloads, config, certificate),
+            on_tick=partial(_reload, (config, certificate)),
             on_death=readiness.clear,
         ).run()
     except SystemExit as end:
@@ -299,13 +297,6 @@ def _give_memory_back() -> None:
         mallopt(option, value)
 
 
-def _read_config(settings: Settings) -> Reloaded[Config]:
-    file = settings.config
-    if file is None:
-        return Reloaded((), lambda: _without_ourselves(load_config(b"", "the defaults")))
-    return Reloaded((file,), lambda: _without_ourselves(read_config(str(file))), keep=SETTLING)
-
-
 def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> Config:
     """The configuration, with the namespace that this pod runs in excluded: we must not keep us from starting."""
     if not own_namespace.exists():
@@ -313,19 +304,22 @@ def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> 
     return exclude_own_namespace(config, own_namespace.read_text().strip())
 
 
-def _read_certificate(settings: Settings) -> Reloaded[ServingCertificate | None]:
-    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.client_ca
+def _follow_certificate(settings: Settings) -> Reloaded[ServingCertificate | None]:
+    cert, key = settings.tls_cert, settings.tls_key
     if settings.self_signed:
-        return Reloaded((), self_signed_certificate)
+        return Reloaded((), make_self_signed, lambda pair: load_certificate(pair[0], pair[1], "self-signed"))
     if cert is None or key is None:
         raise BadConfig("no certificate: give --tls-cert and --tls-key, or --self-signed to try things out")
-    files = [cert, key, *([client_ca] if client_ca else [])]
-    read = partial(read_certificate, cert, key, client_ca)
+    files = CertificateFiles(cert, key, settings.client_ca)
+
+    def load(contents: Contents) -> ServingCertificate | None:
+        return files.load(contents) if contents else None
+
     # In a cluster the first certificate is made while we start. A folder that isn't there is a mistake.
     if cert.parent.is_dir() and key.parent.is_dir() and _is_empty(cert) and _is_empty(key):
         log.warning("waiting for a certificate", file=str(cert))
-        return Reloaded(files, read, first=lambda: None)
-    return Reloaded(files, read)
+        return Reloaded(files.paths, files.read, load, first=())
+    return Reloaded(files.paths, files.read, load)
 
 
 def _is_empty(file: Path) -> bool:
@@ -360,14 +354,14 @@ def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
     return follow
 
 
-def _report_reloads(config: Reloaded[Config], certificate: Reloaded[ServingCertificate | None]) -> None:
-    """In the parent, every second: what workers do alike is logged once, and workers forked later have it as well."""
-    for name, reloaded in (("configuration", config), ("certificate", certificate)):
-        if reloaded.poll():
-            if reloaded.error is None:
-                log.info(f"{name} reloaded")
+def _reload(files: Sequence[Shared[Any]]) -> None:
+    """In the parent, every second: read what has changed, and say so once for the replica."""
+    for shared in files:
+        if shared.poll():
+            if error := shared.reloaded.error:
+                log.error(f"{shared.name} refused, the last good one stays", error=error)
             else:
-                log.error(f"{name} refused, the last good one stays", error=str(reloaded.error))
+                log.info(f"{shared.name} reloaded")
 
 
 def _kinds(config: Config) -> set[str]:

@@ -1,4 +1,5 @@
-"""The processes of one replica, on gunicorn: an arbiter, workers that answer reviews over TLS, and one for the console.
+"""The processes of one replica, on gunicorn: an arbiter, workers that answer reviews over TLS, and one that answers
+probes and scrapers.
 
 Gunicorn keeps the processes and their event loops. Added here is how they serve connections: deadlines for slow
 requests, a bound on connections, a certificate that is replaced while connections live on, and an end that cuts no
@@ -216,21 +217,21 @@ class Reviews(Worker):
         super().__init__(age, ppid, sockets[:1], *args)
 
 
-class Console(Worker):
-    """Serves probes and people on the second port."""
+class Probes(Worker):
+    """Serves /healthz, /readyz and /metrics on the second port."""
 
     def __init__(self, age: int, ppid: int, sockets: list[Any], *args: Any) -> None:
         super().__init__(age, ppid, sockets[1:], *args)
 
     @property
     def service(self) -> Service:
-        return self.replica.console
+        return self.replica.probes
 
 
 class Replica(BaseApplication):  # type: ignore[misc]
     """One replica: what gunicorn calls an application, with its settings.
 
-    `workers` processes answer reviews, one more serves the console; `drain_delay` is how many seconds pass between the
+    `workers` processes answer reviews, one more serves `probes`; `drain_delay` is how many seconds pass between the
     first failing readiness probe and the end. `on_tick` and `on_death` are called in the parent: every second, and
     with the slot of a worker that has died.
     """
@@ -238,7 +239,7 @@ class Replica(BaseApplication):  # type: ignore[misc]
     def __init__(
         self,
         reviews: Service,
-        console: Service,
+        probes: Service,
         readiness: Readiness,
         *,
         binds: tuple[str, str],
@@ -248,7 +249,7 @@ class Replica(BaseApplication):  # type: ignore[misc]
         on_death: Callable[[int], None],
     ) -> None:
         self.reviews = reviews
-        self.console = console
+        self.probes = probes
         self.readiness = readiness
         self.binds = binds
         self.drain_delay = drain_delay
@@ -304,9 +305,9 @@ def _try_port(address: str, port: int) -> None:
 
 
 def _give_slot(arbiter: Arbiter, worker: Worker) -> None:
-    taken = {each.slot for each in arbiter.WORKERS.values()}
-    console = arbiter.num_workers - 1
-    worker.slot = console if isinstance(worker, Console) else next(s for s in range(console) if s not in taken)
+    taken = {other.slot for other in arbiter.WORKERS.values()}
+    last = arbiter.num_workers - 1
+    worker.slot = last if isinstance(worker, Probes) else next(slot for slot in range(last) if slot not in taken)
 
 
 def _announce(arbiter: Arbiter) -> None:
@@ -315,15 +316,15 @@ def _announce(arbiter: Arbiter) -> None:
 
 
 class ReplicaArbiter(Arbiter):  # type: ignore[misc]
-    """Keeps the workers alive, one of them for the console, and ends them so that no request is cut."""
+    """Keeps the workers alive, one of them for the probes, and ends them so that no request is cut."""
 
     app: Replica
     _end: float | None = None
     """When draining is over (time.monotonic); None before it has begun."""
 
     def spawn_worker(self) -> Any:
-        has_console = any(isinstance(worker, Console) for worker in self.WORKERS.values())
-        self.worker_class = Reviews if has_console else Console
+        has_probes = any(isinstance(worker, Probes) for worker in self.WORKERS.values())
+        self.worker_class = Reviews if has_probes else Probes
         return super().spawn_worker()
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
