@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema
@@ -90,6 +91,18 @@ from webhook.objects.quantities import Memory
             "overrides:\n  - match: {namespaces: [a]}\n    policies: {memory: {mode: warn}}",
             "3: overrides[0].policies.memory: there is no policy 'memory': did you mean 'memory-limits'?",
             id="an-override-of-no-policy",
+        ),
+        pytest.param(
+            "mode: deny\npolicies: {{ .Values.policies }}",
+            "2: policies: a map cannot be a key: is a template unfilled?",
+            id="an-unfilled-template",
+        ),
+        pytest.param("[a]: b", "1: a list cannot be a key: is a template unfilled?", id="a-list-as-a-key"),
+        pytest.param("a: &a [*a]", "1: the document contains itself, by an alias (*)", id="an-endless-alias"),
+        pytest.param(
+            "x: &x 1\n" + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("xabcdefg")),
+            "1: the document repeats values, 6,053,453 in all, by an alias (*)",
+            id="aliases-of-aliases",
         ),
         pytest.param(
             "certificates: {caLife: 30}",

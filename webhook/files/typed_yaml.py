@@ -7,6 +7,8 @@ conversion, but its errors know neither lines nor the keys of maps.
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import re
 import types
 from collections.abc import Iterable
@@ -49,6 +51,9 @@ _Loader.yaml_implicit_resolvers = {
 }
 _BOOLEANS = {"true": True, "false": False}
 
+_MOST_NODES = 1_000_000
+"""Values in a document: a ConfigMap's 1 MiB holds fewer, unless aliases multiply them."""
+
 
 class Node(NamedTuple):
     """A YAML node and where it stands: `field` is its path, empty for the whole document."""
@@ -62,11 +67,15 @@ class Node(NamedTuple):
         return BadConfig(f"{self.file}:{self.yaml.start_mark.line + 1}: {where}{message}")
 
     def entries(self) -> list[tuple[str, Node]]:
-        """The map's keys and values; raises BadConfig for another kind of node, or for a key given twice."""
+        """The map's keys and values; raises BadConfig for no map, and for keys that are given twice or are no text."""
         if not isinstance(self.yaml, yaml.MappingNode):
             raise self.error(f"{self.shown()} is not a map")
         entries: dict[str, Node] = {}
         for key, value in self.yaml.value:
+            if not isinstance(key, yaml.ScalarNode):  # as `policies: {{ .Values.policies }}` that nothing filled in
+                raise self._replace(yaml=key).error(
+                    f"{Node(key, '', '').shown()} cannot be a key: is a template unfilled?"
+                )
             child = Node(value, self.file, f"{self.field}.{key.value}" if self.field else str(key.value))
             if key.value in entries:
                 raise child._replace(yaml=key).error("is given twice")
@@ -99,7 +108,24 @@ def compose(text: bytes, file: str) -> Node | None:
         raise BadConfig(f"{file}:{line}: not YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadConfig(f"{file}:1: not YAML: {' '.join(str(error).split())}") from error
-    return None if root is None else Node(root, file, "")
+    if root is None:
+        return None
+    document = Node(root, file, "")
+    if (count := _count(root, {})) > _MOST_NODES:
+        found = "contains itself" if math.isinf(count) else f"repeats values, {count:,} in all"
+        raise document.error(f"the document {found}, by an alias (*)")
+    return document
+
+
+def _count(node: yaml.Node, counted: dict[yaml.Node, float]) -> float:
+    """The values in a node, those behind aliases each time; infinite if it contains itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if node not in counted:
+        counted[node] = math.inf  # for whoever comes back here before it is counted
+        children = itertools.chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+        counted[node] = 1 + sum(_count(child, counted) for child in children)
+    return counted[node]
 
 
 def convert(node: Node, wanted: Any) -> Any:
@@ -140,7 +166,7 @@ def convert_struct(node: Node, wanted: type[T]) -> T:
             raise node.error(f"{field.encode_name} is missing")
     try:
         return wanted(**values)
-    except ValueError as error:
+    except Exception as error:  # what a type demands of its fields is somebody's code, as a policy's parameters are
         raise node.error(str(error)) from error
 
 
