@@ -11,8 +11,10 @@ import pytest
 from policies.prometheus_memory.policy import Params, examine
 from tests.builders import TODAY, config, container, custom, facts, limit_range, request, sized, workload
 from webhook.engine import decide
+from webhook.errors import FactsUnavailable
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.quantities import Memory
+from webhook.objects.workloads import Workloads
 from webhook.policy import Object, Violation
 
 IMAGE = "quay.io/prometheus/prometheus:v3.9.1"
@@ -33,6 +35,10 @@ SMALL_NODE = {
 
 def prometheus(limit: Any = None, request_: Any = None, **fields: Any) -> Object:
     return workload("StatefulSet", container("prometheus", IMAGE, **sized(limit, request_)), **fields)
+
+
+def bare_pod(limit: Any, request_: Any) -> Object:
+    return workload("Pod", container("prometheus", IMAGE, **sized(limit, request_)))
 
 
 def whole(**item: Any) -> Object:
@@ -61,13 +67,145 @@ REQUEST_AND_LIMIT = [f"{PATH}.requests.memory", f"{PATH}.limits.memory"]
         pytest.param("3Gi", "2Gi", REQUEST_AND_LIMIT, id="the-size-of-the-incident"),
         pytest.param(None, None, REQUEST_AND_LIMIT, id="nothing"),
         pytest.param(None, "8Gi", [f"{PATH}.limits.memory"], id="no-limit"),
-        pytest.param("8Gi", None, [f"{PATH}.requests.memory"], id="no-request"),
+        pytest.param("8Gi", None, [], id="a-limit-is-its-request"),
+        pytest.param("5Gi", None, [f"{PATH}.limits.memory"], id="a-low-limit-is-its-request"),
+        pytest.param("8Gi", "0", [f"{PATH}.requests.memory"], id="zero-is-no-request"),
         pytest.param("0", "8Gi", [f"{PATH}.limits.memory"], id="zero-is-no-limit"),
         pytest.param("6G", "4Gi", [f"{PATH}.limits.memory"], id="6G-is-less-than-6Gi"),
     ],
 )
 def test_floors(limit: str | None, request_: str | None, expected: list[str]) -> None:
     assert paths(violations(prometheus(limit, request_))) == expected
+
+
+LIMITS, REQUESTS = [f"{PATH}.limits.memory"], [f"{PATH}.requests.memory"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "request_", "item", "expected"),
+    [
+        pytest.param(None, None, {"default": "8Gi", "defaultRequest": "8Gi"}, [], id="both"),
+        pytest.param(None, None, {"default": "8Gi"}, [], id="the-default-is-the-request-too"),
+        pytest.param(None, None, {"max": "8Gi"}, [], id="the-maximum-is-the-default"),
+        pytest.param(None, "8Gi", {"default": "8Gi", "defaultRequest": "1Gi"}, [], id="the-limit"),
+        pytest.param("8Gi", None, {"default": "1Gi", "defaultRequest": "1Gi"}, [], id="its-own-limit-first"),
+        pytest.param(None, None, {"default": "8Gi", "defaultRequest": "1Gi"}, REQUESTS, id="a-low-request"),
+        pytest.param(None, "4Gi", {"default": "5Gi"}, LIMITS, id="a-low-limit"),
+        pytest.param(None, None, {"default": "512Mi"}, REQUEST_AND_LIMIT, id="far-too-low"),
+        pytest.param(None, None, {"defaultRequest": "8Gi"}, LIMITS, id="a-request-alone"),
+        pytest.param(None, None, {"default": "0"}, REQUEST_AND_LIMIT, id="zero-is-none"),
+        pytest.param("3Gi", "2Gi", {"default": "8Gi"}, REQUEST_AND_LIMIT, id="never-over-what-is-written"),
+    ],
+)
+def test_the_limit_range_of_the_namespace_counts(
+    limit: str | None, request_: str | None, item: Object, expected: list[str]
+) -> None:
+    for obj in (prometheus(limit, request_), bare_pod(limit, request_)):
+        found = violations(obj, limit_range(**item))
+        assert [path.removeprefix("spec.template.") for path in expected] == [
+            path.removeprefix("spec.template.") for path in paths(found)
+        ]
+    elsewhere = violations(prometheus(limit, request_), limit_range(namespace="elsewhere", **item))
+    assert paths(elsewhere) == paths(violations(prometheus(limit, request_)))
+
+
+def test_the_operator_s_resource_is_given_the_same() -> None:
+    assert violations(custom("Prometheus", {"resources": {"limits": {"memory": "8Gi"}}})) == []
+    assert violations(custom("Prometheus", {}), limit_range(default="8Gi")) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "request_", "fields", "cluster", "messages"),
+    [
+        pytest.param("8G", "4G", {}, [], ["request 4G: set requests.memory to 4Gi or more"], id="as-written"),
+        pytest.param("6G", "4294967296", {}, [], ["limit 6G: set limits.memory to 6Gi or more"], id="another"),
+        pytest.param("8Gi", 1024, {}, [], ["request 1024: set requests.memory to 4Gi or more"], id="a-number"),
+        pytest.param(
+            "3000M",
+            None,
+            {},
+            [],
+            [
+                "request 3000M, which is its limit: set requests.memory to 4Gi or more",
+                "limit 3000M: set limits.memory to 6Gi or more",
+            ],
+            id="the-limit",
+        ),
+        pytest.param(
+            None,
+            None,
+            {},
+            [limit_range("small", default="3Gi", defaultRequest="2G")],
+            [
+                "request 2G, which LimitRange small gives it: set requests.memory to 4Gi or more",
+                "limit 3Gi, which LimitRange small gives it: set limits.memory to 6Gi or more",
+            ],
+            id="a-limit-range",
+        ),
+        pytest.param(
+            None,
+            None,
+            {"resources": {"requests": {"memory": "2G"}, "limits": {"memory": "8Gi"}}},
+            [],
+            [
+                (
+                    "request 2G, which is the pod's own: set requests.memory to 4Gi or more; the pod has memory "
+                    "resources of its own, which have to grow with it"
+                )
+            ],
+            id="the-pod",
+        ),
+    ],
+)
+def test_amounts_are_told_as_they_were_written(
+    limit: Any, request_: Any, fields: Object, cluster: list[Object], messages: list[str]
+) -> None:
+    found = violations(prometheus(limit, request_, **fields), NODE, *cluster)
+    assert [each.message.removeprefix("Prometheus container 'prometheus' has memory ") for each in found] == messages
+
+
+@pytest.mark.parametrize(
+    ("limit", "request_", "is_undecided"),
+    [
+        pytest.param(None, None, True, id="nothing"),
+        pytest.param(None, "8Gi", True, id="no-limit"),
+        pytest.param("8Gi", None, False, id="a-limit-is-its-request"),
+        pytest.param(None, "2Gi", False, id="a-request-that-is-too-low-anyway"),
+    ],
+)
+def test_what_a_limit_range_that_could_not_be_read_may_give(
+    limit: str | None, request_: str | None, is_undecided: bool
+) -> None:
+    seen = replace(facts(NODE), read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
+    if is_undecided:
+        with pytest.raises(FactsUnavailable, match="the LimitRanges of namespace shop, which may give it some"):
+            list(examine(request(prometheus(limit, request_)), seen, Params()))
+    else:
+        assert bool(list(examine(request(prometheus(limit, request_)), seen, Params()))) == (request_ is not None)
+
+
+OURS = Workloads(labels=({"team": "metering"},), images=("*/our-tsdb",))
+
+
+@pytest.mark.parametrize(
+    ("labels", "containers", "expected"),
+    [
+        pytest.param({}, [container("a"), container("b", "acme/our-tsdb:1")], ["b"], id="image"),
+        pytest.param({"team": "metering"}, [container("a"), container("b")], ["a"], id="label"),
+        pytest.param({"team": "metering"}, [container("a"), container("prometheus")], ["prometheus"], id="by-its-name"),
+        pytest.param({"team": "metering"}, [container("a"), container("b", IMAGE)], ["b"], id="a-known-one"),
+        pytest.param({"team": "shop"}, [container("a")], [], id="neither"),
+        pytest.param({}, [container("a", "acme/our-tsdb:1", args=["--agent"])], [], id="an-agent"),
+        pytest.param({}, [container("a", "acme/our-tsdb:1"), container("b", IMAGE)], ["a", "b"], id="two"),
+    ],
+)
+def test_workloads_of_ones_own(labels: Object, containers: list[Object], expected: list[str]) -> None:
+    obj = workload("Deployment", *containers)
+    obj["spec"]["template"]["metadata"]["labels"] = labels
+    assert list(dict.fromkeys(each.subject for each in violations(obj, workloads=OURS))) == expected
+    obj["spec"]["template"]["metadata"]["labels"] = {}
+    obj["metadata"]["labels"] = labels
+    assert list(dict.fromkeys(each.subject for each in violations(obj, workloads=OURS))) == expected
 
 
 def test_the_message_says_what_was_found_and_what_to_set() -> None:
@@ -84,6 +222,11 @@ def test_the_message_says_what_was_found_and_what_to_set() -> None:
         ("cgr.dev/chainguard/prometheus:latest", [], 2),
         (IMAGE, ["--agent"], 0),
         ("quay.io/prometheus/prometheus:v2.55.1", ["--enable-feature=agent"], 0),
+        ("registry.example.com/base/prometheus:stable", ["--enable-feature=agent"], 0),
+        ("registry.example.com/prometheus@sha256:" + "d" * 64, ["--enable-feature=agent"], 0),
+        ("cgr.dev/acme.example/prometheus-fips:3.5", [], 2),
+        ("quay.io/openshift/origin-prometheus:4.15", [], 2),
+        ("quay.io/openshift-release-dev/ocp-v4.0-art-dev@sha256:" + "b" * 64, ["--storage.tsdb.path=/p"], 2),
         ("quay.io/prometheus/node-exporter:v1", [], 0),
         ("quay.io/prometheus-operator/prometheus-operator:v0.93.1", [], 0),
         ("quay.io/prometheus-operator/prometheus-config-reloader:v0.93.1", [], 0),
@@ -125,7 +268,8 @@ def test_custom_resources() -> None:
         ("3Gi", "2Gi", {"limits": "6Gi", "requests": "4Gi"}),
         (None, None, {"limits": "6Gi", "requests": "4Gi"}),
         (None, "8Gi", {"limits": "8Gi"}),
-        ("8Gi", None, {"requests": "4Gi"}),
+        ("8Gi", "1Gi", {"requests": "4Gi"}),
+        ("5Gi", None, {"limits": "6Gi", "requests": "5Gi"}),
     ],
 )
 def test_the_fix_raises_and_never_lowers(limit: str, request_: str, expected: Object) -> None:
@@ -296,8 +440,9 @@ def test_limit_ranges_that_could_not_be_read_are_in_the_way() -> None:
         pytest.param((None, "8Gi"), (None, "8Gi"), [], id="none-as-before"),
         pytest.param(("3Gi", "2Gi"), ("2Gi", "2Gi"), ["limits"], id="a-lower-limit"),
         pytest.param(("3Gi", "2Gi"), ("4Gi", "2Gi"), [], id="a-higher-limit-though-too-low"),
-        pytest.param(("8Gi", "2Gi"), ("8Gi", None), ["requests"], id="no-request-where-it-was-low"),
-        pytest.param(("8Gi", None), ("8Gi", "2Gi"), [], id="a-low-request-where-there-was-none"),
+        pytest.param(("8Gi", "2Gi"), ("8Gi", None), [], id="the-limit-as-request-where-it-was-low"),
+        pytest.param(("8Gi", None), ("8Gi", "2Gi"), ["requests"], id="a-low-request-where-it-was-the-limit"),
+        pytest.param(("5Gi", "3Gi"), ("5Gi", "0"), ["requests"], id="no-request-where-it-was-low"),
     ],
 )
 def test_what_is_worse_than_before(old: tuple[Any, Any], new: tuple[Any, Any], denied: list[str]) -> None:

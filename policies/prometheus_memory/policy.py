@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from webhook.objects.facts import ClusterFacts
+from webhook.errors import FactsUnavailable
+from webhook.objects.facts import ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.nodes import largest_node
-from webhook.objects.pods import Container, Workload, read_workload
-from webhook.objects.prometheus import is_agent, series_containers
+from webhook.objects.pods import Container, Workload, mapping, read_workload
+from webhook.objects.prometheus import SERVER_NAMES, is_agent, series_containers
 from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
-from webhook.objects.sizes import Bound, Bounds, Size, Wish, admitted, are_unreadable
+from webhook.objects.sizes import Bound, Bounds, Given, Size, Wish, admitted, are_unreadable, given
+from webhook.objects.workloads import Workloads
 from webhook.policy import AdmissionRequest, Policy, Violation
 
 _MEBIBYTE = 2**20
 _Part = Literal["requests", "limits"]
-_Short = tuple[_Part, int | None, int]
-"""What is too small, as it was found, and the least that it has to be."""
+
+
+class _Found(NamedTuple):
+    """An amount that a container has, or None, and how it is told, as it was written."""
+
+    amount: int | None
+    words: str
+
+
+class _Short(NamedTuple):
+    """What is too small, as it was found, and the least that it has to be."""
+
+    part: _Part
+    found: _Found
+    least: int
+
+
+class _Pod(NamedTuple):
+    """A workload, its namespace's LimitRanges, and what its containers have with them."""
+
+    workload: Workload
+    ranges: tuple[LimitRange, ...]
+    given: Mapping[str, Given]
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     min_request: Annotated[Memory, Meta(description="The least request.")] = Memory.parse("4Gi")
     min_limit: Annotated[Memory, Meta(description="The least limit.")] = Memory.parse("6Gi")
+    workloads: Annotated[
+        Workloads, Meta(description="Prometheus servers that no image's name tells: an image is the container's own.")
+    ] = Workloads()
     series: Annotated[int | None, Meta(description="Head series; the floors are then computed from them.")] = None
     largest_node: Annotated[Memory | None, Meta(description="Allocatable memory of the largest node there can be.")] = (
         None
@@ -48,38 +74,91 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     workload = read_workload(request)
     if workload is None:
         return
-    floor = _floor(params)
-    series = [each for each in series_containers(workload) if not is_agent(workload, each)]
-    short = {each.path: parts for each in series if (parts := _short(workload, each, floor))}
-    if not short:
+    series = [each for each in _series(workload, params.workloads) if not is_agent(workload, each)]
+    if not series:
         return
+    floor, ranges = _floor(params), facts.limit_ranges.get(workload.namespace, ())
+    pod = _Pod(workload, ranges, given(workload, ranges))
+    short = {each.path: parts for each in series if (parts := _short(pod, each, floor))}
+    if are_unreadable(facts):
+        _refuse_to_guess(pod, short)
     containers = [each for each in series if each.path in short]
-    sizes = _sizes(workload, containers, facts, params, floor)
+    sizes = _sizes(pod, containers, facts, params, floor)
     for container in containers:
         size = sizes[container.path]
         for each in short[container.path]:
-            part, found, _ = each
             yield Violation(
-                container.memory_path(part),
+                container.memory_path(each.part),
                 container.name,
-                _message(container, each, floor, size),
-                # No limit is the most that there can be: to lower it to 512Mi is worse, though 512Mi is more than none.
-                value=MAX_BYTES if part == "limits" and found is None else found,
+                _message(container, each, floor, size, pod.given[container.path]),
+                value=_value(each),
                 fix=None if isinstance(size, str) else size.sets(container),
                 hint=helm_value(workload.object, container.name, "resources"),
             )
 
 
-def _short(workload: Workload, container: Container, floor: _Floor) -> list[_Short]:
-    request = _first(container.amount("requests"), workload.memory("requests"))
-    # 0 means none; of two limits the lower one kills.
-    limit = min((each for each in (container.amount("limits"), workload.memory("limits")) if each), default=None)
-    parts: tuple[_Short, ...] = (("requests", request, floor.request), ("limits", limit, floor.limit))
-    return [(part, found, least) for part, found, least in parts if found is None or found < least]
+def _series(workload: Workload, own: Workloads) -> list[Container]:
+    """The containers with series: those that are known, those of one's own images, else by the labels the main one."""
+    known = {each.path for each in series_containers(workload)}
+    found = [
+        each for each in workload.containers if each.path in known or (each.role != "init" and own.name_image(each))
+    ]
+    if found or not own.name_labels_of(workload):
+        return found
+    main = [each for each in workload.containers if each.role == "container"]
+    return [each for each in main if each.name in SERVER_NAMES][:1] or main[:1]
 
 
-def _first(*amounts: int | None) -> int | None:
-    return next((amount for amount in amounts if amount is not None), None)
+def _short(pod: _Pod, container: Container, floor: _Floor) -> list[_Short]:
+    parts = (
+        _Short("requests", _found(pod, container, "requests"), floor.request),
+        _Short("limits", _found(pod, container, "limits"), floor.limit),
+    )
+    return [each for each in parts if each.found.amount is None or each.found.amount < each.least]
+
+
+def _found(pod: _Pod, container: Container, part: _Part) -> _Found:
+    """The container's, or else the pod's request; of their limits the lower one, which kills."""
+    own, whole = pod.given[container.path], pod.given[""]
+    if part == "requests":
+        amount = whole.request if own.request is None else own.request
+    else:
+        amount = min((each for each in (own.limit, whole.limit) if each), default=None)  # 0 means none
+    return _Found(amount, "" if amount is None else _words(pod, container, part, amount))
+
+
+def _words(pod: _Pod, container: Container, part: _Part, amount: int) -> str:
+    """The amount as it was written, and who gave it, if that is not the container."""
+    written, limit = container.memory(part), container.memory("limits")
+    if written is not None and container.amount(part) == amount:
+        return str(written)
+    if part == "requests" and limit is not None and container.amount("limits") == amount:
+        return f"{limit}, which is its limit"
+    of_pod = mapping(pod.workload.resources, part, pod.workload.spec_path).get("memory")
+    if of_pod is not None and pod.workload.memory(part) == amount:
+        return f"{of_pod}, which is the pod's own"
+    givers = [
+        each.name
+        for each in pod.ranges
+        if each.type == "Container" and amount == (each.default if part == "limits" else each.default_request)
+    ]
+    return f"{format_memory(amount)}{f', which LimitRange {givers[0]} gives it' if givers else ''}"
+
+
+def _refuse_to_guess(pod: _Pod, short: Mapping[str, Sequence[_Short]]) -> None:
+    """Raises FactsUnavailable where nothing is too small but what a LimitRange that wasn't read may give."""
+    missing = [path for path, parts in short.items() if all(each.found.amount is None for each in parts)]
+    if missing and len(missing) == len(short):
+        name = next(each.name for each in pod.workload.containers if each.path == missing[0])
+        raise FactsUnavailable(
+            f"Prometheus container {name!r} lacks memory resources, and the LimitRanges of namespace "
+            f"{pod.workload.namespace}, which may give it some, could not be read"
+        )
+
+
+def _value(short: _Short) -> int | None:
+    # No limit is the most that there can be: to lower it to 512Mi is worse, though 512Mi is more than none.
+    return MAX_BYTES if short.part == "limits" and short.found.amount is None else short.found.amount
 
 
 def _floor(params: Params) -> _Floor:
@@ -96,35 +175,35 @@ def _floor(params: Params) -> _Floor:
     return _Floor(request * _MEBIBYTE, limit * _MEBIBYTE, reason)
 
 
-def _message(container: Container, short: _Short, floor: _Floor, size: Size | str) -> str:
+def _message(container: Container, short: _Short, floor: _Floor, size: Size | str, given: Given) -> str:
     part, found, least = short
     noun = part.removesuffix("s")
-    wrong = f"has no memory {noun}" if not found else f"has memory {noun} {format_memory(found)}"
+    wrong = f"has memory {noun} {found.words}" if found.amount else f"has no memory {noun}"
     if isinstance(size, str):
         advice = f"set {part}.memory to {format_memory(least)} or more{floor.reason}; {size}"
     else:
         enough = size.limit if part == "limits" else size.request
         advice = f"set {part}.memory to {format_memory(enough)} or more{floor.reason}"
         # What is enough by itself may be too little for a LimitRange's ratio.
-        if part == "limits" and size.request > (container.amount("requests") or 0) >= floor.request:
+        if part == "limits" and size.request > (given.request or 0) >= floor.request:
             advice += f", and requests.memory to {format_memory(size.request)}"
     return f"Prometheus container {container.name!r} {wrong}: {advice}"
 
 
 def _sizes(
-    workload: Workload, containers: Sequence[Container], facts: ClusterFacts, params: Params, floor: _Floor
+    pod: _Pod, containers: Sequence[Container], facts: ClusterFacts, params: Params, floor: _Floor
 ) -> Mapping[str, Size | str]:
     """By container, the size that it is given, or what stands in the way."""
-    ranges = facts.limit_ranges.get(workload.namespace, ())
-    if obstacle := _obstacle(workload, facts):
+    if obstacle := _obstacle(pod.workload, facts):
         return dict.fromkeys((each.path for each in containers), obstacle)
-    node = largest_node(workload, facts)
+    node = largest_node(pod.workload, facts)
     largest = params.largest_node or (node.memory if node else 0)
     if not largest:
         return dict.fromkeys((each.path for each in containers), _no_node(facts))
     most = Bound(largest, f"the largest node that it may use has {format_memory(largest)}")
-    bounds = Bounds.of(ranges)
-    return admitted(workload, ranges, {each.path: _size(each, bounds, most, floor) for each in containers})
+    bounds = Bounds.of(pod.ranges)
+    sizes = {each.path: _size(pod.given[each.path], bounds, most, floor) for each in containers}
+    return admitted(pod.workload, pod.ranges, sizes)
 
 
 def _no_node(facts: ClusterFacts) -> str:
@@ -142,10 +221,9 @@ def _obstacle(workload: Workload, facts: ClusterFacts) -> str:
     return ""
 
 
-def _size(container: Container, bounds: Bounds, most: Bound, floor: _Floor) -> Size | str:
+def _size(given: Given, bounds: Bounds, most: Bound, floor: _Floor) -> Size | str:
     """Both amounts, so that neither half alone can leave a limit below its request; what is enough is left alone."""
-    request = max(container.amount("requests") or 0, floor.request)
-    limit = max(container.amount("limits") or 0, floor.limit)
+    request, limit = max(given.request or 0, floor.request), max(given.limit or 0, floor.limit)
     return bounds.fit(
         Wish(limit, least=Bound(limit, f"the limit {format_memory(limit)}")),
         Wish(request, least=Bound(request, f"the request {format_memory(request)}"), most=most),

@@ -11,7 +11,6 @@ from msgspec import Meta
 
 from webhook.objects.facts import ClusterFacts, claim_class
 from webhook.objects.helm_values import helm_value
-from webhook.objects.images import match_image
 from webhook.objects.monitoring import is_monitoring, is_monitoring_claim
 from webhook.objects.names import ObjectName
 from webhook.objects.nodes import ANYWHERE, ZONE_LABEL, Placement, eligible_nodes, read_placement, usable_zones
@@ -19,6 +18,7 @@ from webhook.objects.pods import Workload, items, mapping, read_workload
 from webhook.objects.quantities import Quantity
 from webhook.objects.storage import Tie, tie_of_bound, tie_of_class
 from webhook.objects.volumes import StoredVolume, volumes_of
+from webhook.objects.workloads import Workloads
 from webhook.policy import AdmissionRequest, GroupKind, Mode, Policy, Reference, Set, Violation
 
 CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
@@ -35,13 +35,6 @@ _CLAIM_MAKERS = frozenset(
 )
 # What a claim gets its data or its volume from: another class, or an emptyDir, would come without it.
 _SOURCES = ("dataSource", "dataSourceRef", "selector", "volumeName")
-
-
-class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Workloads of one's own, judged besides monitoring software."""
-
-    labels: Annotated[tuple[dict[str, str], ...], Meta(description="Label selectors; one that fits is enough.")] = ()
-    images: Annotated[tuple[str, ...], Meta(description="Image patterns; one container is enough.")] = ()
 
 
 class Replacement(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -106,14 +99,7 @@ def _is_meant(workload: Workload, params: Params) -> bool:
         return True
     if params.workloads == "monitoring":
         return False
-    labels = [workload.labels, mapping(mapping(workload.object, "metadata", ""), "labels", "metadata")]
-    return any(_has_labels(each, params.workloads) for each in labels) or any(
-        match_image(pattern, each.image) for pattern in params.workloads.images for each in workload.containers
-    )
-
-
-def _has_labels(labels: Mapping[str, Any], wanted: Workloads) -> bool:
-    return any(selector.items() <= labels.items() for selector in wanted.labels)
+    return params.workloads.name(workload)
 
 
 def _where(placement: Placement, facts: ClusterFacts, params: Params) -> _Where:
@@ -324,7 +310,7 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
 def _is_meant_claim(metadata: Mapping[str, Any], params: Params) -> bool:
     if params.workloads == "all" or is_monitoring_claim(metadata):
         return True
-    return params.workloads != "monitoring" and _has_labels(mapping(metadata, "labels", "metadata"), params.workloads)
+    return params.workloads != "monitoring" and params.workloads.name_labels(mapping(metadata, "labels", "metadata"))
 
 
 POLICY = Policy(

@@ -14,7 +14,7 @@ from tests.builders import request
 from tests.cluster_fixture import ControlPlane, control_plane
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused
-from webhook.objects.limitranger import read_items, refusals, show_amount, wrong_with
+from webhook.objects.limitranger import Given, given, read_amounts, read_items, refusals, show_amount, wrong_with
 from webhook.objects.pods import read_workload
 from webhook.objects.quantities import parse_quantity
 from webhook.policy import Object
@@ -92,7 +92,17 @@ def asked(cluster: Cluster, path: str, obj: Object, **options: Any) -> tuple[Obj
         return None, str(answer)
 
 
-def test_we_refuse_what_a_real_api_server_refuses(plane: ControlPlane) -> None:
+def as_made(pod: Object) -> dict[str, Given]:
+    """What a pod's containers have, by path, as the API server answered it."""
+    read = read_workload(request(pod))
+    assert read is not None
+    return {
+        each.path: Given(read_amounts(each.resources.get("requests")), read_amounts(each.resources.get("limits")))
+        for each in read.containers
+    }
+
+
+def test_we_refuse_and_fill_in_what_a_real_api_server_does(plane: ControlPlane) -> None:
     cluster, dice = Cluster.from_kubeconfig(str(plane.kubeconfig)), Dice()
     refused = 0
     for number in range(NAMESPACES):
@@ -112,11 +122,14 @@ def test_we_refuse_what_a_real_api_server_refuses(plane: ControlPlane) -> None:
         time.sleep(0.3)  # for the API server's own cache of LimitRanges, which can't be asked
         for _ in range(PODS):
             pod = dice.pod(name)
-            _, why = asked(cluster, f"{path}/pods", pod, dry_run=True)
+            made, why = asked(cluster, f"{path}/pods", pod, dry_run=True)
             read = read_workload(request(pod))
             assert read is not None
             ours = [str(refusal) for refusal in refusals(read, items)]
             assert bool(ours) == bool(why), (pod["spec"], stored, why, ours)
+            if made is not None:
+                found = {path: amounts for path, amounts in given(read, items).items() if path}
+                assert found == as_made(made), (pod["spec"], stored, made["spec"])
             refused += bool(why)
     print(f"\n{NAMESPACES * PODS} pods, {refused} of them refused, by both alike")
     assert 0.2 < refused / (NAMESPACES * PODS) < 0.8

@@ -125,6 +125,25 @@ class _Pod(NamedTuple):
         return f"{self.workload.spec_path}.resources.{part}.{resource}"
 
 
+class Given(NamedTuple):
+    """What a container has once the API server has filled in what isn't written."""
+
+    requests: Amounts
+    limits: Amounts
+
+
+def given(workload: Workload, items: Sequence[Item]) -> dict[str, Given]:
+    """What the containers of this workload's pods have, by path, and the pod itself, by none ("").
+
+    A limit is its request, if none is written; what LimitRanges give comes after that. Of several defaults for a
+    resource the first counts. Raises BadObject or BadQuantity.
+    """
+    pod = _decode(workload)
+    _fill(pod, items)
+    found = {each.container.path: Given(each.requests, each.limits) for each in pod.containers}
+    return {**found, "": Given(pod.requests, pod.limits)}
+
+
 def refusals(workload: Workload, items: Sequence[Item]) -> list[Refusal]:
     """Why the API server would refuse a pod of this workload in a namespace with these LimitRanges.
 

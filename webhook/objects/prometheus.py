@@ -16,7 +16,8 @@ from webhook.objects.products import AGENTS, product_of
 
 # The series of a Prometheus resource are in the container of this name, whatever image the resource names.
 _OPERATED_SERVER = "prometheus"
-_SERVER_NAMES = frozenset({"prometheus", "prometheus-server"})
+SERVER_NAMES = frozenset({"prometheus", "prometheus-server"})
+"""What charts and operators call the server's container, and its pods by their labels."""
 _NAME_LABELS = ("app.kubernetes.io/name", "app", "k8s-app")
 # Thanos says --tsdb.path, and Mimir -blocks-storage.tsdb.dir.
 _OWN_FLAG = re.compile(r"(?<!\S)--storage\.(?:tsdb|agent)\.[a-z.-]+")
@@ -86,8 +87,8 @@ def _is_server(workload: Workload, container: Container) -> bool:
     product = product_of(container.image)
     if product.role != "other":
         return product.name == "prometheus"
-    is_named = container.name in _SERVER_NAMES and any(
-        str(workload.labels.get(label)) in _SERVER_NAMES for label in _NAME_LABELS
+    is_named = container.name in SERVER_NAMES and any(
+        str(workload.labels.get(label)) in SERVER_NAMES for label in _NAME_LABELS
     )
     return is_named or own_flag(container) is not None
 

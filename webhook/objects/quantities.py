@@ -18,6 +18,7 @@ _GRAMMAR = re.compile(r"([+-]?[0-9]*+(?:\.[0-9]*+)?)(?:[eE]([+-]?)0*([0-9]{1,19}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {f"{prefix}i": Decimal(2 ** (10 * power)) for power, prefix in enumerate("KMGTPE", 1)}
 _BINARY_UNITS = ("", *_BINARY)
+_DECIMAL_UNITS = ("", "k", "M", "G", "T", "P", "E")
 
 # Go's strings.TrimSpace, without the control characters: in JSON those come escaped, and are refused.
 _SPACES = (
@@ -60,12 +61,18 @@ def is_fraction_of_byte(value: str | int | float) -> bool:
 
 
 def format_memory(amount: int) -> str:
-    """Return bytes in the largest binary unit that holds them exactly: "6Gi", "1536Mi", else plain bytes."""
+    """Return bytes as a person writes them, exactly: "6Gi", "1536Mi", and "4G" rather than 3906250Ki."""
     if amount == 0:
         return "0"
     lowest_bit = (amount & -amount).bit_length() - 1
     power = min(lowest_bit // 10, len(_BINARY))
-    return f"{amount >> (10 * power)}{_BINARY_UNITS[power]}"
+    binary = str(int(amount) >> (10 * power))
+    digits = str(int(amount))
+    thousands = min((len(digits) - len(digits.rstrip("0"))) // 3, len(_DECIMAL_UNITS) - 1)
+    decimal = digits[: len(digits) - 3 * thousands]
+    if thousands > 1 and len(decimal) < len(binary):
+        return f"{decimal}{_DECIMAL_UNITS[thousands]}"
+    return f"{binary}{_BINARY_UNITS[power]}"
 
 
 class Quantity(str):

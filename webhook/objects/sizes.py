@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from webhook.objects import limitranger
 from webhook.objects.facts import ClusterFacts, LimitRange
 from webhook.objects.limitranger import Item, Refusal, refusals
 from webhook.objects.pods import Container, Workload
@@ -157,6 +158,24 @@ def share(room: int, count: int) -> int:
 def are_unreadable(facts: ClusterFacts) -> bool:
     """Whether a cluster was looked at, but not its LimitRanges: none seen is then not the same as none there."""
     return facts.read_at is not None and "limitranges" not in facts.known
+
+
+class Given(NamedTuple):
+    """A container's memory as its pods have it, or the pod's own, in bytes; None where there is none."""
+
+    request: int | None
+    limit: int | None
+
+
+def given(workload: Workload, ranges: tuple[LimitRange, ...]) -> Mapping[str, Given]:
+    """What the API server makes of the memory that is written: by container's path, the pod's own by none ("")."""
+    found = limitranger.given(_memory_alone(workload, {}), _items(ranges))
+    return {path: Given(_bytes(each.requests), _bytes(each.limits)) for path, each in found.items()}
+
+
+def _bytes(amounts: limitranger.Amounts) -> int | None:
+    amount = amounts.get("memory")
+    return None if amount is None else int(amount)
 
 
 def refused(

@@ -1,0 +1,33 @@
+"""Workloads of one's own, which a policy's parameters name besides those that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from webhook.objects.images import match_image
+from webhook.objects.pods import Container, Workload, mapping
+
+
+class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Workloads of one's own, by their labels or images, judged besides those that are known."""
+
+    labels: Annotated[tuple[dict[str, str], ...], Meta(description="Label selectors; one that fits is enough.")] = ()
+    images: Annotated[tuple[str, ...], Meta(description="Image patterns; one container is enough.")] = ()
+
+    def name(self, workload: Workload) -> bool:
+        """Whether its labels, its pods' labels or an image are named here."""
+        return self.name_labels_of(workload) or any(self.name_image(each) for each in workload.containers)
+
+    def name_labels_of(self, workload: Workload) -> bool:
+        own = mapping(mapping(workload.object, "metadata", ""), "labels", "metadata")
+        return self.name_labels(workload.labels) or self.name_labels(own)
+
+    def name_labels(self, labels: Mapping[str, Any]) -> bool:
+        return any(selector.items() <= labels.items() for selector in self.labels)
+
+    def name_image(self, container: Container) -> bool:
+        return any(match_image(pattern, container.image) for pattern in self.images)
