@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 from jsonschema import Draft7Validator
+from msgspec.structs import replace
 
-from webhook.check import Report, Result, Target
+from webhook.check import Report
 from webhook.errors import BadManifest
+from webhook.findings import Finding, JudgedObject, Place
 from webhook.formats import render_github, render_json, render_junit, render_sarif, render_text, summary
-from webhook.policy import Outcome
+from webhook.messages import incident
+from webhook.policy import Mode, Outcome, Set, Verdict, Violation
 
-WEB = Target("deploy/web.yaml", 3, "apps/v1", "Deployment", "shop", "web", containers=2, is_workload=True)
-API = Target("deploy/api.yaml", 1, "apps/v1", "Deployment", "shop", "api", containers=1, is_workload=True)
-CLAIM = Target("deploy/web.yaml", 40, "v1", "PersistentVolumeClaim", "shop", "data")
+WEB = JudgedObject(Place("deploy/web.yaml", 3), "apps/v1", "Deployment", "shop", "web", containers=2, is_workload=True)
+API = JudgedObject(Place("deploy/api.yaml", 1), "apps/v1", "Deployment", "shop", "api", containers=1, is_workload=True)
+CLAIM = JudgedObject(Place("deploy/web.yaml", 40), "v1", "PersistentVolumeClaim", "shop", "data")
 LIMIT = "spec.template.spec.containers[0].resources.limits.memory"
-BARE = Result(
-    target=WEB,
-    line=14,
-    policy="memory-limits",
-    mode="deny",
-    outcome="denied",
-    denies=True,
-    container="web",
-    path=LIMIT,
-    message="container 'web' has no memory limit: set limits.memory to 512Mi",
-    fix={LIMIT: "512Mi"},
+MISSING = Violation(
+    LIMIT,
+    "web",
+    "container 'web' has no memory limit: set limits.memory to 512Mi",
+    fix=Set(LIMIT, "512Mi"),
     hint="web.resources",
-    incident="NU.nl 2019: node after node",
 )
+INCIDENT = incident("memory-limits")
+
+
+def finding(
+    outcome: Outcome = "denied", judged: JudgedObject = WEB, mode: Mode = "warn", note: str = "", **violation: Any
+) -> Finding:
+    verdict = Verdict(
+        "memory-limits", "deny" if outcome == "denied" else mode, outcome, replace(MISSING, **violation), note
+    )
+    return Finding(judged, verdict, judged.place._replace(line=14), "web")
+
+
 BROKEN = BadManifest("deploy/broken.yaml", 7, "broken YAML: 100% wrong")
 
 
-def result(outcome: Outcome, **fields: Any) -> Result:
-    return replace(BARE, **{"outcome": outcome, "denies": outcome == "denied", "mode": "warn", **fields})
-
-
-def report(*results: Result, targets: tuple[Target, ...] = (WEB, API, CLAIM), errors: Any = ()) -> Report:
-    return Report(files=2, objects=9, targets=list(targets), results=list(results), errors=list(errors))
+def report(*findings: Finding, judged: tuple[JudgedObject, ...] = (WEB, API, CLAIM), errors: Any = ()) -> Report:
+    return Report(files=2, objects=9, judged=list(judged), findings=list(findings), errors=list(errors))
 
 
 def test_summary_counts() -> None:
@@ -56,7 +60,7 @@ def test_summary_counts() -> None:
         "unknown",
         "failed",
     )
-    assert summary(report(*map(result, outcomes), errors=[BROKEN])) == {
+    assert summary(report(*map(finding, outcomes), errors=[BROKEN])) == {
         "objects": 9,
         "workloads": 2,
         "containers": 3,
@@ -71,32 +75,30 @@ def test_summary_counts() -> None:
 
 def test_text_groups_by_object_and_tells_the_incident_once() -> None:
     request = "spec.template.spec.containers[0].resources.requests.memory"
-    second = replace(
-        BARE, outcome="warned", message="too small", path=request, line=15, fix=None, note="it was so before"
-    )
-    assert render_text(report(BARE, second, replace(BARE, target=API, hint=None)), 100) == (
+    second = finding("warned", message="too small", path=request, fix=None, note="it was so before")
+    assert render_text(report(finding(), second, finding(judged=API, hint=None)), 200) == (
         "Deployment shop/web  deploy/web.yaml:3\n"
         "  denied    memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi\n"
         "      where deploy/web.yaml:14\n"
         "        set spec.template.spec.containers[0].resources.limits.memory: 512Mi\n"
         "        how Helm value web.resources\n"
         "  warned    memory-limits: too small (it was so before)\n"
-        "      where deploy/web.yaml:15  spec.template.spec.containers[0].resources.requests.memory\n"
+        "      where deploy/web.yaml:14  spec.template.spec.containers[0].resources.requests.memory\n"
         "        how Helm value web.resources\n"
-        "        why NU.nl 2019: node after node (forestall explain memory-limits)\n"
+        f"        why {INCIDENT} (forestall explain memory-limits)\n"
         "\n"
         "Deployment shop/api  deploy/api.yaml:1\n"
         "  denied    memory-limits: container 'web' has no memory limit: set limits.memory to 512Mi\n"
         "      where deploy/api.yaml:14\n"
         "        set spec.template.spec.containers[0].resources.limits.memory: 512Mi\n"
-        "        why NU.nl 2019: node after node (forestall explain memory-limits)\n"
+        f"        why {INCIDENT} (forestall explain memory-limits)\n"
         "\n"
         "9 objects in 2 files checked, 2 workloads with 3 containers: 2 denied, 1 warned\n"
     )
 
 
 def test_text_without_violations_says_what_was_checked() -> None:
-    assert render_text(Report(files=1, objects=1, targets=[API]), 80) == (
+    assert render_text(Report(files=1, objects=1, judged=[API]), 80) == (
         "1 object in 1 file checked, 1 workload with 1 container: no violations\n"
     )
 
@@ -107,20 +109,20 @@ def test_text_of_an_empty_input_does_not_sound_like_praise() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_text_fits_the_terminal_but_for_what_is_to_be_copied(width: int) -> None:
-    long = replace(BARE, message="a word " * 60, incident="an incident " * 30, hint="say this " * 20)
+    long = finding(message="a word " * 60, hint="say this " * 20)
     too_long = [line for line in render_text(report(long), width).splitlines() if len(line) > width]
     assert [line.split()[-2:] for line in too_long if "spec." not in line and "objects" not in line] == []
 
 
 def test_text_styles_outcomes() -> None:
-    text = render_text(report(result("patched")), 80, lambda text, style: f"<{style}>{text}</>")
+    text = render_text(report(finding("patched")), 80, lambda text, style: f"<{style}>{text}</>")
     assert "<green>patched </>  memory-limits" in text
     assert text.endswith(": <green>1 patched</>\n")
 
 
 def test_json_tells_why_an_outcome_is_weaker() -> None:
-    [exempted] = json.loads(render_json(report(result("exempted", note="exempted by sre"))))["results"]
-    assert (exempted["message"], exempted["outcome"]) == (f"{BARE.message} (exempted by sre)", "exempted")
+    [exempted] = json.loads(render_json(report(finding("exempted", note="exempted by sre"))))["results"]
+    assert (exempted["message"], exempted["outcome"]) == (f"{MISSING.message} (exempted by sre)", "exempted")
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +132,9 @@ def sarif_schema() -> Draft7Validator:
 
 
 ALL = report(
-    *(result(outcome) for outcome in ("denied", "failed", "unknown", "warned", "patched", "audited")),
-    result("exempted", note="exempted by sre until 2027-01-01: moving"),
-    result("failed", denies=True, path="", container=None, fix=None, hint=None),
+    *(finding(outcome) for outcome in ("denied", "failed", "unknown", "warned", "patched", "audited")),
+    finding("exempted", note="exempted by sre until 2027-01-01: moving"),
+    finding("failed", mode="deny", path="", fix=None, hint=None),
     errors=[BROKEN, BadManifest("<stdin>", 1, "not UTF-8")],
 )
 
@@ -177,15 +179,15 @@ def test_sarif_says_it_all() -> None:
     ],
 )
 def test_sarif_uris_are_relative(file: str, uri: str) -> None:
-    target = replace(WEB, file=file.format(cwd=Path.cwd()))
-    [run] = json.loads(render_sarif(report(replace(BARE, target=target)), 1))["runs"]
+    judged = dataclasses.replace(WEB, place=Place(file.format(cwd=Path.cwd()), 3))
+    [run] = json.loads(render_sarif(report(finding(judged=judged)), 1))["runs"]
     assert run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == uri
 
 
 def test_sarif_fingerprints_tell_violations_apart_and_survive_moved_lines() -> None:
-    moved = replace(BARE, line=99, target=replace(WEB, line=80))
-    other = replace(BARE, path="spec.template.spec.containers[1].resources.limits.memory", container="log")
-    [run] = json.loads(render_sarif(report(BARE, moved, other), 1))["runs"]
+    moved = finding(judged=dataclasses.replace(WEB, place=WEB.place._replace(line=80)))
+    other = finding(path="spec.template.spec.containers[1].resources.limits.memory")
+    [run] = json.loads(render_sarif(report(finding(), moved, other), 1))["runs"]
     first, second, third = (each["partialFingerprints"] for each in run["results"])
     assert first == second != third
 
@@ -219,7 +221,7 @@ def test_junit_names_what_passes() -> None:
 
 
 def test_junit_survives_any_text() -> None:
-    nasty = replace(BARE, message='<b> & "quotes" \'n \x00 \x1b[0m ]]> ü\nsecond line')
+    nasty = finding(message='<b> & "quotes" \'n \x00 \x1b[0m ]]> ü\nsecond line')
     [failure] = ET.fromstring(render_junit(report(nasty), strict=False)).iter("failure")
     assert failure.get("message") == '<b> & "quotes" \'n � �[0m ]]> ü\nsecond line'
 
@@ -234,13 +236,13 @@ def test_github_annotates_each_but_the_exempted() -> None:
         "::error file=deploy/web.yaml,line=14,title=memory-limits%3A Deployment shop/web::"
         "denied: container 'web' has no memory limit: set limits.memory to 512Mi"
         f"%0Aset {LIMIT}: 512Mi%0Ahow: Helm value web.resources"
-        "%0Awhy: NU.nl 2019: node after node (forestall explain memory-limits)"
+        f"%0Awhy: {INCIDENT} (forestall explain memory-limits)"
     )
     assert lines[-2] == "::error file=deploy/broken.yaml,line=7,title=unreadable::broken YAML: 100%25 wrong"
 
 
 def test_github_escapes_file_names() -> None:
-    target = replace(WEB, file="a,b:c%.yaml")
-    line = render_github(report(replace(BARE, target=target, message="one\r\ntwo"))).splitlines()[0]
+    judged = dataclasses.replace(WEB, place=Place("a,b:c%.yaml", 3))
+    line = render_github(report(finding(judged=judged, message="one\r\ntwo"))).splitlines()[0]
     assert line.startswith("::error file=a%2Cb%3Ac%25.yaml,line=14,title=")
     assert "denied: one%0D%0Atwo%0Aset" in line

@@ -21,7 +21,7 @@ POLICY_FILES = sorted((ROOT / "policies").rglob("*.py"))
 
 # Each module and package of webhook/ -> what of webhook/ it may import besides itself. Every one has a line.
 FOUNDATION = {"errors", "policy", "log", "installation"}
-DECIDING = FOUNDATION | {"objects", "files", "loader", "fixes", "config", "scope", "engine", "messages"}
+DECIDING = FOUNDATION | {"objects", "files", "loader", "fixes", "config", "scope", "engine", "findings", "messages"}
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "policy": set(),
@@ -36,9 +36,10 @@ LAYERS: dict[str, set[str]] = {
     "config": {"errors", "policy", "objects", "files", "loader"},
     "scope": {"errors", "policy", "objects", "fixes", "config"},
     "engine": {"errors", "policy", "objects", "fixes", "config", "scope"},
+    "findings": {"errors", "policy", "objects", "config"},
     "messages": {"policy", "fixes", "loader"},
     "check": DECIDING,
-    "formats": {"errors", "policy", "loader", "messages", "check"},
+    "formats": {"errors", "policy", "fixes", "loader", "findings", "messages", "check"},
     "cluster": FOUNDATION | {"objects"},
     "stored": FOUNDATION | {"objects"},
     "watch": FOUNDATION | {"objects", "cluster", "stored"},

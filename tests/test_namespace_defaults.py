@@ -168,9 +168,9 @@ spec: {template: {spec: {containers: [{name: web, image: web, resources: {limits
 )
 def test_check(write: Write, text: str, cfg: str, outcomes: list[str], code: int) -> None:
     report = checked(write(text), cfg)
-    assert [result.outcome for result in report.results] == outcomes
+    assert [finding.verdict.outcome for finding in report.findings] == outcomes
     assert report.exit_code(strict=False) == code
 
 
 def test_a_namespace_is_in_no_namespace(write: Write) -> None:
-    assert [str(target) for target in checked(write(SHOP)).targets] == ["Namespace shop"]
+    assert [str(judged) for judged in checked(write(SHOP)).judged] == ["Namespace shop"]

@@ -121,10 +121,7 @@ def test_check_says_of_a_file_what_it_says_of_the_request(facts: ClusterFacts, f
         report = check_files([str(manifest)], CONFIG, facts, today=TODAY, namespace=request.namespace)
         decision = judge(request, facts, "check")
         assert report.errors == []
-        assert [(each.policy, each.mode, each.outcome, each.path, each.message) for each in report.results] == [
-            (each.policy, each.mode, each.outcome, each.violation.path, each.violation.message)
-            for each in decision.verdicts
-        ]
+        assert [finding.verdict for finding in report.findings] == list(decision.verdicts)
         assert report.exit_code(strict=False) == (0 if decision.allowed else 1)
         judged += 1
     assert judged > 10

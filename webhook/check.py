@@ -1,6 +1,6 @@
 """The same decision for files: what would become of each object if it were created as it stands.
 
-Prints nothing: report.py renders what `check_files` returns.
+Prints nothing: formats.py renders what `check_files` returns.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import pickle
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, BinaryIO, NamedTuple
@@ -18,11 +18,10 @@ from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, BadManifest
 from webhook.files.manifests import STDIN, Manifest, find_files, read_file
-from webhook.fixes import sets_of
-from webhook.messages import incident
+from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
 from webhook.objects.facts import ClusterFacts, read_fact
-from webhook.objects.pods import Workload, read_workload
-from webhook.policy import AdmissionRequest, Decision, Mode, Object, Outcome, Verdict
+from webhook.objects.pods import read_workload
+from webhook.policy import AdmissionRequest, Object, Outcome
 from webhook.scope import locate_pod_spec
 
 _WORTH_A_PROCESS = 200_000
@@ -32,74 +31,31 @@ Progress = Callable[[float], None]
 """Told the fraction of the files that is read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """An object that was judged, and where it begins; `containers` counts those judged."""
-
-    file: str
-    line: int
-    api_version: str
-    kind: str
-    namespace: str
-    name: str
-    containers: int = 0
-    is_workload: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name)))}"
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One violation, what became of it, and the line to look at."""
-
-    target: Target
-    line: int
-    policy: str
-    mode: Mode
-    outcome: Outcome
-    denies: bool
-    container: str | None
-    path: str
-    message: str
-    fix: Mapping[str, Any] | None
-    hint: str | None
-    incident: str
-    note: str = ""
-    exemption: int | None = None
-    is_fine: bool = False
-    """Noted, as a pod that binds itself to its volume's zone is, but nothing to mend."""
-
-    @property
-    def file(self) -> str:
-        return self.target.file
-
-
 @dataclass(slots=True)
 class Report:
-    """What came of a run. `objects` counts everything that was read, `targets` are those that some policy judges."""
+    """What came of a run. `objects` counts everything that was read, `judged` are those that some policy judges."""
 
     files: int = 0
     objects: int = 0
-    targets: list[Target] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
+    judged: list[JudgedObject] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     errors: list[BadManifest] = field(default_factory=list)
     bugs: dict[str, str] = field(default_factory=dict)
     """Policy -> traceback of the first object that it failed on."""
 
     def count(self, outcome: Outcome) -> int:
-        return sum(result.outcome == outcome for result in self.results)
+        return sum(finding.verdict.outcome == outcome for finding in self.findings)
 
     @property
     def used_exemptions(self) -> set[int]:
-        return {result.exemption for result in self.results if result.exemption is not None}
+        exemptions = (finding.verdict.exemption for finding in self.findings)
+        return {exemption for exemption in exemptions if exemption is not None}
 
     def exit_code(self, *, strict: bool) -> int:
         """0 nothing would be denied, 1 something would, 2 something could not be read, which wins."""
         if self.errors:
             return 2
-        violations = [result for result in self.results if result.outcome != "exempted" and not result.is_fine]
-        return int(any(result.denies or strict for result in violations))
+        return int(any(finding.needs_action and (finding.verdict.denies or strict) for finding in self.findings))
 
 
 def expand(paths: Iterable[str]) -> tuple[list[str], list[BadManifest]]:
@@ -221,8 +177,8 @@ def _merge(files: Sequence[str], one: Report, other: Report) -> Report:
     order = {file: index for index, file in enumerate(files)}
     return Report(
         objects=one.objects + other.objects,
-        targets=sorted(one.targets + other.targets, key=lambda target: order[target.file]),
-        results=sorted(one.results + other.results, key=lambda result: order[result.file]),
+        judged=sorted(one.judged + other.judged, key=lambda judged: order[judged.place.file]),
+        findings=sorted(one.findings + other.findings, key=lambda finding: order[finding.place.file]),
         errors=sorted(one.errors + other.errors, key=lambda error: order.get(error.file, -1)),
         bugs={**other.bugs, **one.bugs},
     )
@@ -316,7 +272,7 @@ class _Judge:
     def _judge_one(self, manifest: Manifest, report: Report) -> None:
         request = self._request(manifest.object)
         try:
-            workload = read_workload(request)
+            read_workload(request)
             decision = decide(request, self.facts, self.config, today=self.today)
         except UNREADABLE as error:
             report.errors.append(_refused(manifest, error))
@@ -326,21 +282,18 @@ class _Judge:
         if refusals := [error for error in decision.failures.values() if isinstance(error, UNREADABLE)]:
             report.errors.append(_refused(manifest, refusals[0]))
             return
-        target = Target(
-            manifest.file,
-            manifest.line,
-            manifest.object["apiVersion"],
-            request.kind,
-            "" if _is_namespace(manifest.object) else request.namespace,
-            request.name,
-            len(workload.containers) if workload else 0,
-            is_workload=workload is not None,
+        judged = object_of(request, Place(manifest.file, manifest.line))
+        report.judged.append(judged)
+        report.findings += findings_of(
+            request,
+            decision,
+            self.config,
+            judged,
+            lambda path: Place(manifest.file, manifest.line_of(path)),
         )
-        report.targets.append(target)
-        report.results += _results(manifest, target, workload, decision)
         for policy_id, failure in decision.failures.items():
             if not isinstance(failure, NOT_OURS):
-                report.bugs.setdefault(policy_id, f"{target}: {''.join(traceback.format_exception(failure))}")
+                report.bugs.setdefault(policy_id, f"{judged}: {''.join(traceback.format_exception(failure))}")
 
 
 def _group(obj: Object) -> str:
@@ -355,31 +308,3 @@ def _refused(manifest: Manifest, error: Exception) -> BadManifest:
     """The object's line, or that of the field which the message begins with: "spec.containers is a string, …"."""
     field_path = str(error).partition(" ")[0]
     return BadManifest(manifest.file, manifest.line_of(field_path), f"{manifest.object['kind']}: {error}")
-
-
-def _results(manifest: Manifest, target: Target, workload: Workload | None, decision: Decision) -> Iterator[Result]:
-    for verdict in decision.verdicts:
-        yield _result(manifest, target, workload, verdict)
-
-
-def _result(manifest: Manifest, target: Target, workload: Workload | None, verdict: Verdict) -> Result:
-    violation = verdict.violation
-    return Result(
-        target=target,
-        line=manifest.line_of(violation.path),
-        policy=verdict.policy,
-        mode=verdict.mode,
-        outcome=verdict.outcome,
-        denies=verdict.denies,
-        container=next((each.name for each in workload.containers if each.concerns(violation)), None)
-        if workload
-        else None,
-        path=violation.path,
-        message=violation.message,
-        fix={fix.path: fix.value for fix in sets_of(violation)} or None,
-        hint=violation.hint,
-        incident=incident(verdict.policy),
-        note=verdict.note,
-        exemption=verdict.exemption,
-        is_fine=violation.at_most == "audit",
-    )

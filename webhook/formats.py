@@ -15,11 +15,13 @@ from typing import Any, Literal
 import msgspec
 
 from webhook import __version__
-from webhook.check import Report, Result, Target
+from webhook.check import Report
 from webhook.errors import BadManifest
+from webhook.findings import Finding, JudgedObject, Place
+from webhook.fixes import sets_of
 from webhook.loader import load_policies
-from webhook.messages import advice
-from webhook.policy import Outcome
+from webhook.messages import advice, advice_lines, headline, in_full, incident, told
+from webhook.policy import Outcome, Verdict
 
 SCHEMA = "forestall.dev/check/v1"
 
@@ -51,62 +53,54 @@ def summary(report: Report) -> dict[str, int]:
     outcomes: tuple[Outcome, ...] = ("denied", "patched", "warned", "audited", "exempted")
     return {
         "objects": report.objects,
-        "workloads": sum(target.is_workload for target in report.targets),
-        "containers": sum(target.containers for target in report.targets),
+        "workloads": sum(judged.is_workload for judged in report.judged),
+        "containers": sum(judged.containers for judged in report.judged),
         **{outcome: report.count(outcome) for outcome in outcomes},
         "unreadable": len(report.errors),
     }
 
 
-def _told(result: Result) -> str:
-    """The message, and why the outcome is weaker than the policy's mode."""
-    return f"{result.message} ({result.note})" if result.note else result.message
-
-
-def _advice(result: Result) -> list[tuple[str, str]]:
-    return advice(result.policy, result.fix or {}, result.hint, result.incident)
-
-
-def _level(result: Result) -> str:
-    return "error" if result.denies else _LEVELS[result.outcome]
+def _level(verdict: Verdict) -> str:
+    return "error" if verdict.denies else _LEVELS[verdict.outcome]
 
 
 # Text ----------------------------------------------------------------------------------------------------------------
 
 
 def render_text(report: Report, width: int, style: Style = lambda text, _style: text) -> str:
-    """Results by object and policy: what, where, what to set, how, why; then one line that sums up."""
+    """Findings by object and policy: what, where, what to set, how, why; then one line that sums up."""
     lines: list[str] = []
-    for target, results in groupby(report.results, key=lambda result: result.target):
-        lines += _object_lines(target, list(results), width, style)
+    for judged, findings in groupby(report.findings, key=lambda finding: finding.object):
+        lines += _object_lines(judged, list(findings), width, style)
     return "\n".join([*lines, _summary_line(report, style)]) + "\n"
 
 
-def _object_lines(target: Target, results: list[Result], width: int, style: Style) -> Iterator[str]:
-    yield f"{style(str(target), 'bold')}  {style(f'{target.file}:{target.line}', 'dim')}"
-    by_policy: dict[str, list[Result]] = {}
-    for result in results:
-        by_policy.setdefault(result.policy, []).append(result)
+def _object_lines(judged: JudgedObject, findings: list[Finding], width: int, style: Style) -> Iterator[str]:
+    yield f"{style(str(judged), 'bold')}  {style(str(judged.place), 'dim')}"
+    by_policy: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_policy.setdefault(finding.verdict.policy, []).append(finding)
     for group in by_policy.values():
-        for result in group:
-            yield from _result_lines(result, width, style)
-        for label, text in _advice(group[0]):
+        for finding in group:
+            yield from _finding_lines(finding, width, style)
+        for label, text in advice(group[0].verdict):
             if label == "why":
                 yield from _labelled(label, text, width, style)
     yield ""
 
 
-def _result_lines(result: Result, width: int, style: Style) -> Iterator[str]:
-    head = f"  {result.outcome:<8}  "
-    first, *more = _wrapped(f"{result.policy}: {_told(result)}", width - len(head))
-    yield f"  {style(f'{result.outcome:<8}', _COLOURS[result.outcome])}  {first}"
+def _finding_lines(finding: Finding, width: int, style: Style) -> Iterator[str]:
+    verdict, path = finding.verdict, finding.verdict.violation.path
+    head = f"  {verdict.outcome:<8}  "
+    first, *more = _wrapped(headline(verdict), width - len(head))
+    yield f"  {style(f'{verdict.outcome:<8}', _COLOURS[verdict.outcome])}  {first}"
     yield from (f"{' ' * len(head)}{line}" for line in more)
     # The path is the fix's where there is one, and nobody needs to read it twice.
-    is_named = result.fix is not None and result.path in result.fix
-    where = f"{result.file}:{result.line}" + ("" if is_named or not result.path else f"  {result.path}")
+    is_named = any(fix.path == path for fix in sets_of(verdict.violation))
+    where = str(finding.place) + ("" if is_named or not path else f"  {path}")
     yield from _labelled("where", where, width, style)
     above = ""
-    for label, text in _advice(result):
+    for label, text in advice(verdict):
         if label != "why":
             yield from _labelled("" if label == above else label, text, width, style)
         above = label
@@ -150,30 +144,30 @@ def render_json(report: Report) -> str:
     document = {
         "schema": SCHEMA,
         "summary": summary(report),
-        "results": [_json_result(result) for result in report.results],
+        "results": [_json_finding(finding) for finding in report.findings],
         "errors": [{"file": error.file, "line": error.line, "message": error.message} for error in report.errors],
     }
     return _dump(document)
 
 
-def _json_result(result: Result) -> dict[str, Any]:
-    target = result.target
+def _json_finding(finding: Finding) -> dict[str, Any]:
+    judged, verdict, violation = finding.object, finding.verdict, finding.verdict.violation
     return {
-        "file": target.file,
-        "line": result.line,
-        "apiVersion": target.api_version,
-        "kind": target.kind,
-        "namespace": target.namespace,
-        "name": target.name,
-        "policy": result.policy,
-        "mode": result.mode,
-        "outcome": result.outcome,
-        "container": result.container,
-        "path": result.path,
-        "message": _told(result),
-        "fix": result.fix,
-        "hint": result.hint,
-        "incident": result.incident,
+        "file": finding.place.file,
+        "line": finding.place.line,
+        "apiVersion": judged.api_version,
+        "kind": judged.kind,
+        "namespace": judged.namespace,
+        "name": judged.name,
+        "policy": verdict.policy,
+        "mode": verdict.mode,
+        "outcome": verdict.outcome,
+        "container": finding.container,
+        "path": violation.path,
+        "message": told(verdict),
+        "fix": {fix.path: fix.value for fix in sets_of(violation)} or None,
+        "hint": violation.hint,
+        "incident": incident(verdict.policy),
     }
 
 
@@ -203,7 +197,7 @@ def render_sarif(report: Report, exit_code: int) -> str:
             }
         ],
         "columnKind": "unicodeCodePoints",
-        "results": [_sarif_result(result, rules.index(result.policy)) for result in report.results],
+        "results": [_sarif_result(finding, rules.index(finding.verdict.policy)) for finding in report.findings],
     }
     return _dump({"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]})
 
@@ -222,25 +216,27 @@ def _sarif_rule(policy_id: str) -> dict[str, Any]:
     }
 
 
-def _sarif_result(result: Result, rule: int) -> dict[str, Any]:
-    target = result.target
+def _sarif_result(finding: Finding, rule: int) -> dict[str, Any]:
+    verdict, path = finding.verdict, finding.verdict.violation.path
     sarif: dict[str, Any] = {
-        "ruleId": result.policy,
+        "ruleId": verdict.policy,
         "ruleIndex": rule,
-        "level": _level(result),
-        "message": {"text": "\n".join([_told(result), *_advice_lines(result)])},
+        "level": _level(verdict),
+        "message": {"text": in_full(verdict)},
         "locations": [
             {
-                **_sarif_location(result.file, result.line),
-                "logicalLocations": [{"fullyQualifiedName": f"{target}: {result.path}", "kind": "object"}],
+                **_sarif_location(*finding.place),
+                "logicalLocations": [{"fullyQualifiedName": f"{finding.object}: {path}", "kind": "object"}],
             }
         ],
         # Lines move when something above is edited; these don't.
-        "partialFingerprints": {"violation/v1": f"{result.policy}:{target}:{result.container or ''}:{result.path}"},
-        "properties": {"outcome": result.outcome, "mode": result.mode},
+        "partialFingerprints": {
+            "violation/v1": f"{verdict.policy}:{finding.object}:{finding.container or ''}:{path}",
+        },
+        "properties": {"outcome": verdict.outcome, "mode": verdict.mode},
     }
-    if result.outcome == "exempted":
-        sarif["suppressions"] = [{"kind": "external", "justification": result.note}]
+    if verdict.outcome == "exempted":
+        sarif["suppressions"] = [{"kind": "external", "justification": verdict.note}]
     return sarif
 
 
@@ -267,10 +263,6 @@ def _relative(file: str) -> str:
     return "stdin" if file == "<stdin>" else os.path.relpath(file)
 
 
-def _advice_lines(result: Result) -> list[str]:
-    return [f"{label} {text}" if label == "set" else f"{label}: {text}" for label, text in _advice(result)]
-
-
 # JUnit ---------------------------------------------------------------------------------------------------------------
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -278,14 +270,15 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def render_junit(report: Report, *, strict: bool) -> str:
     """A suite for each file; a case for each violation, and one for each object that has none."""
-    violations: dict[Target, list[Result]] = {}
-    for result in report.results:
-        violations.setdefault(result.target, []).append(result)
+    findings: dict[JudgedObject, list[Finding]] = {}
+    for finding in report.findings:
+        findings.setdefault(finding.object, []).append(finding)
     suites: dict[str, list[str]] = {}
-    for target in report.targets:
-        cases = suites.setdefault(target.file, [])
-        results = violations.get(target)
-        cases += [_case_of(result, strict=strict) for result in results] if results else [_case(target, str(target))]
+    for judged in report.judged:
+        cases = suites.setdefault(judged.place.file, [])
+        cases += [_finding_case(finding, strict=strict) for finding in findings.get(judged, ())] or [
+            _case(judged.place, str(judged))
+        ]
     for error in report.errors:
         suites.setdefault(error.file, []).append(_unreadable_case(error))
     text = "".join(_suite(file, cases) for file, cases in suites.items())
@@ -306,36 +299,27 @@ def _counts(cases: list[str]) -> str:
 _ELEMENTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 
 
-def _case_of(result: Result, *, strict: bool) -> str:
-    name = f"{result.policy}: {result.target}" + (f" {result.path}" if result.path else "")
-    text = "\n".join([f"{result.file}:{result.line}", *_advice_lines(result)])
-    message = _attribute(_told(result))
-    if result.outcome == "exempted":
-        return _case(result.target, name, f"<skipped message={message}/>")
-    if result.denies or strict:
-        return _case(
-            result.target,
-            name,
-            f"<failure type={_attribute(result.policy)} message={message}>{_escape(text)}</failure>",
-        )
-    return _case(
-        result.target,
-        name,
-        f"<system-out>{_escape(f'{result.outcome}: {_told(result)}')}\n{_escape(text)}</system-out>",
-    )
+def _finding_case(finding: Finding, *, strict: bool) -> str:
+    verdict, path = finding.verdict, finding.verdict.violation.path
+    place = finding.object.place
+    name = f"{verdict.policy}: {finding.object}" + (f" {path}" if path else "")
+    text = _escape("\n".join([str(finding.place), *advice_lines(verdict)]))
+    message = _attribute(told(verdict))
+    if verdict.outcome == "exempted":
+        return _case(place, name, f"<skipped message={message}/>")
+    if verdict.denies or (strict and finding.needs_action):
+        return _case(place, name, f"<failure type={_attribute(verdict.policy)} message={message}>{text}</failure>")
+    return _case(place, name, f"<system-out>{_escape(f'{verdict.outcome}: {told(verdict)}')}\n{text}</system-out>")
 
 
 def _unreadable_case(error: BadManifest) -> str:
     content = f'<error type="unreadable" message={_attribute(error.message)}>{_escape(str(error))}</error>'
-    target = Target(error.file, error.line, "", "", "", "")
-    return _case(target, f"line {error.line}", content)
+    return _case(Place(error.file, error.line), f"line {error.line}", content)
 
 
-def _case(target: Target, name: str, content: str = "") -> str:
-    file = _relative(target.file)
-    attributes = (
-        f'name={_attribute(name)} classname={_attribute(file)} file={_attribute(file)} line="{target.line}" time="0"'
-    )
+def _case(place: Place, name: str, content: str = "") -> str:
+    file = _attribute(_relative(place.file))
+    attributes = f'name={_attribute(name)} classname={file} file={file} line="{place.line}" time="0"'
     return f"    <testcase {attributes}>{content}</testcase>\n"
 
 
@@ -353,18 +337,16 @@ def _attribute(text: str) -> str:
 
 
 def render_github(report: Report) -> str:
-    """Annotations on the changed files; what is exempted is nobody's concern there."""
-    lines = [
-        _annotation(_level(result), result.file, result.line, f"{result.policy}: {result.target}", _github_text(result))
-        for result in report.results
-        if result.outcome != "exempted"
-    ]
+    """Annotations on the changed files; what is exempted gets none."""
+    lines = [_finding_annotation(finding) for finding in report.findings if finding.verdict.outcome != "exempted"]
     lines += [_annotation("error", error.file, error.line, "unreadable", error.message) for error in report.errors]
     return "\n".join([*lines, _summary_line(report, lambda text, _style: text)]) + "\n"
 
 
-def _github_text(result: Result) -> str:
-    return "\n".join([f"{result.outcome}: {_told(result)}", *_advice_lines(result)])
+def _finding_annotation(finding: Finding) -> str:
+    verdict = finding.verdict
+    title, text = f"{verdict.policy}: {finding.object}", f"{verdict.outcome}: {in_full(verdict)}"
+    return _annotation(_level(verdict), *finding.place, title, text)
 
 
 def _annotation(level: str, file: str, line: int, title: str, text: str) -> str:

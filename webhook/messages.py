@@ -5,7 +5,7 @@ The order is always: what is wrong, where, what to set, how to type it, why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import takewhile, zip_longest
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 
 from webhook.fixes import sets_of
 from webhook.loader import load_policies
-from webhook.policy import AdmissionRequest, Decision, Set, Verdict, Violation
+from webhook.policy import AdmissionRequest, Decision, Set, Verdict
 
 # kubectl prints all of a denial, but nobody reads more than this; the limit keeps a status small.
 _DENIALS = 20
@@ -45,30 +45,47 @@ def object_name(request: AdmissionRequest) -> str:
 
 def _paragraph(verdict: Verdict, following: Verdict | None) -> str:
     """One violation; what the next one says as well (a fix that mends both, the incident) is left to it."""
-    lines = [f"{verdict.policy}: {verdict.violation.message}"]
-    repeated = details(following.policy, following.violation) if following else []
-    for label, text in details(verdict.policy, verdict.violation):
-        if label == "where" or (label, text) not in repeated:
-            lines.append(f"  {label:<6}{text}")
-    return "\n".join(lines)
+    path = verdict.violation.path
+    repeated = advice(following, is_short=True) if following else []
+    labelled = [("where", path)] if path else []
+    labelled += [line for line in advice(verdict, is_short=True) if line not in repeated]
+    return "\n".join([headline(verdict), *(f"  {label:<6}{text}" for label, text in labelled)])
 
 
-def details(policy_id: str, violation: Violation) -> list[tuple[str, str]]:
-    """Where, what to set, how and why, each with its label; what doesn't apply is left out."""
-    where = [("where", violation.path)] if violation.path else []
-    fix = {each.path: each.value for each in sets_of(violation) if isinstance(each.value, (str, int))}
-    return where + advice(policy_id, fix, violation.hint, incident(policy_id))
+def headline(verdict: Verdict) -> str:
+    """The policy, what is wrong, and why the outcome is weaker than the policy's mode."""
+    return f"{verdict.policy}: {told(verdict)}"
 
 
-def advice(policy_id: str, fix: Mapping[str, Any], hint: str | None, incident: str) -> list[tuple[str, str]]:
-    """What to set (path -> value), how (`hint`, a Helm value) and why, each with its label; what doesn't apply is left
-    out."""
-    lines = [("set", f"{path}: {_shown(value)}") for path, value in fix.items()]
-    if hint:
-        lines.append(("how", f"Helm value {hint}"))
-    if incident:
-        lines.append(("why", f"{incident} (forestall explain {policy_id})"))
+def told(verdict: Verdict) -> str:
+    """What is wrong, and why the outcome is weaker than the policy's mode."""
+    message = verdict.violation.message
+    return f"{message} ({verdict.note})" if verdict.note else message
+
+
+def advice(verdict: Verdict, *, is_short: bool = False) -> list[tuple[str, str]]:
+    """What to set, how (a Helm value) and why, with labels: ("set", "spec.replicas: 2"); what doesn't apply is left
+    out.
+
+    `is_short` leaves out values that are lists or maps, which nobody could read in a denial.
+    """
+    fixes = [fix for fix in sets_of(verdict.violation) if not is_short or isinstance(fix.value, str | int)]
+    lines = [("set", f"{fix.path}: {_shown(fix.value)}") for fix in fixes]
+    if verdict.violation.hint:
+        lines.append(("how", f"Helm value {verdict.violation.hint}"))
+    if why := incident(verdict.policy):
+        lines.append(("why", f"{why} (forestall explain {verdict.policy})"))
     return lines
+
+
+def in_full(verdict: Verdict) -> str:
+    """All that there is to say of a violation but where it is, in several lines."""
+    return "\n".join([told(verdict), *advice_lines(verdict)])
+
+
+def advice_lines(verdict: Verdict) -> list[str]:
+    """The advice for a reader who has no columns: "set spec.replicas: 2", "how: Helm value replicas"."""
+    return [f"{label} {text}" if label == "set" else f"{label}: {text}" for label, text in advice(verdict)]
 
 
 def _shown(value: Any) -> str:

@@ -40,7 +40,7 @@ from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.pods import POD
 from webhook.policy import GroupKind, Object, Stage
-from webhook.scope import is_judged, judged_kinds
+from webhook.scope import judged_kinds
 from webhook.stored import Stored, request_of
 
 START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -317,7 +317,7 @@ def stored(
 def unchecked(gaps: list[Gap], *objects: tuple[GroupKind, Object], text: str = "") -> list[Unchecked]:
     judge = partial(decide, facts=NO_FACTS, config=config(text), today=TODAY)
     requests = [request_of(kind, "v1", obj) for kind, obj in objects]
-    return list(admitted_unchecked(gaps, requests, is_judged=partial(is_judged, config=config(text)), decide=judge))
+    return list(admitted_unchecked(gaps, requests, config(text), judge))
 
 
 class TestAdmittedUnchecked:
@@ -345,7 +345,7 @@ class TestAdmittedUnchecked:
     def test_verdicts(self) -> None:
         bad, good = stored(DEPLOYMENT, "bad", 150), stored(DEPLOYMENT, "good", 150, resources=sized("1Gi", "1Gi"))
         found = unchecked([gap(100, 200)], (DEPLOYMENT, bad), (DEPLOYMENT, good))
-        assert [(each.request.name, [verdict.policy for verdict in each.decision.verdicts]) for each in found] == [
+        assert [(each.object.name, [finding.verdict.policy for finding in each.findings]) for each in found] == [
             ("bad", ["memory-limits"]),
             ("good", []),
         ]
@@ -385,7 +385,7 @@ class TestAdmittedUnchecked:
         fine = stored(REPLICA_SET, "fine", 0, resources=sized("1Gi", "1Gi"))
         pod = stored(POD, "typed", 150, owner=owner)
         found = unchecked([gap(100, 200)], (REPLICA_SET, fine), (POD, pod))
-        assert [each.request.name for each in found] == ["typed"]
+        assert [each.object.name for each in found] == ["typed"]
 
 
 class Installed:
@@ -454,10 +454,10 @@ def test_on_a_real_control_plane(installed: Installed) -> None:
     objects = Stored(installed.cluster, judged_kinds(config("")))
     judge = partial(decide, facts=NO_FACTS, config=config(""), today=TODAY)
     listed = [
-        each
-        for each in admitted_unchecked([found], objects, is_judged=partial(is_judged, config=config("")), decide=judge)
-        if each.request.namespace == "default"
+        each for each in admitted_unchecked([found], objects, config(""), judge) if each.object.namespace == "default"
     ]
-    (slipped,) = [each for each in listed if each.decision.verdicts]
-    assert (slipped.request.kind, slipped.request.name, slipped.how) == ("Deployment", "slipped", "created")
-    assert [(each.policy, each.outcome) for each in slipped.decision.verdicts] == [("memory-limits", "patched")]
+    (slipped,) = [each for each in listed if each.findings]
+    assert (slipped.object.kind, slipped.object.name, slipped.how) == ("Deployment", "slipped", "created")
+    assert [(finding.verdict.policy, finding.verdict.outcome) for finding in slipped.findings] == [
+        ("memory-limits", "patched")
+    ]

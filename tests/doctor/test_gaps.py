@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -17,8 +16,9 @@ from webhook.doctor.checks import diagnose
 from webhook.doctor.remark import Check
 from webhook.doctor.survey import Slipped, _slipped
 from webhook.engine import decide
+from webhook.findings import findings_of, object_of
 from webhook.objects.facts import NO_FACTS
-from webhook.policy import Object, Stage
+from webhook.policy import AdmissionRequest, Object, Stage
 
 BOTH: tuple[Stage, ...] = ("mutate", "validate")
 
@@ -36,7 +36,11 @@ def ago(began: timedelta, ended: timedelta | None, reason: Any = "no answer") ->
 
 
 MINUTE = timedelta(minutes=1)
-JUDGE = partial(decide, facts=NO_FACTS, config=config(""), today=TODAY)
+
+
+def unchecked(request: AdmissionRequest, gap: Gap) -> Unchecked:
+    decision = decide(request, NO_FACTS, config(""), today=TODAY)
+    return Unchecked(object_of(request), gap, "created", gap.began, findings_of(request, decision, config("")))
 
 
 def test_an_edited_record_is_told_of() -> None:
@@ -92,14 +96,14 @@ class TestGaps:
     def test_what_slipped_through(self) -> None:
         request = template("web", "shop", container())
         gap = ago(2 * DAY, 2 * DAY - MINUTE)
-        slipped = Slipped(5, [Unchecked(request, gap, "created", gap.began, JUDGE(request))])
+        slipped = Slipped(5, [unchecked(request, gap)])
         checks = [each for each in diagnose(healthy(state=state(gap), slipped=slipped)) if each.name == "gaps"]
         assert checks == [
             Check(
                 "gaps",
                 "warn",
                 "Deployment shop/web was admitted unchecked (created 2026-11-19 12:00:00 UTC): memory-limits",
-                JUDGE(request).verdicts[0].violation.message,
+                unchecked(request, gap).findings[0].verdict.violation.message,
             )
         ]
 
@@ -126,7 +130,7 @@ class TestGaps:
             cluster.put({"apiVersion": "apps/v1", "kind": "Deployment", **request.object, "metadata": metadata})
         gap = Gap(BOTH, NOW - timedelta(hours=2), "no answer")
         slipped = _slipped(cluster, config(text), NO_FACTS, [gap])
-        assert (slipped.count, [each.request.name for each in slipped.violating]) == (2, names)
+        assert (slipped.count, [each.object.name for each in slipped.violating]) == (2, names)
 
     def test_what_could_not_be_listed(self) -> None:
         gap = ago(2 * DAY, 2 * DAY - MINUTE)

@@ -18,11 +18,14 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from webhook import log as logs
+from webhook.config import Config
 from webhook.controller.events import report
 from webhook.controller.hooks import LABELS, STAGES, STATE_NAME, fails_closed, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
+from webhook.findings import Finding, JudgedObject, findings_of, object_of
 from webhook.installation import PROBE_LABEL
 from webhook.policy import AdmissionRequest, Decision, Object, Stage
+from webhook.scope import is_judged
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
@@ -221,18 +224,17 @@ class Gaps:
 class Unchecked(NamedTuple):
     """An object that was created or changed in a gap, and what would have been said of it."""
 
-    request: AdmissionRequest
+    object: JudgedObject
     gap: Gap
     how: Literal["created", "changed"]
     at: datetime
-    decision: Decision
+    findings: list[Finding]
 
 
 def admitted_unchecked(
     gaps: Sequence[Gap],
     objects: Iterable[AdmissionRequest],
-    *,
-    is_judged: Callable[[AdmissionRequest], bool],
+    config: Config,
     decide: Callable[[AdmissionRequest], Decision],
 ) -> Iterator[Unchecked]:
     """Which of the objects, as they now are, were created or changed in a gap, so far as that would have been judged.
@@ -244,7 +246,7 @@ def admitted_unchecked(
     for request in objects:
         if request.object is None:
             continue
-        found = _found_in(open_to_all, request, is_judged)
+        found = _found_in(open_to_all, request, config)
         if found is None and request.kind == "Pod":  # it owns nothing
             continue
         decision = decide(request)
@@ -254,15 +256,16 @@ def admitted_unchecked(
         said[request.uid] = says
         owner = said.get(_owner(request.object))
         if found is not None and (owner is None or not says <= owner):
-            yield Unchecked(request, *found, decision)
+            judged = object_of(request)
+            yield Unchecked(judged, *found, findings_of(request, decision, config, judged))
 
 
 def _found_in(
-    gaps: Sequence[Gap], stored: AdmissionRequest, is_judged: Callable[[AdmissionRequest], bool]
+    gaps: Sequence[Gap], stored: AdmissionRequest, config: Config
 ) -> tuple[Gap, Literal["created", "changed"], datetime] | None:
     for request, at in _touched(stored):
         for gap in gaps:
-            if gap.includes(at) and is_judged(request):
+            if gap.includes(at) and is_judged(request, config):
                 return gap, "created" if request.operation == "CREATE" else "changed", at
     return None
 

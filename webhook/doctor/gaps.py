@@ -7,7 +7,7 @@ from datetime import timedelta
 from webhook.controller.gaps import Gap, read_record
 from webhook.controller.hooks import STATE_NAME
 from webhook.doctor.remark import Remark, Remarks, cannot_tell
-from webhook.doctor.survey import RECENT, Survey, concerns, recent_gaps, seen
+from webhook.doctor.survey import RECENT, Survey, recent_gaps, seen
 from webhook.errors import FactsUnavailable
 
 _FRESH = timedelta(days=1)
@@ -32,9 +32,8 @@ def check_gaps(survey: Survey) -> Remarks:
     for resource, why in slipped.unread.items():
         yield cannot_tell(FactsUnavailable(f"which {resource} came in: {why}"))
     for each in slipped.violating:
-        verdict = concerns(each.decision)[0]
-        what = f"{each.request.kind} {'/'.join(filter(None, (each.request.namespace, each.request.name)))}"
-        text = f"{what} was admitted unchecked ({each.how} {each.at:%Y-%m-%d %H:%M:%S} UTC): {verdict.policy}"
+        verdict = next(finding.verdict for finding in each.findings if finding.needs_action)
+        text = f"{each.object} was admitted unchecked ({each.how} {each.at:%Y-%m-%d %H:%M:%S} UTC): {verdict.policy}"
         yield Remark("warn", text, verdict.violation.message)
     if not gaps and not record.lost:
         yield Remark("ok", f"none in the last {RECENT.days} days")

@@ -9,9 +9,10 @@ from datetime import date
 
 from webhook.config import Config
 from webhook.doctor.remark import Remark, Remarks, cannot_tell, listed
-from webhook.doctor.survey import Survey, concerns, seen
+from webhook.doctor.survey import Survey, seen
 from webhook.engine import decide
 from webhook.errors import FactsUnavailable
+from webhook.findings import findings_of
 from webhook.fixes import sets_of
 from webhook.objects.facts import ClusterFacts, LimitRange
 from webhook.objects.limitranger import read_items, refusals
@@ -64,8 +65,9 @@ def _against_policies(
     without = replace(facts, limit_ranges={})
     told = set()
     for request in requests:
-        for verdict in concerns(decide(request, without, config, today=today)):
-            for path, wanted in _wanted_limits(verdict):
+        for finding in findings_of(request, decide(request, without, config, today=today), config):
+            verdict = finding.verdict
+            for path, wanted in _wanted_limits(verdict) if finding.needs_action else ():
                 if (against := _against(path, wanted, request, ranges)) and (verdict.policy, against) not in told:
                     told.add((verdict.policy, against))
                     advice = f"raise it in the LimitRange, or lower it in the parameters of {verdict.policy}"

@@ -18,8 +18,8 @@ from webhook.controller.rotation import SECRET, read_served, service_names
 from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
 from webhook.objects.facts import ClusterFacts
-from webhook.policy import AdmissionRequest, Decision, Object, Stage, Verdict
-from webhook.scope import exclude_own_namespace, is_judged, judged_kinds
+from webhook.policy import AdmissionRequest, Object, Stage
+from webhook.scope import exclude_own_namespace, judged_kinds
 from webhook.stored import Reader, Stored, read_objects, readable
 from webhook.watch import read_facts
 
@@ -214,17 +214,6 @@ def _templates(cluster: Reader, config: Config, limit_ranges: Sequence[Object]) 
 def _slipped(cluster: Reader, config: Config, facts: ClusterFacts, gaps: Sequence[Gap]) -> Slipped:
     stored = Stored(cluster, judged_kinds(config) if gaps else ())
     today = datetime.now(UTC).date()
-    found = list(
-        admitted_unchecked(
-            gaps,
-            stored,
-            is_judged=partial(is_judged, config=config),
-            decide=partial(decide, facts=facts, config=config, today=today),
-        )
-    )
-    return Slipped(len(found), [each for each in found if concerns(each.decision)], stored.unlisted)
-
-
-def concerns(decision: Decision) -> list[Verdict]:
-    """The verdicts that ask somebody to do something: neither exempted nor only noted."""
-    return [each for each in decision.verdicts if each.outcome != "exempted" and each.violation.at_most != "audit"]
+    found = list(admitted_unchecked(gaps, stored, config, partial(decide, facts=facts, config=config, today=today)))
+    violating = [each for each in found if any(finding.needs_action for finding in each.findings)]
+    return Slipped(len(found), violating, stored.unlisted)

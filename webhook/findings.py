@@ -1,0 +1,116 @@
+"""Findings: violations that were met on objects, what becomes of them, and where to look.
+
+`forestall check` meets them in files, `forestall doctor` in the cluster; messages and formats put them into words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from webhook.config import Config
+from webhook.errors import UNREADABLE
+from webhook.objects.pods import Container, read_workload
+from webhook.policy import AdmissionRequest, Decision, Verdict
+
+
+class Place(NamedTuple):
+    """Where to look: a line of a file; without a file, the object in the cluster."""
+
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.file else "in the cluster"
+
+
+IN_CLUSTER = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedObject:
+    """An object that was judged. `place` is where it begins; `containers` counts those judged."""
+
+    place: Place
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    containers: int = 0
+    is_workload: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name)))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A violation that was met on an object, and what becomes of it.
+
+    place      where to look for the violation
+    container  the name of the container that it is about, if it is about one
+    ratcheted  an update that leaves the object as it is would be spared: neither denied nor patched for this violation
+    """
+
+    object: JudgedObject
+    verdict: Verdict
+    place: Place = IN_CLUSTER
+    container: str | None = None
+    ratcheted: bool = False
+
+    @property
+    def needs_action(self) -> bool:
+        """Whether somebody has to do something about it: it is neither exempted nor only noted."""
+        return self.verdict.outcome != "exempted" and self.verdict.violation.at_most != "audit"
+
+
+def object_of(request: AdmissionRequest, place: Place = IN_CLUSTER) -> JudgedObject:
+    """The object that the request is about."""
+    containers = _containers(request)
+    is_namespace = (request.group, request.kind) == ("", "Namespace")  # the API server says its own name
+    return JudgedObject(
+        place,
+        f"{request.group}/{request.version}" if request.group else request.version,
+        request.kind,
+        "" if is_namespace else request.namespace,
+        request.name,
+        len(containers or ()),
+        is_workload=containers is not None,
+    )
+
+
+def findings_of(
+    request: AdmissionRequest,
+    decision: Decision,
+    config: Config,
+    judged: JudgedObject | None = None,
+    place_of: Callable[[str], Place] = lambda _path: IN_CLUSTER,
+) -> list[Finding]:
+    """What the decision says of the request's object; `place_of` tells where to look for a path in it."""
+    judged = judged or object_of(request)
+    containers = _containers(request) or ()
+    return [
+        Finding(
+            judged,
+            verdict,
+            place_of(verdict.violation.path),
+            next((container.name for container in containers if container.concerns(verdict.violation)), None),
+            _is_ratcheted(verdict, decision, config),
+        )
+        for verdict in decision.verdicts
+    ]
+
+
+def _containers(request: AdmissionRequest) -> tuple[Container, ...] | None:
+    """The object's containers; None if it carries no pod, or none that can be read."""
+    try:
+        workload = read_workload(request)
+    except UNREADABLE:
+        return None
+    return workload.containers if workload else None
+
+
+def _is_ratcheted(verdict: Verdict, decision: Decision, config: Config) -> bool:
+    is_compared = config.ratchet and verdict.policy not in decision.failures
+    return is_compared and not (verdict.outcome == "patched" and config.patch_existing)
