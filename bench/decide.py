@@ -18,6 +18,7 @@ from bench.figures import Figure, interleaved
 from bench.inputs import read_recordings, small_cluster
 from webhook.config import load_config
 from webhook.engine import decide
+from webhook.loader import fact_kinds
 from webhook.objects.facts import facts_of
 from webhook.policy import Stage
 from webhook.server.review import read_review, render_review
@@ -27,7 +28,7 @@ _DECODING = "msgspec.json.decode"
 _CALLS = 100
 
 _CONFIG = load_config(b"", "defaults")
-_FACTS = facts_of(small_cluster())
+_FACTS = facts_of(small_cluster(), fact_kinds())
 _TODAY = datetime.now(UTC).date()
 _STAGES: tuple[Stage, ...] = ("mutate", "validate")
 

@@ -18,7 +18,8 @@ import yaml
 from bench.figures import Figure
 from bench.inputs import ROOT, recordings, shared
 from bench.programs import Certificate, Served, program, recorded_creates, serving_forestall, wait_until_ready, wrk
-from webhook.objects.facts import FACT_GROUPS
+from webhook.cluster import path_of
+from webhook.loader import fact_kinds
 
 _CLAIMS, _NODES = 10_000, 1_000
 _LISTED = f"{_CLAIMS:,} claims and volumes, {_NODES:,} nodes"
@@ -78,7 +79,7 @@ def _api(folder: Path) -> Iterator[str]:
 def _read_plainly(kubeconfig: str) -> float:
     """Seconds that a Python process takes to list and decode what the replica lists, from its start to its end."""
     (cluster,) = yaml.safe_load(Path(kubeconfig).read_text())["clusters"]
-    paths = [f"{'/apis/' + group if group else '/api'}/v1/{plural}" for plural, group in FACT_GROUPS.items()]
+    paths = [path_of(kind) for kind in fact_kinds()]
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", _PLAIN, cluster["cluster"]["server"], *paths], check=True)
     return time.monotonic() - began

@@ -19,7 +19,6 @@ from msgspec import UNSET, Meta, UnsetType
 
 from webhook.config import config_schema
 from webhook.loader import load_policies
-from webhook.objects.facts import FACT_GROUPS
 from webhook.objects.names import NamespaceGlob
 from webhook.objects.pods import WORKLOADS
 from webhook.objects.quantities import Quantity
@@ -208,7 +207,7 @@ def render_policies() -> str:
     policies = {
         name: {
             "mode": loaded.policy.mode,
-            "facts": _by_group((FACT_GROUPS[plural], plural) for plural in loaded.policy.facts),
+            "facts": _by_group((kind.group, kind.resource) for kind in loaded.policy.facts),
             "kinds": _by_group((kind.group, kind.resource) for kind in loaded.policy.kinds),
         }
         for name, loaded in load_policies().items()

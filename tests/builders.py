@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from webhook.config import Config, load_config
-from webhook.objects.facts import NO_FACTS, ClusterFacts
+from webhook.loader import fact_kinds
+from webhook.objects import facts as objects_facts
+from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.policy import AdmissionRequest, Object
 
 TODAY = date(2026, 11, 21)
 ROOT = Path(__file__).resolve().parents[1]
+KINDS = (*fact_kinds(), NAMESPACES)
+"""The kinds of facts that policies read, and the one that the controller alone reads."""
 DATA = ROOT / "tests" / "data"
 SHARED = ROOT.parent / "shared"
 
@@ -84,7 +88,13 @@ def request(obj: Object, old: Object | None = None, **fields: Any) -> AdmissionR
 
 
 def facts(*objects: Object) -> ClusterFacts:
-    return NO_FACTS.with_objects(objects)
+    """What these objects tell, where no cluster was seen."""
+    return NO_FACTS.with_objects(objects, KINDS)
+
+
+def facts_of(objects: Iterable[Object], read_at: datetime | None = None) -> ClusterFacts:
+    """A cluster that holds these objects and no others."""
+    return objects_facts.facts_of(objects, KINDS, read_at=read_at)
 
 
 def limit_range(name: str = "defaults", namespace: str = "shop", **item: Any) -> Object:

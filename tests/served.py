@@ -21,7 +21,7 @@ from tests.builders import ROOT, workload
 from tests.loopback import eventually
 from webhook.certs import make_self_signed
 
-FACTS = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
+FACTS = "apiVersion: v1\nkind: LimitRange\nmetadata: {name: none, namespace: shop}\n"
 PATIENCE = 20.0
 
 

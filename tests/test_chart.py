@@ -25,7 +25,7 @@ from webhook.check import check_files, expand
 from webhook.cli import cli
 from webhook.config import Config, load_config
 from webhook.loader import load_policies
-from webhook.objects.facts import FACT_GROUPS, NO_FACTS
+from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object
 from webhook.server import workers
 from webhook.server.serve import Settings
@@ -374,8 +374,8 @@ def needed(config: Config) -> set[tuple[str, str, str]]:
         if section.mode not in (None, "off")
     }
     active = {name for name, each in config.policies.items() if each.mode != "off"} | overridden
-    plurals = {plural for name in active for plural in config.policies[name].policy.facts}
-    read = {(FACT_GROUPS[plural], plural, verb) for plural in plurals for verb in ("get", "list", "watch")}
+    kinds = {kind for name in active for kind in config.policies[name].policy.facts}
+    read = {(kind.group, kind.resource, verb) for kind in kinds for verb in ("get", "list", "watch")}
     return set() if config.mode == "off" else read
 
 

@@ -22,7 +22,7 @@ from tests.builders import SHARED, container, kubeconfig, limit_range, sized, wo
 from webhook import __version__, check
 from webhook.cli import main
 from webhook.files import facts as facts_file
-from webhook.objects.facts import NO_FACTS
+from webhook.objects.facts import NO_FACTS, NODES
 from webhook.policy import Object
 
 Write = Callable[..., Path]
@@ -320,8 +320,8 @@ def test_policies_failure_is_told_and_denies_nothing(write: Write, run: Run, mon
 
 
 def test_facts_that_could_not_be_read_are_told_as_that(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    unread = replace(NO_FACTS, read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
-    monkeypatch.setattr(facts_file, "read_facts", lambda file: unread)
+    unread = replace(NO_FACTS, read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({NODES}))
+    monkeypatch.setattr(facts_file, "read_facts", lambda *_: unread)
     write("a.yaml", BARE)
     write("facts.yaml", "")
     ended = run("check", "a.yaml", "--facts", "facts.yaml", "--output", "json")
@@ -433,8 +433,9 @@ def test_facts_of_nothing_are_refused(write: Write, run: Run, contents: str) -> 
     ended = run("check", "a.yaml", "--facts", "facts.yaml")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "forestall: facts.yaml: holds no StorageClass, PersistentVolume, PersistentVolumeClaim, Node, LimitRange, "
-        "Namespace: did `kubectl get` fail?\n"
+        "forestall: facts.yaml: holds no LimitRange, Node, PersistentVolumeClaim, PersistentVolume, StorageClass: did "
+        "`kubectl get limitranges,nodes,persistentvolumeclaims,persistentvolumes,storageclasses.storage.k8s.io -A -o "
+        "yaml` fail?\n"
     )
 
 

@@ -10,19 +10,19 @@ import certifi
 import kubernetes.config.incluster_config as incluster
 import pytest
 
-from tests.builders import kubeconfig
+from tests.builders import KINDS, kubeconfig
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.fake_api import FakeApi, Object, Request
 from tests.loopback import eventually
 from webhook import cluster as under_test
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
-from webhook.objects.facts import FACT_KINDS
-from webhook.policy import Reference
+from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, Claim
+from webhook.policy import FactReference
 from webhook.stored import read_objects, readable
 from webhook.watch import read_facts
 
-EVERY_KIND = frozenset(FACT_KINDS.values())
+EVERY_KIND = frozenset(KINDS)
 
 
 def node(name: str, version: int = 1, **labels: str) -> Object:
@@ -38,8 +38,8 @@ def claim(name: str, volume: str = "", namespace: str = "shop") -> Object:
     }
 
 
-def claim_reference(name: str) -> Reference:
-    return Reference("PersistentVolumeClaim", "shop", name)
+def claim_reference(name: str) -> FactReference:
+    return FactReference(CLAIMS, "shop", name)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ class TestCredentials:
             Cluster.in_cluster()
 
     def test_a_token_is_sent(self, api: FakeApi, cluster: Cluster) -> None:
-        read_facts(cluster, ["nodes"])
+        read_facts(cluster, [NODES])
         assert api.requests[0][3]["Authorization"] == "Bearer sesame"
 
     def test_a_service_accounts_token_is_read_again(
@@ -106,7 +106,7 @@ class TestCredentials:
         monkeypatch.setitem(incluster.os.environ, "KUBERNETES_SERVICE_PORT", "443")
         cluster = Cluster.in_cluster()
         token.write_text("new")
-        read_facts(cluster, ["nodes"])
+        read_facts(cluster, [NODES])
         assert api.requests[0][3]["Authorization"] == "bearer new"
 
     def test_a_replaced_token_file_is_read_again_when_it_is_no_longer_accepted(
@@ -133,11 +133,11 @@ class TestLookUp:
         references = [
             claim_reference("data"),
             claim_reference("missing"),
-            Reference("StorageClass", "", "fast"),
+            FactReference(STORAGE_CLASSES, "", "fast"),
             claim_reference("data"),
         ]
         found, absent = cluster.look_up(references, 5)
-        assert found == [claim("data", "pv-1")]
+        assert found == [(claim_reference("data"), Claim("shop", "data", "pv-1", None))]
         assert absent == [claim_reference("missing")]
         assert api.count("get", "persistentvolumeclaims") == 2
 
@@ -218,6 +218,7 @@ def test_a_forked_worker_that_ends_leaves_the_others_their_certificates(api: Fak
 import os, sys
 from webhook.cluster import Cluster
 from webhook.errors import FactsUnavailable
+from webhook.objects.facts import NODES
 from webhook.watch import read_facts
 cluster = Cluster.from_kubeconfig(sys.argv[1])
 if os.fork() == 0:
@@ -225,7 +226,7 @@ if os.fork() == 0:
 os.wait()
 assert not os.path.exists(cluster._connection[1].ssl_ca_cert), "the trap is gone, so this test can go"
 try:
-    read_facts(cluster)
+    read_facts(cluster, [NODES])
 except FactsUnavailable as error:
     print(error)
 """
@@ -253,12 +254,9 @@ class TestRealControlPlane:
         body = claim("data", namespace="default")
         body["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
         plane.kubectl("apply", "-f", "-", input=json.dumps(body))
-        there, missing = (Reference("PersistentVolumeClaim", "default", name) for name in ("data", "missing"))
+        there, missing = (FactReference(CLAIMS, "default", name) for name in ("data", "missing"))
         found, absent = Cluster.from_kubeconfig(str(plane.kubeconfig)).look_up([there, missing], 5)
-        assert [(obj["apiVersion"], obj["kind"], obj["metadata"]["name"]) for obj in found] == [
-            ("v1", "PersistentVolumeClaim", "data")
-        ]
-        assert absent == [missing]
+        assert ([reference for reference, _ in found], absent) == ([there], [missing])
         assert Cluster.from_kubeconfig(str(plane.dev_kubeconfig)).look_up([there, missing], 5) == ([], [])
 
     def test_a_hanging_store_holds_nothing_up(self, plane: ControlPlane) -> None:

@@ -17,11 +17,11 @@ from webhook.config import ActivePolicy, Config
 from webhook.engine import decide, undecided
 from webhook.errors import BadObject, BadQuantity, FactsUnavailable, TimeUp
 from webhook.messages import audit_annotations
-from webhook.objects.facts import NO_FACTS
+from webhook.objects.facts import CLAIMS, NO_FACTS
 from webhook.objects.pods import read_workload
-from webhook.policy import AdmissionRequest, Decision, Object, Policy, Reference, Set, Stage, Violation
+from webhook.policy import AdmissionRequest, Decision, FactReference, Object, Policy, Set, Stage, Violation
 
-CLAIM = Reference("PersistentVolumeClaim", "shop", "data")
+CLAIM = FactReference(CLAIMS, "shop", "data")
 RS_CONTROLLER = "system:serviceaccount:kube-system:replicaset-controller"
 
 
@@ -29,7 +29,7 @@ class Params(msgspec.Struct, frozen=True):
     fixable: bool = True
     named: bool = False
     unknown: bool = False
-    unseen: tuple[Reference, ...] = ()
+    unseen: tuple[FactReference, ...] = ()
     at_most: Any = "deny"
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from policies.memory_limits.policy import Params, examine
-from tests.builders import container, custom, facts, limit_range, pod_spec, request, sized, workload
+from tests.builders import KINDS, container, custom, facts, limit_range, pod_spec, request, sized, workload
 from webhook.errors import BadObject, FactsUnavailable
-from webhook.objects.facts import NO_FACTS
+from webhook.objects.facts import NO_FACTS, NODES
 from webhook.objects.quantities import Memory
 from webhook.policy import Object, Set, Violation
 
@@ -334,7 +334,7 @@ def test_a_default_too_low_for_a_prometheus_is_not_raised_to_its_request() -> No
 
 # --- LimitRanges that could not be read
 
-SEEN = replace(NO_FACTS, read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
+SEEN = replace(NO_FACTS, read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({NODES}))
 
 
 def test_a_limit_that_an_unseen_limit_range_may_give() -> None:
@@ -365,7 +365,7 @@ def test_a_limit_that_no_unseen_limit_range_can_mend() -> None:
 
 
 def test_a_limit_range_from_the_files_is_seen() -> None:
-    cluster = SEEN.with_objects([limit_range(default="512Mi")])
+    cluster = SEEN.with_objects([limit_range(default="512Mi")], KINDS)
     assert list(examine(request(workload()), cluster, Params())) == []
 
 

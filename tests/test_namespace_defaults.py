@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from policies.namespace_defaults.policy import Params, examine
-from tests.builders import TODAY, config, limit_range, request, workload
+from tests.builders import TODAY, config, facts_of, limit_range, request, workload
 from webhook.check import Report, check_files
 from webhook.engine import decide
-from webhook.objects.facts import NO_FACTS, ClusterFacts, facts_of
+from webhook.objects.facts import NO_FACTS, ClusterFacts
 from webhook.policy import Object
 
 LABEL = {"forestall.dev/defaults": "true"}

@@ -226,7 +226,7 @@ def can_confine() -> bool:
 def test_image_serves(image: Path, readable: Path, confined: tuple[str, ...]) -> None:
     """With nothing that its dependencies don't declare, and without a home."""
     facts = readable / "facts.yaml"
-    facts.write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
+    facts.write_text("apiVersion: v1\nkind: Node\nmetadata: {name: a}\n")
     command = [*confined, image / "bin" / "forestall", "serve", "--self-signed", "--facts", facts]
     with subprocess.Popen(
         [*command, "--port", "0", "--metrics-port", "0"], cwd="/", env={}, stdout=subprocess.PIPE, text=True

@@ -8,12 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.builders import ROOT, TODAY, config, request
+from tests.builders import ROOT, TODAY, config, facts_of, request
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.files.manifests import read_manifests
 from webhook.loader import load_policies
-from webhook.objects.facts import facts_of
 from webhook.policy import Policy
 
 POLICIES = {name: loaded.policy for name, loaded in load_policies().items()}

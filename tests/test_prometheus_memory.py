@@ -12,7 +12,7 @@ from policies.prometheus_memory.policy import Params, examine
 from tests.builders import TODAY, config, container, custom, facts, limit_range, request, sized, workload
 from webhook.engine import decide
 from webhook.errors import FactsUnavailable
-from webhook.objects.facts import NO_FACTS
+from webhook.objects.facts import LIMIT_RANGES, NO_FACTS, NODES
 from webhook.objects.quantities import Memory
 from webhook.objects.workloads import Workloads
 from webhook.policy import Object, Violation
@@ -176,7 +176,7 @@ def test_amounts_are_told_as_they_were_written(
 def test_what_a_limit_range_that_could_not_be_read_may_give(
     limit: str | None, request_: str | None, is_undecided: bool
 ) -> None:
-    seen = replace(facts(NODE), read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
+    seen = replace(facts(NODE), read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({NODES}))
     if is_undecided:
         with pytest.raises(FactsUnavailable, match="the LimitRanges of namespace shop, which may give it some"):
             list(examine(request(prometheus(limit, request_)), seen, Params()))
@@ -415,7 +415,7 @@ def test_the_fix_keeps_within_the_limit_ranges(
 
 
 def test_a_pool_that_has_no_node_yet() -> None:
-    seen = replace(facts(NODE), known=frozenset({"limitranges", "nodes"}))
+    seen = replace(facts(NODE), known=frozenset({LIMIT_RANGES, NODES}))
     for violation in examine(request(prometheus("3Gi", "2Gi", nodeSelector={"pool": "new"})), seen, Params()):
         assert violation.message.endswith(
             "or more; no node that it may use is known: parameter largestNode can say how large one can be"
@@ -423,7 +423,7 @@ def test_a_pool_that_has_no_node_yet() -> None:
 
 
 def test_limit_ranges_that_could_not_be_read_are_in_the_way() -> None:
-    seen = replace(facts(NODE), read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({"nodes"}))
+    seen = replace(facts(NODE), read_at=datetime(2026, 11, 21, tzinfo=UTC), known=frozenset({NODES}))
     for violation in examine(request(prometheus("3Gi", "2Gi")), seen, Params()):
         assert violation.fix is None
         assert violation.message.endswith(

@@ -13,7 +13,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
-from tests.builders import ROOT, SHARED, TODAY, config, limit_range
+from tests.builders import KINDS, ROOT, SHARED, TODAY, config, limit_range
 from tests.served import Client, Server, post, served
 from webhook.check import check_files
 from webhook.engine import decide
@@ -83,7 +83,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def facts(server: Server) -> ClusterFacts:
-    return read_facts(server.folder / "recorded-facts.json")
+    return read_facts(server.folder / "recorded-facts.json", KINDS)
 
 
 @pytest.mark.parametrize("file", FILES)

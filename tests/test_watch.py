@@ -7,22 +7,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.builders import KINDS
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.fake_api import FakeApi, Object, Request
 from tests.loopback import eventually
-from tests.test_cluster import claim, claim_reference, node, refuse
+from tests.test_cluster import claim, node, refuse
 from tests.test_stored import DEEP, RAW_BYTE, with_fields
 from webhook import watch as under_test
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.objects.facts import FACT_KINDS
-from webhook.policy import Reference
+from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NAMESPACES, NODES
+from webhook.policy import FactKind, Reference
 from webhook.watch import Watch, read_facts
 
-EVERY_KIND = frozenset(FACT_KINDS.values())
+EVERY_KIND = frozenset(KINDS)
 
 
 @pytest.fixture
@@ -46,8 +48,8 @@ def event(body: bytes) -> bytes:
 
 
 @contextmanager
-def watching(cluster: Cluster, *plurals: str) -> Iterator[Watch]:
-    watch = Watch(cluster, plurals)
+def watching(cluster: Cluster, *kinds: FactKind[Any, Any]) -> Iterator[Watch]:
+    watch = Watch(cluster, kinds)
     watch.start()
     try:
         yield watch
@@ -58,8 +60,8 @@ def watching(cluster: Cluster, *plurals: str) -> Iterator[Watch]:
 class TestReadFacts:
     def test_pages_until_there_are_no_more(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [node(f"node-{index}") for index in range(1001)]
-        facts = read_facts(cluster).facts
-        assert (len(facts.nodes), facts.known) == (1001, EVERY_KIND)
+        facts = read_facts(cluster, KINDS).facts
+        assert (len(facts.of(NODES)), facts.known) == (1001, EVERY_KIND)
         assert [query.get("continue") for _, plural, query, _ in api.requests if plural == "nodes"] == [
             None,
             "500",
@@ -69,14 +71,14 @@ class TestReadFacts:
     def test_an_expired_page_token_starts_again_without_pages(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [node(f"node-{index}") for index in range(501)]
         api.script("list", "nodes", Request.behave, refuse(410, "The provided continue parameter is too old"))
-        assert len(read_facts(cluster, ["nodes"]).facts.nodes) == 501
+        assert len(read_facts(cluster, [NODES]).facts.of(NODES)) == 501
         assert api.requests[-1][2] == {"limit": "0"}
 
     @pytest.mark.parametrize("code", [403, 404])
     def test_a_refused_kind_is_not_known(self, api: FakeApi, cluster: Cluster, code: int) -> None:
         api.script("list", "nodes", refuse(code, "nodes is\nforbidden"))
-        read = read_facts(cluster)
-        assert read.facts.known == EVERY_KIND - {"nodes"}
+        read = read_facts(cluster, KINDS)
+        assert read.facts.known == EVERY_KIND - {NODES}
         assert read.unread == {"nodes": f"nodes is forbidden ({code})"}
 
     @pytest.mark.parametrize(
@@ -102,38 +104,36 @@ class TestReadFacts:
     ) -> None:
         api.script("list", "nodes", answer)
         with pytest.raises(FactsUnavailable) as raised:
-            read_facts(cluster)
+            read_facts(cluster, KINDS)
         assert str(raised.value) == message.format(url=api.url)
 
     def test_nobody_there(self, api: FakeApi, cluster: Cluster) -> None:
         api.close()
-        with pytest.raises(
-            FactsUnavailable, match=r"^GET .*/storageclasses: no answer from http://127.0.0.1:.*refused$"
-        ):
-            read_facts(cluster)
+        with pytest.raises(FactsUnavailable, match=r"^GET .*/limitranges: no answer from http://127.0.0.1:.*refused$"):
+            read_facts(cluster, KINDS)
 
     def test_an_odd_object_is_passed_over(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [{"metadata": {"name": "odd", "labels": []}}, node("good")]
-        assert list(read_facts(cluster, ["nodes"]).facts.nodes) == ["good"]
+        assert list(read_facts(cluster, [NODES]).facts.of(NODES)) == ["good"]
 
 
 class TestWatch:
     def test_takes_in_what_changes(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [node("a"), node("b")]
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             eventually(lambda: watch.synced)
             before = watch.facts
             api.send(
                 "nodes", ("ADDED", node("c", 101)), ("MODIFIED", node("a", 102, x="y")), ("DELETED", node("b", 103))
             )
-            eventually(lambda: set(watch.facts.nodes) == {"a", "c"})
-            assert watch.facts.nodes["a"].labels == {"x": "y"}
-            assert set(before.nodes) == {"a", "b"}, "a value that was handed out changed"
+            eventually(lambda: set(watch.facts.of(NODES)) == {"a", "c"})
+            assert watch.facts.of(NODES)["a"].labels == {"x": "y"}
+            assert set(before.of(NODES)) == {"a", "b"}, "a value that was handed out changed"
 
     def test_only_wanted_kinds_are_read(self, api: FakeApi, cluster: Cluster) -> None:
-        with watching(cluster, "nodes", "limitranges") as watch:
+        with watching(cluster, NODES, LIMIT_RANGES) as watch:
             eventually(lambda: watch.synced)
-            assert watch.facts.known == {"nodes", "limitranges"}
+            assert watch.facts.known == {NODES, LIMIT_RANGES}
             assert {plural for _, plural, _, _ in api.requests} == {"nodes", "limitranges"}
 
     def test_nothing_wanted_is_synced(self, cluster: Cluster) -> None:
@@ -142,12 +142,12 @@ class TestWatch:
 
     def test_an_event_in_pieces(self, api: FakeApi, cluster: Cluster) -> None:
         line = json.dumps({"type": "ADDED", "object": node("ä", 101)}, ensure_ascii=False).encode() + b"\n"
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             api.send_bytes("nodes", *(line[index : index + 1] for index in range(len(line))))
-            eventually(lambda: "ä" in watch.facts.nodes)
+            eventually(lambda: "ä" in watch.facts.of(NODES))
 
     def test_a_bookmark_moves_the_version_and_the_date(self, api: FakeApi, cluster: Cluster) -> None:
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             eventually(lambda: watch.synced)
             listed_at = watch.facts.read_at
             api.send("nodes", ("BOOKMARK", {"metadata": {"resourceVersion": "500"}}))
@@ -158,14 +158,14 @@ class TestWatch:
         assert api.requests[-1][2]["allowWatchBookmarks"] == "true"
 
     def test_a_dropped_connection_goes_on_where_it_was(self, api: FakeApi, cluster: Cluster) -> None:
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             api.send("nodes", ("ADDED", node("a", 101)))
-            eventually(lambda: "a" in watch.facts.nodes)
+            eventually(lambda: "a" in watch.facts.of(NODES))
             api.hang_up("nodes")
             eventually(lambda: api.count("watch", "nodes") == 2)
             eventually(lambda: not watch.unread)  # the new connection is enough, without any event
             api.send("nodes", ("ADDED", node("b", 102)))
-            eventually(lambda: set(watch.facts.nodes) == {"a", "b"})
+            eventually(lambda: set(watch.facts.of(NODES)) == {"a", "b"})
         assert [query["resourceVersion"] for verb, _, query, _ in api.requests if verb == "watch"] == ["100", "101"]
         assert api.count("list", "nodes") == 1
 
@@ -174,14 +174,14 @@ class TestWatch:
         api.objects["nodes"] = [node("a"), node("gone")]
         if not as_event:
             api.script("watch", "nodes", Request.behave, refuse(410, "too old resource version"))
-        with watching(cluster, "nodes") as watch:
-            eventually(lambda: "gone" in watch.facts.nodes)
+        with watching(cluster, NODES) as watch:
+            eventually(lambda: "gone" in watch.facts.of(NODES))
             api.objects["nodes"] = [node("a"), node("b")]
             if as_event:
                 api.send("nodes", ("ERROR", {"kind": "Status", "code": 410, "message": "too old resource version"}))
             else:
                 api.hang_up("nodes")
-            eventually(lambda: set(watch.facts.nodes) == {"a", "b"})
+            eventually(lambda: set(watch.facts.of(NODES)) == {"a", "b"})
             eventually(lambda: not watch.unread)
         assert api.count("list", "nodes") == 2
 
@@ -200,13 +200,13 @@ class TestWatch:
     ) -> None:
         api.objects["nodes"] = [node("a")]
         api.script("list", "nodes", *[answer] * 1000)
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             eventually(lambda: watch.unread)
             assert not watch.synced
             api.scripts.clear()
             eventually(lambda: watch.synced)
             eventually(lambda: not watch.unread)
-            assert set(watch.facts.nodes) == {"a"}
+            assert set(watch.facts.of(NODES)) == {"a"}
 
     @pytest.mark.parametrize(
         "junk",
@@ -217,20 +217,20 @@ class TestWatch:
         ],
     )
     def test_a_broken_event_does_not_end_it(self, api: FakeApi, cluster: Cluster, junk: bytes) -> None:
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             api.send_bytes("nodes", junk)
             eventually(lambda: api.count("watch", "nodes") == 2)
             api.send("nodes", ("ADDED", node("a", 101)))
-            eventually(lambda: "a" in watch.facts.nodes)
+            eventually(lambda: "a" in watch.facts.of(NODES))
 
     def test_a_forbidden_kind_does_not_hold_up_the_others(self, api: FakeApi, cluster: Cluster) -> None:
         api.script("list", "nodes", *[refuse(403, "nodes is forbidden")] * 1000)
-        with watching(cluster, "nodes", "namespaces") as watch:
-            eventually(lambda: watch.facts.known == {"namespaces"})
+        with watching(cluster, NODES, NAMESPACES) as watch:
+            eventually(lambda: watch.facts.known == {NAMESPACES})
             eventually(lambda: watch.unread == {"nodes": "nodes is forbidden (403)"})
             assert not watch.synced, "what may not be read was taken for empty"
             api.scripts.clear()
-            eventually(lambda: watch.facts.known == {"nodes", "namespaces"})
+            eventually(lambda: watch.facts.known == {NODES, NAMESPACES})
             eventually(lambda: watch.synced)
             eventually(lambda: not watch.unread)
 
@@ -241,9 +241,9 @@ class TestWatch:
         api.objects["nodes"] = [node("a")]
         api.script("watch", "nodes", *[refuse(403)] * 1000)
         api.script("list", "nodes", Request.behave, *[refuse(403)] * 1000)
-        with watching(cluster, "nodes") as watch:
-            eventually(lambda: "a" in watch.facts.nodes)
-            eventually(lambda: watch.facts.known == set() and not watch.facts.nodes)
+        with watching(cluster, NODES) as watch:
+            eventually(lambda: "a" in watch.facts.of(NODES))
+            eventually(lambda: watch.facts.known == set() and not watch.facts.of(NODES))
             assert watch.synced
             eventually(lambda: watch.facts.read_at is None)
 
@@ -254,15 +254,15 @@ class TestWatch:
             return {"metadata": metadata, "spec": {"limits": [item]}}
 
         def seen(watch: Watch) -> list[tuple[str, int | None]]:
-            return [(item.name, item.max) for item in watch.facts.limit_ranges.get("shop", ())]
+            return [(item.name, item.max) for item in watch.facts.of(LIMIT_RANGES).get("shop", ())]
 
         api.objects["limitranges"] = [limits("one", "1Mi", 1), limits("two", "2Mi", 2)]
-        with watching(cluster, "limitranges") as watch:
+        with watching(cluster, LIMIT_RANGES) as watch:
             eventually(lambda: seen(watch) == [("one", 2**20), ("two", 2**21)])
             api.send("limitranges", ("MODIFIED", limits("one", "4Mi", 101)))
             eventually(lambda: seen(watch) == [("two", 2**21), ("one", 2**22)])
             api.send("limitranges", ("DELETED", limits("two", "2Mi", 102)), ("DELETED", limits("one", "4Mi", 103)))
-            eventually(lambda: watch.facts.limit_ranges == {})
+            eventually(lambda: watch.facts.of(LIMIT_RANGES) == {})
 
     def test_a_connection_that_is_dead_without_a_word_is_given_up(
         self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
@@ -270,9 +270,9 @@ class TestWatch:
         monkeypatch.setattr(under_test, "_WATCH_SECONDS", (0, 0))
         monkeypatch.setattr(under_test, "_GRACE_SECONDS", 0.2)
         api.script("watch", "nodes", lambda request: request.server.api.closing.wait(20))
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             api.send("nodes", ("ADDED", node("a", 101)))
-            eventually(lambda: "a" in watch.facts.nodes)
+            eventually(lambda: "a" in watch.facts.of(NODES))
 
     @pytest.mark.parametrize("fields", [pytest.param(RAW_BYTE, id="raw-byte"), pytest.param(DEEP, id="9000-levels")])
     def test_whatever_managed_fields_hold_facts_are_read(self, api: FakeApi, cluster: Cluster, fields: bytes) -> None:
@@ -280,44 +280,46 @@ class TestWatch:
         api.objects["persistentvolumeclaims"] = [claim("listed", "pv-1")]
         attacked = with_fields(claim("listed", "pv-2"), fields)
         api.script("list", "persistentvolumeclaims", lambda request: request.send_bytes(200, in_list(attacked)))
-        with watching(cluster, "persistentvolumeclaims", "limitranges") as watch:
+        with watching(cluster, CLAIMS, LIMIT_RANGES) as watch:
             eventually(lambda: watch.synced)
-            assert watch.facts.claims["shop", "listed"].volume == "pv-2"
+            assert watch.facts.of(CLAIMS)["shop", "listed"].volume == "pv-2"
             api.send_bytes("persistentvolumeclaims", event(with_fields(claim("changed", "pv-3"), fields)))
-            eventually(lambda: ("shop", "changed") in watch.facts.claims)
+            eventually(lambda: ("shop", "changed") in watch.facts.of(CLAIMS))
             api.send_bytes("limitranges", event(with_fields(limits, fields)))
-            eventually(lambda: watch.facts.limit_ranges)
+            eventually(lambda: watch.facts.of(LIMIT_RANGES))
             assert (watch.unread, api.count("watch", "persistentvolumeclaims")) == ({}, 1)
 
     def test_an_unreadable_object_costs_itself_alone(self, api: FakeApi, cluster: Cluster) -> None:
         odd, why = claim("odd"), "spec.volumeName is 7: expected `str | null`, got `int`"
         odd["spec"]["volumeName"] = 7
         api.objects["persistentvolumeclaims"] = [claim("a"), odd, claim("c")]
-        with watching(cluster, "persistentvolumeclaims") as watch:
+        with watching(cluster, CLAIMS) as watch:
             eventually(lambda: watch.synced)
-            assert watch.facts.claims.keys() == {("shop", "a"), ("shop", "c")}
-            assert watch.unreadable == {"persistentvolumeclaims": {claim_reference("odd"): why}}
+            assert watch.facts.of(CLAIMS).keys() == {("shop", "a"), ("shop", "c")}
+            assert watch.unreadable == {
+                "persistentvolumeclaims": {Reference("PersistentVolumeClaim", "shop", "odd"): why}
+            }
             api.send("persistentvolumeclaims", ("MODIFIED", {**odd, "metadata": {**odd["metadata"], "name": "a"}}))
-            eventually(lambda: watch.facts.claims.keys() == {("shop", "c")})
+            eventually(lambda: watch.facts.of(CLAIMS).keys() == {("shop", "c")})
             api.send(
                 "persistentvolumeclaims",
                 ("MODIFIED", claim("odd")),
                 ("DELETED", {"metadata": claim("a")["metadata"], "spec": 7}),
             )
             eventually(lambda: watch.unreadable == {"persistentvolumeclaims": {}})
-            assert watch.facts.claims.keys() == {("shop", "odd"), ("shop", "c")}
+            assert watch.facts.of(CLAIMS).keys() == {("shop", "odd"), ("shop", "c")}
             assert api.count("watch", "persistentvolumeclaims") == 1
 
     def test_an_object_without_a_name_does_not_end_it(self, api: FakeApi, cluster: Cluster) -> None:
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             api.send_bytes("nodes", b'{"type":"ADDED","object":{"metadata":7}}\n')
             api.send("nodes", ("ADDED", node("a", 101)))
-            eventually(lambda: "a" in watch.facts.nodes)
+            eventually(lambda: "a" in watch.facts.of(NODES))
             assert watch.unreadable["nodes"].keys() == {Reference("Node", "", "")}
             assert api.count("watch", "nodes") == 1
 
     def test_stop_ends_the_threads(self, api: FakeApi, cluster: Cluster) -> None:
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             eventually(lambda: api.count("watch", "nodes") == 1)
         assert [thread.name for thread in threading.enumerate() if thread.name.startswith("watch")] == []
         assert watch.unread == {}
@@ -335,30 +337,30 @@ class TestRealControlPlane:
         with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), *EVERY_KIND) as watch:
             eventually(lambda: watch.synced)
             assert watch.facts.known == EVERY_KIND
-            assert {each.zone for each in watch.facts.nodes.values()} == {"zone-a", "zone-b", "zone-c"}
+            assert {each.zone for each in watch.facts.of(NODES).values()} == {"zone-a", "zone-b", "zone-c"}
             plane.kubectl("create", "namespace", "seen")
-            eventually(lambda: "seen" in watch.facts.namespaces)
+            eventually(lambda: "seen" in watch.facts.of(NAMESPACES))
             plane.kubectl("label", "namespace", "seen", "team=sre")
-            eventually(lambda: watch.facts.namespaces["seen"].get("team") == "sre")
+            eventually(lambda: watch.facts.of(NAMESPACES)["seen"].get("team") == "sre")
             plane.kubectl("delete", "namespace", "seen")
-            eventually(lambda: "seen" not in watch.facts.namespaces)
+            eventually(lambda: "seen" not in watch.facts.of(NAMESPACES))
 
     def test_an_api_server_restart_is_survived(self, plane: ControlPlane, caplog: pytest.LogCaptureFixture) -> None:
-        with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), "namespaces", "nodes") as watch:
+        with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), NAMESPACES, NODES) as watch:
             eventually(lambda: watch.synced)
             plane.stop_api_server()
             eventually(lambda: set(watch.unread) == {"namespaces", "nodes"})
             assert watch.synced
-            assert len(watch.facts.nodes) == 3, "what was seen before must stand meanwhile"
+            assert len(watch.facts.of(NODES)) == 3, "what was seen before must stand meanwhile"
             plane.start_api_server()
             for index in range(3):
                 plane.kubectl("create", "namespace", f"after-{index}")
-            eventually(lambda: {"after-0", "after-1", "after-2"} <= set(watch.facts.namespaces))
+            eventually(lambda: {"after-0", "after-1", "after-2"} <= set(watch.facts.of(NAMESPACES)))
             eventually(lambda: not watch.unread)
 
     def test_a_watch_from_a_compacted_version_lists_again(self, plane: ControlPlane) -> None:
         cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
-        watch = Watch(cluster, ["namespaces"])
+        watch = Watch(cluster, [NAMESPACES])
         kind = watch._kinds[0]
         watch._list(kind)
         plane.kubectl("create", "namespace", "compacted-away")
@@ -368,19 +370,19 @@ class TestRealControlPlane:
             watch._follow(kind)
         assert raised.value.status == 410
         watch.start()
-        eventually(lambda: "compacted-away" in watch.facts.namespaces)
+        eventually(lambda: "compacted-away" in watch.facts.of(NAMESPACES))
         watch.stop()
 
     def test_a_user_without_rights(self, plane: ControlPlane) -> None:
         cluster = Cluster.from_kubeconfig(str(plane.dev_kubeconfig))
-        read = read_facts(cluster, ["nodes"])
+        read = read_facts(cluster, [NODES])
         forbidden = (
             'nodes is forbidden: User "dev" cannot list resource "nodes" in API group "" at the cluster scope (403)'
         )
         assert (read.facts.known, read.unread) == (frozenset(), {"nodes": forbidden})
-        with watching(cluster, "nodes") as watch:
+        with watching(cluster, NODES) as watch:
             eventually(lambda: watch.unread == {"nodes": forbidden})
             plane.kubectl("create", "clusterrole", "node-reader", "--verb=list,watch", "--resource=nodes")
             plane.kubectl("create", "clusterrolebinding", "dev", "--clusterrole=node-reader", "--user=dev")
-            eventually(lambda: len(watch.facts.nodes) == 3)
+            eventually(lambda: len(watch.facts.of(NODES)) == 3)
             eventually(lambda: not watch.unread)

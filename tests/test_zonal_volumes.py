@@ -10,11 +10,24 @@ from typing import Any
 import pytest
 
 from policies.zonal_volumes.policy import Params, Replacement, Workloads, examine
-from tests.builders import SHARED, TODAY, config, container, custom, facts, recordings, request, sized, workload
+from tests.builders import (
+    KINDS,
+    SHARED,
+    TODAY,
+    config,
+    container,
+    custom,
+    facts,
+    facts_of,
+    recordings,
+    request,
+    sized,
+    workload,
+)
 from webhook.engine import decide
 from webhook.files.manifests import read_manifests
-from webhook.objects.facts import NO_FACTS, ClusterFacts, facts_of
-from webhook.policy import AdmissionRequest, Object, Reference, Set, Violation
+from webhook.objects.facts import CLAIMS, NO_FACTS, STORAGE_CLASSES, ClusterFacts
+from webhook.policy import AdmissionRequest, FactReference, Object, Set, Violation
 
 ZONE = "topology.kubernetes.io/zone"
 IMAGE = "quay.io/prometheus/prometheus:v3.9.1"
@@ -323,8 +336,8 @@ def test_messages(obj: Object, known: ClusterFacts, path: str, message: str) -> 
 
 
 def test_what_the_server_shall_look_up() -> None:
-    assert violations(deployment(), facts(*NODES))[0].unseen == (Reference("PersistentVolumeClaim", "shop", "data"),)
-    assert violations(deployment(), facts(*NODES, claim("x")))[0].unseen == (Reference("StorageClass", "", "x"),)
+    assert violations(deployment(), facts(*NODES))[0].unseen == (FactReference(CLAIMS, "shop", "data"),)
+    assert violations(deployment(), facts(*NODES, claim("x")))[0].unseen == (FactReference(STORAGE_CLASSES, "", "x"),)
 
 
 def test_the_value_tells_another_chain() -> None:
@@ -420,12 +433,12 @@ def test_a_claim_that_kubernetes_makes_was_judged_at_its_template(user: str, cou
     assert len(list(examine(request(claim(**LABELS), user=user), CLUSTER, Params(replacement=TO_ZRS)))) == count
 
 
-def references(*names: str) -> list[Reference]:
-    return [Reference("PersistentVolumeClaim", "shop", name) for name in names]
+def references(*names: str) -> list[FactReference]:
+    return [FactReference(CLAIMS, "shop", name) for name in names]
 
 
 def absent(*names: str) -> ClusterFacts:
-    return CLUSTER.with_objects([], absent=references(*names))
+    return CLUSTER.with_facts([], absent=references(*names))
 
 
 def from_template(**spec: Any) -> Object:
@@ -465,7 +478,7 @@ EMPTY_DIR = (
         ),
         pytest.param(
             stateful_set(),
-            absent("data-prometheus-0").with_objects([claim(name="data-prometheus-0")]),
+            absent("data-prometheus-0").with_objects([claim(name="data-prometheus-0")], KINDS),
             TO_EMPTY_DIR,
             None,
             [],
@@ -611,7 +624,7 @@ CORPUS = SHARED / "corpus"
 def judged(path: Path) -> set[tuple[str, str]]:
     """The claims and templates that are flagged in a chart, as pvc.tsv names them."""
     manifests, _ = read_manifests(path.read_bytes(), str(path))
-    known = facts_of(THREE_ZONES).with_objects(manifest.object for manifest in manifests)
+    known = facts_of(THREE_ZONES).with_objects((manifest.object for manifest in manifests), KINDS)
     flagged = set()
     for manifest in manifests:
         obj = manifest.object

@@ -19,9 +19,10 @@ from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, BadManifest
 from webhook.files.manifests import STDIN, Manifest, find_files, read_file
 from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
+from webhook.loader import fact_kinds
 from webhook.objects.facts import ClusterFacts, read_fact
 from webhook.objects.pods import read_workload
-from webhook.policy import AdmissionRequest, Object, Outcome
+from webhook.policy import AdmissionRequest, FactReference, Object, Outcome
 from webhook.scope import locate_pod_spec
 
 _WORTH_A_PROCESS = 200_000
@@ -185,10 +186,11 @@ def _merge(files: Sequence[str], one: Report, other: Report) -> Report:
 
 
 class _ClusterObject(NamedTuple):
-    """An object that facts are made of, and where it came from."""
+    """An object that facts are made of, its record, and where it came from."""
 
     file: str
-    object: Object
+    reference: FactReference
+    record: Any
 
 
 def _in_order(files: Sequence[str], objects: list[_ClusterObject]) -> list[_ClusterObject]:
@@ -228,16 +230,13 @@ class _Judge:
 
     def _sort_in(self, manifest: Manifest, read: _Read) -> None:
         obj = manifest.object
-        kind = obj["kind"]
-        if kind in ("PersistentVolumeClaim", "LimitRange"):
-            obj = {**obj, "metadata": {**(obj.get("metadata") or {}), "namespace": self._namespace(obj)}}
         try:
-            if read_fact(obj) is not None:
-                read.cluster_objects.append(_ClusterObject(manifest.file, obj))
+            if (fact := read_fact(obj, fact_kinds(), namespace=self.namespace)) is not None:
+                read.cluster_objects.append(_ClusterObject(manifest.file, *fact))
         except UNREADABLE as error:
             read.errors.append(_refused(manifest, error))
             return
-        if (_group(obj), kind) in self.config.judged:
+        if (_group(obj), obj["kind"]) in self.config.judged:
             read.judged.append(manifest)
 
     def _namespace(self, obj: Object) -> str:
@@ -247,7 +246,7 @@ class _Judge:
         return str(metadata.get("namespace") or self.namespace)
 
     def learn(self, objects: Iterable[_ClusterObject]) -> None:
-        self.facts = self.facts.with_objects(found.object for found in objects)
+        self.facts = self.facts.with_facts((found.reference, found.record) for found in objects)
 
     def judge(self, read: _Read) -> Report:
         report = Report(objects=read.objects, errors=read.errors)

@@ -87,10 +87,7 @@ def cli() -> None:
     "--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=f"Put the ceiling aside: {', '.join(MODES[1:])}."
 )
 @click.option(
-    "--facts",
-    metavar="FILE",
-    type=_FILE,
-    help="What `kubectl get storageclass,pv,pvc,nodes,limitranges,namespaces -A -o yaml` printed.",
+    "--facts", metavar="FILE", type=_FILE, help="The cluster objects that policies read, as kubectl printed them."
 )
 @click.option("--cluster", is_flag=True, help="Read the facts from the cluster of the current kubectl context.")
 @click.option("--kubeconfig", metavar="FILE", type=_FILE, help="With --cluster: another kubeconfig than kubectl's.")
@@ -139,7 +136,11 @@ def check(
     # What programs read is UTF-8 whatever the terminal.
     _print(_render(report, output, code, strict=strict), encoding=None if output == "text" else "utf-8")
     if report.count("unknown") and not facts and not cluster:
-        _note("what is unknown depends on the cluster: give --cluster, or --facts FILE")
+        from webhook.files.facts import kubectl_get  # noqa: PLC0415
+        from webhook.loader import fact_kinds  # noqa: PLC0415
+
+        line = kubectl_get(fact_kinds())
+        _note(f"what is unknown depends on the cluster: give --cluster, or --facts FILE, with what this prints: {line}")
     return code
 
 
@@ -153,15 +154,17 @@ def _config(file: Path | None, as_if: Mode | None = None) -> Config:
 
 
 def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> ClusterFacts:
+    from webhook.loader import fact_kinds  # noqa: PLC0415
+
     if is_cluster:
         from webhook.cluster import Cluster  # noqa: PLC0415
         from webhook.watch import read_facts as read_cluster  # noqa: PLC0415
 
-        return read_cluster(Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None)).facts
+        return read_cluster(Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None), fact_kinds()).facts
     if file:
         from webhook.files.facts import read_facts  # noqa: PLC0415
 
-        return read_facts(file)
+        return read_facts(file, fact_kinds())
     from webhook.objects.facts import NO_FACTS  # noqa: PLC0415
 
     return NO_FACTS

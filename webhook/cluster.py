@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -28,13 +28,12 @@ from kubernetes.config import load_incluster_config, load_kube_config
 from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
-from webhook.objects.facts import FACT_KINDS
+from webhook.objects.facts import Found, decode_fact
 from webhook.objects.wire import UNDECODABLE, read_object
-from webhook.policy import Object, Reference
+from webhook.policy import FactKind, FactReference, Object
 
 log = structlog.get_logger()
 
-_PREFIXES = {"StorageClass": "/apis/storage.k8s.io/v1"}
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 _WARNING = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
@@ -66,7 +65,7 @@ class _Status(msgspec.Struct):
     metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
 
 
-_Found = tuple[list[Object], list[Reference]]
+_Fact = tuple[FactReference, Any]
 
 
 class Written(NamedTuple):
@@ -104,14 +103,14 @@ class Cluster:
         """The cluster that this pod runs in, as its service account. Raises FactsUnavailable."""
         return cls(load_incluster_config, "the pod's service account")
 
-    def look_up(self, references: Collection[Reference], timeout: float) -> _Found:
-        """The objects that exist and the references that provably don't, as far as known within `timeout` seconds.
+    def look_up(self, references: Collection[FactReference], timeout: float) -> Found:
+        """The facts of objects that exist, and the references that provably don't, as known within `timeout` seconds.
 
         What could not be told in time, or may not be read, is in neither. Blocks for no longer, whatever the network
         does.
         """
         deadline = time.monotonic() + timeout
-        pending: dict[Future[Object | None], Reference] = {}
+        pending: dict[Future[_Fact | None], FactReference] = {}
         absent = []
         for reference in dict.fromkeys(references):
             # The name is what somebody wrote into a pod: it must not lead to another path.
@@ -124,16 +123,16 @@ class Cluster:
         for future, reference in pending.items():
             if future.cancel() or not future.done() or future.exception() is not None:
                 continue
-            if (obj := future.result()) is None:
+            if (fact := future.result()) is None:
                 absent.append(reference)
             else:
-                found.append(obj)
-        return found, absent
+                found.append(fact)
+        return Found(found, absent)
 
-    def _look_up(self, reference: Reference, deadline: float) -> Object | None:
+    def _look_up(self, reference: FactReference, deadline: float) -> _Fact | None:
         path = path_of(reference.kind, reference.namespace, reference.name)
         try:
-            return read_object(self.read(path, {}, deadline - time.monotonic()))
+            return decode_fact(reference.kind, self.read(path, {}, deadline - time.monotonic()))
         except ClusterRefused as answer:
             if answer.status == 404:
                 return None
@@ -293,8 +292,10 @@ class Cluster:
         return str(self._connection[1].host)
 
 
-def path_of(kind: str, namespace: str = "", name: str = "") -> str:
-    parts = [_PREFIXES.get(kind, "/api/v1"), *(("namespaces", namespace) if namespace else ()), FACT_KINDS[kind]]
+def path_of(kind: FactKind[Any, Any], namespace: str = "", name: str = "") -> str:
+    """The API path of a kind's collection, in a namespace or in all, or of one object."""
+    prefix = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+    parts = [prefix, *(("namespaces", namespace) if namespace else ()), kind.resource]
     return "/".join([*parts, name] if name else parts)
 
 

@@ -23,10 +23,10 @@ from webhook.policy import (
     ALLOWED,
     AdmissionRequest,
     Decision,
+    FactReference,
     Mode,
     Object,
     Outcome,
-    Reference,
     Verdict,
     Violation,
     is_weaker,
@@ -183,7 +183,7 @@ class _Case:
             ruling for ruling in rulings if ruling.mode != "off" and ruling.found.active.policy.id not in self.failures
         )
 
-    def _unseen(self, rulings: list[_Ruling]) -> frozenset[Reference]:
+    def _unseen(self, rulings: list[_Ruling]) -> frozenset[FactReference]:
         """What is worth a look-up."""
         return frozenset(reference for ruling in rulings for reference in ruling.found.violation.unseen)
 
@@ -283,7 +283,7 @@ def _decision(
     operations: Iterable[Operation] = (),
     obj: Object | None = None,
     failures: Mapping[str, BaseException] | None = None,
-    unseen: frozenset[Reference] = frozenset(),
+    unseen: frozenset[FactReference] = frozenset(),
 ) -> Decision:
     verdicts = tuple(verdicts)
     return Decision(

@@ -14,11 +14,11 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from types import MappingProxyType, ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import policies
 from webhook.errors import BadConfig
-from webhook.policy import Policy
+from webhook.policy import FactKind, Policy
 
 ENTRY_POINTS = "forestall.policies"
 
@@ -39,6 +39,13 @@ def load_policies() -> Mapping[str, LoadedPolicy]:
             raise BadConfig(f"two policies are called {policy.id!r}; one of them is in {package.__name__}")
         loaded[policy.id] = LoadedPolicy(policy, files(package))
     return MappingProxyType(dict(sorted(loaded.items())))
+
+
+@cache
+def fact_kinds() -> tuple[FactKind[Any, Any], ...]:
+    """The kinds of cluster objects that the policies read, each once, sorted by what kubectl calls them."""
+    kinds = {kind for loaded in load_policies().values() for kind in loaded.policy.facts}
+    return tuple(sorted(kinds, key=lambda kind: kind.full_resource))
 
 
 def _packages() -> Iterator[ModuleType]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,12 +30,82 @@ class GroupKind(NamedTuple):
     resource: str
 
 
+Key = TypeVar("Key")
+Record = TypeVar("Record")
+
+
+def _as_written(record: Record, _seen: Record | None) -> Record:
+    return record
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FactKind(Generic[Key, Record]):
+    """A kind of cluster object that policies read, and the slim record that is kept of one such object.
+
+    A policy names the kinds that it reads in its declaration; what the server watches, its RBAC, and what `--facts` and
+    `--cluster` take in follow from that. Each kind is declared once, and whoever reads it imports that one.
+
+    group     the API group, empty for the core group
+    resource  the plural that URLs and RBAC name: "persistentvolumeclaims"
+    wire      the msgspec.Struct that an object's JSON is decoded into: the fields that are read, and no others
+    read      (reference, metadata, wire) -> record; raises BadObject or BadQuantity with the path of the field
+    key       what a record is looked for by: its name, where the kind is not namespaced, its namespace and name, or its
+              namespace alone: the records of all objects in a namespace then stand in one tuple, `read` returns those
+              of one object as a tuple, and each has the object's `name`
+    applied   (record, seen) -> record: what becomes of an object from a file once it is applied to a cluster that has
+              `seen`, a record or None, under the same key
+    version   the API version that it is listed by
+    """
+
+    group: str
+    kind: str
+    resource: str
+    wire: type[Any]
+    read: Callable[[FactReference, Any, Any], Record]
+    key: Literal["name", "namespace and name", "namespace"] = "name"
+    applied: Callable[[Record, Record | None], Record] = _as_written
+    version: str = "v1"
+
+    # By what it names, as facts are also handed from one process to another.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FactKind) and (self.group, self.resource) == (other.group, other.resource)
+
+    def __hash__(self) -> int:
+        return hash(self.resource)
+
+    def __str__(self) -> str:
+        return self.kind
+
+    @property
+    def full_resource(self) -> str:
+        """The plural as kubectl takes it: "nodes", "storageclasses.storage.k8s.io"."""
+        return f"{self.resource}.{self.group}" if self.group else self.resource
+
+    @property
+    def is_namespaced(self) -> bool:
+        return self.key != "name"
+
+
 class Reference(NamedTuple):
-    """A cluster object by name; `namespace` is empty for cluster-scoped kinds."""
+    """A cluster object by name; `namespace` is empty for kinds that are not namespaced."""
 
     kind: str
     namespace: str
     name: str
+
+
+class FactReference(NamedTuple):
+    """A cluster object of a kind that policies read, by name; `namespace` is empty for kinds that are not namespaced.
+
+    It is all that is needed to look the object up.
+    """
+
+    kind: FactKind[Any, Any]
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name)))}"
 
 
 class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
@@ -99,7 +169,7 @@ class Violation(msgspec.Struct, frozen=True):
     hint: str | None = None
     at_most: Mode = "deny"
     is_unknown: bool = False
-    unseen: tuple[Reference, ...] = ()
+    unseen: tuple[FactReference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +182,7 @@ class Policy:
     kinds        what it judges besides
     subresources "resize" for pods/resize
     operations   those that the API server asks about; none: only `check` and the audit judge it
-    facts        the kinds of cluster objects that it reads, by plural: "persistentvolumeclaims"
+    facts        the kinds of cluster objects that it reads, from webhook.objects.facts or of its own package
     names_sizes  whether its violations may be `fix_named` with these params
     patched_kinds the kinds of which nothing is ever denied, and which it patches with these params even where it denies
     mode         the default mode, with `otherwise` for what "patch" cannot mend
@@ -127,7 +197,7 @@ class Policy:
     kinds: tuple[GroupKind, ...] = ()
     subresources: tuple[str, ...] = ()
     operations: tuple[str, ...] = ("CREATE", "UPDATE")
-    facts: frozenset[str] = frozenset()
+    facts: tuple[FactKind[Any, Any], ...] = ()
     names_sizes: Callable[[Any], bool] = lambda _params: False
     patched_kinds: Callable[[Any], tuple[GroupKind, ...]] = lambda _params: ()
     mode: Mode = "deny"
@@ -162,7 +232,7 @@ class Decision(msgspec.Struct, frozen=True):
     """Why nothing was judged: "excluded namespace", "being deleted", …"""
     failures: Mapping[str, BaseException] = msgspec.field(default_factory=dict)
     """Policy id -> what it raised; the shell logs the traceback."""
-    unseen: frozenset[Reference] = frozenset()
+    unseen: frozenset[FactReference] = frozenset()
     """What could be looked up, to decide again with it."""
 
     @property

@@ -6,8 +6,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,18 +16,10 @@ import urllib3
 
 from webhook.cluster import Cluster, one_line, path_of
 from webhook.errors import BadObject, BadQuantity, ClusterRefused, FactsUnavailable
-from webhook.objects.facts import (
-    FACT_FIELDS,
-    FACT_KINDS,
-    NO_FACTS,
-    ClusterFacts,
-    Fact,
-    decode_fact,
-    drop_fact,
-    put_fact,
-)
-from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, cut, decode, find, mend
-from webhook.policy import Reference
+from webhook.objects.facts import NO_FACTS, ClusterFacts, decode_fact
+from webhook.objects.facts.snapshot import drop_fact, put_fact
+from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, cut, decode, find
+from webhook.policy import FactKind, FactReference, Reference
 from webhook.stored import PAGE, Body, Unreadable, read_page, unreadable
 
 _WATCH_SECONDS = (240, 300)
@@ -43,48 +34,44 @@ log = structlog.get_logger()
 
 
 class FactsRead(NamedTuple):
-    """Facts; why kinds, by their plural, can't be read; and the objects that can't be read."""
+    """Facts; why kinds, by their full resource, can't be read; and the objects that can't be read."""
 
     facts: ClusterFacts
     unread: Mapping[str, str]
     unreadable: tuple[Unreadable, ...]
 
 
-def read_facts(cluster: Cluster, plurals: Collection[str] = tuple(FACT_KINDS.values())) -> FactsRead:
+def read_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]]) -> FactsRead:
     """List what there is; a kind that we may not read is left out of `known`, and says why in `unread`.
 
     Raises FactsUnavailable if the cluster cannot be reached or doesn't know us.
     """
-    fields: dict[str, Any] = {}
-    known, unread, odd = set(), {}, []
-    for kind, plural in FACT_KINDS.items():
-        if plural not in plurals:
-            continue
+    records: dict[FactKind[Any, Any], Mapping[Any, Any]] = {}
+    unread, odd = {}, []
+    for kind in kinds:
+        resource = kind.full_resource
         try:
             listed = list_kind(cluster, kind)
         except ClusterRefused as answer:
             if not _is_refusal(answer):
-                raise FactsUnavailable(f"{cluster.host} does not list {plural}: {answer}") from answer
-            unread[plural] = str(answer)
+                raise FactsUnavailable(f"{cluster.host} does not list {resource}: {answer}") from answer
+            unread[resource] = str(answer)
         else:
-            fields[FACT_FIELDS[kind]] = listed.records
-            known.add(plural)
+            records[kind] = listed.records
             odd += [Unreadable(*entry) for entry in listed.unreadable.items()]
-    facts = ClusterFacts(**fields, known=frozenset(known), read_at=datetime.now(UTC))
+    facts = ClusterFacts(records, known=frozenset(records), read_at=datetime.now(UTC))
     return FactsRead(facts, unread, tuple(odd))
 
 
 class Listed(NamedTuple):
-    """All of one kind: records keyed as the field of ClusterFacts is, what can't be read and why, and the version from
-    which to watch it.
-    """
+    """All of one kind: its records by their key, what can't be read and why, and the version from which to watch it."""
 
     records: dict[Any, Any]
     unreadable: dict[Reference, str]
     version: str
 
 
-def list_kind(cluster: Cluster, kind: str) -> Listed:
+def list_kind(cluster: Cluster, kind: FactKind[Any, Any]) -> Listed:
     """List all of one kind. Raises ClusterRefused or FactsUnavailable."""
     listed, token, limit = Listed({}, {}, ""), "", PAGE
     while True:
@@ -114,35 +101,33 @@ def _is_expired(answer: ClusterRefused) -> bool:
     return answer.status in (400, 410, 504)
 
 
-def _decode(kind: str, body: Body) -> tuple[Reference, Fact]:
-    try:
-        return decode_fact(kind, body)
-    except UNDECODABLE:
-        return decode_fact(kind, mend(body, MANAGED_FIELDS))
-
-
-def _put(records: dict[Any, Any], odd: dict[Reference, str], kind: str, body: Body) -> None:
+def _put(records: dict[Any, Any], odd: dict[Reference, str], kind: FactKind[Any, Any], body: Body) -> None:
     """Take in an object as it is now; one that can't be read is no longer known as it was."""
     try:
-        reference, fact = _decode(kind, body)
+        reference, fact = decode_fact(kind, body)
     except (BadObject, BadQuantity, *UNDECODABLE) as error:
-        found = reference, why = unreadable(kind, body, error)
-        if odd.get(reference) != why:
+        found = named, why = unreadable(kind.kind, body, error)
+        if odd.get(named) != why:
             log.warning("passed over", object=str(found))
-        drop_fact(records, reference)
-        odd[reference] = why
+        drop_fact(records, FactReference(kind, named.namespace, named.name))
+        odd[named] = why
     else:
         put_fact(records, reference, fact)
-        odd.pop(reference, None)
+        odd.pop(_named(reference), None)
 
 
-def _drop(records: dict[Any, Any], odd: dict[Reference, str], kind: str, body: Body) -> None:
+def _drop(records: dict[Any, Any], odd: dict[Reference, str], kind: FactKind[Any, Any], body: Body) -> None:
     try:
-        reference, _ = _decode(kind, body)
+        reference, _ = decode_fact(kind, body)
     except (BadObject, BadQuantity, *UNDECODABLE) as error:
-        reference, _ = unreadable(kind, body, error)
+        named, _ = unreadable(kind.kind, body, error)
+        reference = FactReference(kind, named.namespace, named.name)
     drop_fact(records, reference)
-    odd.pop(reference, None)
+    odd.pop(_named(reference), None)
+
+
+def _named(reference: FactReference) -> Reference:
+    return Reference(reference.kind.kind, reference.namespace, reference.name)
 
 
 class _Event(msgspec.Struct):
@@ -190,11 +175,11 @@ def _read_version(body: Body) -> str:
 
 
 class _Followed:
-    """One watched kind; `records` is keyed as the field of ClusterFacts is, and guarded by the watch's lock."""
+    """One watched kind; its `records`, by their key, are guarded by the watch's lock."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: FactKind[Any, Any]) -> None:
         self.kind = kind
-        self.plural = FACT_KINDS[kind]
+        self.resource = kind.full_resource
         self.records: dict[Any, Any] = {}
         self.unreadable: dict[Reference, str] = {}
         self.is_listed = False
@@ -215,18 +200,18 @@ class Watch:
     turns what they heard into the next value, at most ten times a second.
     """
 
-    def __init__(self, cluster: Cluster, plurals: Collection[str]) -> None:
+    def __init__(self, cluster: Cluster, kinds: Iterable[FactKind[Any, Any]]) -> None:
         self.facts: ClusterFacts = NO_FACTS
         """As of the kind that was last heard of the longest time ago, in `read_at`."""
         self.listed: frozenset[str] = frozenset()
-        """Plurals of the kinds that were listed at least once since start(), whatever has become of them since, and of
-        those that the cluster doesn't serve."""
+        """The kinds, by their full resource, that were listed at least once since start(), whatever has become of them
+        since, and those that the cluster doesn't serve."""
         self.unread: Mapping[str, str] = {}
-        """Plural -> what is wrong with reading it just now; what was seen before still stands in `facts`."""
+        """Full resource -> what is wrong with reading it; what was seen before still stands in `facts`."""
         self.unreadable: Mapping[str, Mapping[Reference, str]] = {}
-        """Plural -> the objects that can't be read, and why; every kind that is known has an entry."""
+        """Full resource -> the objects that can't be read, and why; every kind that is known has an entry."""
         self._cluster = cluster
-        self._kinds = [_Followed(kind) for kind, plural in FACT_KINDS.items() if plural in plurals]
+        self._kinds = [_Followed(kind) for kind in kinds]
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._stopped = threading.Event()
@@ -235,7 +220,7 @@ class Watch:
     @property
     def synced(self) -> bool:
         """Whether every kind was listed once, or isn't served: what may not be read is never taken for empty."""
-        return self.listed.issuperset(followed.plural for followed in self._kinds)
+        return self.listed.issuperset(followed.resource for followed in self._kinds)
 
     def start(self) -> None:
         """Start the threads; they don't survive a fork."""
@@ -265,19 +250,20 @@ class Watch:
             self._stopped.wait(_COALESCE_SECONDS)
 
     def _publish(self) -> None:
-        fields: dict[str, Any] = {}
+        records = dict(self.facts.records)
         with self._lock:
             for followed in self._kinds:
                 if followed.is_changed:
-                    fields[FACT_FIELDS[followed.kind]] = dict(followed.records)
+                    records[followed.kind] = dict(followed.records)
                     followed.is_changed = False
-            known = frozenset(followed.plural for followed in self._kinds if followed.is_listed)
-            absent = frozenset(followed.plural for followed in self._kinds if followed.is_absent)
+            known = frozenset(followed.kind for followed in self._kinds if followed.is_listed)
+            listed = frozenset(followed.resource for followed in self._kinds if followed.is_listed)
+            absent = frozenset(followed.resource for followed in self._kinds if followed.is_absent)
             heard_at = [followed.heard_at for followed in self._kinds if followed.heard_at is not None]
-            self.unread = {followed.plural: followed.trouble for followed in self._kinds if followed.trouble}
-            self.unreadable = {followed.plural: dict(followed.unreadable) for followed in self._kinds}
-        self.facts = replace(self.facts, **fields, known=known, read_at=min(heard_at, default=None))
-        self.listed |= known | absent  # never before the facts themselves
+            self.unread = {followed.resource: followed.trouble for followed in self._kinds if followed.trouble}
+            self.unreadable = {followed.resource: dict(followed.unreadable) for followed in self._kinds}
+        self.facts = ClusterFacts(records, known, read_at=min(heard_at, default=None))
+        self.listed |= listed | absent  # never before the facts themselves
 
     def _keep(self, followed: _Followed) -> None:
         """List and watch one kind until stopped. Nothing may end this thread: its facts would be frozen for good."""
@@ -344,7 +330,7 @@ class Watch:
 
     def _heard(self, followed: _Followed) -> None:
         if followed.trouble:
-            log.info("reading again", resource=followed.plural)
+            log.info("reading again", resource=followed.resource)
         followed.heard_at, followed.trouble, followed.is_refused = datetime.now(UTC), "", False
         self._changed.set()
 
@@ -353,7 +339,7 @@ class Watch:
             return
         trouble = one_line(error)
         if not followed.trouble:
-            log.warning("cannot read", resource=followed.plural, error=trouble)
+            log.warning("cannot read", resource=followed.resource, error=trouble)
         followed.trouble, followed.is_refused = trouble, is_refused
         if forget and followed.is_listed:
             # A starting API server refuses for seconds what it allows after; one that goes on means it, and what was

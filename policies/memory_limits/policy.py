@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from webhook.errors import FactsUnavailable
-from webhook.objects.facts import ClusterFacts, LimitRange
+from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.images import match_image
 from webhook.objects.pods import Container, Workload, mapping, read_workload
@@ -69,7 +69,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     ]
     if not unlimited:
         return
-    ranges = facts.limit_ranges.get(workload.namespace, ())
+    ranges = facts.of(LIMIT_RANGES).get(workload.namespace, ())
     yield from _judge(_Pod(workload, ranges, Bounds.of(ranges), are_unreadable(facts), params), unlimited)
 
 
@@ -238,7 +238,7 @@ POLICY = Policy(
     params=Params,
     incidents=("NU.nl 2019: ElastAlert pods without memory limits took node after node",),
     subresources=("resize",),
-    facts=frozenset({"limitranges"}),
+    facts=(LIMIT_RANGES,),
     names_sizes=lambda params: bool(params.images or params.containers),
     mode="patch",
     otherwise="deny",

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from webhook.objects.facts import ClusterFacts, LimitRange
+from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
 
@@ -34,7 +34,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     metadata = mapping(request.object, "metadata", "")
     if metadata.get("deletionTimestamp"):
         return
-    given = facts.limit_ranges.get(request.name, ())
+    given = facts.of(LIMIT_RANGES).get(request.name, ())
     defaults = [each for each in given if each.default is not None]
     if zero := [each for each in defaults if not each.default]:
         # Another one beside it is no remedy: of two defaults Kubernetes takes either.
@@ -53,14 +53,14 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     if params.labels:
         shown = ",".join(f"{key}={value}" for key, value in sorted(params.labels.items()))
         advice += f", or have Forestall do it with the label {shown}"
-    if "limitranges" not in facts.known:
+    if LIMIT_RANGES not in facts.known:
         wrong += " among these files"
     yield Violation(
         "metadata.name",
         request.name,
         f"{wrong}: {_HARM}: {advice}",
         # The cluster's were not seen, and may hold one.
-        at_most="deny" if "limitranges" in facts.known else "warn",
+        at_most="deny" if LIMIT_RANGES in facts.known else "warn",
     )
 
 
@@ -79,7 +79,7 @@ POLICY = Policy(
     workloads=False,
     kinds=(_NAMESPACE,),
     operations=(),
-    facts=frozenset({"limitranges"}),
+    facts=(LIMIT_RANGES,),
     mode="audit",
     otherwise="warn",
 )

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from webhook.errors import FactsUnavailable
-from webhook.objects.facts import ClusterFacts, LimitRange
+from webhook.objects.facts import LIMIT_RANGES, NODES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.nodes import largest_node
 from webhook.objects.pods import Container, Workload, mapping, read_workload
@@ -77,7 +77,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     series = [each for each in _series(workload, params.workloads) if not is_agent(workload, each)]
     if not series:
         return
-    floor, ranges = _floor(params), facts.limit_ranges.get(workload.namespace, ())
+    floor, ranges = _floor(params), facts.of(LIMIT_RANGES).get(workload.namespace, ())
     pod = _Pod(workload, ranges, given(workload, ranges))
     short = {each.path: parts for each in series if (parts := _short(pod, each, floor))}
     if are_unreadable(facts):
@@ -207,7 +207,7 @@ def _sizes(
 
 
 def _no_node(facts: ClusterFacts) -> str:
-    if "nodes" in facts.known:
+    if NODES in facts.known:
         return "no node that it may use is known: parameter largestNode can say how large one can be"
     return "which node could hold it is not known: give --cluster, --facts or the policy's parameter largestNode"
 
@@ -237,6 +237,6 @@ POLICY = Policy(
     params=Params,
     incidents=("Kubecost incident 4: a Prometheus with 2Gi/3Gi was killed for three days and its billing data lost",),
     subresources=("resize",),
-    facts=frozenset({"limitranges", "nodes"}),
+    facts=(LIMIT_RANGES, NODES),
     mode="deny",
 )

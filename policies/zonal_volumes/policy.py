@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from webhook.objects.facts import ClusterFacts, claim_class
+from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, VOLUMES, ClusterFacts, claim_class
 from webhook.objects.helm_values import helm_value
 from webhook.objects.monitoring import is_monitoring, is_monitoring_claim
 from webhook.objects.names import ObjectName
@@ -19,7 +19,7 @@ from webhook.objects.quantities import Quantity
 from webhook.objects.storage import Tie, tie_of_bound, tie_of_class
 from webhook.objects.volumes import StoredVolume, volumes_of
 from webhook.objects.workloads import Workloads
-from webhook.policy import AdmissionRequest, GroupKind, Mode, Policy, Reference, Set, Violation
+from webhook.policy import AdmissionRequest, FactReference, GroupKind, Mode, Policy, Set, Violation
 
 CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 
@@ -166,8 +166,8 @@ def _find_pinned(what: str, tie: Tie, where: _Where) -> _Finding:
 
 
 def _why_no_zones(placement: Placement, facts: ClusterFacts) -> str:
-    if not facts.nodes:
-        return "there are none" if "nodes" in facts.known else "nodes could not be read"
+    if not facts.of(NODES):
+        return "there are none" if NODES in facts.known else "nodes could not be read"
     return "their nodes have no zone label" if eligible_nodes(placement, facts) else "no node is open to them"
 
 
@@ -197,7 +197,7 @@ def _violation(
 
 def _fix(
     workload: Workload, volume: StoredVolume, facts: ClusterFacts, params: Params
-) -> tuple[Set | tuple[Set, ...] | None, tuple[Reference, ...]]:
+) -> tuple[Set | tuple[Set, ...] | None, tuple[FactReference, ...]]:
     """What mends a template of new claims, and the claims that must be looked up before that is safe."""
     replacement = params.replacement
     if replacement is None:
@@ -286,7 +286,7 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
     is_made = request.user in _CLAIM_MAKERS
     if request.operation != "CREATE" or is_made or not _is_meant_claim(metadata, params):
         return
-    seen = facts.claims.get((request.namespace, request.name))
+    seen = facts.of(CLAIMS).get((request.namespace, request.name))
     bound = spec.get("volumeName") or (seen.volume if seen else "")
     tie = tie_of_bound(bound, facts) if bound else tie_of_class(claim_class(metadata, spec), facts)
     finding = _find(f"claim {request.name!r}", tie, _where(ANYWHERE, facts, params), facts, params)
@@ -320,7 +320,7 @@ POLICY = Policy(
     params=Params,
     incidents=("Kubecost incident 3: Prometheus Pending after its node was replaced in another zone, metering lost",),
     kinds=(CLAIM,),
-    facts=frozenset({"nodes", "persistentvolumeclaims", "persistentvolumes", "storageclasses"}),
+    facts=(NODES, CLAIMS, VOLUMES, STORAGE_CLASSES),
     # The denial belongs to the workload that mounts the claim.
     patched_kinds=lambda params: (CLAIM,) if params.replacement and params.replacement.storage_class else (),
 )

@@ -24,7 +24,7 @@ from webhook.controller.dangers import dangers
 from webhook.controller.limit_plan import Skip, wanted
 from webhook.controller.limit_ranges import STATE, Limits, report
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
-from webhook.objects.facts import ClusterFacts
+from webhook.objects.facts import LIMIT_RANGES, NAMESPACES, ClusterFacts
 from webhook.policy import Object
 from webhook.stored import read_objects, readable
 from webhook.watch import Watch
@@ -356,7 +356,7 @@ class Watched:
         self.hear()
 
     def hear(self) -> None:
-        self.facts = ClusterFacts(known=frozenset({"namespaces", "limitranges"}), namespaces={}, limit_ranges={})
+        self.facts = ClusterFacts({NAMESPACES: {}, LIMIT_RANGES: {}}, known=frozenset({NAMESPACES, LIMIT_RANGES}))
 
 
 def test_with_a_watch_nothing_is_read_until_there_is_news() -> None:
@@ -461,7 +461,7 @@ class Kept:
         self._config, self._seconds = cfg, seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop)
-        self._watch = Watch(ours, ("namespaces", "limitranges"))
+        self._watch = Watch(ours, [NAMESPACES, LIMIT_RANGES])
 
     def __enter__(self) -> Kept:
         self._watch.start()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.builders import config, workload
+from tests.builders import config, facts_of, workload
 from webhook.certs import make_authority, read_certificates
 from webhook.controller.endpoints import Endpoint
 from webhook.controller.hooks import STAGES, configurations
@@ -16,7 +16,6 @@ from webhook.controller.rotation import service_names
 from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Replica, Slipped, Survey, Templates
 from webhook.errors import ClusterRefused
-from webhook.objects.facts import facts_of
 from webhook.objects.pods import POD_SPEC_PATHS
 from webhook.policy import AdmissionRequest, Object, Stage
 from webhook.stored import request_of

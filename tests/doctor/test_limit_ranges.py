@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.builders import config, container, sized
+from tests.builders import config, container, facts_of, sized
 from tests.doctor.surveys import healthy, said, template
 from webhook.doctor.survey import Templates
-from webhook.objects.facts import facts_of
 from webhook.policy import AdmissionRequest, Object
 
 

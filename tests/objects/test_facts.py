@@ -1,18 +1,23 @@
 import json
-from dataclasses import fields
+import pickle
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
-from tests.builders import DATA
+from tests.builders import DATA, KINDS, facts_of
 from webhook.errors import BadObject, BadQuantity, ForestallError
+from webhook.objects import facts as objects_facts
 from webhook.objects.facts import (
-    FACT_FIELDS,
-    FACT_KINDS,
+    CLAIMS,
+    LIMIT_RANGES,
+    NAMESPACES,
     NO_FACTS,
+    NODES,
+    STORAGE_CLASSES,
+    VOLUMES,
     Claim,
-    ClusterFacts,
     LimitRange,
     Node,
     Requirement,
@@ -21,12 +26,12 @@ from webhook.objects.facts import (
     Volume,
     claim_class,
     decode_fact,
-    facts_of,
     read_fact,
     read_terms,
     zone_of,
 )
-from webhook.policy import Object, Reference
+from webhook.objects.facts.decoding import Part, Wire
+from webhook.policy import FactKind, FactReference, Object
 
 ZONE = "topology.kubernetes.io/zone"
 OLD_ZONE = "failure-domain.beta.kubernetes.io/zone"
@@ -84,7 +89,7 @@ def in_zones(*zones: str) -> Object:
 RECORDS = [
     pytest.param(
         an("StorageClass", provisioner="ebs.csi.aws.com"),
-        Reference("StorageClass", "", "x"),
+        FactReference(STORAGE_CLASSES, "", "x"),
         storage_class(),
         id="class-binds-immediately-unless-it-says-otherwise",
     ),
@@ -100,7 +105,7 @@ RECORDS = [
                 "creationTimestamp": "2026-01-02T03:04:05Z",
             },
         ),
-        Reference("StorageClass", "", "x"),
+        FactReference(STORAGE_CLASSES, "", "x"),
         storage_class(
             parameters={"type": "gp3", "tagSpecification_1": ""},
             binding_mode="WaitForFirstConsumer",
@@ -116,7 +121,7 @@ RECORDS = [
             provisioner="ebs.csi.aws.com",
             metadata={"annotations": {"storageclass.beta.kubernetes.io/is-default-class": "true"}},
         ),
-        Reference("StorageClass", "", "x"),
+        FactReference(STORAGE_CLASSES, "", "x"),
         storage_class(is_default=True),
         id="class-default-by-the-beta-annotation",
     ),
@@ -133,7 +138,7 @@ RECORDS = [
                 "volumeMode": "Filesystem",
             },
         ),
-        Reference("PersistentVolume", "", "x"),
+        FactReference(VOLUMES, "", "x"),
         volume(
             source="csi",
             driver="ebs.csi.aws.com",
@@ -145,55 +150,55 @@ RECORDS = [
     ),
     pytest.param(
         an("PersistentVolume", metadata={"labels": {OLD_ZONE: "a__b"}}, spec={"csi": None, "gcePersistentDisk": {}}),
-        Reference("PersistentVolume", "", "x"),
+        FactReference(VOLUMES, "", "x"),
         volume(source="gcePersistentDisk", zone_label="a__b"),
         id="in-tree-volume-with-a-null-beside-it",
     ),
     pytest.param(
         claim(volumeName="pv-1", storageClassName="gp3"),
-        Reference("PersistentVolumeClaim", "shop", "data"),
+        FactReference(CLAIMS, "shop", "data"),
         Claim("shop", "data", "pv-1", "gp3"),
         id="bound-claim",
     ),
     pytest.param(
         claim(namespace=None),
-        Reference("PersistentVolumeClaim", "default", "data"),
+        FactReference(CLAIMS, "default", "data"),
         Claim("default", "data", "", None),
         id="claim-without-namespace-or-class",
     ),
     pytest.param(
         claim(storageClassName=""),
-        Reference("PersistentVolumeClaim", "shop", "data"),
+        FactReference(CLAIMS, "shop", "data"),
         Claim("shop", "data", "", ""),
         id="claim-that-wants-no-class",
     ),
     pytest.param(
         an("Node", metadata={"labels": {ZONE: "a"}}, status={"allocatable": {"memory": "62Gi"}}),
-        Reference("Node", "", "x"),
+        FactReference(NODES, "", "x"),
         Node("x", {ZONE: "a"}, (), 62 * 2**30),
         id="node",
     ),
     pytest.param(
         an("Node", spec={"taints": [{"key": "db", "effect": "NoSchedule"}, {"key": "a", "value": "b", "effect": "c"}]}),
-        Reference("Node", "", "x"),
+        FactReference(NODES, "", "x"),
         Node("x", {}, (Taint("db", "", "NoSchedule"), Taint("a", "b", "c")), 0),
         id="tainted-node-that-does-not-say-its-memory",
     ),
     pytest.param(
         an("Namespace", metadata={"labels": {"team": "sre"}}),
-        Reference("Namespace", "", "x"),
+        FactReference(NAMESPACES, "", "x"),
         {"team": "sre", "kubernetes.io/metadata.name": "x"},
         id="namespace-has-its-name-as-a-label",
     ),
     pytest.param(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": None},
-        Reference("Namespace", "", ""),
+        FactReference(NAMESPACES, "", ""),
         {"kubernetes.io/metadata.name": ""},
         id="null-metadata",
     ),
     pytest.param(
         claim("data", spec=None) | {"spec": None, "metadata": {"generateName": "data-", "labels": None}},
-        Reference("PersistentVolumeClaim", "default", "data-"),
+        FactReference(CLAIMS, "default", "data-"),
         Claim("default", "data-", "", None),
         id="nulls-and-a-generated-name",
     ),
@@ -201,11 +206,11 @@ RECORDS = [
 
 
 @pytest.mark.parametrize(("obj", "reference", "fact"), RECORDS)
-def test_records(obj: Object, reference: Reference, fact: object) -> None:
-    assert read_fact(obj) == (reference, fact)
+def test_records(obj: Object, reference: FactReference, fact: object) -> None:
+    assert read_fact(obj, KINDS) == (reference, fact)
     # The items of the API server's lists say neither their kind nor its version.
     bare = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
-    assert decode_fact(obj["kind"], json.dumps(bare).encode()) == (reference, fact)
+    assert decode_fact(reference.kind, json.dumps(bare).encode()) == (reference, fact)
 
 
 MI = 2**20
@@ -228,7 +233,7 @@ def test_limits_of_a_container_are_defaulted_as_the_api_does(
 ) -> None:
     sizes = [None if size is None else size * MI for size in (default, request_, least, most)]
     expected = LimitRange("shop", "limits", "Container", *sizes, max_ratio=None)  # type: ignore[misc, arg-type]
-    assert read_fact(limits(item(**written))) == (Reference("LimitRange", "shop", "limits"), (expected,))
+    assert read_fact(limits(item(**written)), KINDS) == (FactReference(LIMIT_RANGES, "shop", "limits"), (expected,))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +260,7 @@ def test_limits_of_a_container_are_defaulted_as_the_api_does(
     ],
 )
 def test_limit_range_items(items: list[Object], facts: list[LimitRange]) -> None:
-    assert read_fact(limits(*items)) == (Reference("LimitRange", "shop", "limits"), tuple(facts))
+    assert read_fact(limits(*items), KINDS) == (FactReference(LIMIT_RANGES, "shop", "limits"), tuple(facts))
 
 
 NULLS = json.loads((DATA / "nulls.json").read_text())
@@ -268,7 +273,7 @@ NULLS = json.loads((DATA / "nulls.json").read_text())
 )
 def test_null_amounts_are_read_as_the_api_server_reads_them(case: Any) -> None:
     stored = {**case["sent"], "spec": {"limits": [case["create"]]}}
-    assert read_fact(case["sent"]) == read_fact(stored)
+    assert read_fact(case["sent"], KINDS) == read_fact(stored, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -284,8 +289,8 @@ def test_null_amounts_are_read_as_the_api_server_reads_them(case: Any) -> None:
     ],
 )
 def test_other_kinds_are_no_facts(obj: Object) -> None:
-    assert read_fact(obj) is None
-    assert NO_FACTS.with_objects([obj]) is NO_FACTS
+    assert read_fact(obj, KINDS) is None
+    assert NO_FACTS.with_objects([obj], KINDS) is NO_FACTS
 
 
 @pytest.mark.parametrize(
@@ -352,43 +357,104 @@ def test_a_malformed_object_names_itself_the_field_and_the_value(
     obj: Object, error: type[ForestallError], message: str
 ) -> None:
     with pytest.raises(error) as raised:
-        NO_FACTS.with_objects([obj])
+        NO_FACTS.with_objects([obj], KINDS)
     assert str(raised.value) == message
     with pytest.raises(error) as raised:
-        decode_fact(obj["kind"], json.dumps(obj).encode())
+        decode_fact(next(kind for kind in KINDS if kind.kind == obj["kind"]), json.dumps(obj).encode())
     assert str(raised.value) == message
 
 
 def test_a_dump_knows_every_kind() -> None:
     read_at = datetime(2026, 11, 21, tzinfo=UTC)
     facts = facts_of([an("Node", "a"), an("Namespace", "b"), claim(), an("Pod")], read_at=read_at)
-    assert facts.known == {
-        "limitranges",
-        "namespaces",
-        "nodes",
-        "persistentvolumeclaims",
-        "persistentvolumes",
-        "storageclasses",
-    }
-    assert (set(facts.nodes), set(facts.namespaces), set(facts.claims)) == ({"a"}, {"b"}, {("shop", "data")})
+    assert facts.known == {CLAIMS, LIMIT_RANGES, NAMESPACES, NODES, STORAGE_CLASSES, VOLUMES}
+    found = {kind: set(facts.of(kind)) for kind in facts.known if facts.of(kind)}
+    assert found == {NODES: {"a"}, NAMESPACES: {"b"}, CLAIMS: {("shop", "data")}}
     assert facts.read_at == read_at
 
 
-def test_every_kind_has_a_field() -> None:
-    assert set(FACT_FIELDS) == set(FACT_KINDS)
-    assert set(FACT_FIELDS.values()) < {field.name for field in fields(ClusterFacts)}
+def test_facts_pass_from_one_process_to_another() -> None:
+    facts = facts_of([an("Node", "a"), claim(), limits(item(max="1Mi"))])
+    there = pickle.loads(pickle.dumps(facts))
+    assert (there.known, there.of(NODES), there.of(CLAIMS)) == (facts.known, facts.of(NODES), facts.of(CLAIMS))
+
+
+# A kind of fact that none of our policies reads -----------------------------------------------------------------------
+
+
+class Engine(msgspec.Struct, frozen=True):
+    name: str
+    size: int
+
+
+class _Spec(Part):
+    size: int | None = None
+
+
+class _Engine(Wire):
+    spec: _Spec | None = None
+
+
+def engines(key: Literal["name", "namespace and name", "namespace"] = "name") -> FactKind[Any, Any]:
+    def read(reference: FactReference, _: object, wired: _Engine) -> Any:
+        engine = Engine(reference.name, (wired.spec and wired.spec.size) or 0)
+        return (engine,) if key == "namespace" else engine
+
+    group, resource = "longhorn.io", "engines"
+    return FactKind(group=group, kind="Engine", resource=resource, wire=_Engine, read=read, key=key, version="v1beta2")
+
+
+def engine(name: str, size: int = 1, namespace: str = "shop") -> Object:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "longhorn.io/v1beta2", "kind": "Engine", "metadata": metadata, "spec": {"size": size}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "records"),
+    [
+        pytest.param(engines("name"), {"a": Engine("a", 3), "b": Engine("b", 2)}, id="by-name"),
+        pytest.param(
+            engines("namespace and name"),
+            {("shop", "a"): Engine("a", 3), ("shop", "b"): Engine("b", 2)},
+            id="by-namespace-and-name",
+        ),
+        pytest.param(engines("namespace"), {"shop": (Engine("b", 2), Engine("a", 3))}, id="all-of-a-namespace"),
+    ],
+)
+def test_records_are_found_by_the_key_of_their_kind(kind: FactKind[Any, Any], records: Any) -> None:
+    before = objects_facts.facts_of([engine("a"), engine("b", 2)], [kind])
+    after = before.with_objects([engine("a", 3)], [kind])
+    assert (after.of(kind), after.known) == (records, {kind})
+
+
+class TestFactKind:
+    @pytest.mark.parametrize(
+        ("kind", "name"),
+        [
+            pytest.param(NODES, "nodes", id="core"),
+            pytest.param(STORAGE_CLASSES, "storageclasses.storage.k8s.io", id="with-its-group"),
+        ],
+    )
+    def test_kubectl_takes_its_full_resource(self, kind: FactKind[Any, Any], name: str) -> None:
+        assert kind.full_resource == name
+
+    def test_kinds_of_one_name_in_two_groups_are_two(self) -> None:
+        other = FactKind(group="longhorn.io", kind="Node", resource="nodes", wire=Wire, read=lambda *_: None)
+        assert NODES not in {other}
+        facts = objects_facts.facts_of([an("Node", "a")], [other, NODES])
+        assert (set(facts.of(NODES)), set(facts.of(other))) == ({"a"}, set())
 
 
 class TestWithObjects:
     def test_only_what_is_touched_is_copied(self) -> None:
         before = facts_of([an("Node", "a"), claim()])
-        after = before.with_objects([an("Node", "b")])
-        assert (set(before.nodes), set(after.nodes)) == ({"a"}, {"a", "b"})
-        assert after.claims is before.claims
+        after = before.with_objects([an("Node", "b")], KINDS)
+        assert (set(before.of(NODES)), set(after.of(NODES))) == ({"a"}, {"a", "b"})
+        assert after.of(CLAIMS) is before.of(CLAIMS)
         assert after.known == before.known
 
     def test_what_kinds_were_seen_does_not_change(self) -> None:
-        assert NO_FACTS.with_objects([an("Node", "a")]).known == frozenset()
+        assert NO_FACTS.with_objects([an("Node", "a")], KINDS).known == frozenset()
 
     def test_a_limit_range_is_replaced_by_name(self) -> None:
         before = facts_of(
@@ -398,20 +464,20 @@ class TestWithObjects:
                 limits(item(max="3Mi"), name="a", namespace="other"),
             ]
         )
-        after = before.with_objects([limits(item(max="4Mi"), name="a")])
-        assert [(each.name, each.max) for each in after.limit_ranges["shop"]] == [("b", 2 * MI), ("a", 4 * MI)]
-        assert after.limit_ranges["other"] == before.limit_ranges["other"]
-        assert len(before.limit_ranges["shop"]) == 3
+        after = before.with_objects([limits(item(max="4Mi"), name="a")], KINDS)
+        assert [(each.name, each.max) for each in after.of(LIMIT_RANGES)["shop"]] == [("b", 2 * MI), ("a", 4 * MI)]
+        assert after.of(LIMIT_RANGES)["other"] == before.of(LIMIT_RANGES)["other"]
+        assert len(before.of(LIMIT_RANGES)["shop"]) == 3
 
     def test_a_limit_range_without_items_leaves_none(self) -> None:
-        assert facts_of([limits(item(max="1Mi"))]).with_objects([limits()]).limit_ranges == {"shop": ()}
+        assert facts_of([limits(item(max="1Mi"))]).with_objects([limits()], KINDS).of(LIMIT_RANGES) == {"shop": ()}
 
     def test_absent_is_remembered_until_it_turns_up(self) -> None:
-        gone = Reference("PersistentVolumeClaim", "shop", "data")
-        other = Reference("StorageClass", "", "fast")
-        facts = NO_FACTS.with_objects([], absent=[gone, other])
+        gone = FactReference(CLAIMS, "shop", "data")
+        other = FactReference(STORAGE_CLASSES, "", "fast")
+        facts = NO_FACTS.with_facts([], absent=[gone, other])
         assert facts.absent == {gone, other}
-        assert facts.with_objects([claim()]).absent == {other}
+        assert facts.with_objects([claim()], KINDS).absent == {other}
 
     @pytest.mark.parametrize(
         ("seen", "applied", "expected"),
@@ -423,19 +489,19 @@ class TestWithObjects:
         ],
     )
     def test_a_claim_that_is_there(self, seen: Object, applied: Object, expected: tuple[str, str | None]) -> None:
-        found = facts_of([claim(**seen)]).with_objects([claim(**applied)]).claims["shop", "data"]
+        found = facts_of([claim(**seen)]).with_objects([claim(**applied)], KINDS).of(CLAIMS)["shop", "data"]
         assert (found.volume, found.storage_class) == expected
 
     def test_a_namespace_keeps_the_labels_that_it_has(self) -> None:
         facts = facts_of([an("Namespace", metadata={"labels": {"a": "1", "b": "1"}})])
-        after = facts.with_objects([an("Namespace", metadata={"labels": {"b": "2"}})])
-        assert after.namespaces["x"] == {"a": "1", "b": "2", "kubernetes.io/metadata.name": "x"}
+        after = facts.with_objects([an("Namespace", metadata={"labels": {"b": "2"}})], KINDS)
+        assert after.of(NAMESPACES)["x"] == {"a": "1", "b": "2", "kubernetes.io/metadata.name": "x"}
 
     def test_a_class_that_is_yet_to_be_made_is_the_newest(self) -> None:
         old = an("StorageClass", "old", metadata={"creationTimestamp": "2020-01-01T00:00:00Z"})
-        facts = facts_of([old]).with_objects([an("StorageClass", "old"), an("StorageClass", "new")])
-        assert facts.storage_classes["old"].created == "2020-01-01T00:00:00Z"
-        assert max(facts.storage_classes.values(), key=lambda each: each.created).name == "new"
+        facts = facts_of([old]).with_objects([an("StorageClass", "old"), an("StorageClass", "new")], KINDS)
+        assert facts.of(STORAGE_CLASSES)["old"].created == "2020-01-01T00:00:00Z"
+        assert max(facts.of(STORAGE_CLASSES).values(), key=lambda each: each.created).name == "new"
 
 
 @pytest.mark.parametrize(
@@ -493,7 +559,7 @@ def test_what_repeats_is_kept_once() -> None:
         return an("PersistentVolume", name, spec={"csi": source, "nodeAffinity": in_zones("zone-a")})
 
     bodies = [json.dumps(disk(name)).encode() for name in ("a", "b")]
-    (_, first), (_, second) = (decode_fact("PersistentVolume", body) for body in bodies)
+    (_, first), (_, second) = (decode_fact(VOLUMES, body) for body in bodies)
     assert isinstance(first, Volume)
     assert isinstance(second, Volume)
     assert first.node_affinity is second.node_affinity

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.builders import container, facts, limit_range, request, workload
+from webhook.objects.facts import LIMIT_RANGES
 from webhook.objects.pods import read_workload
 from webhook.objects.quantities import format_memory, parse_memory
 from webhook.objects.sizes import Bound, Bounds, Size, Wish, admitted, share
@@ -15,7 +16,7 @@ from webhook.policy import Object
 
 def bounds(*items: Object) -> Bounds:
     ranges = [limit_range(name, **item) for name, item in zip("abc", items, strict=False)]
-    return Bounds.of(facts(*ranges).limit_ranges.get("shop", ()))
+    return Bounds.of(facts(*ranges).of(LIMIT_RANGES).get("shop", ()))
 
 
 def wish(amount: str, least: str = "0", most: str = "8Ei") -> Wish:
@@ -126,7 +127,7 @@ def test_defaults(items: list[Object], default: str | None, request_: str | None
 def test_only_type_container_gives_and_bounds_from_below() -> None:
     whole = limit_range(default="1Gi", min="1Gi", max="2Gi", maxLimitRequestRatio="2")
     whole["spec"]["limits"][0]["type"] = "Pod"
-    found = Bounds.of(facts(whole).limit_ranges["shop"])
+    found = Bounds.of(facts(whole).of(LIMIT_RANGES)["shop"])
     assert (found.default, found.default_request) == (None, None)
     assert shown(found.fit(wish("4Gi"), wish("64Mi"))) == "2Gi/1Gi", "but a container may not have more than its pod"
     assert shown(found.fit(wish("64Mi"), wish("64Mi"))) == "64Mi/64Mi"
@@ -173,7 +174,7 @@ def test_admitted(fields: Object, items: dict[str, Any], refused: str) -> None:
     pod = read_workload(request(workload("Pod", container(resources={"limits": {"cpu": "none"}}), **fields)))
     assert pod is not None
     size = Size(2**29, 2**28)
-    ranges = facts(limit_range(**items)).limit_ranges["shop"] if items else ()
+    ranges = facts(limit_range(**items)).of(LIMIT_RANGES)["shop"] if items else ()
     (found,) = admitted(pod, ranges, {"spec.containers[0]": size}).values()
     if refused:
         assert str(found).startswith(f"with limit 512Mi and request 256Mi the pod would be refused: {refused}")

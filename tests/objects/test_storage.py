@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.builders import facts
-from webhook.objects.facts import NO_FACTS, facts_of
+from tests.builders import KINDS, facts, facts_of
+from webhook.objects.facts import CLAIMS, NO_FACTS, STORAGE_CLASSES, VOLUMES
 from webhook.objects.storage import Tie, tie_of_bound, tie_of_claim, tie_of_class
-from webhook.policy import Object, Reference
+from webhook.policy import FactReference, Object
 
 ZONE = "topology.kubernetes.io/zone"
 
@@ -236,7 +236,7 @@ def test_the_default_class(classes: list[Object], expected: str) -> None:
 
 
 SEEN = facts_of([])
-CLAIM = Reference("PersistentVolumeClaim", "shop", "data")
+CLAIM = FactReference(CLAIMS, "shop", "data")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ CLAIM = Reference("PersistentVolumeClaim", "shop", "data")
         pytest.param(
             tie_of_class("x", SEEN),
             "class x, which is not in the cluster",
-            (Reference("StorageClass", "", "x"),),
+            (FactReference(STORAGE_CLASSES, "", "x"),),
             id="no-such-class",
         ),
         pytest.param(
@@ -271,20 +271,20 @@ CLAIM = Reference("PersistentVolumeClaim", "shop", "data")
             tie_of_claim("shop", "data", SEEN), "claim data, which is not in the cluster", (CLAIM,), id="no-such-claim"
         ),
         pytest.param(
-            tie_of_claim("shop", "data", SEEN.with_objects([], absent=[CLAIM])),
+            tie_of_claim("shop", "data", SEEN.with_facts([], absent=[CLAIM])),
             "claim data, which does not exist",
             (),
             id="looked-up",
         ),
         pytest.param(
-            tie_of_claim("shop", "data", SEEN.with_objects([claim(bound="pv")])),
+            tie_of_claim("shop", "data", SEEN.with_objects([claim(bound="pv")], KINDS)),
             "claim data → volume pv, which is not in the cluster",
-            (Reference("PersistentVolume", "", "pv"),),
+            (FactReference(VOLUMES, "", "pv"),),
             id="no-such-volume",
         ),
     ],
 )
-def test_what_cannot_be_told(tie: Tie, text: str, unseen: tuple[Reference, ...]) -> None:
+def test_what_cannot_be_told(tie: Tie, text: str, unseen: tuple[FactReference, ...]) -> None:
     assert (tie.extent, str(tie), tie.unseen) == ("unknown", text, unseen)
 
 

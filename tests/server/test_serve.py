@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.builders import ROOT, SHARED, request, workload
+from tests.builders import KINDS, ROOT, SHARED, request, workload
 from tests.loopback import eventually
 from tests.served import Server, post, review, served
 from webhook.certs import make_self_signed
@@ -32,8 +32,8 @@ from webhook.engine import decide
 from webhook.errors import FactsUnavailable
 from webhook.files.facts import read_facts
 from webhook.installation import PROBE_LABEL
-from webhook.objects.facts import NO_FACTS
-from webhook.policy import AdmissionRequest, Decision, Reference, Verdict, Violation
+from webhook.objects.facts import CLAIMS, NO_FACTS, STORAGE_CLASSES, Claim, Found
+from webhook.policy import AdmissionRequest, Decision, FactReference, Verdict, Violation
 from webhook.server import judge as judge_module
 from webhook.server import serve as server_module
 from webhook.server.judge import Judge
@@ -148,7 +148,7 @@ def test_one_log_line_per_review_without_the_object(server):
 @pytest.mark.skipif(not (SHARED / "recordings").is_dir(), reason="no ../shared/recordings")
 @pytest.mark.parametrize("file", ["people.jsonl", "charts.jsonl"])
 def test_every_recorded_review_gets_the_verdict_of_decide(server, file):
-    config, facts = load_config(b"", ""), read_facts(server.folder / "facts.yaml")
+    config, facts = load_config(b"", ""), read_facts(server.folder / "facts.yaml", KINDS)
     today = datetime.now(UTC).date()
     with server.client() as client:
         for line in (SHARED / "recordings" / file).read_text().splitlines():
@@ -443,7 +443,7 @@ def test_time_for_an_answer(query, seconds):
 
 # Looking up what could not be seen -----------------------------------------------------------------------------------
 
-CLAIM, CLASS = Reference("PersistentVolumeClaim", "shop", "data"), Reference("StorageClass", "", "fast")
+CLAIM, CLASS = FactReference(CLAIMS, "shop", "data"), FactReference(STORAGE_CLASSES, "", "fast")
 
 
 class Source:
@@ -459,33 +459,24 @@ class Source:
 
     def look_up(self, references, timeout):
         assert 0 < timeout <= 0.5
-        self.asked.append(sorted(references))
+        self.asked.append(sorted(references, key=str))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         if answer is None:
             time.sleep(timeout + 0.3)
-            return [], []
-        return answer
-
-
-def _claim(name="data", class_name="fast"):
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": "shop"},
-        "spec": {"storageClassName": class_name},
-    }
+            return Found([], [])
+        return Found(*answer)
 
 
 def _decide_by_facts(request, facts, config, **_):
     """Sees the claim first, then the class that it names."""
     unseen = ()
-    if ("shop", "data") not in facts.claims:
+    if ("shop", "data") not in facts.of(CLAIMS):
         unseen = () if CLAIM in facts.absent else (CLAIM,)
     elif CLASS not in facts.absent:
         unseen = (CLASS,)
-    text = f"claims={len(facts.claims)} absent={len(facts.absent)}"
+    text = f"claims={len(facts.of(CLAIMS))} absent={len(facts.absent)}"
     verdict = Verdict("memory-limits", "warn", "unknown", Violation("", "", text))
     return Decision(True, (verdict,), unseen=frozenset(unseen))
 
@@ -495,7 +486,10 @@ def _decide_by_facts(request, facts, config, **_):
     [
         pytest.param([([], [CLAIM])], [[CLAIM]], "claims=0 absent=1", id="absent"),
         pytest.param(
-            [([_claim()], []), ([], [CLASS])], [[CLAIM], [CLASS]], "claims=1 absent=1", id="what-is-found-leads-on"
+            [([(CLAIM, Claim("shop", "data", "", "fast"))], []), ([], [CLASS])],
+            [[CLAIM], [CLASS]],
+            "claims=1 absent=1",
+            id="what-is-found-leads-on",
         ),
         pytest.param([([], [])], [[CLAIM]], "claims=0 absent=0", id="not-told"),
         pytest.param([FactsUnavailable("down")], [[CLAIM]], "claims=0 absent=0", id="cluster-down"),

@@ -13,8 +13,8 @@ from tests.builders import TODAY, config, container, request, sized, workload
 from webhook.config import Config
 from webhook.controller.hooks import configurations, needed_rules
 from webhook.engine import decide
-from webhook.objects.facts import NO_FACTS
-from webhook.policy import AdmissionRequest, Decision, Object, Reference, Stage
+from webhook.objects.facts import CLAIMS, NO_FACTS
+from webhook.policy import AdmissionRequest, Decision, FactReference, Object, Stage
 from webhook.server import transition
 
 # Each admits some of the objects, by patching them or as they are.
@@ -82,7 +82,7 @@ def test_what_has_to_be_seen_for_that_is_looked_up() -> None:
     data = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
     asked = request(workload("Deployment", container("prometheus", PROMETHEUS, **sized("6Gi", "4Gi")), volumes=[data]))
     earlier = config("policies: {zonal-volumes: {mode: patch}}")
-    expected = {Reference("PersistentVolumeClaim", "shop", "data")}
+    expected = {FactReference(CLAIMS, "shop", "data")}
     assert told(asked, config("mode: warn"), "mutate", (earlier,)).unseen == expected
 
 

@@ -23,7 +23,7 @@ from webhook.controller.contents import Contents, Objects, Workloads
 from webhook.controller.events import event
 from webhook.controller.limit_plan import LABELS, Action, Create, Delete, Key, Later, Made, Replace, Skip, is_ours, plan
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
-from webhook.objects.facts import ClusterFacts
+from webhook.objects.facts import LIMIT_RANGES, NAMESPACES, ClusterFacts
 from webhook.policy import Object
 from webhook.stored import Reader, Unreadable, read_objects, readable
 
@@ -104,9 +104,9 @@ class Limits:
     def _listen(self) -> tuple[object, object] | None:
         """Two objects that are others once there is news; None while all has to be read to know."""
         facts = self._watch.facts if self._watch else None
-        if facts is None or not facts.known >= {"namespaces", "limitranges"}:
+        if facts is None or not facts.known >= {NAMESPACES, LIMIT_RANGES}:
             return None
-        return facts.namespaces, facts.limit_ranges
+        return facts.of(NAMESPACES), facts.of(LIMIT_RANGES)
 
     def _keep(self, config: Config, state: _State, now: datetime) -> None:
         namespaces = list(readable(read_objects(self._cluster, "/api/v1/namespaces", "Namespace")))

@@ -28,6 +28,7 @@ from webhook.controller.pages import serve_pages
 from webhook.controller.probes import create_probes
 from webhook.controller.rotation import Rotation
 from webhook.errors import ForestallError
+from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
 from webhook.reloading import Reloaded, follow_config
 from webhook.watch import Watch
 
@@ -170,7 +171,7 @@ def run(settings: Settings) -> int:
     kubeconfig = settings.kubeconfig
     cluster = Cluster.from_kubeconfig(str(kubeconfig)) if kubeconfig else Cluster.in_cluster()
     election = Election(cluster, settings.namespace, LEASE, f"{socket.gethostname()}_{uuid.uuid4()}")
-    watch = Watch(cluster, ["limitranges", "namespaces"])
+    watch = Watch(cluster, [LIMIT_RANGES, NAMESPACES])
     watch.start()
     controller = Controller(config, election, lambda: _parts(cluster, watch, settings, config))
     stopping, stopped = threading.Event(), threading.Event()

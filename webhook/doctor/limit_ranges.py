@@ -14,7 +14,7 @@ from webhook.engine import decide
 from webhook.errors import FactsUnavailable
 from webhook.findings import findings_of
 from webhook.fixes import sets_of
-from webhook.objects.facts import ClusterFacts, LimitRange
+from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.limitranger import read_items, refusals
 from webhook.objects.pods import read_workload
 from webhook.objects.quantities import format_memory, parse_memory
@@ -61,8 +61,8 @@ def _against_policies(
     requests: Sequence[AdmissionRequest], config: Config, facts: ClusterFacts, today: date
 ) -> Remarks:
     """Where a LimitRange gives or allows less memory than a policy would set if there were none; each once."""
-    ranges = [each for each in facts.limit_ranges.get(requests[0].namespace, ()) if each.type == "Container"]
-    without = replace(facts, limit_ranges={})
+    ranges = [each for each in facts.of(LIMIT_RANGES).get(requests[0].namespace, ()) if each.type == "Container"]
+    without = replace(facts, records={**facts.records, LIMIT_RANGES: {}})
     told = set()
     for request in requests:
         for finding in findings_of(request, decide(request, without, config, today=today), config):

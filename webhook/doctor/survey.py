@@ -17,6 +17,7 @@ from webhook.controller.hooks import NAME, STAGES, STATE_NAME
 from webhook.controller.rotation import SECRET, read_served, service_names
 from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
+from webhook.loader import fact_kinds
 from webhook.objects.facts import ClusterFacts
 from webhook.policy import AdmissionRequest, Object, Stage
 from webhook.scope import exclude_own_namespace, judged_kinds
@@ -122,7 +123,7 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
     moment = before + (now() - before) / 2
     given = _try(lambda: exclude_own_namespace(_config(cluster, own, config), namespace))
     state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE_NAME}"))
-    facts = _try(lambda: read_facts(cluster).facts)
+    facts = _try(lambda: read_facts(cluster, fact_kinds()).facts)
     limit_ranges = _try(lambda: list(readable(read_objects(cluster, "/api/v1/limitranges", "LimitRange"))))
     return Survey(
         namespace=namespace,

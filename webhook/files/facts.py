@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from webhook.errors import UNREADABLE, BadManifest, FactsUnavailable
 from webhook.files.manifests import read_file
-from webhook.objects.facts import FACT_KINDS, ClusterFacts, facts_of, read_fact
+from webhook.objects.facts import ClusterFacts, facts_of, read_fact
+from webhook.policy import FactKind
 
 
-def read_facts(file: Path) -> ClusterFacts:
-    """The facts that `kubectl get storageclass,pv,pvc,nodes,limitranges,namespaces -A -o yaml` has printed to a file.
+def kubectl_get(kinds: Iterable[FactKind[Any, Any]]) -> str:
+    """The command that prints the objects of these kinds, as `read_facts` takes them."""
+    return f"kubectl get {','.join(kind.full_resource for kind in kinds)} -A -o yaml"
 
-    They are as old as the file. Raises FactsUnavailable, also where it holds nothing of the kind, as after a failed
-    `kubectl get`: nothing would be in the cluster then.
+
+def read_facts(file: Path, kinds: Iterable[FactKind[Any, Any]]) -> ClusterFacts:
+    """The facts of these kinds that `kubectl_get`'s command has printed to a file; they are as old as the file.
+
+    Raises FactsUnavailable, also where it holds no object of these kinds, as after a failed `kubectl get`: nothing
+    would be in the cluster then.
     """
+    kinds = tuple(kinds)
     manifests, errors = read_file(str(file))
     try:
         if errors:
             raise errors[0]
         read_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
         objects = [manifest.object for manifest in manifests]
-        if any(read_fact(each) for each in objects):
-            return facts_of(objects, read_at=read_at)
+        if any(read_fact(obj, kinds) for obj in objects):
+            return facts_of(objects, kinds, read_at=read_at)
     except BadManifest as error:
         raise FactsUnavailable(str(error)) from error
     except (OSError, *UNREADABLE) as error:
         raise FactsUnavailable(f"{file}: {error}") from error
-    raise FactsUnavailable(f"{file}: holds no {', '.join(FACT_KINDS)}: did `kubectl get` fail?")
+    raise FactsUnavailable(f"{file}: holds no {', '.join(map(str, kinds))}: did `{kubectl_get(kinds)}` fail?")

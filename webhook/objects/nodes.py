@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from webhook.objects.facts import ClusterFacts, Node, Requirement, Taint, Term, read_terms
+from webhook.objects.facts import NODES, ClusterFacts, Node, Requirement, Taint, Term, read_terms
 from webhook.objects.pods import Workload, items, mapping
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
@@ -215,18 +215,18 @@ def _read_toleration(toleration: Mapping[str, Any]) -> Toleration:
 def eligible_nodes(placement: Placement, facts: ClusterFacts) -> list[Node]:
     """The nodes that are there today and that a pod may use."""
     global _last_nodes  # noqa: PLW0603
-    last = _last_nodes
+    last, known = _last_nodes, facts.of(NODES)
     # A patched object is another, with the same placement as a rule; facts are replaced and never changed.
-    if last is not None and last[1] is facts.nodes and last[0] == placement:
+    if last is not None and last[1] is known and last[0] == placement:
         return last[2]
     is_anywhere = not (placement.node_name or placement.selector) and placement.terms is None
     nodes = [
         node
-        for node in facts.nodes.values()
+        for node in known.values()
         if (is_anywhere or placement.admits(node.labels, node.name))
         and (not node.taints or placement.tolerates(node.taints))
     ]
-    _last_nodes = placement, facts.nodes, nodes
+    _last_nodes = placement, known, nodes
     return nodes
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from webhook.objects import limitranger
-from webhook.objects.facts import ClusterFacts, LimitRange
+from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.limitranger import Item, Refusal, refusals
 from webhook.objects.pods import Container, Workload
 from webhook.objects.quantities import MAX_BYTES, format_memory
@@ -157,7 +157,7 @@ def share(room: int, count: int) -> int:
 
 def are_unreadable(facts: ClusterFacts) -> bool:
     """Whether a cluster was looked at, but not its LimitRanges: none seen is then not the same as none there."""
-    return facts.read_at is not None and "limitranges" not in facts.known
+    return facts.read_at is not None and LIMIT_RANGES not in facts.known
 
 
 class Given(NamedTuple):

@@ -14,9 +14,19 @@ from typing import Literal
 
 import msgspec
 
-from webhook.objects.facts import Claim, ClusterFacts, StorageClass, Term, Volume
+from webhook.objects.facts import (
+    CLAIMS,
+    NODES,
+    STORAGE_CLASSES,
+    VOLUMES,
+    Claim,
+    ClusterFacts,
+    StorageClass,
+    Term,
+    Volume,
+)
 from webhook.objects.nodes import is_node_key, is_zone_key
-from webhook.policy import Reference
+from webhook.policy import FactReference
 
 Extent = Literal["node", "zone", "zones", "nothing", "unknown"]
 
@@ -40,7 +50,7 @@ class Tie(msgspec.Struct, frozen=True, gc=False):
     count: int = 0
     key: str = ""
     binds: str = ""
-    unseen: tuple[Reference, ...] = ()
+    unseen: tuple[FactReference, ...] = ()
 
     def __str__(self) -> str:
         if self.extent != "unknown":
@@ -115,12 +125,12 @@ def _rule_of(provisioner: str) -> _Rule | None:
 
 def tie_of_claim(namespace: str, name: str, facts: ClusterFacts) -> Tie:
     """What the volume of an existing claim is tied to."""
-    claim = facts.claims.get((namespace, name))
+    claim = facts.of(CLAIMS).get((namespace, name))
     step = f"claim {name}"
     if claim is not None:
         return _tie_of(claim, facts).after(step)
-    reference = Reference("PersistentVolumeClaim", namespace, name)
-    return _unseen(reference, facts, "persistentvolumeclaims").after(step)
+    reference = FactReference(CLAIMS, namespace, name)
+    return _unseen(reference, facts).after(step)
 
 
 def _tie_of(claim: Claim, facts: ClusterFacts) -> Tie:
@@ -129,18 +139,19 @@ def _tie_of(claim: Claim, facts: ClusterFacts) -> Tie:
 
 def tie_of_bound(name: str, facts: ClusterFacts) -> Tie:
     """What the PersistentVolume of that name is tied to."""
-    volume = facts.volumes.get(name)
+    volume = facts.of(VOLUMES).get(name)
     if volume is not None:
         return tie_of_volume(volume, facts)
-    reference = Reference("PersistentVolume", "", name)
-    return _unseen(reference, facts, "persistentvolumes").after(f"volume {name}")
+    reference = FactReference(VOLUMES, "", name)
+    return _unseen(reference, facts).after(f"volume {name}")
 
 
-def _unseen(reference: Reference, facts: ClusterFacts, plural: str) -> Tie:
+def _unseen(reference: FactReference, facts: ClusterFacts) -> Tie:
     """It may be absent, or newer than what we have seen: only a look-up tells."""
     if reference in facts.absent:
         return Tie("unknown", ("which does not exist",))
-    why = "which is not in the cluster" if plural in facts.known else f"unseen: {plural} could not be read"
+    is_known = reference.kind in facts.known
+    why = "which is not in the cluster" if is_known else f"unseen: {reference.kind.resource} could not be read"
     return Tie("unknown", (why,), unseen=(reference,))
 
 
@@ -151,20 +162,22 @@ def tie_of_class(name: str | None, facts: ClusterFacts) -> Tie:
     if name is None:
         default = _default_class(facts)
         if default is None:
-            is_known = "storageclasses" in facts.known
+            is_known = STORAGE_CLASSES in facts.known
             why = "of which there is none" if is_known else "unseen: storageclasses could not be read"
             return Tie("unknown", ("the default class", why))
         return _tie_of_found(default, facts).after(f"default class {default.name}")
-    found = facts.storage_classes.get(name)
+    found = facts.of(STORAGE_CLASSES).get(name)
     if found is not None:
         return _tie_of_found(found, facts).after(f"class {name}")
-    reference = Reference("StorageClass", "", name)
-    return _unseen(reference, facts, "storageclasses").after(f"class {name}")
+    reference = FactReference(STORAGE_CLASSES, "", name)
+    return _unseen(reference, facts).after(f"class {name}")
 
 
 def _default_class(facts: ClusterFacts) -> StorageClass | None:
     """Of several defaults the API server takes the newest, and of equally new ones the first by name."""
-    defaults = sorted((each for each in facts.storage_classes.values() if each.is_default), key=lambda each: each.name)
+    defaults = sorted(
+        (each for each in facts.of(STORAGE_CLASSES).values() if each.is_default), key=lambda each: each.name
+    )
     return max(defaults, key=lambda each: each.created, default=None)
 
 
@@ -226,11 +239,11 @@ def _fits(case: _Case, value: str | None) -> bool:
 def _tie_by_terms(terms: Iterable[Term], facts: ClusterFacts) -> Tie | None:
     """What alternative node selector terms tie a volume to; None if some alternative names neither zone nor node."""
     terms = tuple(terms)
-    nodes = _named_by_all(terms, is_node_key)
+    nodes, known = _named_by_all(terms, is_node_key), facts.of(NODES)
     if len(nodes) == 1:
-        return Tie("node", (), _non_empty(facts.nodes[name].zone for name in nodes if name in facts.nodes))
+        return Tie("node", (), _non_empty(known[name].zone for name in nodes if name in known))
     if nodes:
-        zones = _non_empty(facts.nodes[name].zone if name in facts.nodes else "" for name in nodes)
+        zones = _non_empty(known[name].zone if name in known else "" for name in nodes)
         return _tie_to_zones(zones).after(f"{len(nodes)} nodes") if zones else Tie("unknown", (f"{len(nodes)} nodes",))
     zones = _named_by_all(terms, is_zone_key)
     key = next((each.key for term in terms for each in term if is_zone_key(each.key)), "")

@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from webhook.errors import BadObject
-from webhook.objects.facts import ClusterFacts, claim_class
+from webhook.objects.facts import CLAIMS, ClusterFacts, claim_class
 from webhook.objects.pods import Workload, items, mapping, text
 from webhook.objects.storage import PLUGINS, Tie, tie_of_claim, tie_of_class, tie_of_source
-from webhook.policy import Reference
+from webhook.policy import FactReference
 
 # Of all templates together; more are not looked at: `replicas` is whatever somebody typed.
 _MOST_CLAIMS = 1000
@@ -35,7 +35,7 @@ class StoredVolume(msgspec.Struct, frozen=True, gc=False):
     tie: Tie
     source: Mapping[str, Any]
     is_made: bool = False
-    claims: tuple[Reference, ...] = ()
+    claims: tuple[FactReference, ...] = ()
 
 
 def volumes_of(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
@@ -72,7 +72,7 @@ def _from_pod(
     if claim := mapping(volume, "persistentVolumeClaim", path):
         claim_name = text(claim, "claimName", f"{path}.persistentVolumeClaim")
         tie = tie_of_claim(workload.namespace, claim_name, facts)
-        seen = facts.claims.get((workload.namespace, claim_name))
+        seen = facts.of(CLAIMS).get((workload.namespace, claim_name))
         is_made = seen is not None and bool(seen.volume)
         yield StoredVolume(name, "claim", f"{path}.persistentVolumeClaim.claimName", tie, volume, is_made)
     elif ephemeral := mapping(volume, "ephemeral", path):
@@ -102,14 +102,14 @@ class _Template(NamedTuple):
     name: str
     path: str
     template: Mapping[str, Any]
-    claims: tuple[Reference, ...]
+    claims: tuple[FactReference, ...]
     is_whole: bool
 
 
 def _from_template(written: _Template, facts: ClusterFacts) -> StoredVolume:
     """The worst of what its pods will get: the claims that exist are used again, the class makes the others."""
     name, path, template, claims, is_whole = written
-    existing = [each for each in claims if (each.namespace, each.name) in facts.claims]
+    existing = [each for each in claims if (each.namespace, each.name) in facts.of(CLAIMS)]
     worst = max(
         (tie_of_claim(each.namespace, each.name, facts) for each in existing),
         key=lambda tie: tie.severity,
@@ -152,11 +152,11 @@ def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
 
 def _claims(
     namespace: str, template: str, sets: Iterable[str], start: int, replicas: int, most: int
-) -> tuple[Reference, ...]:
+) -> tuple[FactReference, ...]:
     """TEMPLATE-SET-ORDINAL for each pod, at least one: what is scaled to nothing is scaled up again."""
     ordinals = range(start, start + max(1, replicas))
     names = (f"{template}-{name}-{ordinal}" for name in sets for ordinal in ordinals)
-    return tuple(Reference("PersistentVolumeClaim", namespace, name) for name in islice(names, most))
+    return tuple(FactReference(CLAIMS, namespace, name) for name in islice(names, most))
 
 
 _OPERATED_NAMES: Mapping[str, tuple[str, str]] = {

@@ -23,8 +23,8 @@ from webhook.config import Config
 from webhook.engine import undecided
 from webhook.errors import NOT_OURS, TimeUp
 from webhook.messages import object_name
-from webhook.objects.facts import ClusterFacts
-from webhook.policy import AdmissionRequest, Decision, Object, Reference, Stage
+from webhook.objects.facts import ClusterFacts, Found
+from webhook.policy import AdmissionRequest, Decision, FactReference, Stage
 from webhook.server.metrics import Metrics, is_undecided
 from webhook.server.review import probe_nonce, read_review, render_probe, render_review
 from webhook.server.transition import decide
@@ -58,7 +58,7 @@ class FactsSource(Protocol):
     def can_look_up(self) -> bool:
         """Whether there is anybody to ask for more."""
 
-    def look_up(self, references: Collection[Reference], timeout: float) -> tuple[list[Object], list[Reference]]:
+    def look_up(self, references: Collection[FactReference], timeout: float) -> Found:
         """Fetch objects, called in a thread: what is there, and what provably is not."""
 
 
@@ -183,7 +183,7 @@ class Judge:
         """Fetch what the decision could not see and decide again; what stays unseen stays as it was judged."""
         facts = self._source.facts
         end = min(time.monotonic() + _LOOK_UP, case.deadline)
-        asked: set[Reference] = set()
+        asked: set[FactReference] = set()
         # A claim leads to its volume or class: what is found may name what has to be looked up next.
         while wanted := decision.unseen - asked:
             left = end - time.monotonic()
@@ -191,18 +191,16 @@ class Judge:
                 break
             asked |= wanted
             try:
-                found, absent = await asyncio.wait_for(self._in_thread(wanted, left), left)
-                facts = facts.with_objects(found, absent=absent)
+                found = await asyncio.wait_for(self._in_thread(wanted, left), left)
+                facts = facts.with_facts(found.facts, absent=found.absent)
             except Exception as error:  # there is a decision, as good as it can be without
                 log.warning("look-up failed", uid=case.request.uid, error=str(error)[:500] or "time is up")
                 break
             decision = self._decide(case, facts)
         return decision
 
-    def _in_thread(
-        self, wanted: Collection[Reference], seconds: float
-    ) -> Awaitable[tuple[list[Object], list[Reference]]]:
-        look_up = partial(self._source.look_up, sorted(wanted), seconds)
+    def _in_thread(self, wanted: Collection[FactReference], seconds: float) -> Awaitable[Found]:
+        look_up = partial(self._source.look_up, sorted(wanted, key=str), seconds)
         return asyncio.get_running_loop().run_in_executor(self._threads, look_up)
 
     def _record(self, case: _Case, decision: Decision, deciding: float) -> None:

@@ -31,9 +31,9 @@ from webhook.errors import (
     BadReview,
 )
 from webhook.files.facts import read_facts
-from webhook.loader import load_policies
-from webhook.objects.facts import ClusterFacts
-from webhook.policy import Object, Reference, Stage
+from webhook.loader import fact_kinds, load_policies
+from webhook.objects.facts import ClusterFacts, Found
+from webhook.policy import FactReference, Stage
 from webhook.reloading import Contents, Reloaded, follow_config
 from webhook.scope import exclude_own_namespace
 from webhook.server.connection import Request, Response, one_line
@@ -90,8 +90,8 @@ class FixedFacts:
     synced: bool = True
     can_look_up: bool = False
 
-    def look_up(self, _references: Collection[Reference], _timeout: float) -> tuple[list[Object], list[Reference]]:
-        return [], []
+    def look_up(self, _references: Collection[FactReference], _timeout: float) -> Found:
+        return Found([], [])
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class LiveFacts:
     def synced(self) -> bool:
         return self.watch.synced
 
-    def look_up(self, references: Collection[Reference], timeout: float) -> tuple[list[Object], list[Reference]]:
+    def look_up(self, references: Collection[FactReference], timeout: float) -> Found:
         return self.cluster.look_up(references, timeout)
 
 
@@ -332,7 +332,7 @@ def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
     if settings.facts is not None:
         # In a process that ends: reading a large file leaves twice as much memory behind as the facts need.
         with ProcessPoolExecutor(1, get_context("fork")) as reader:
-            fixed = FixedFacts(reader.submit(read_facts, settings.facts).result())
+            fixed = FixedFacts(reader.submit(read_facts, settings.facts, fact_kinds()).result())
         return lambda: fixed
     # Takes a quarter of a second and 19 MB, which workers share when it is loaded before they are forked.
     from webhook.cluster import Cluster  # noqa: PLC0415
@@ -342,12 +342,11 @@ def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
         return Cluster.from_kubeconfig(str(settings.kubeconfig)) if settings.kubeconfig else Cluster.in_cluster()
 
     connect()  # missing credentials end the parent, with a message, rather than one worker after the other
-    # What policies need that are off today: the configuration may turn them on without a restart.
-    plurals = {plural for loaded in load_policies().values() for plural in loaded.policy.facts}
 
     def follow() -> FactsSource:
         cluster = connect()
-        watch = Watch(cluster, plurals)
+        # With what policies need that are off today: the configuration may turn them on without a restart.
+        watch = Watch(cluster, fact_kinds())
         watch.start()
         return LiveFacts(cluster, watch)
 

@@ -1,0 +1,71 @@
+"""PersistentVolumeClaims: which volume a claim is bound to, and which class it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from sys import intern
+from typing import Any
+
+import msgspec
+
+from webhook.objects.facts.decoding import Metadata, Part, Wire
+from webhook.policy import FactKind, FactReference
+
+_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """A PersistentVolumeClaim."""
+
+    namespace: str
+    name: str
+    volume: str
+    """The bound PersistentVolume's name; empty while unbound."""
+    storage_class: str | None
+    """None: the default class is meant. Empty: no class at all, on purpose."""
+
+
+class _Spec(Part):
+    volume_name: str | None = None
+    storage_class_name: str | None = None
+
+
+class _Claim(Wire):
+    spec: _Spec | None = None
+
+
+def _read(reference: FactReference, metadata: Metadata, wired: _Claim) -> Claim:
+    spec = wired.spec or _Spec()
+    storage_class = claim_class({"annotations": metadata.annotations}, {"storageClassName": spec.storage_class_name})
+    return Claim(
+        namespace=reference.namespace,
+        name=reference.name,
+        volume=spec.volume_name or "",
+        storage_class=None if storage_class is None else intern(storage_class),
+    )
+
+
+def claim_class(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str | None:
+    """The class that a claim, or a template of one, names: None if it leaves it to the default, "" if it wants none."""
+    annotated = (metadata.get("annotations") or {}).get(_CLASS_ANNOTATION)
+    name = spec.get("storageClassName") if annotated is None else annotated
+    return None if name is None else str(name)
+
+
+def _applied(found: Claim, seen: Claim | None) -> Claim:
+    """A chart's claim never names its volume, and applying it doesn't unbind the one that is there."""
+    if found.volume or seen is None:
+        return found
+    storage_class = seen.storage_class if found.storage_class is None else found.storage_class
+    return msgspec.structs.replace(found, volume=seen.volume, storage_class=storage_class)
+
+
+CLAIMS: FactKind[tuple[str, str], Claim] = FactKind(
+    group="",
+    kind="PersistentVolumeClaim",
+    resource="persistentvolumeclaims",
+    wire=_Claim,
+    read=_read,
+    key="namespace and name",
+    applied=_applied,
+)

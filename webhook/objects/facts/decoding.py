@@ -1,0 +1,116 @@
+"""Cluster objects as they arrive: typed, so that only the fields that are read are ever built.
+
+Every field is optional and nullable, since Helm charts love explicit nulls. `decode_fact` reads the API server's JSON,
+`read_fact` an object from a file; both give the same record for the same object.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from sys import intern
+from typing import Any
+
+import msgspec
+
+from webhook.errors import BadObject, BadQuantity
+from webhook.objects.wire import MANAGED_FIELDS, decode
+from webhook.policy import FactKind, FactReference, Object, Record
+
+
+class Part(msgspec.Struct, gc=False, rename="camel"):
+    """A part of an object, of which only the fields named here are read."""
+
+
+class Metadata(Part):
+    name: str | None = None
+    generate_name: str | None = None
+    namespace: str | None = None
+    labels: dict[str, Any] | None = None
+    annotations: dict[str, Any] | None = None
+    creation_timestamp: str | None = None
+
+
+class Wire(Part):
+    """What of a whole object is read: the base of every FactKind's `wire`."""
+
+    metadata: Metadata | None = None
+
+
+def read_fact(
+    obj: Object, kinds: Iterable[FactKind[Any, Any]], *, namespace: str = "default"
+) -> tuple[FactReference, Any] | None:
+    """The record of an object as a file holds it; None if it is of none of the kinds.
+
+    `namespace` is that of objects that need one and name none. Raises BadObject or BadQuantity, which name the object
+    and the field.
+    """
+    # The group counts: Longhorn has a Node of its own.
+    group, kind = str(obj.get("apiVersion")).rpartition("/")[0], obj.get("kind", "")
+    for known in kinds:
+        if known.kind == kind and known.group == group:
+            return _read(known, lambda type_: msgspec.convert(obj, type_), namespace)
+    return None
+
+
+def decode_fact(kind: FactKind[Any, Record], body: bytes | bytearray | msgspec.Raw) -> tuple[FactReference, Record]:
+    """The record of an object as JSON, with or without its kind and apiVersion, as items of lists are.
+
+    Raises BadObject or BadQuantity, which name the object and the field, or one of wire.UNDECODABLE.
+    """
+    return _read(kind, lambda type_: decode(body, type_, MANAGED_FIELDS))
+
+
+def _read(
+    kind: FactKind[Any, Record], parse: Callable[[Any], Any], namespace: str = "default"
+) -> tuple[FactReference, Record]:
+    """The record of what `parse` makes of an object when given a type."""
+    try:
+        wired = parse(kind.wire)
+    except msgspec.ValidationError as error:
+        obj = parse(Any)
+        raise BadObject(f"{_called(kind.kind, obj)}: {explain(error, obj)}") from error
+    metadata: Metadata = wired.metadata or Metadata()
+    namespace = intern(metadata.namespace or namespace) if kind.is_namespaced else ""
+    # No reference can mean a name that the API server has yet to complete: names don't end in "-".
+    reference = FactReference(kind, namespace, metadata.name or metadata.generate_name or "")
+    try:
+        return reference, kind.read(reference, metadata, wired)
+    except (BadObject, BadQuantity) as error:
+        raise type(error)(f"{reference}: {error}") from error
+
+
+def _called(kind: str, obj: Any) -> str:
+    """What to call an object that has something wrong with it, perhaps its name."""
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    names = (metadata.get("namespace"), metadata.get("name")) if isinstance(metadata, dict) else ()
+    return " ".join(filter(None, (kind, "/".join(str(name) for name in names if name))))
+
+
+def explain(error: msgspec.ValidationError, obj: Any) -> str:
+    """Expected `str | null`, got `int` - at `$.spec.volumeName` -> spec.volumeName is 5: expected `str | null`, …"""
+    complaint, _, path = str(error).partition(" - at `$")
+    value = obj
+    for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        value = value[int(index)] if index else value[key]
+    return f"{path.strip('.`') or 'it'} is {reprlib.repr(value)}: {complaint[:1].lower()}{complaint[1:]}"
+
+
+def read_texts(texts: Mapping[str, Any] | None, path: str) -> Mapping[str, str]:
+    """A map of strings such as labels, null values as empty ones; raises BadObject for a value that is no string.
+
+    Equal strings are kept once.
+    """
+    for key, value in (texts or {}).items():
+        if not isinstance(value, str | None):
+            raise BadObject(f"{path}.{key} is {value!r}, not a string: write it in quotes")
+    return {intern(key): intern(value or "") for key, value in (texts or {}).items()}
+
+
+# Thousands of volumes come from a few drivers.
+@lru_cache(maxsize=1024)
+def shared_texts(texts: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """A map of these entries; equal maps are kept once."""
+    return dict(texts)

@@ -1,0 +1,73 @@
+"""Node selectors as records: the terms of which one must hold, as nodes, volumes and classes name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from sys import intern
+from typing import Any
+
+import msgspec
+
+from webhook.errors import BadObject
+from webhook.objects.facts.decoding import Part, explain
+
+
+class Requirement(msgspec.Struct, frozen=True, gc=False):
+    """One expression of a node selector term; a field expression has the key "metadata.name"."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...]
+
+
+Term = tuple[Requirement, ...]
+"""Expressions that must all hold; terms beside each other are alternatives."""
+
+
+class _Expression(Part):
+    key: str = ""
+    operator: str = "In"
+    values: list[str] | None = None
+
+
+class SelectorTerm(Part):
+    """A term as it arrives: a StorageClass's has matchLabelExpressions, a NodeSelector's the other two."""
+
+    match_label_expressions: list[_Expression] | None = None
+    match_expressions: list[_Expression] | None = None
+    match_fields: list[_Expression] | None = None
+
+
+class NodeSelector(Part):
+    """A NodeSelector as it arrives."""
+
+    node_selector_terms: list[SelectorTerm] | None = None
+
+
+def read_terms(selector: Mapping[str, Any]) -> tuple[Term, ...]:
+    """The terms of a NodeSelector: alternatives, each with expressions that must all hold. Raises BadObject."""
+    try:
+        return terms_of(msgspec.convert(selector, NodeSelector).node_selector_terms)
+    except msgspec.ValidationError as error:
+        raise BadObject(explain(error, selector)) from error
+
+
+def terms_of(terms: list[SelectorTerm] | None) -> tuple[Term, ...]:
+    return tuple(
+        tuple(
+            Requirement(
+                intern(expression.key), intern(expression.operator), tuple(map(intern, expression.values or ()))
+            )
+            for part in (term.match_label_expressions, term.match_expressions, term.match_fields)
+            for expression in part or ()
+        )
+        for term in terms or ()
+    )
+
+
+# Thousands of volumes come from a few classes.
+@lru_cache(maxsize=1024)
+def shared_terms(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    """The same terms; equal ones are kept once."""
+    return terms

@@ -1,0 +1,108 @@
+"""What policies know of the cluster, as one frozen value: the records by kind, and what could not be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from webhook.objects.facts.decoding import read_fact
+from webhook.policy import FactKind, FactReference, Key, Object, Record
+
+_NONE: Mapping[Any, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """What policies may know of the cluster, as of `read_at` (UTC).
+
+    `known` holds the kinds that could be read: one that isn't in it was not seen, which is not the same as empty.
+    `absent` holds objects that were looked up one by one and are provably not there.
+    """
+
+    records: Mapping[FactKind[Any, Any], Mapping[Any, Any]] = field(default_factory=dict)
+    known: frozenset[FactKind[Any, Any]] = frozenset()
+    absent: frozenset[FactReference] = frozenset()
+    read_at: datetime | None = None
+
+    def of(self, kind: FactKind[Key, Record]) -> Mapping[Key, Record]:
+        """The records of a kind, by what its declaration says is their key; the same mapping until they change."""
+        return self.records.get(kind, _NONE)
+
+    def with_objects(self, objects: Iterable[Object], kinds: Iterable[FactKind[Any, Any]]) -> ClusterFacts:
+        """These facts as they will be once `objects` are applied; objects of none of the kinds are passed over.
+
+        Raises BadObject or BadQuantity for one that cannot be read.
+        """
+        kinds = tuple(kinds)
+        return self.with_facts(found for obj in objects if (found := read_fact(obj, kinds)) is not None)
+
+    def with_facts(
+        self, facts: Iterable[tuple[FactReference, Any]], *, absent: Iterable[FactReference] = ()
+    ) -> ClusterFacts:
+        """These facts as they will be once the objects of which these are the records are applied."""
+        changed: dict[FactKind[Any, Any], dict[Any, Any]] = {}
+        there = set()
+        for reference, fact in facts:
+            kind = reference.kind
+            there.add(reference)
+            if kind not in changed:
+                changed[kind] = dict(self.of(kind))
+            put_fact(changed[kind], reference, kind.applied(fact, changed[kind].get(_key(reference))))
+        not_there = self.absent.union(absent) - there
+        if not changed and not_there == self.absent:
+            return self
+        return replace(self, records={**self.records, **changed}, absent=not_there)
+
+
+NO_FACTS = ClusterFacts()
+
+
+class Found(NamedTuple):
+    """What looking up objects one by one has told: the records of those that exist, and those that provably don't."""
+
+    facts: list[tuple[FactReference, Any]]
+    absent: list[FactReference]
+
+
+def facts_of(
+    objects: Iterable[Object], kinds: Iterable[FactKind[Any, Any]], *, read_at: datetime | None = None
+) -> ClusterFacts:
+    """The facts that a dump of a cluster's objects of these kinds holds: what isn't in it isn't in the cluster.
+
+    Raises BadObject or BadQuantity for an object that cannot be read.
+    """
+    kinds = tuple(kinds)
+    return ClusterFacts(known=frozenset(kinds), read_at=read_at).with_objects(objects, kinds)
+
+
+def put_fact(records: MutableMapping[Any, Any], reference: FactReference, fact: Any) -> None:
+    """Add a record to those of its kind, or replace it."""
+    if reference.kind.key == "namespace":
+        fact = (*_others(records, reference), *fact)
+    records[_key(reference)] = fact
+
+
+def drop_fact(records: MutableMapping[Any, Any], reference: FactReference) -> None:
+    """Remove a record, if it is there, from those of its kind."""
+    if reference.kind.key == "namespace" and (others := _others(records, reference)):
+        records[_key(reference)] = others
+    else:
+        records.pop(_key(reference), None)
+
+
+def _others(records: Mapping[Any, Any], reference: FactReference) -> tuple[Any, ...]:
+    """The records of the namespace's other objects."""
+    return tuple(record for record in records.get(reference.namespace, ()) if record.name != reference.name)
+
+
+def _key(reference: FactReference) -> str | tuple[str, str]:
+    match reference.kind.key:
+        case "name":
+            return reference.name
+        case "namespace":
+            return reference.namespace
+        case _:
+            return reference.namespace, reference.name
