@@ -138,6 +138,40 @@ def test_volumes_of(obj: Object, expected: list[tuple[str, str, str]]) -> None:
     assert rows(obj) == expected
 
 
+@pytest.mark.parametrize(
+    ("host_path", "is_storage"),
+    [
+        pytest.param({"path": "/etc/localtime"}, False, id="time-zone"),
+        pytest.param({"path": "/etc/timezone", "type": "File"}, False, id="time-zone-as-a-file"),
+        pytest.param({"path": "/usr/share/zoneinfo/"}, False, id="time-zones"),
+        pytest.param({"path": "/etc/ssl/certs"}, False, id="certificates"),
+        pytest.param({"path": "/etc/pki/ca-trust/extracted"}, False, id="red-hat's-certificates"),
+        pytest.param({"path": "/opt/certs/ca.crt"}, False, id="a-certificate"),
+        pytest.param({"path": "/opt/certs/tls.key", "type": ""}, False, id="a-key"),
+        pytest.param({"path": "/var/run/docker.sock"}, False, id="socket"),
+        pytest.param({"path": "/opt/agent/agent.sock"}, False, id="a-socket-elsewhere"),
+        pytest.param({"path": "/opt/agent/api", "type": "Socket"}, False, id="a-socket-by-its-type"),
+        pytest.param({"path": "/run/containerd", "type": "Directory"}, False, id="sockets"),
+        pytest.param({"path": "/dev/kvm", "type": "CharDevice"}, False, id="device"),
+        pytest.param({"path": "/proc"}, False, id="proc"),
+        pytest.param({"path": "//sys/fs/../kernel"}, False, id="an-odd-path"),
+        pytest.param({"path": "/var/lib/docker/containers"}, False, id="containers-logs"),
+        pytest.param({"path": "/srv/license", "type": "File"}, False, id="a-file"),
+        pytest.param({"path": "/srv/data.db", "type": "FileOrCreate"}, True, id="a-file-that-is-made"),
+        pytest.param({"path": "/dev/sdb", "type": "BlockDevice"}, True, id="a-disk"),
+        pytest.param({"path": "/var/log"}, True, id="logs-and-buffers"),
+        pytest.param({"path": "/etcetera"}, True, id="a-name-that-begins-alike"),
+        pytest.param({"path": "/etc/../srv"}, True, id="a-way-out"),
+        pytest.param({"path": "/var/lib/prometheus", "type": "DirectoryOrCreate"}, True, id="data"),
+        pytest.param({"path": "/tmp/x"}, True, id="temporary"),
+        pytest.param({"path": "/"}, True, id="everything"),
+    ],
+)
+def test_which_host_paths_may_hold_data(host_path: Object, is_storage: bool) -> None:
+    obj = workload("Deployment", container(**MOUNT), volumes=[{"name": "data", "hostPath": host_path}])
+    assert rows(obj) == ([("data", "inline", f"{VOLUMES}[0].hostPath")] if is_storage else [])
+
+
 def names(obj: Object) -> list[str]:
     return [reference.name for each in found(obj) for reference in each.claims]
 

@@ -1,11 +1,13 @@
 """The Helm value behind a container's resources or a volume's class, where the chart is known.
 
-What is known stands in charts.json, read on first use:
+What is known stands in helm_values.json, read on first use:
 
 charts     chart -> component (its label; or the object's kind; "*" is any) -> what -> name -> value,
            where a name is a container's, a volume's or ("claim") a PersistentVolumeClaim's, and may be a glob
+before     chart -> version -> the same, for the chart before that version, where a value has been renamed since
 umbrellas  chart -> the charts that it brings along, each with the value that its own values stand under, and the
-           release names that tell such an installation from one of the subchart alone
+           release names that tell such an installation from one of the subchart alone; none if nothing tells it
+alone      chart -> release names that it is given where it is installed by itself, besides its own
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from typing import Any, Literal
 
 import msgspec
@@ -24,7 +27,9 @@ from webhook.policy import Object
 
 Value = Literal["resources", "storageClass"]
 
-_VERSION = re.compile(r"-v?\d+\.\d.*$")
+_VERSION = re.compile(r"-v?(\d+)\.(\d+)(?:\.(\d+))?.*$")
+_Parts = Mapping[str, Mapping[str, Mapping[str, str]]]
+"""Component -> what -> name -> value."""
 
 
 class _Umbrella(msgspec.Struct, frozen=True):
@@ -33,8 +38,10 @@ class _Umbrella(msgspec.Struct, frozen=True):
 
 
 class _Charts(msgspec.Struct, frozen=True):
-    charts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, str]]]]
+    charts: Mapping[str, _Parts]
+    before: Mapping[str, Mapping[str, _Parts]]
     umbrellas: Mapping[str, _Umbrella]
+    alone: Mapping[str, tuple[str, ...]]
 
 
 @cache
@@ -50,7 +57,8 @@ def helm_value(obj: Object, name: str, what: Value) -> str | None:
     """
     metadata = mapping(obj, "metadata", "")
     labels, annotations = mapping(metadata, "labels", "metadata"), mapping(metadata, "annotations", "metadata")
-    chart = _VERSION.sub("", _first(labels, "helm.sh/chart", "chart"))
+    labelled = _first(labels, "helm.sh/chart", "chart")
+    chart = _VERSION.sub("", labelled)
     release = _first(annotations, "meta.helm.sh/release-name") or _first(
         labels, "app.kubernetes.io/instance", "release"
     )
@@ -59,8 +67,22 @@ def helm_value(obj: Object, name: str, what: Value) -> str | None:
     if above is None:
         return None
     component = _first(labels, "app.kubernetes.io/component", "component")
-    value = _find(chart or _first(labels, "app"), (component, obj.get("kind", ""), "*"), name, _key(obj, what))
+    known = _known(chart or _first(labels, "app"), _version(labelled))
+    value = _find(known, (component, obj.get("kind", ""), "*"), name, _key(obj, what))
     return f"{above}{value}" if value else None
+
+
+def _version(chart: str) -> tuple[int, ...]:
+    """The three numbers of a chart's version, as its label ends in it ("grafana-6.56.6"); empty if it has none."""
+    found = _VERSION.search(chart)
+    return tuple(int(number or 0) for number in found.groups()) if found else ()
+
+
+def _known(chart: str, version: tuple[int, ...]) -> list[_Parts]:
+    """What is known of a chart in that version, the newest if it is empty; what comes first counts."""
+    charts = _read_charts()
+    older = charts.before.get(chart, {}) if version else {}
+    return [*(parts for end, parts in older.items() if version < _version(f"-{end}")), charts.charts.get(chart, {})]
 
 
 def _first(labels: Mapping[str, Any], *keys: str) -> str:
@@ -78,15 +100,14 @@ def _values_above(chart: str, release: str, *, is_labelled: bool) -> str | None:
     prefixes = {umbrella.subcharts[chart] for umbrella in umbrellas if release in umbrella.releases}
     if prefixes:
         return f"{prefixes.pop()}." if len(prefixes) == 1 else None
-    is_alone = not umbrellas or release == chart or release.startswith(f"{chart}-") or release.endswith(f"-{chart}")
+    is_own = release == chart or release.startswith(f"{chart}-") or release.endswith(f"-{chart}")
+    is_alone = not umbrellas or is_own or release in _read_charts().alone.get(chart, ())
     return "" if is_labelled and is_alone else None
 
 
-def _find(chart: str, components: tuple[str, ...], name: str, what: str) -> str | None:
-    known = _read_charts().charts.get(chart, {})
-    for component in components:
-        values = known.get(component, {}).get(what, {})
-        for pattern, value in values.items():
+def _find(known: list[_Parts], components: tuple[str, ...], name: str, what: str) -> str | None:
+    for parts, component in product(known, components):
+        for pattern, value in parts.get(component, {}).get(what, {}).items():
             if fnmatchcase(name, pattern):
                 return value
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from posixpath import normpath
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -79,7 +80,46 @@ def _from_pod(
         yield _ephemeral(name, f"{path}.ephemeral", ephemeral, facts)
     elif name in written:
         for source in filter(PLUGINS.__contains__, volume):
+            if source == "hostPath" and not _may_hold_data(mapping(volume, source, path), f"{path}.{source}"):
+                continue
             yield StoredVolume(name, "inline", f"{path}.{source}", tie_of_source(source), volume, is_made=True)
+
+
+_SINGLE_FILES = frozenset({"CharDevice", "File", "Socket"})
+_OF_THE_NODE = (
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr/lib",
+    "/usr/local/share/ca-certificates",
+    "/usr/share",
+    "/usr/src",
+    "/var/lib/docker/containers",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/var/log/journal",
+    "/var/log/pods",
+    "/var/run",
+)
+"""The system's own files, which each node has: the time zone, certificates, sockets, devices, the kubelet's and the
+containers' logs. /var/log isn't one of them: collectors keep buffers there."""
+_FILE_SUFFIXES = (".crt", ".cer", ".key", ".pem", ".sock", ".socket")
+
+
+def _may_hold_data(host_path: Mapping[str, Any], at: str) -> bool:
+    """Whether a hostPath may hold data that isn't on every node: not a file of the system, a socket, a certificate."""
+    kind, place = text(host_path, "type", at), normpath(f"/{text(host_path, 'path', at).lstrip('/')}")
+    if kind == "BlockDevice":
+        return True
+    is_of_the_node = place.startswith(tuple(f"{each}/" for each in _OF_THE_NODE)) or place in _OF_THE_NODE
+    return kind not in _SINGLE_FILES and not is_of_the_node and not place.endswith(_FILE_SUFFIXES)
 
 
 def _ephemeral(name: str, path: str, ephemeral: Mapping[str, Any], facts: ClusterFacts) -> StoredVolume:
