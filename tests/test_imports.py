@@ -43,8 +43,9 @@ LAYERS: dict[str, set[str]] = {
     "cluster": FOUNDATION | {"objects"},
     "stored": FOUNDATION | {"objects"},
     "watch": FOUNDATION | {"objects", "cluster", "stored"},
+    "record": FOUNDATION | {"cluster"},
     "server": DECIDING | {"certs", "cluster", "watch", "reloading"},
-    "controller": DECIDING | {"certs", "cluster", "stored", "watch", "reloading"},
+    "controller": DECIDING | {"certs", "cluster", "stored", "record", "watch", "reloading"},
     "doctor": DECIDING | {"certs", "cluster", "stored", "watch", "controller"},
     "cli": DECIDING | {"check", "formats", "cluster", "watch", "server", "controller", "doctor"},
 }

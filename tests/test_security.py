@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.builders import ROOT, TODAY, config, container, request, workload
-from webhook.controller.hooks import configurations
+from webhook.controller.registration import configurations
 from webhook.engine import decide, undecided
 from webhook.errors import TimeUp
 from webhook.objects.facts import NO_FACTS

@@ -20,6 +20,7 @@ import click
 
 from webhook import __version__
 from webhook.errors import BadConfig, ForestallError, SystemRefused
+from webhook.installation import CONSOLE_PORT, NAMESPACE, PROBES_PORT, REVIEWS_PORT
 from webhook.policy import MODES, Mode
 
 if TYPE_CHECKING:
@@ -304,8 +305,12 @@ def version() -> None:
 @click.option("--self-signed", is_flag=True, help="Make a certificate for this run.")
 @click.option("--client-ca", metavar="FILE", type=_FILE, help="Whose certificates the API server must show; reloaded.")
 @click.option("--bind", metavar="ADDRESS", help="Listen on this address alone; default: on all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8443, show_default=True, help="For the API server.")
-@click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Health, metrics.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=REVIEWS_PORT, show_default=True, help="For the API server."
+)
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), default=PROBES_PORT, show_default=True, help="Health, metrics."
+)
 def serve(
     config: Path | None,
     facts: Path | None,
@@ -346,7 +351,7 @@ def serve(
 
 
 _NAMESPACE = click.option(
-    "--namespace", metavar="NS", default="forestall-system", show_default=True, help="Where Forestall is installed."
+    "--namespace", metavar="NS", default=NAMESPACE, show_default=True, help="Where Forestall is installed."
 )
 
 
@@ -354,11 +359,13 @@ _NAMESPACE = click.option(
 @click.option("--config", metavar="FILE", type=_FILE, help="Reloaded when it changes.")
 @click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The cluster; default: the one we run in.")
 @_NAMESPACE
-@click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Health, metrics.")
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), default=PROBES_PORT, show_default=True, help="Health, metrics."
+)
 @click.option(
     "--console-port",
     type=click.IntRange(0, 65535),
-    default=8081,
+    default=CONSOLE_PORT,
     show_default=True,
     help="Port of the page for people: what is enforced.",
 )

@@ -1,11 +1,54 @@
-"""What an installation is called, and how long a change of it takes: names that server, controller and doctor share."""
+"""What an installation is called, and how long a change of it takes: names that server, controller and doctor share.
+
+The chart makes most of these objects; tests/test_chart.py compares.
+"""
 
 from __future__ import annotations
 
-PROBE_LABEL = "forestall.dev/probe"
+from typing import Final
+
+NAMESPACE: Final = "forestall-system"
+"""Where the chart's documentation installs it."""
+
+NAME: Final = "forestall"
+"""The servers' Service, and both webhook configurations."""
+
+CONTROLLER: Final = "forestall-controller"
+"""The controller's Deployment, its Lease, and its ClusterRole, with which all goes that it makes."""
+
+CONFIG: Final = "forestall-config"
+"""The ConfigMap of the configuration, which stands in its key CONFIG_KEY."""
+CONFIG_KEY: Final = "config.yaml"
+
+SECRET: Final = "forestall-tls"  # noqa: S105 - a name
+"""The Secret of the serving certificate and its CA."""
+
+STATE: Final = "forestall-state"
+"""The ConfigMap in which the controller remembers what became of the webhook configurations, and gaps."""
+
+LIMIT_RANGES_RECORD: Final = "forestall-limitranges"
+"""The ConfigMap in which the controller remembers which LimitRanges are its own, and says which it didn't make."""
+
+LABELS: Final = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": NAME}
+"""Of all that the controller makes. For people and their selectors: they prove nothing."""
+
+REVIEWS_PORT: Final = 8443
+"""Where a server answers the API server."""
+PROBES_PORT: Final = 8080
+"""Where server and controller answer kubelets and scrapers."""
+CONSOLE_PORT: Final = 8081
+"""Where the controller shows its console."""
+
+PROBE_LABEL: Final = "forestall.dev/probe"
 """Label of the ConfigMap that the controller sends through the API server, as a dry run, to learn whether the webhook
 is asked; its value is the question's nonce."""
 
-SETTLING = 120.0
+
+def probe_answer(nonce: str, stage: str) -> str:
+    """The warning by which a server answers the probe with this nonce, at "mutate" or "validate"."""
+    return f"forestall probe {nonce} {stage}"
+
+
+SETTLING: Final = 120.0
 """Seconds that a change of the configuration takes to reach everybody: kubelets look every minute, and then take a
 moment."""

@@ -24,17 +24,17 @@ from webhook.cluster import Cluster
 from webhook.controller.gaps import (
     KEPT,
     Gap,
+    GapRecord,
     Gaps,
     Probed,
     Reason,
-    Record,
     Unchecked,
     admitted_unchecked,
     observe,
     read_record,
     unanswered,
 )
-from webhook.controller.hooks import configurations, path_of
+from webhook.controller.registration import configurations, path_of
 from webhook.engine import decide
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import NO_FACTS
@@ -78,19 +78,19 @@ def gap(began: float, ended: float | None, *stages: Stage, reason: Reason = "no 
     ],
 )
 def test_observe(probes: list[Probed], gaps: list[Gap]) -> None:
-    record = Record()
+    record = GapRecord()
     for number, probed in enumerate(probes):
         record = observe(record, at(10 * number), probed)
-    assert record == Record(tuple(gaps))
+    assert record == GapRecord(tuple(gaps))
 
 
-@pytest.mark.parametrize("record", [Record(), Record((gap(0, 10),)), Record((gap(0, None),))])
-def test_nothing_new_is_the_same_record(record: Record) -> None:
+@pytest.mark.parametrize("record", [GapRecord(), GapRecord((gap(0, 10),)), GapRecord((gap(0, None),))])
+def test_nothing_new_is_the_same_record(record: GapRecord) -> None:
     assert observe(record, at(20), LOST if record.open else FINE) is record
 
 
 def test_only_the_newest_are_kept() -> None:
-    record = Record()
+    record = GapRecord()
     for number in range(KEPT + 3):
         record = observe(observe(record, at(20 * number), LOST), at(20 * number + 10), FINE)
     assert len(record.gaps) == KEPT
@@ -99,7 +99,7 @@ def test_only_the_newest_are_kept() -> None:
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_gap() -> None:
-    assert observe(Record((gap(100, None),)), at(50), FINE) == Record((gap(100, 100),))
+    assert observe(GapRecord((gap(100, None),)), at(50), FINE) == GapRecord((gap(100, 100),))
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_unanswered(warnings: list[str], missing: tuple[Stage, ...]) -> None:
 @pytest.mark.parametrize("text", ['{"gaps": 5}', "nonsense", '{"gaps": [{"stages": ["audit"]}]}'])
 def test_an_edited_record_is_begun_anew(text: str) -> None:
     record = read_record({"data": {"gaps": text}})
-    assert record == Record(lost=True)
-    assert observe(record, at(0), Probed(BOTH)) == Record((gap(0, None),), lost=True)
+    assert record == GapRecord(lost=True)
+    assert observe(record, at(0), Probed(BOTH)) == GapRecord((gap(0, None),), lost=True)
 
 
 class Probing:
@@ -136,7 +136,7 @@ class Probing:
         for obj in (mutating, validating):
             self.cluster.put(obj)
 
-    def at(self, seconds: float, *answers: Stage) -> Record:
+    def at(self, seconds: float, *answers: Stage) -> GapRecord:
         self.cluster.answering = set(answers)
         self.gaps.reconcile(at(seconds))
         return read_record(self.cluster.objects.get(STATE))
@@ -173,10 +173,10 @@ class TestProbing:
     def test_a_gap(self, probing: Probing) -> None:
         seconds = metric("forestall_gap_seconds_total", stage="mutate")
         probing.at(0, *BOTH)
-        assert probing.at(10) == Record((gap(10, None),))
+        assert probing.at(10) == GapRecord((gap(10, None),))
         assert metric("forestall_gap", stage="mutate") == 1
-        assert probing.at(20) == Record((gap(10, None),))
-        assert probing.at(30, *BOTH) == Record((gap(10, 30),))
+        assert probing.at(20) == GapRecord((gap(10, None),))
+        assert probing.at(30, *BOTH) == GapRecord((gap(10, 30),))
         assert metric("forestall_gap", stage="mutate") == 0
         assert metric("forestall_gap_seconds_total", stage="mutate") - seconds == 20
         assert probing.cluster.writes == 4  # the record, and an Event, twice
@@ -186,7 +186,7 @@ class TestProbing:
         ]
 
     def test_one_stage(self, probing: Probing) -> None:
-        assert probing.at(0, "validate") == Record((gap(0, None, "mutate"),))
+        assert probing.at(0, "validate") == GapRecord((gap(0, None, "mutate"),))
         assert (metric("forestall_gap", stage="mutate"), metric("forestall_gap", stage="validate")) == (1, 0)
 
     @pytest.mark.parametrize(
@@ -211,13 +211,13 @@ class TestProbing:
         probing.register(text)
         for stage in removed:
             del probing.cluster.objects[path_of(stage)]
-        assert probing.at(0, *answers) == Record((found,))
+        assert probing.at(0, *answers) == GapRecord((found,))
 
     def test_without_a_webhook_nothing_is_refused(self, probing: Probing) -> None:
         """Somebody took the webhooks out of the configuration that fails closed."""
         probing.register("webhooks: {failurePolicy: Fail}")
         probing.cluster.objects[path_of("validate")]["webhooks"] = []
-        assert probing.at(0, "mutate") == Record((gap(0, None, "validate"),))
+        assert probing.at(0, "mutate") == GapRecord((gap(0, None, "validate"),))
 
     @pytest.mark.parametrize(
         "trouble",
@@ -227,24 +227,24 @@ class TestProbing:
     def test_no_answer_from_the_api_server_is_no_gap(self, probing: Probing, trouble: Exception) -> None:
         unknown = metric("forestall_probes_total", result="unknown")
         probing.cluster.trouble = trouble
-        assert probing.at(0) == Record()
+        assert probing.at(0) == GapRecord()
         assert metric("forestall_probes_total", result="unknown") - unknown == 1
 
     def test_nor_does_it_end_one(self, probing: Probing) -> None:
         seconds = metric("forestall_gap_seconds_total", stage="validate")
         probing.at(0)
         probing.cluster.trouble = FactsUnavailable("no answer")
-        assert probing.at(10) == Record((gap(0, None),))
+        assert probing.at(10) == GapRecord((gap(0, None),))
         probing.cluster.trouble = None
-        assert probing.at(20, *BOTH) == Record((gap(0, 20),))
+        assert probing.at(20, *BOTH) == GapRecord((gap(0, 20),))
         # Nothing was let through by an API server that didn't answer.
         assert metric("forestall_gap_seconds_total", stage="validate") == seconds
 
     def test_a_new_leader_goes_on_with_the_same_gap(self, probing: Probing) -> None:
         probing.at(0)
         probing.gaps = Gaps(probing.cluster, "forestall-system")  # type: ignore[arg-type]
-        assert probing.at(15) == Record((gap(0, None),))
-        assert probing.at(25, *BOTH) == Record((gap(0, 25),))
+        assert probing.at(15) == GapRecord((gap(0, None),))
+        assert probing.at(25, *BOTH) == GapRecord((gap(0, 25),))
 
     def test_what_others_keep_in_the_state_stays(self, probing: Probing) -> None:
         metadata = {"name": "forestall-state", "resourceVersion": "7", "namespace": "forestall-system"}
@@ -403,7 +403,7 @@ class Installed:
         for obj in configurations(config(""), bundle, namespace="forestall-system", port=port):
             self.kubectl("apply", "-f", "-", input=json.dumps(obj))
 
-    def record(self) -> Record:
+    def record(self) -> GapRecord:
         return read_record(self.cluster.get(STATE))
 
 

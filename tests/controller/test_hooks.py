@@ -1,424 +1,43 @@
-"""The webhook configurations: what they say, that their conditions spare nothing that matters, who may undo them."""
+"""Keeping the webhook configurations: the same steps on a cluster in memory and on a real control plane."""
 
 from __future__ import annotations
 
-import copy
+import base64
 import json
-import re
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from tests.builders import ROOT, SHARED, TODAY, config
+from tests.builders import config
 from tests.cluster_fixture import ControlPlane, control_plane
+from tests.controller.test_registration import ALL_OFF, BUNDLE, EVERYTHING, made
 from tests.e2e.guarded import Server, prepare
 from tests.loopback import eventually
+from tests.memory_cluster import MemoryCluster
 from webhook.certs import make_self_signed
 from webhook.cluster import Cluster
-from webhook.controller import hooks as under_test
 from webhook.controller.endpoints import Endpoint, Endpoints
 from webhook.controller.hooks import (
     DELETED,
     ON_PURPOSE,
-    STAGES,
     Hooks,
-    configurations,
-    corrected,
-    needed_rules,
-    path_of,
+    HooksState,
+    hooks_off,
     plan,
+    read_state,
     turn_off,
     turn_on,
 )
-from webhook.engine import decide
+from webhook.controller.registration import STAGES, path_of
 from webhook.errors import ClusterRefused, Conflict
-from webhook.fixes import can_change
-from webhook.objects.facts import NO_FACTS
-from webhook.policy import AdmissionRequest, Object, Set, Stage
-from webhook.server.review import read_review
+from webhook.installation import LABELS, NAMESPACE, STATE
+from webhook.policy import Object, Stage
+from webhook.record import VERSION
 from webhook.stored import read_objects, readable
-
-BUNDLE = "Y2E="
-OWNER = {
-    "apiVersion": "rbac.authorization.k8s.io/v1",
-    "kind": "ClusterRole",
-    "metadata": {"name": "forestall-controller", "uid": "u-1"},
-}
-ALL_OFF = "policies: {memory-limits: {mode: 'off'}, prometheus-memory: {mode: 'off'}, zonal-volumes: {mode: 'off'}}"
-BOTH, CREATE, UPDATE = ["CREATE", "UPDATE"], ["CREATE"], ["UPDATE"]
-
-
-def made(text: str = "", bundle: str = BUNDLE, **options: Any) -> dict[Stage, Object]:
-    given = {"namespace": "forestall-system", "owner": OWNER} | options
-    return dict(zip(STAGES, configurations(config(text), bundle, **given), strict=True))
-
-
-def rules(text: str, stage: Stage) -> dict[str, list[str]]:
-    """resource.group -> operations"""
-    return {
-        f"{resource}.{rule['apiGroups'][0]}".rstrip("."): rule["operations"]
-        for rule in needed_rules(config(text), stage)
-        for resource in rule["resources"]
-    }
-
-
-class TestRules:
-    def test_everything_at_validate(self) -> None:
-        assert rules("", "validate") == {
-            "pods": BOTH,
-            "pods/resize": UPDATE,
-            "podtemplates": BOTH,
-            "replicationcontrollers": BOTH,
-            "persistentvolumeclaims": CREATE,
-            "daemonsets.apps": BOTH,
-            "deployments.apps": BOTH,
-            "replicasets.apps": BOTH,
-            "statefulsets.apps": BOTH,
-            "cronjobs.batch": BOTH,
-            "jobs.batch": BOTH,
-            "daemonsets.extensions": BOTH,
-            "deployments.extensions": BOTH,
-            "replicasets.extensions": BOTH,
-            "clonesets.apps.kruise.io": BOTH,
-            "statefulsets.apps.kruise.io": BOTH,
-            "deploymentconfigs.apps.openshift.io": BOTH,
-            "rollouts.argoproj.io": BOTH,
-            "alertmanagers.monitoring.coreos.com": BOTH,
-            "prometheuses.monitoring.coreos.com": BOTH,
-            "prometheusagents.monitoring.coreos.com": BOTH,
-            "thanosrulers.monitoring.coreos.com": BOTH,
-        }
-
-    def test_what_can_be_fixed_at_mutate(self) -> None:
-        validated, mutated = rules("", "validate"), rules("", "mutate")
-        assert mutated == {
-            key: CREATE if key in ("pods", "jobs.batch") else operations
-            for key, operations in validated.items()
-            if key != "persistentvolumeclaims"  # of zonal-volumes, which denies
-        }
-
-    @pytest.mark.parametrize(
-        ("text", "stage", "sent", "spared"),
-        [
-            pytest.param("mode: 'off'", "validate", [], ["pods"], id="the-ceiling-is-off"),
-            pytest.param("mode: audit", "validate", ["pods"], [], id="audited-is-judged"),
-            pytest.param("mode: audit", "mutate", [], ["pods"], id="audited-is-not-patched"),
-            pytest.param("mode: warn", "mutate", [], ["pods"], id="warned-is-not-patched"),
-            pytest.param(
-                "mode: patch", "mutate", ["persistentvolumeclaims"], [], id="under-a-ceiling-of-patch-a-denial-patches"
-            ),
-            pytest.param(
-                "policies: {zonal-volumes: {params: {replacement: {storageClass: efs}}}}",
-                "mutate",
-                ["persistentvolumeclaims"],
-                [],
-                id="a-claim-s-replacement-is-patched-where-its-workload-is-denied",
-            ),
-            pytest.param(ALL_OFF, "validate", [], ["pods"], id="every-policy-is-off"),
-            pytest.param(
-                "policies: {zonal-volumes: {mode: 'off'}}",
-                "validate",
-                ["pods"],
-                ["persistentvolumeclaims"],
-                id="a-policy-that-is-off-takes-its-kinds-along",
-            ),
-            pytest.param(
-                "policies: {memory-limits: {mode: 'off'}, prometheus-memory: {mode: 'off'}}",
-                "validate",
-                ["pods", "persistentvolumeclaims"],
-                ["pods/resize"],
-                id="and-its-subresources",
-            ),
-            pytest.param(
-                ALL_OFF + "\noverrides: [{match: {namespaces: [a]}, policies: {zonal-volumes: {mode: audit}}}]",
-                "validate",
-                ["persistentvolumeclaims"],
-                [],
-                id="an-override-turns-it-on",
-            ),
-            pytest.param(
-                "mode: 'off'\noverrides: [{match: {namespaces: [a]}, policies: {zonal-volumes: {mode: audit}}}]",
-                "validate",
-                [],
-                ["persistentvolumeclaims"],
-                id="no-override-lifts-the-ceiling",
-            ),
-            pytest.param(
-                "overrides: [{match: {namespaces: [a]}, policies: {zonal-volumes: {mode: patch}}}]",
-                "mutate",
-                ["persistentvolumeclaims"],
-                [],
-                id="an-override-patches",
-            ),
-            pytest.param(
-                "kinds: [{group: example.com, kind: Runner, resource: runners}]",
-                "mutate",
-                ["runners.example.com"],
-                [],
-                id="a-kind-of-the-configuration",
-            ),
-            pytest.param(
-                ALL_OFF + "\nkinds: [{group: example.com, kind: Runner, resource: runners}]",
-                "validate",
-                [],
-                ["runners.example.com"],
-                id="a-kind-that-no-policy-judges",
-            ),
-        ],
-    )
-    def test_follow_the_configuration(self, text: str, stage: Stage, sent: list[str], spared: list[str]) -> None:
-        found = rules(text, stage)
-        assert (set(sent) - set(found), set(spared) & set(found)) == (set(), set())
-        assert bool(found) == bool(sent)
-
-    @pytest.mark.parametrize(
-        ("group", "kind", "resource"),
-        [
-            ("", "Pod", "pods"),
-            ("batch", "Job", "jobs"),
-            ("", "PersistentVolumeClaim", "persistentvolumeclaims"),
-            ("batch", "CronJob", "cronjobs"),
-            ("apps", "StatefulSet", "statefulsets"),
-            ("apps", "Deployment", "deployments"),
-        ],
-    )
-    def test_updates_are_mutated_just_where_a_fix_could_be_applied(self, group: str, kind: str, resource: str) -> None:
-        update = AdmissionRequest("UPDATE", group, "v1", kind, "shop", "web", {}, {})
-        can = can_change(update, [Set("spec.template.spec.containers[0].resources.limits.memory", "1Gi")])
-        found = rules("mode: patch", "mutate")[f"{resource}.{group}".rstrip(".")]
-        assert ("UPDATE" in found) == can
-
-
-class TestConfigurations:
-    def test_mutating(self) -> None:
-        configuration = made("excludeNamespaces: [legacy]")["mutate"]
-        assert configuration["metadata"] == {
-            "name": "forestall",
-            "labels": {"app.kubernetes.io/name": "forestall"},
-            "annotations": {"admissions.enforcer/disabled": "true"},
-            "ownerReferences": [
-                {
-                    "apiVersion": "rbac.authorization.k8s.io/v1",
-                    "kind": "ClusterRole",
-                    "name": "forestall-controller",
-                    "uid": "u-1",
-                }
-            ],
-        }
-        judging, probing = configuration["webhooks"]
-        service = {"namespace": "forestall-system", "name": "forestall", "path": "/mutate", "port": 443}
-        common = {
-            "clientConfig": {"service": service, "caBundle": BUNDLE},
-            "failurePolicy": "Ignore",
-            "matchPolicy": "Equivalent",
-            "sideEffects": "None",
-            "timeoutSeconds": 3,
-            "admissionReviewVersions": ["v1"],
-        }
-        excluded = ["forestall-system", "kube-node-lease", "kube-public", "kube-system", "legacy"]
-        name = "kubernetes.io/metadata.name"
-        assert {key: value for key, value in judging.items() if key not in ("rules", "matchConditions")} == {
-            **common,
-            "name": "mutate.forestall.dev",
-            "namespaceSelector": {"matchExpressions": [{"key": name, "operator": "NotIn", "values": excluded}]},
-            "objectSelector": {},
-            "reinvocationPolicy": "IfNeeded",
-        }
-        assert {(rule["scope"], *rule["apiVersions"]) for rule in judging["rules"]} == {("Namespaced", "*")}
-        assert probing == {
-            **common,
-            "name": "probe.mutate.forestall.dev",
-            "rules": [
-                {
-                    "apiGroups": [""],
-                    "apiVersions": ["v1"],
-                    "resources": ["configmaps"],
-                    "operations": ["CREATE"],
-                    "scope": "Namespaced",
-                }
-            ],
-            "namespaceSelector": {
-                "matchExpressions": [{"key": name, "operator": "In", "values": ["forestall-system"]}]
-            },
-            "objectSelector": {"matchExpressions": [{"key": "forestall.dev/probe", "operator": "Exists"}]},
-            "reinvocationPolicy": "Never",
-        }
-
-    @pytest.mark.parametrize(
-        ("text", "policies"),
-        [
-            pytest.param("", {"Ignore"}, id="by-default-all-fail-open"),
-            pytest.param("webhooks: {failurePolicy: Fail}", {"Ignore", "Fail"}, id="fail"),
-        ],
-    )
-    def test_failure_policy(self, text: str, policies: set[str]) -> None:
-        by_name = {
-            each["name"]: each["failurePolicy"]
-            for configuration in made(text).values()
-            for each in configuration["webhooks"]
-        }
-        assert {name for name, policy in by_name.items() if policy == "Fail"} == (
-            {"validate.forestall.dev"} if "Fail" in policies else set()
-        )
-
-    @pytest.mark.parametrize("text", ["mode: audit", "mode: 'off'", ALL_OFF, "mode: deny"])
-    def test_the_probe_reaches_both_at_every_mode(self, text: str) -> None:
-        for stage, configuration in made(text).items():
-            assert f"probe.{stage}.forestall.dev" in [each["name"] for each in configuration["webhooks"]]
-
-    def test_of_another_installation(self) -> None:
-        configuration = made("webhooks: {timeoutSeconds: 1}", namespace="guard", port=8443, owner=None)["validate"]
-        for webhook in configuration["webhooks"]:
-            assert webhook["timeoutSeconds"] == 1
-            assert webhook["clientConfig"]["service"] == {
-                "namespace": "guard",
-                "name": "forestall",
-                "path": "/validate",
-                "port": 8443,
-            }
-        assert "guard" in configuration["webhooks"][0]["namespaceSelector"]["matchExpressions"][0]["values"]
-        assert "ownerReferences" not in configuration["metadata"]
-
-    def test_what_cannot_be_a_namespace_is_not_named(self) -> None:
-        webhook = made(f"excludeNamespaces: [a, 'b-*', '[c]', {'d' * 64}]")["mutate"]["webhooks"][0]
-        values = webhook["namespaceSelector"]["matchExpressions"][0]["values"]
-        assert set(values) - under_test.ALWAYS_EXCLUDED == {"a"}
-
-    def test_cert_manager_brings_the_bundle(self) -> None:
-        configuration = made("certificates: {mode: certManager}", bundle="")["validate"]
-        assert configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"] == (
-            "forestall-system/forestall-tls"
-        )
-        assert [each["clientConfig"].keys() for each in configuration["webhooks"]] == [{"service"}] * 2
-
-    def test_the_same_configuration_gives_the_same_bytes(self) -> None:
-        text = "controllers: [b, a]\nexcludeNamespaces: ['x-*', b, a]"
-        assert msgspec.json.encode(made(text)) == msgspec.json.encode(made(text))
-
-
-@pytest.mark.parametrize(
-    ("globs", "names"),
-    [
-        pytest.param(["legacy-*"], ["legacy-", "legacy-a", "legacy", "a-legacy-b"], id="star"),
-        pytest.param(["a?"], ["a", "ab", "abc"], id="question-mark"),
-        pytest.param(["a-*", "*-b"], ["a-x", "x-b", "x-c"], id="several"),
-        pytest.param(["a.b*"], ["a.b", "axb"], id="a-dot-is-a-dot"),
-    ],
-)
-def test_globs_as_conditions(globs: list[str], names: list[str]) -> None:
-    expression = re.compile(under_test._regex(globs))
-    assert [bool(expression.search(name)) for name in names] == [
-        any(fnmatchcase(name, glob) for glob in globs) for name in names
-    ]
-
-
-def conditions(text: str, stage: Stage) -> dict[str, str]:
-    webhook = made(text)[stage]["webhooks"][0]
-    return {each["name"]: each["expression"] for each in webhook["matchConditions"]}
-
-
-@pytest.mark.parametrize(
-    ("text", "stage", "names"),
-    [
-        pytest.param(
-            "", "validate", {"not-being-deleted", "not-judged-at-its-owner", "not-an-unchanged-pod"}, id="validate"
-        ),
-        pytest.param("", "mutate", {"not-being-deleted", "not-judged-at-its-owner"}, id="mutate"),
-        pytest.param(
-            "ratchet: false", "validate", {"not-being-deleted", "not-judged-at-its-owner"}, id="without-the-ratchet"
-        ),
-        pytest.param(
-            "excludeNamespaces: [a, 'b-*', '[c]']",
-            "mutate",
-            {"not-in-an-excluded-namespace", "not-being-deleted", "not-judged-at-its-owner"},
-            id="globs",
-        ),
-        pytest.param(
-            "excludeNamespaces: [a, '[c]']",
-            "mutate",
-            {"not-being-deleted", "not-judged-at-its-owner"},
-            id="a-character-class-stays-with-the-engine",
-        ),
-    ],
-)
-def test_conditions_by_configuration(text: str, stage: Stage, names: set[str]) -> None:
-    assert set(conditions(text, stage)) == names
-
-
-class TestCorrected:
-    WANTED = made()["validate"]
-
-    def stored(self, change: Callable[[Object], object] = lambda _: None) -> Object:
-        """As the API server gives it back, and after somebody's change."""
-        obj = copy.deepcopy(self.WANTED)
-        obj["metadata"] |= {"uid": "u-2", "resourceVersion": "9", "generation": 1}
-        for webhook in obj["webhooks"]:
-            webhook["namespaceSelector"] = dict(webhook["namespaceSelector"])
-            webhook["addedByANewerServer"] = "default"
-        change(obj)
-        return obj
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            pytest.param(lambda _: None, id="nothing"),
-            pytest.param(lambda obj: obj["metadata"]["labels"].update(theirs="x"), id="a-label-more"),
-            pytest.param(lambda obj: obj["metadata"].update(finalizers=["theirs"]), id="a-finalizer-more"),
-        ],
-    )
-    def test_is_left_alone(self, change: Callable[[Object], object]) -> None:
-        assert corrected(self.stored(change), self.WANTED) is None
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            pytest.param(lambda obj: obj["webhooks"][0]["clientConfig"].update(caBundle="eHg="), id="the-bundle"),
-            pytest.param(lambda obj: obj["webhooks"][0]["clientConfig"].pop("caBundle"), id="no-bundle"),
-            pytest.param(lambda obj: obj["webhooks"][0]["rules"].pop(), id="a-rule-less"),
-            pytest.param(lambda obj: obj["webhooks"][0].update(failurePolicy="Fail"), id="the-failure-policy"),
-            pytest.param(lambda obj: obj["webhooks"][0].pop("namespaceSelector"), id="no-selector"),
-            pytest.param(
-                lambda obj: obj["webhooks"][0].update(objectSelector={"matchLabels": {"a": "b"}}), id="a-selector-more"
-            ),
-            pytest.param(lambda obj: obj["webhooks"][0].pop("matchConditions"), id="no-conditions"),
-            pytest.param(
-                lambda obj: obj["webhooks"][1].update(matchConditions=[{"name": "no", "expression": "false"}]),
-                id="a-condition-more",
-            ),
-            pytest.param(lambda obj: obj["webhooks"].pop(), id="a-webhook-less"),
-            pytest.param(lambda obj: obj.pop("webhooks"), id="no-webhooks"),
-            pytest.param(lambda obj: obj["webhooks"].append({"name": "x.example.com"}), id="a-webhook-more"),
-            pytest.param(lambda obj: obj["webhooks"].reverse(), id="the-order"),
-            pytest.param(lambda obj: obj["metadata"]["labels"].clear(), id="no-label"),
-            pytest.param(lambda obj: obj["metadata"].pop("ownerReferences"), id="no-owner"),
-        ],
-    )
-    def test_is_put_right(self, change: Callable[[Object], object]) -> None:
-        better = corrected(self.stored(change), self.WANTED)
-        assert better is not None
-        assert better["webhooks"] == self.WANTED["webhooks"]
-        assert better["metadata"] == self.stored()["metadata"]
-
-    def test_without_a_bundle_of_ours_the_one_that_is_there_stays(self) -> None:
-        wanted = made("webhooks: {failurePolicy: Fail}", bundle="")["validate"]
-        better = corrected(self.stored(), wanted)
-        assert better is not None
-        assert better["webhooks"][0]["clientConfig"]["caBundle"] == BUNDLE
-        assert better["webhooks"][0]["failurePolicy"] == "Fail"
-        assert corrected(better, wanted) is None
-
-    def test_without_any_bundle_nothing_fails_closed(self) -> None:
-        wanted = made("webhooks: {failurePolicy: Fail}", bundle="")["validate"]
-        better = corrected(self.stored(lambda obj: obj["webhooks"].clear()), wanted)
-        assert better is not None
-        assert [each["failurePolicy"] for each in better["webhooks"]] == ["Ignore", "Ignore"]
 
 
 @pytest.mark.parametrize(
@@ -438,302 +57,62 @@ def test_plan(existing: bool, uid: str, off: str, action: str) -> None:
     assert plan({"metadata": {}} if existing else None, uid, off) == action
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path_factory.mktemp("plane"), nodes=0) as running:
-        running.kubectl("create", "namespace", "forestall-system")
-        yield running
-
-
-@pytest.fixture
-def cluster(plane: ControlPlane) -> Cluster:
-    return Cluster.from_kubeconfig(str(plane.kubeconfig))
-
-
-# What the API server's own CEL says -----------------------------------------------------------------------------------
-
-EVERYTHING = """
-excludeNamespaces: ['legacy-*', 'old?', '[ab]', plain]
-controllers: [operator, 'system:serviceaccount:"o":o']
-"""
-CONFIGURATIONS = {
-    "defaults": EVERYTHING,
-    "sizes": EVERYTHING + "policies: {memory-limits: {params: {images: {'*': 1Gi}}}}",
-}
-
-
-class Conditions:
-    """Evaluates match conditions of a recorded request, as a ValidatingAdmissionPolicy on an object that holds it."""
-
-    GROUP = "test.forestall.dev"
-
-    def __init__(self, plane: ControlPlane, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._expressions = {
-            f"{configuration}/{stage}/{name}": expression
-            for configuration, text in CONFIGURATIONS.items()
-            for stage in STAGES
-            for name, expression in conditions(text, stage).items()
-        }
-        names = {"plural": "recordeds", "singular": "recorded", "kind": "Recorded", "listKind": "RecordedList"}
-        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-        version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-        definition = {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"recordeds.{self.GROUP}"},
-            "spec": {"group": self.GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
-        }
-        plane.kubectl("apply", "-f", "-", input=json.dumps(definition))
-        plane.kubectl("wait", "--for=condition=Established", f"crd/recordeds.{self.GROUP}", "--timeout=60s")
-        rule = {"apiGroups": [self.GROUP], "apiVersions": ["v1"], "resources": ["recordeds"], "operations": ["CREATE"]}
-        policy = {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": "conditions"},
-            "spec": {
-                "matchConstraints": {"resourceRules": [rule]},
-                "variables": [
-                    {"name": "request", "expression": "object.recorded"},
-                    {"name": "object", "expression": "object.recorded.object"},
-                    {
-                        "name": "old",
-                        "expression": "has(object.recorded.oldObject) ? object.recorded.oldObject : dyn(null)",
-                    },
-                ],
-                "validations": [
-                    {"expression": self._on_variables(expression), "message": name}
-                    for name, expression in self._expressions.items()
-                ],
-            },
-        }
-        binding = {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": "conditions"},
-            "spec": {"policyName": "conditions", "validationActions": ["Warn"]},
-        }
-        for each in (policy, binding):
-            plane.kubectl("apply", "-f", "-", input=json.dumps(each))
-        spared = {**READY, "oldObject": {"metadata": {"deletionTimestamp": "2026-11-21T00:00:00Z"}}}
-        eventually(lambda: self._warnings(spared))
-
-    @staticmethod
-    def _on_variables(expression: str) -> str:
-        expression = re.sub(r"\boldObject\b", "variables.old", expression)
-        return re.sub(r"(?<![.\w])(object|request)\b", r"variables.\1", expression)
-
-    def _warnings(self, request: Object) -> list[str]:
-        # The API server leaves out what is null.
-        recorded = {key: value for key, value in request.items() if value is not None}
-        body = {
-            "apiVersion": f"{self.GROUP}/v1",
-            "kind": "Recorded",
-            "metadata": {"generateName": "a-"},
-            "recorded": recorded,
-        }
-        path = f"/apis/{self.GROUP}/v1/namespaces/default/recordeds"
-        return list(self._cluster.create(path, body, dry_run=True).warnings)
-
-    def that_spare(self, request: Object, configuration: str = "defaults") -> dict[Stage, set[str]]:
-        """The conditions that do not hold, by stage; every one is evaluated without an error."""
-        return self.that_spare_by_configuration(request)[configuration]
-
-    def that_spare_by_configuration(self, request: Object) -> dict[str, dict[Stage, set[str]]]:
-        found: dict[str, dict[Stage, set[str]]] = {each: {stage: set() for stage in STAGES} for each in CONFIGURATIONS}
-        for warning in self._warnings(request):
-            name = warning.rpartition(": ")[2]
-            assert name in self._expressions, warning
-            configuration, stage, name = name.split("/")
-            found[configuration][stage].add(name)  # type: ignore[index]
-        return found
-
-
-POD_OF_REPLICASET: Object = {
-    "metadata": {
-        "name": "web-1",
-        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "controller": True}],
-    }
-}
-READY: Object = {
-    "uid": "1",
-    "kind": {"group": "", "version": "v1", "kind": "Pod"},
-    "resource": {"group": "", "version": "v1", "resource": "pods"},
-    "namespace": "shop",
-    "name": "web",
-    "operation": "UPDATE",
-    "userInfo": {"username": "ann", "groups": ["dev"]},
-    "object": {"metadata": {"name": "web"}, "spec": {}},
-    "oldObject": {"metadata": {"name": "web"}, "spec": {}},
-}
-
-
-def variants(recorded: Object) -> Iterator[Object]:
-    """The request, and others like it that somebody might send to be let through, or that come close to a condition."""
-    yield recorded
-    for user in ("ann", "operator", "system:kube-controller-manager", *under_test.IDENTITIES.values()):
-        yield {**recorded, "userInfo": {**recorded["userInfo"], "username": user}}
-    old, obj = recorded.get("oldObject"), recorded["object"]
-    if old:
-        unchanged = {**recorded, "object": old}
-        yield unchanged
-        yield changed(unchanged, finalizers=["a/b"], generation=99, managedFields=[])
-        yield changed(unchanged, labels={"app.kubernetes.io/name": "prometheus"})
-        yield changed(unchanged, annotations={"a": "b"})
-        yield changed(unchanged, ownerReferences=[])
-        yield {**unchanged, "oldObject": changed(unchanged, deletionTimestamp="2026-11-21T00:00:00Z")["object"]}
-        yield changed(recorded, deletionTimestamp="2026-11-21T00:00:00Z")
-    for reference in obj["metadata"].get("ownerReferences") or ():
-        for other in (
-            {**reference, "controller": False},
-            {key: value for key, value in reference.items() if key != "controller"},
-            {**reference, "apiVersion": "v1"},
-            {**reference, "apiVersion": "example.com/v1"},
-            {**reference, "kind": "Widget"},
-        ):
-            yield changed(recorded, ownerReferences=[other])
-            yield changed(recorded, ownerReferences=[{**other, "controller": False}, reference])
-
-
-def changed(recorded: Object, **metadata: Any) -> Object:
-    obj = recorded["object"]
-    return {**recorded, "object": {**obj, "metadata": {**obj["metadata"], **metadata}}}
-
-
-RECORDINGS = [ROOT / "tests" / "data" / "recordings" / "people.jsonl"]
-if (SHARED / "recordings").is_dir():
-    RECORDINGS = sorted((SHARED / "recordings").glob("*.jsonl"))
-
-
-@pytest.fixture(scope="module")
-def spare(plane: ControlPlane) -> Conditions:
-    return Conditions(plane, Cluster.from_kubeconfig(str(plane.kubeconfig)))
-
-
-@pytest.mark.e2e
-def test_a_call_that_is_spared_would_have_been_allowed(spare: Conditions) -> None:
-    """The API server's CEL, over all that was recorded, against what the engine would have answered."""
-    loaded = {configuration: config(text) for configuration, text in CONFIGURATIONS.items()}
-    by_condition: Counter[str] = Counter()
-    seen: set[bytes] = set()
-    for file in RECORDINGS:
-        for line in file.read_text().splitlines():
-            for number, request in enumerate(variants(json.loads(line)["review"]["request"])):
-                if request["kind"]["kind"] == "Scale" or request.get("subResource") == "ephemeralcontainers":
-                    continue
-                same = msgspec.json.encode({**request, "uid": "", "name": ""}, order="deterministic")
-                # Much of it differs in nothing that matters here; what people sent is taken as it is.
-                if same in seen or (number and len(same) > 12_000):
-                    continue
-                seen.add(same)
-                for configuration, by_stage in spare.that_spare_by_configuration(request).items():
-                    for stage, names in by_stage.items():
-                        by_condition.update(f"{configuration}/{stage}/{name}" for name in names)
-                        if names:
-                            assert_nothing_is_lost(request, loaded[configuration], stage, names)
-    print(len(seen), dict(by_condition))
-    assert set(by_condition) == {
-        f"{configuration}/{condition}"
-        for configuration in CONFIGURATIONS
-        for condition in (
-            "mutate/not-being-deleted",
-            "mutate/not-judged-at-its-owner",
-            "validate/not-being-deleted",
-            "validate/not-judged-at-its-owner",
-            "validate/not-an-unchanged-pod",
-        )
-    }
-
-
-def assert_nothing_is_lost(request: Object, loaded: Any, stage: Stage, names: set[str]) -> None:
-    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-    decision = decide(read_review(json.dumps(review).encode()), NO_FACTS, loaded, today=TODAY, stage=stage)
-    assert (decision.allowed, decision.patch, decision.failures) == (True, (), {}), (names, request)
-    if decision.verdicts:
-        # What was so before is repeated with every change; that is all that goes unsaid.
-        assert names == {"not-an-unchanged-pod"}
-        assert {each.note for each in decision.verdicts} == {"it was so before this change"}
-    else:
-        assert decision.skipped or names == {"not-an-unchanged-pod"}
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("namespace", "is_spared"), [("legacy-shop", True), ("old1", True), ("legacy", False), ("old", False)]
-)
-def test_namespaces_by_glob_are_spared(spare: Conditions, namespace: str, is_spared: bool) -> None:
-    found = spare.that_spare({**READY, "namespace": namespace})
-    assert [("not-in-an-excluded-namespace" in found[stage]) for stage in STAGES] == [is_spared] * 2
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("change", "is_spared"),
-    [
-        pytest.param({}, True, id="nothing"),
-        pytest.param({"metadata": {"name": "web", "finalizers": ["a/b"]}}, True, id="a-finalizer"),
-        pytest.param({"metadata": {"name": "web", "labels": {"app": "prometheus"}}}, False, id="a-label"),
-        pytest.param({"spec": {"containers": [{"image": "prom/prometheus"}]}}, False, id="an-image"),
-        pytest.param({"spec": {"initContainers": [{"image": "b"}]}}, False, id="an-init-container-s-image"),
-        pytest.param({"spec": {"ephemeralContainers": [{"image": "b"}]}}, False, id="an-ephemeral-container"),
-        pytest.param({"spec": {"tolerations": [{"operator": "Exists"}]}}, False, id="a-toleration"),
-    ],
-)
-def test_updates_of_pods(spare: Conditions, change: Object, is_spared: bool) -> None:
-    found = spare.that_spare({**READY, "object": READY["object"] | change})
-    assert found == {"mutate": set(), "validate": {"not-an-unchanged-pod"} if is_spared else set()}
-
-
-@pytest.mark.e2e
-def test_pods_of_controllers_are_sent_where_there_are_sizes_for_them(spare: Conditions) -> None:
-    user = {"username": "system:serviceaccount:kube-system:replicaset-controller"}
-    request = {**READY, "operation": "CREATE", "userInfo": user, "object": POD_OF_REPLICASET}
-    spared = {each: found["mutate"] for each, found in spare.that_spare_by_configuration(request).items()}
-    assert spared == {"defaults": {"not-judged-at-its-owner"}, "sizes": set()}
-
-
-# In a cluster --------------------------------------------------------------------------------------------------------
-
-
-NAMED = "--namespace=forestall-system"
+OWN = f"/api/v1/namespaces/{NAMESPACE}"
+ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+SLICES = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
+EVENTS = f"/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events"
 
 
 class Installation:
     """What the chart and the other parts of the controller bring, and the controller's loop, step by step."""
 
-    def __init__(self, plane: ControlPlane) -> None:
-        self.plane = plane
-        self.cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+    def __init__(self, cluster: Any) -> None:
+        self.cluster = cluster
         self.socket = socket.create_server(("127.0.0.1", 0))
-        endpoints = Endpoints(self.cluster, "forestall-system", [Endpoint(*self.socket.getsockname())])
-        self.hooks = Hooks(self.cluster, "forestall-system", endpoints)
+        self.hooks = self.keeper()
         self.config = config("")
         self.now = datetime(2026, 11, 21, tzinfo=UTC)
 
-    def install(self) -> None:
-        self.plane.kubectl("create", "clusterrole", "forestall-controller", "--verb=get", "--resource=pods")
-        self.make_secret()
-
-    def make_secret(self, bundle: str = "") -> None:
-        self.plane.kubectl(
-            *("create", "secret", "generic", "forestall-tls", "-n", "forestall-system"),
-            f"--from-literal=ca.crt={bundle or make_self_signed()[0].decode()}",
+    def keeper(self) -> Hooks:
+        """What a controller that begins to lead starts with."""
+        return Hooks(
+            self.cluster, NAMESPACE, Endpoints(self.cluster, NAMESPACE, [Endpoint(*self.socket.getsockname())])
         )
 
+    def create(self, collection: str, name: str, api: str, kind: str, **fields: Any) -> Object:
+        metadata = {"name": name} | ({"namespace": NAMESPACE} if "/namespaces/" in collection else {})
+        metadata |= fields.pop("metadata", {})
+        obj = {"apiVersion": api, "kind": kind, "metadata": metadata, **fields}
+        return self.cluster.create(collection, obj).object  # type: ignore[no-any-return]
+
+    def edit(self, path: str, change: Callable[[Object], object]) -> None:
+        """Somebody's edit."""
+        obj = self.cluster.get(path)
+        change(obj)
+        self.cluster.replace(path, obj)
+
+    def install(self) -> None:
+        self.create(ROLES, "forestall-controller", "rbac.authorization.k8s.io/v1", "ClusterRole", rules=[])
+        self.make_secret()
+
+    def make_secret(self, bundle: bytes = b"") -> None:
+        data = {"ca.crt": base64.b64encode(bundle or make_self_signed()[0]).decode()}
+        self.create(f"{OWN}/secrets", "forestall-tls", "v1", "Secret", data=data)
+
     def delete_secret(self) -> None:
-        self.plane.kubectl("delete", "secret", "forestall-tls", "-n", "forestall-system")
+        self.cluster.delete(f"{OWN}/secrets/forestall-tls")
 
     def uninstall(self) -> None:
         self.socket.close()
-        delete = ("delete", "--ignore-not-found")
-        self.plane.kubectl(*delete, "clusterrole/forestall-controller")
-        self.plane.kubectl(*delete, "-n", "forestall-system", "secret/forestall-tls", "configmap/forestall-state")
-        self.plane.kubectl(
-            *delete,
-            "mutatingwebhookconfiguration,validatingwebhookconfiguration",
-            "-l",
-            "app.kubernetes.io/name=forestall",
-        )
+        for path in (
+            f"{ROLES}/forestall-controller",
+            f"{OWN}/secrets/forestall-tls",
+            f"{OWN}/configmaps/{STATE}",
+            f"{OWN}/services/forestall",
+            f"{SLICES}/forestall",
+            *map(path_of, STAGES),
+        ):
+            self.cluster.delete(path)
 
     def step(self) -> None:
         self.now += timedelta(minutes=2)
@@ -743,66 +122,97 @@ class Installation:
         found = {stage: self.cluster.get(path_of(stage)) for stage in STAGES}
         return {stage: obj for stage, obj in found.items() if obj}
 
-    def state(self) -> Any:
-        obj = self.cluster.get("/api/v1/namespaces/forestall-system/configmaps/forestall-state")
-        return obj and json.loads(obj["data"]["hooks"])
+    def webhooks(self) -> list[Object]:
+        return [webhook for obj in self.there().values() for webhook in obj["webhooks"]]
+
+    def state(self) -> HooksState:
+        return read_state(self.cluster.get(f"{OWN}/configmaps/{STATE}"))
 
     def events(self) -> list[str]:
-        path = "/apis/events.k8s.io/v1/namespaces/forestall-system/events"
-        told = readable(read_objects(self.cluster, path, "Event"))
+        told = readable(read_objects(self.cluster, EVENTS, "Event"))
         return [event["note"] for event in told if event["reason"] == "HooksOff"]
 
 
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path_factory.mktemp("plane"), nodes=0) as running:
+        running.kubectl("create", "namespace", NAMESPACE)
+        yield running
+
+
 @pytest.fixture
-def installed(plane: ControlPlane) -> Iterator[Installation]:
-    installation = Installation(plane)
+def on_plane(plane: ControlPlane) -> Iterator[Installation]:
+    installation = Installation(Cluster.from_kubeconfig(str(plane.kubeconfig)))
+    installation.install()
+    yield installation
+    installation.uninstall()
+
+
+@pytest.fixture(params=["memory", pytest.param("control-plane", marks=pytest.mark.e2e)])
+def installed(request: pytest.FixtureRequest) -> Iterator[Installation]:
+    if request.param == "control-plane":
+        yield request.getfixturevalue("on_plane")
+        return
+    installation = Installation(MemoryCluster())
     installation.install()
     yield installation
     installation.uninstall()
 
 
 def off(stage: Stage) -> float:
-    return under_test.hooks_off.labels(STAGES[stage])._value.get()
+    return hooks_off.labels(STAGES[stage])._value.get()
 
 
-@pytest.mark.e2e
 class TestHooks:
     def test_are_written_once_and_then_left_alone(self, installed: Installation) -> None:
         installed.step()
         there = installed.there()
         assert set(there) == set(STAGES)
-        assert installed.state()["uids"] == {stage: obj["metadata"]["uid"] for stage, obj in there.items()}
+        role = installed.cluster.get(f"{ROLES}/forestall-controller")["metadata"]["uid"]
+        assert installed.state() == HooksState(role, {stage: obj["metadata"]["uid"] for stage, obj in there.items()})
+        record = installed.cluster.get(f"{OWN}/configmaps/{STATE}")
+        assert record["metadata"]["labels"] == LABELS
+        assert [owner["uid"] for owner in record["metadata"]["ownerReferences"]] == [role]
+        assert record["data"]["version"] == VERSION
         installed.step()
         assert installed.there() == there
+        assert installed.cluster.get(f"{OWN}/configmaps/{STATE}") == record
 
-    def test_wait_for_a_certificate_and_an_endpoint(self, installed: Installation) -> None:
+    def test_wait_for_a_certificate(self, installed: Installation) -> None:
         installed.delete_secret()
         installed.step()
         assert installed.there() == {}
+        installed.create(f"{OWN}/secrets", "forestall-tls", "v1", "Secret", data={})
+        installed.step()
+        assert installed.there() == {}
+        installed.delete_secret()
         installed.make_secret()
-        installed.hooks = Hooks(installed.cluster, "forestall-system", Endpoints(installed.cluster, "forestall-system"))
-        installed.step()
-        assert installed.there() == {}
-        slice_ = {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": "forestall",
-                "namespace": "forestall-system",
-                "labels": {"kubernetes.io/service-name": "forestall"},
-            },
-            "addressType": "IPv4",
-            "ports": [{"name": "webhook", "port": 8443}],
-            "endpoints": [{"addresses": ["10.1.2.3"], "conditions": {"ready": False}}],
-        }
-        installed.plane.kubectl("apply", "-f", "-", input=json.dumps(slice_))
-        installed.step()
-        assert installed.there() == {}
-        slice_["endpoints"] = [{"addresses": ["10.1.2.3"], "conditions": {"ready": True}}]
-        installed.plane.kubectl("apply", "-f", "-", input=json.dumps(slice_))
         installed.step()
         assert set(installed.there()) == set(STAGES)
-        installed.plane.kubectl("delete", "endpointslice", "forestall", "-n", "forestall-system")
+
+    def test_wait_for_an_endpoint(self, installed: Installation) -> None:
+        installed.hooks = Hooks(installed.cluster, NAMESPACE, Endpoints(installed.cluster, NAMESPACE))
+        installed.step()
+        assert installed.there() == {}
+        endpoint = {"addresses": ["10.1.2.3"], "conditions": {"ready": False}}
+        fields = {"addressType": "IPv4", "ports": [{"name": "webhook", "port": 8443}], "endpoints": [endpoint]}
+        metadata = {"labels": {"kubernetes.io/service-name": "forestall"}}
+        installed.create(SLICES, "forestall", "discovery.k8s.io/v1", "EndpointSlice", metadata=metadata, **fields)
+        installed.step()
+        assert installed.there() == {}
+        ready = {**endpoint, "conditions": {"ready": True}}
+        installed.edit(f"{SLICES}/forestall", lambda obj: obj.update(endpoints=[ready]))
+        installed.step()
+        assert set(installed.there()) == set(STAGES)
+
+    def test_wait_for_what_they_are_to_go_with(self, installed: Installation) -> None:
+        installed.cluster.delete(f"{ROLES}/forestall-controller")
+        installed.step()
+        assert installed.there() == {}
+        assert installed.cluster.get(f"{OWN}/configmaps/{STATE}") is None
+        installed.create(ROLES, "forestall-controller", "rbac.authorization.k8s.io/v1", "ClusterRole", rules=[])
+        installed.step()
+        assert set(installed.there()) == set(STAGES)
 
     def test_follow_the_configuration(self, installed: Installation) -> None:
         installed.step()
@@ -811,33 +221,30 @@ class TestHooks:
             installed.step()
             wanted = made(text)
             for stage, obj in installed.there().items():
-                assert [each["name"] for each in obj["webhooks"]] == [
-                    each["name"] for each in wanted[stage]["webhooks"]
-                ]
-                assert [each["rules"] for each in obj["webhooks"]] == [
-                    each["rules"] for each in wanted[stage]["webhooks"]
-                ]
+                for field in ("name", "rules", "failurePolicy", "timeoutSeconds"):
+                    assert [webhook[field] for webhook in obj["webhooks"]] == [
+                        webhook[field] for webhook in wanted[stage]["webhooks"]
+                    ]
             there = installed.there()
             installed.step()
             assert installed.there() == there, "what the API server adds is taken for somebody's edit"
 
     def test_edits_are_put_right(self, installed: Installation) -> None:
+        def edit(obj: Object) -> None:
+            webhook = obj["webhooks"][0]
+            webhook["clientConfig"].pop("caBundle")
+            del webhook["rules"][0]
+            webhook["namespaceSelector"] = {}
+
         installed.step()
         before = installed.there()
-        patch = [
-            {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": ""},
-            {"op": "remove", "path": "/webhooks/0/rules/0"},
-            {"op": "replace", "path": "/webhooks/0/namespaceSelector", "value": {}},
-        ]
-        kind = "validatingwebhookconfiguration"
-        installed.plane.kubectl("patch", kind, "forestall", "--type=json", "-p", json.dumps(patch))
+        installed.edit(path_of("validate"), edit)
         installed.step()
         assert [obj["webhooks"] for obj in installed.there().values()] == [obj["webhooks"] for obj in before.values()]
 
     def test_a_new_bundle_is_followed(self, installed: Installation) -> None:
         def bundles() -> set[str]:
-            there = installed.there().values()
-            return {each["clientConfig"]["caBundle"] for obj in there for each in obj["webhooks"]}
+            return {webhook["clientConfig"]["caBundle"] for webhook in installed.webhooks()}
 
         installed.step()
         before = bundles()
@@ -851,85 +258,102 @@ class TestHooks:
     def test_the_emergency_exit_holds(self, installed: Installation) -> None:
         installed.step()
         told = len(installed.events())
-        installed.plane.kubectl(
-            *("delete", "validatingwebhookconfiguration,mutatingwebhookconfiguration"),
-            *("-l", "app.kubernetes.io/name=forestall"),
-        )
+        for stage in STAGES:
+            installed.cluster.delete(path_of(stage))
         for _ in range(3):
             installed.step()
-        another = Installation(installed.plane)  # a new leader
-        another.step()
-        another.socket.close()
+        installed.hooks = installed.keeper()  # a new leader
+        installed.step()
         assert installed.there() == {}
         assert [off(stage) for stage in STAGES] == [1, 1]
+        assert installed.state().off == dict.fromkeys(STAGES, DELETED)
         assert sorted(installed.events()[told:]) == [
             f"{kind} forestall was deleted by somebody: it stays off until `forestall hooks on`"
             for kind in STAGES.values()
         ]
-        turn_on(installed.cluster, "forestall-system")
+        turn_on(installed.cluster, NAMESPACE)
         installed.step()
         assert set(installed.there()) == set(STAGES)
         assert [off(stage) for stage in STAGES] == [0, 0]
 
     def test_one_that_was_deleted_stays_off_alone(self, installed: Installation) -> None:
         installed.step()
-        installed.plane.kubectl("delete", "mutatingwebhookconfiguration", "forestall")
+        installed.cluster.delete(path_of("mutate"))
         installed.step()
         installed.config = config("webhooks: {timeoutSeconds: 1}")
         installed.step()
         there = installed.there()
         assert set(there) == {"validate"}
-        assert {each["timeoutSeconds"] for each in there["validate"]["webhooks"]} == {1}
+        assert {webhook["timeoutSeconds"] for webhook in there["validate"]["webhooks"]} == {1}
         assert [off(stage) for stage in STAGES] == [1, 0]
+
+    def test_one_that_somebody_brings_back_is_on(self, installed: Installation) -> None:
+        installed.step()
+        saved = installed.there()["validate"]
+        installed.cluster.delete(path_of("validate"))
+        installed.step()
+        metadata = {"labels": saved["metadata"]["labels"]}
+        collection, _, name = path_of("validate").rpartition("/")
+        fields = {"metadata": metadata, "webhooks": saved["webhooks"][:1]}
+        installed.create(collection, name, saved["apiVersion"], saved["kind"], **fields)
+        installed.step()
+        assert len(installed.there()["validate"]["webhooks"]) == len(saved["webhooks"])
+        assert (installed.state().off, off("validate")) == ({}, 0)
 
     def test_switched_off(self, installed: Installation) -> None:
         installed.step()
-        turn_off(installed.cluster, "forestall-system")
+        turn_off(installed.cluster, NAMESPACE)
         assert installed.there() == {}
+        told = len(installed.events())
         installed.step()
         assert installed.there() == {}
         assert [off(stage) for stage in STAGES] == [1, 1]
+        assert len(installed.events()) == told, "nobody is to be told what he did himself"
         # A leader that had decided a moment before makes one all the same, and then sees.
         body = {**made(bundle=BUNDLE, owner=None)["validate"], "webhooks": []}
         installed.cluster.create(path_of("validate").rpartition("/")[0], body)
         installed.step()
         assert installed.there() == {}
-        turn_on(installed.cluster, "forestall-system")
+        turn_on(installed.cluster, NAMESPACE)
         installed.step()
         assert set(installed.there()) == set(STAGES)
 
     def test_switched_off_although_it_cannot_be_remembered(self, installed: Installation) -> None:
         installed.step()
-        state = json.loads(installed.plane.kubectl("get", "configmap", "forestall-state", NAMED, "-o", "json"))
-        installed.plane.kubectl("replace", "-f", "-", input=json.dumps({**state, "immutable": True}))
+        installed.edit(f"{OWN}/configmaps/{STATE}", lambda obj: obj.update(immutable=True))
         with pytest.raises(ClusterRefused, match="deleted, but controllers can't be told to leave it so"):
-            turn_off(installed.cluster, "forestall-system")
+            turn_off(installed.cluster, NAMESPACE)
         assert installed.there() == {}
-        installed.plane.kubectl("delete", "configmap", "forestall-state", NAMED)
 
-    def test_switched_off_without_a_namespace(self, installed: Installation) -> None:
-        installed.step()
-        turn_off(installed.cluster, "gone")
-        assert installed.there() == {}
+    @pytest.mark.e2e
+    def test_switched_off_without_a_namespace(self, on_plane: Installation) -> None:
+        on_plane.step()
+        turn_off(on_plane.cluster, "gone")
+        assert on_plane.there() == {}
 
     def test_without_anything_to_switch_off(self, installed: Installation) -> None:
-        turn_off(installed.cluster, "forestall-system")
+        turn_off(installed.cluster, NAMESPACE)
         installed.step()
         assert installed.there() == {}
 
-    def test_go_with_the_chart_and_come_back_with_it(self, installed: Installation) -> None:
+    def test_come_back_with_the_chart(self, installed: Installation) -> None:
         installed.step()
-        turn_off(installed.cluster, "forestall-system")  # as the chart's pre-delete hook does
+        turn_off(installed.cluster, NAMESPACE)  # as the chart's pre-delete hook does
         installed.step()
-        installed.plane.kubectl("delete", "clusterrole", "forestall-controller")
+        installed.cluster.delete(f"{ROLES}/forestall-controller")
         installed.step()
         assert installed.there() == {}
-        installed.plane.kubectl("create", "clusterrole", "forestall-controller", "--verb=get", "--resource=pods")
+        role = installed.create(ROLES, "forestall-controller", "rbac.authorization.k8s.io/v1", "ClusterRole", rules=[])
         installed.step()
         assert set(installed.there()) == set(STAGES)
-        installed.plane.kubectl("delete", "clusterrole", "forestall-controller")
-        eventually(lambda: installed.there() == {})
-        eventually(lambda: installed.state() is None)
+        assert installed.state().owner == role["metadata"]["uid"]
+
+    @pytest.mark.e2e
+    def test_go_with_the_chart(self, on_plane: Installation) -> None:
+        on_plane.step()
+        on_plane.cluster.delete(f"{ROLES}/forestall-controller")
+        eventually(lambda: on_plane.there() == {})
+        eventually(lambda: on_plane.cluster.get(f"{OWN}/configmaps/{STATE}") is None)
 
     def test_a_stale_leader_s_write_fails(self, installed: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
         installed.step()
@@ -937,48 +361,71 @@ class TestHooks:
         real = installed.cluster.get
 
         def edited_since(path: str, **options: Any) -> Object | None:
-            obj = real(path, **options)
-            if path == path_of("mutate"):
-                installed.plane.kubectl("label", "mutatingwebhookconfiguration", "forestall", "by=another")
+            obj: Object | None = real(path, **options)
+            if obj and path == path_of("mutate"):
+                labels = {**obj["metadata"]["labels"], "by": "another"}
+                installed.cluster.replace(path, {**obj, "metadata": {**obj["metadata"], "labels": labels}})
             return obj
 
         monkeypatch.setattr(installed.cluster, "get", edited_since)
         with pytest.raises(Conflict):
             installed.step()
 
-    def test_the_service_s_port_is_followed(self, installed: Installation) -> None:
-        installed.plane.kubectl(
-            *("create", "service", "clusterip", "forestall", "--tcp=8443:8443", "-n", "forestall-system")
-        )
+    def test_the_bundle_is_read_after_what_it_is_written_into(
+        self, installed: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So that a leader that was held up in between can't put an older bundle over a newer one."""
+        asked: list[str] = []
+        real = installed.cluster.get
+
+        def noted(path: str, **options: Any) -> Object | None:
+            asked.append(path.rpartition("/")[2] if "secrets" in path else path)
+            obj: Object | None = real(path, **options)
+            return obj
+
         installed.step()
-        ports = {
-            each["clientConfig"]["service"]["port"] for obj in installed.there().values() for each in obj["webhooks"]
-        }
-        installed.plane.kubectl("delete", "service", "forestall", "-n", "forestall-system")
-        assert ports == {8443}
+        monkeypatch.setattr(installed.cluster, "get", noted)
+        installed.step()
+        assert asked.index("forestall-tls") > max(asked.index(path_of(stage)) for stage in STAGES)
+
+    def test_the_service_s_port_is_followed(self, installed: Installation) -> None:
+        spec = {"ports": [{"port": 8443}], "selector": {"a": "b"}}
+        installed.create(f"{OWN}/services", "forestall", "v1", "Service", spec=spec)
+        installed.step()
+        assert {webhook["clientConfig"]["service"]["port"] for webhook in installed.webhooks()} == {8443}
+        installed.edit(f"{OWN}/services/forestall", lambda obj: obj["spec"]["ports"][0].update(port=9443))
+        installed.now -= timedelta(minutes=1, seconds=59)
+        installed.step()
+        assert {webhook["clientConfig"]["service"]["port"] for webhook in installed.webhooks()} == {8443}
+        installed.step()
+        assert {webhook["clientConfig"]["service"]["port"] for webhook in installed.webhooks()} == {9443}
 
     def test_cert_manager_s_bundle_is_awaited_before_anything_fails_closed(self, installed: Installation) -> None:
         installed.config = config("certificates: {mode: certManager}\nwebhooks: {failurePolicy: Fail}")
         installed.step()
         webhook = installed.there()["validate"]["webhooks"][0]
         assert (webhook["failurePolicy"], webhook["clientConfig"].get("caBundle")) == ("Ignore", None)
-        secret = installed.cluster.get("/api/v1/namespaces/forestall-system/secrets/forestall-tls")
-        assert secret
-        bundle = secret["data"]["ca.crt"]
-        patch = [{"op": "add", "path": f"/webhooks/{n}/clientConfig/caBundle", "value": bundle} for n in (0, 1)]
-        kind = "validatingwebhookconfiguration"
-        installed.plane.kubectl("patch", kind, "forestall", "--type=json", "-p", json.dumps(patch))
+        bundle = installed.cluster.get(f"{OWN}/secrets/forestall-tls")["data"]["ca.crt"]
+
+        def inject(obj: Object) -> None:
+            for webhook in obj["webhooks"]:
+                webhook["clientConfig"]["caBundle"] = bundle
+
+        installed.edit(path_of("validate"), inject)
         installed.step()
         webhook = installed.there()["validate"]["webhooks"][0]
         assert (webhook["failurePolicy"], webhook["clientConfig"]["caBundle"]) == ("Fail", bundle)
 
-    def test_what_is_spared_does_not_arrive_and_all_else_does(self, installed: Installation, tmp_path: Path) -> None:
-        plane = installed.plane
+    @pytest.mark.e2e
+    def test_what_is_spared_does_not_arrive_and_all_else_does(
+        self, on_plane: Installation, plane: ControlPlane, tmp_path: Path
+    ) -> None:
+        installed = on_plane
         server = Server(tmp_path, prepare(plane))
         service = ("forestall", "--external-name=localhost", f"--tcp={server.port}", "-n", "forestall-system")
         plane.kubectl("create", "service", "externalname", *service)
         installed.delete_secret()
-        installed.make_secret(server.certificate.decode())
+        installed.make_secret(server.certificate)
         server.start()
         try:
             installed.config = config("webhooks: {failurePolicy: Fail}\nexcludeNamespaces: ['legacy-*']")

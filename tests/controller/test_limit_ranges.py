@@ -22,8 +22,9 @@ from webhook.cluster import Cluster
 from webhook.controller.contents import Contents
 from webhook.controller.dangers import dangers
 from webhook.controller.limit_plan import Skip, wanted
-from webhook.controller.limit_ranges import STATE, Limits, report
+from webhook.controller.limit_ranges import Limits, report
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
+from webhook.installation import LIMIT_RANGES_RECORD
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES, ClusterFacts
 from webhook.policy import Object
 from webhook.stored import read_objects, readable
@@ -45,7 +46,7 @@ class Api(MemoryCluster):
         return [(obj["metadata"]["namespace"], obj["reason"], obj["note"]) for obj in self.events()]
 
     def state(self) -> Any:
-        return self.data(OURS, STATE)
+        return self.data(OURS, LIMIT_RANGES_RECORD)
 
 
 def run(api: Api, limits: Limits | None = None, cfg: Any = CONFIG, now: datetime = NOW) -> Limits:
@@ -150,7 +151,7 @@ def test_a_stale_leader_makes_nothing() -> None:
     api = Api(namespace(), namespace("other"))
     run(api)
     api.put(namespace("new"))
-    api.fail["replace", STATE] = [Conflict(409, "Conflict", "the object has been modified")]
+    api.fail["replace", LIMIT_RANGES_RECORD] = [Conflict(409, "Conflict", "the object has been modified")]
     with pytest.raises(Conflict):
         run(api)
     assert api.limit_range("new") is None
@@ -211,8 +212,8 @@ def test_an_unsafe_one_is_not_made_until_it_is_mended() -> None:
             "shop",
             "LimitRangeNotMade",
             (
-                f"forestall-defaults is not made: {why}. {text}. See ConfigMap {OURS}/{STATE}; force: true makes it "
-                "nevertheless."
+                f"forestall-defaults is not made: {why}. {text}. See ConfigMap {OURS}/{LIMIT_RANGES_RECORD}; force: "
+                "true makes it nevertheless."
             ),
         )
     ]
@@ -418,7 +419,7 @@ RIGHTS = [
         rule("metrics.k8s.io", "pods", "list"),
         rule("events.k8s.io", "events", "create"),
     ),
-    *role("Role", rule("", "configmaps", "create"), rule("", "configmaps", "get update", STATE)),
+    *role("Role", rule("", "configmaps", "create"), rule("", "configmaps", "get update", LIMIT_RANGES_RECORD)),
 ]
 
 
@@ -504,7 +505,7 @@ def test_namespaces_made_and_deleted_in_a_loop(plane: ControlPlane) -> None:
             eventually(lambda name=name: kept.default(name) == "512Mi", f"no LimitRange in {name}")
         took = time.monotonic() - last
         eventually(lambda: not names_of(list_all(cluster, "/api/v1/namespaces", "Namespace")) & {*go}, "go")
-        state = f"/api/v1/namespaces/{OURS}/configmaps/{STATE}"
+        state = f"/api/v1/namespaces/{OURS}/configmaps/{LIMIT_RANGES_RECORD}"
         names = [f"{name}/{NAME}" for name in sorted(stay)]
         eventually(lambda: list(json.loads((cluster.get(state) or {})["data"]["made"])) == names, "the record")
         eventually(lambda: kept.quiet >= 10, "it goes on asking")

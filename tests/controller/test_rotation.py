@@ -37,6 +37,7 @@ from webhook.config import load_config
 from webhook.controller import rotation
 from webhook.controller.rotation import Rotation, Seen, plan, service_names, settling
 from webhook.errors import Conflict
+from webhook.installation import LABELS
 
 NAMESPACE = "forestall-system"
 NAMES = service_names(NAMESPACE)
@@ -347,7 +348,7 @@ def test_reconcile_makes_a_secret_and_leaves_it_alone(monkeypatch):
     assert cluster.writes == 1
     obj = cluster.objects[SECRET]
     assert obj["type"] == "kubernetes.io/tls"
-    assert obj["metadata"]["labels"] == {"app.kubernetes.io/name": "forestall"}
+    assert obj["metadata"]["labels"] == LABELS
     load_certificate(decoded(obj)["tls.crt"], decoded(obj)["tls.key"], "pair")
 
 
@@ -361,7 +362,7 @@ def test_reconcile_keeps_what_others_say_of_the_secret(monkeypatch):
     assert obj["type"] == "Opaque"
     assert obj["metadata"] == {
         **metadata,
-        "labels": {"team": "a", "app.kubernetes.io/name": "forestall"},
+        "labels": {"team": "a", **LABELS},
         "resourceVersion": "1",
     }
 
@@ -555,13 +556,12 @@ class World:
         obj = self.cluster.objects.get(SECRET)
         if obj is None:
             return
-        self.cluster.version += 1
         key = self.random.choice(["ca.key", "tls.key", "tls.crt", "ca.crt", "", "both"])
         if not key:
             del self.cluster.objects[SECRET]
             return
-        obj["metadata"]["resourceVersion"] = str(self.cluster.version)
-        obj["data"] |= dict.fromkeys(["ca.key", "tls.key"] if key == "both" else [key], "")
+        emptied = dict.fromkeys(["ca.key", "tls.key"] if key == "both" else [key], "")
+        self.cluster.put({**obj, "apiVersion": "v1", "kind": "Secret", "data": {**obj["data"], **emptied}})
 
     def check(self):
         """Every replica is trusted by every hook in every API server."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from tests.builders import config, facts_of, workload
 from webhook.certs import make_authority, read_certificates
-from webhook.controller.endpoints import Endpoint
-from webhook.controller.hooks import STAGES, configurations
+from webhook.controller.endpoints import Endpoint, ServerEndpoint
+from webhook.controller.registration import STAGES, configurations
 from webhook.controller.rotation import service_names
 from webhook.doctor.checks import diagnose
-from webhook.doctor.survey import Replica, Slipped, Survey, Templates
+from webhook.doctor.survey import Slipped, Survey, Templates
 from webhook.errors import ClusterRefused
 from webhook.objects.pods import POD_SPEC_PATHS
 from webhook.policy import AdmissionRequest, Object, Stage
@@ -46,8 +46,8 @@ def registered(text: str = "", pem: bytes = CA.certificate.pem) -> dict[Stage, l
 
 def replica(
     host: str = "10.0.0.1", node: str = "a", served: bytes | None = der(CHAIN), is_ready: bool = True
-) -> Replica:
-    return Replica(Endpoint(host, 8443), is_ready, node, served)
+) -> ServerEndpoint:
+    return ServerEndpoint(Endpoint(host, 8443), is_ready, node, served)
 
 
 def healthy(**changed: Any) -> Survey:

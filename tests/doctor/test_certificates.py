@@ -22,7 +22,7 @@ from tests.doctor.surveys import (
     said,
 )
 from webhook.certs import make_authority, read_certificates
-from webhook.controller.hooks import STAGES
+from webhook.controller.registration import STAGES
 
 DIALLED = "as 2 of 2 endpoints present it"
 BY_SECRET = "by Secret forestall-tls, since no endpoint can be reached from here"

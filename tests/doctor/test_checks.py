@@ -11,7 +11,7 @@ import pytest
 from tests.builders import kubeconfig
 from tests.doctor.surveys import FORBIDDEN, healthy, said
 from webhook.cli import main
-from webhook.controller.hooks import STAGES
+from webhook.controller.registration import STAGES
 from webhook.doctor.checks import CHECKS, _run, diagnose, exit_code
 from webhook.doctor.remark import Check, Remark
 from webhook.doctor.survey import Survey

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.controller.test_run import named
 from tests.doctor.surveys import FORBIDDEN, NOW, healthy, replica, said
-from webhook.controller.endpoints import Endpoint
-from webhook.doctor.survey import Replica, read_replicas
+from webhook.controller.endpoints import Endpoint, ServerEndpoint, list_endpoints
 from webhook.policy import Object
 
 
@@ -41,7 +41,7 @@ def test_controller(lease: Object | None, expected: tuple[str, str]) -> None:
         ([replica(), replica("b")], ("ok", "2 of 2 endpoints of Service forestall are ready")),
     ],
 )
-def test_endpoints(replicas: list[Replica], expected: tuple[str, str]) -> None:
+def test_endpoints(replicas: list[ServerEndpoint], expected: tuple[str, str]) -> None:
     assert said("endpoints", healthy(replicas=replicas)) == [expected]
 
 
@@ -65,24 +65,19 @@ def test_no_service() -> None:
         ([], 3, ("unknown", "cannot tell: no endpoint says on which node it is")),
     ],
 )
-def test_spread(replicas: list[Replica], nodes: Any, expected: tuple[str, str]) -> None:
+def test_spread(replicas: list[ServerEndpoint], nodes: Any, expected: tuple[str, str]) -> None:
     assert said("spread", healthy(replicas=replicas, nodes=nodes)) == [expected]
 
 
-def test_replicas_of_endpoint_slices() -> None:
-    slices = [
-        {
-            "endpoints": [
-                {"addresses": ["10.0.0.1"], "nodeName": "a", "conditions": {"ready": True}},
-                {"addresses": ["10.0.0.2"], "conditions": {"ready": False}},
-                {"addresses": ["10.0.0.3"]},
-            ],
-            "ports": [{"name": "https", "port": 8443}],
-        },
-        {"endpoints": None, "ports": None},
+def test_endpoints_of_endpoint_slices() -> None:
+    conditions = [{"ready": True}, {"ready": False}, {}]
+    endpoints: list[Object] = [
+        {"addresses": [f"10.0.0.{index}"], "conditions": each} for index, each in enumerate(conditions)
     ]
-    assert list(read_replicas(slices)) == [
-        Replica(Endpoint("10.0.0.1", 8443), True, "a"),
-        Replica(Endpoint("10.0.0.2", 8443), False),
-        Replica(Endpoint("10.0.0.3", 8443)),
+    endpoints[0]["nodeName"] = "a"
+    cluster = named({"endpoints": endpoints, "ports": [{"name": "https", "port": 8443}]}, {"endpoints": None})
+    assert list(list_endpoints(cluster, "ns")) == [
+        ServerEndpoint(Endpoint("10.0.0.0", 8443), True, "a"),
+        ServerEndpoint(Endpoint("10.0.0.1", 8443), False),
+        ServerEndpoint(Endpoint("10.0.0.2", 8443)),
     ]

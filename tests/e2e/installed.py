@@ -22,7 +22,7 @@ import pytest
 from tests.cluster_fixture import ControlPlane
 from tests.e2e.replicas import SYSTEM, lead_service_to
 from tests.loopback import eventually, is_ready
-from webhook.controller.hooks import STAGES
+from webhook.controller.registration import STAGES
 from webhook.policy import Object
 
 

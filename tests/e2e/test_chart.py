@@ -28,7 +28,7 @@ from tests.loopback import eventually
 from tests.test_chart import VARIANTS, render
 from webhook.certs import make_self_signed
 from webhook.config import load_config
-from webhook.controller.hooks import configurations
+from webhook.controller.registration import configurations
 from webhook.policy import Object
 
 SERVER = f"system:serviceaccount:{SYSTEM}:forestall-server"

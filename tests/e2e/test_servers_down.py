@@ -16,7 +16,7 @@ from tests.e2e.guarded import Object, deployment, memory_of
 from tests.e2e.replicas import FORESTALL, HOOKS, SYSTEM, Replicated, installed
 from tests.loopback import eventually
 from tests.test_readme import blocks
-from webhook.controller.hooks import STAGES
+from webhook.controller.registration import STAGES
 
 EMERGENCY_EXIT, *_ = blocks(ROOT / "docs" / "operations.md", "sh")
 WEB = {"name": "web", "image": "nginx:1.27"}

@@ -11,7 +11,7 @@ from jsonpatch import apply_patch
 
 from tests.builders import TODAY, config, container, request, sized, workload
 from webhook.config import Config
-from webhook.controller.hooks import configurations, needed_rules
+from webhook.controller.registration import configurations, needed_rules
 from webhook.engine import decide
 from webhook.objects.facts import CLAIMS, NO_FACTS
 from webhook.policy import AdmissionRequest, Decision, FactReference, Object, Stage

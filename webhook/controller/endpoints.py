@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from webhook.errors import BadConfig
-from webhook.stored import read_objects, readable
-
-if TYPE_CHECKING:
-    from webhook.cluster import Cluster
-
-SERVICE = "forestall"
-_OURS = f"kubernetes.io/service-name={SERVICE}"
+from webhook.installation import NAME
+from webhook.stored import Reader, read_objects, readable
 
 
 class Endpoint(NamedTuple):
@@ -21,34 +17,48 @@ class Endpoint(NamedTuple):
     port: int
 
 
+@dataclass(frozen=True)
+class ServerEndpoint:
+    """An endpoint of the servers' Service; `served` is the certificate (DER) that it presents, where one was seen."""
+
+    endpoint: Endpoint
+    is_ready: bool = True
+    node: str = ""
+    served: bytes | None = None
+
+
+def list_endpoints(cluster: Reader, namespace: str) -> Iterator[ServerEndpoint]:
+    """Those that the Service's EndpointSlices name, one for each port. Raises ClusterRefused or FactsUnavailable."""
+    path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+    slices = read_objects(cluster, path, "EndpointSlice", labels=f"kubernetes.io/service-name={NAME}")
+    for endpoint_slice in readable(slices):
+        for endpoint in endpoint_slice.get("endpoints") or ():
+            # Absent means that it is not known, which counts as ready (the API's reference, EndpointConditions).
+            is_ready = (endpoint.get("conditions") or {}).get("ready") is not False
+            for port in endpoint_slice.get("ports") or ():
+                if port.get("port"):
+                    # The API says that the addresses of one endpoint are interchangeable.
+                    address = Endpoint(endpoint["addresses"][0], port["port"])
+                    yield ServerEndpoint(address, is_ready, endpoint.get("nodeName") or "")
+
+
 class Endpoints:
     """The replicas' addresses; `given` ones stand for what the Service would name, where no pod network exists."""
 
-    def __init__(self, cluster: Cluster, namespace: str, given: Sequence[Endpoint] = ()) -> None:
+    def __init__(self, cluster: Reader, namespace: str, given: Sequence[Endpoint] = ()) -> None:
         self._cluster = cluster
-        self._path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+        self._namespace = namespace
         self._given = given
 
     def all(self) -> list[Endpoint]:
         """All of them, ready or not."""
-        return list(self._given) or [endpoint for endpoint, _ in self._listed()]
+        return list(self._given) or [listed.endpoint for listed in list_endpoints(self._cluster, self._namespace)]
 
     def is_any_ready(self) -> bool:
         """Whether one would answer; a given one does if it listens."""
         if self._given:
             return any(map(_is_listening, self._given))
-        return any(is_ready for _, is_ready in self._listed())
-
-    def _listed(self) -> list[tuple[Endpoint, bool]]:
-        return [
-            # Absent means that it is not known, which counts as ready (the API's reference, EndpointConditions).
-            (Endpoint(address, port["port"]), (endpoint.get("conditions") or {}).get("ready") is not False)
-            for each in readable(read_objects(self._cluster, self._path, "EndpointSlice", labels=_OURS))
-            for endpoint in each.get("endpoints") or ()
-            for address in endpoint["addresses"]
-            for port in each.get("ports") or ()
-            if port.get("port")
-        ]
+        return any(listed.is_ready for listed in list_endpoints(self._cluster, self._namespace))
 
 
 def parse_endpoints(text: str) -> tuple[Endpoint, ...]:

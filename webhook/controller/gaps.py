@@ -20,11 +20,12 @@ from prometheus_client import Counter, Gauge
 from webhook import log as logs
 from webhook.config import Config
 from webhook.controller.events import report
-from webhook.controller.hooks import LABELS, STAGES, STATE_NAME, fails_closed, path_of
+from webhook.controller.registration import STAGES, fails_closed, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
-from webhook.installation import PROBE_LABEL
+from webhook.installation import PROBE_LABEL, STATE, probe_answer
 from webhook.policy import AdmissionRequest, Decision, Object, Stage
+from webhook.record import Kept, Record, read_value
 from webhook.scope import is_judged
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.began:%Y-%m-%d %H:%M:%S} to {ended}: {' and '.join(self.stages)}, {self.reason}"
 
 
-class Record(msgspec.Struct, frozen=True):
+class GapRecord(msgspec.Struct, frozen=True):
     """The gaps, oldest first, and how many are no longer among them; the last may be open."""
 
     gaps: tuple[Gap, ...] = ()
@@ -93,7 +94,7 @@ class Probed(NamedTuple):
     refused: bool = False
 
 
-def observe(record: Record, now: datetime, probed: Probed) -> Record:
+def observe(record: GapRecord, now: datetime, probed: Probed) -> GapRecord:
     """The record after a probe; the same one while nothing changes."""
     gap = record.open
     if not probed.missing if gap is None else (gap.stages, gap.reason, gap.refused) == probed:
@@ -103,21 +104,22 @@ def observe(record: Record, now: datetime, probed: Probed) -> Record:
         gaps = (*gaps[:-1], msgspec.structs.replace(gap, ended=max(now, gap.began)))
     if probed.missing:
         gaps = (*gaps, Gap(probed.missing, now, probed.reason, refused=probed.refused))
-    return Record(gaps[-KEPT:], record.forgotten + len(gaps[:-KEPT]), record.lost)
+    return GapRecord(gaps[-KEPT:], record.forgotten + len(gaps[:-KEPT]), record.lost)
 
 
 def unanswered(warnings: Iterable[str], nonce: str) -> tuple[Stage, ...]:
     """The stages whose answer to the probe is not among the warnings that came back with it."""
     said = set(warnings)
-    return tuple(stage for stage in STAGES if f"forestall probe {nonce} {stage}" not in said)
+    return tuple(stage for stage in STAGES if probe_answer(nonce, stage) not in said)
 
 
-def read_record(obj: Object | None) -> Record:
+def read_record(obj: Object | None) -> GapRecord:
     """What ConfigMap forestall-state says of gaps."""
-    try:
-        return msgspec.json.decode(((obj or {}).get("data") or {}).get(_KEY) or "{}", type=Record)
-    except msgspec.DecodeError:
-        return Record(lost=True)
+    return _record_of(read_value(obj, _KEY, GapRecord, GapRecord))
+
+
+def _record_of(kept: Kept[GapRecord]) -> GapRecord:
+    return GapRecord(lost=True) if kept.lost else kept.value
 
 
 class Gaps:
@@ -127,6 +129,7 @@ class Gaps:
         self._cluster = cluster
         self._path = f"/api/v1/namespaces/{namespace}/configmaps"
         self._namespace = namespace
+        self._stored = Record(cluster, namespace, STATE, _KEY, GapRecord, GapRecord)
         self._probed_at: datetime | None = None
         self._lost: tuple[Stage, ...] = ()
         """The stages that didn't answer the last probe."""
@@ -195,19 +198,13 @@ class Gaps:
         return Probed(missing, "no answer", refused=any(each and fails_closed(each) for each in stored.values()))
 
     def _record(self, now: datetime, probed: Probed) -> None:
-        obj = self._cluster.get(f"{self._path}/{STATE_NAME}")
-        record = read_record(obj)
+        kept = self._stored.read()
+        record = _record_of(kept)
         after = observe(record, now.replace(microsecond=0), probed)
         if after is record:
             return
-        data = {**((obj or {}).get("data") or {}), _KEY: msgspec.json.encode(after).decode()}
-        if obj is None:
-            metadata = {"name": STATE_NAME, "namespace": self._namespace, "labels": dict(LABELS)}
-            obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-            written = self._cluster.create(self._path, obj).object
-        else:
-            written = self._cluster.replace(f"{self._path}/{STATE_NAME}", {**obj, "data": data})
-        self._tell(written, record.open, after.open)
+        written = self._stored.write(kept, after).object
+        self._tell(written or {}, record.open, after.open)
 
     def _tell(self, obj: Object, before: Gap | None, after: Gap | None) -> None:
         if after is not None:

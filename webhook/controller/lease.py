@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
+from webhook.installation import LABELS
 from webhook.policy import Object
 
 LEASE_SECONDS = 15
@@ -176,7 +177,7 @@ class Election:
     def _write(self, lease: Object) -> Object:
         if "metadata" in lease:
             return self._cluster.replace(f"{self._path}/{self._name}", lease, timeout=RENEW_SECONDS / 2)
-        made = {"metadata": {"name": self._name, "labels": {"app.kubernetes.io/name": "forestall"}}, **lease}
+        made = {"metadata": {"name": self._name, "labels": dict(LABELS)}, **lease}
         written: Object = self._cluster.create(self._path, made, timeout=RENEW_SECONDS / 2).object
         return written
 

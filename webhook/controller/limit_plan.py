@@ -15,13 +15,11 @@ from webhook.config import Config, LimitRangeDefaults
 from webhook.controller.contents import Contents, Objects
 from webhook.controller.dangers import Danger, dangers
 from webhook.errors import BadQuantity
+from webhook.installation import LABELS
 from webhook.objects.limitranger import Amounts, Item, memory_defaults, read_items, show_amount
 from webhook.policy import Object
 from webhook.scope import exclude_own_namespace, is_excluded
 from webhook.stored import Unreadable
-
-LABELS = {"app.kubernetes.io/name": "forestall", "app.kubernetes.io/managed-by": "forestall"}
-"""For people: they prove nothing."""
 
 _PARTS = ("default", "defaultRequest", "max", "min", "maxLimitRequestRatio")
 

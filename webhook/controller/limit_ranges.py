@@ -13,27 +13,25 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import structlog
 
 from webhook.config import Config
 from webhook.controller.contents import Contents, Objects, Workloads
 from webhook.controller.events import event
-from webhook.controller.limit_plan import LABELS, Action, Create, Delete, Key, Later, Made, Replace, Skip, is_ours, plan
+from webhook.controller.limit_plan import Action, Create, Delete, Key, Later, Made, Replace, Skip, is_ours, plan
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
+from webhook.installation import LABELS, LIMIT_RANGES_RECORD
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES, ClusterFacts
 from webhook.policy import Object
+from webhook.record import Kept, Record
 from webhook.stored import Reader, Unreadable, read_objects, readable
 
 if TYPE_CHECKING:
     from webhook.cluster import Written
 
 log = structlog.get_logger()
-
-STATE = "forestall-limitranges"
-"""The ConfigMap: `made` holds what is ours, `report` what was not made and why."""
 
 _LOOK_AGAIN = timedelta(minutes=5)
 """At workloads that kept a LimitRange away, to see whether they were mended."""
@@ -61,13 +59,6 @@ class _Watched(Protocol):
     facts: ClusterFacts
 
 
-class _State(NamedTuple):
-    """The ConfigMap, None where there is none yet, and what is ours by it."""
-
-    object: Object | None
-    made: dict[Key, Made]
-
-
 class Limits:
     """Keeps the LimitRanges; a `watch` of namespaces and limitranges, where given, spares reading them in vain."""
 
@@ -77,6 +68,9 @@ class Limits:
         self._cluster = cluster
         self._namespace = namespace
         self._watch = watch
+        self._record: Record[dict[str, Made]] = Record(
+            cluster, namespace, LIMIT_RANGES_RECORD, "made", dict[str, Made], dict
+        )
         self._workloads = Workloads(cluster)
         self._config: Config | None = None
         self._heard: tuple[object, object] | None = None
@@ -96,7 +90,7 @@ class Limits:
         self._heard = None  # this pass may end early
         state = self._read_state()
         self._again = now + _READ_AGAIN
-        if config.limit_ranges or state.made or self.skips:
+        if config.limit_ranges or state.value or self.skips:
             self._keep(config, state, now)
         self._again = min([self._again, *self._waits.values()])
         self._heard = heard
@@ -108,7 +102,8 @@ class Limits:
             return None
         return facts.of(NAMESPACES), facts.of(LIMIT_RANGES)
 
-    def _keep(self, config: Config, state: _State, now: datetime) -> None:
+    def _keep(self, config: Config, state: Kept[dict[str, Made]], now: datetime) -> None:
+        recorded = _keys(state)
         namespaces = list(readable(read_objects(self._cluster, "/api/v1/namespaces", "Namespace")))
         limit_ranges, odd = self._read_limit_ranges()
         uids = {each["metadata"]["name"]: str(each["metadata"]["uid"]) for each in namespaces}
@@ -128,9 +123,9 @@ class Limits:
                 self._waits[uid] = now + (_READ_AGAIN if looked[namespace].unseen else _LOOK_AGAIN)
             return looked[namespace]
 
-        actions = plan(config, self._namespace, namespaces, limit_ranges, state.made, look, odd)
-        made = {_key(obj): _made(obj, state.made) for obj in limit_ranges if is_ours(obj, state.made)}
-        made |= {key: known for key, known in state.made.items() if key[0] in odd}
+        actions = plan(config, self._namespace, namespaces, limit_ranges, recorded, look, odd)
+        made = {_key(obj): _made(obj, recorded) for obj in limit_ranges if is_ours(obj, recorded)}
+        made |= {key: known for key, known in recorded.items() if key[0] in odd}
         if intended := {_key(each.limit_range): Made("", each.digest) for each in actions if isinstance(each, Create)}:
             # Before the first of them exists, so that none is ever ours without being known to be.
             state = self._write_state(state, {**made, **intended})
@@ -211,31 +206,22 @@ class Limits:
         except (ClusterRefused, FactsUnavailable) as error:  # what there is to do matters more than telling it
             log.warning("no event", reason=reason, error=str(error))
 
-    def _read_state(self) -> _State:
-        obj = self._cluster.get(_path(self._namespace, "configmaps", STATE))
-        text = ((obj or {}).get("data") or {}).get("made") or "{}"
-        try:
-            entries = msgspec.json.decode(text, type=dict[str, Made])
-        except msgspec.DecodeError as error:
-            # What we made stays then, as if others had made it.
-            log.warning("record can't be read", config_map=f"{self._namespace}/{STATE}", key="made", error=str(error))
-            entries = {}
-        return _State(obj, {(key.partition("/")[0], key.partition("/")[2]): made for key, made in entries.items()})
+    def _read_state(self) -> Kept[dict[str, Made]]:
+        kept = self._record.read()
+        if kept.lost:  # what we made stays then, as if others had made it
+            log.warning("record can't be read", config_map=f"{self._namespace}/{LIMIT_RANGES_RECORD}", error=kept.lost)
+        return kept
 
-    def _write_state(self, state: _State, made: dict[Key, Made]) -> _State:
+    def _write_state(self, kept: Kept[dict[str, Made]], made: dict[Key, Made]) -> Kept[dict[str, Made]]:
         """Write it if it is not what is there. Raises Conflict if somebody else has written it since."""
-        data = {
-            "made": json.dumps({"/".join(key): each for key, each in sorted(made.items())}, separators=(",", ":")),
-            "report": json.dumps(report(self.skips), indent=1),
-        }
-        if data == ((state.object or {}).get("data") or {}) or (state.object is None and not made and not self.skips):
-            return state._replace(made=made)
-        path = _path(self._namespace, "configmaps")
-        if state.object is None:
-            metadata = {"name": STATE, "namespace": self._namespace, "labels": dict(LABELS)}
-            new = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-            return _State(self._cluster.create(path, new).object, made)
-        return _State(self._cluster.replace(f"{path}/{STATE}", {**state.object, "data": data}), made)
+        if kept.object is None and not made and not self.skips:
+            return kept
+        value = {"/".join(key): entry for key, entry in made.items()}
+        return self._record.write(kept, value, beside={"report": json.dumps(report(self.skips), indent=1)})
+
+
+def _keys(kept: Kept[dict[str, Made]]) -> dict[Key, Made]:
+    return {(key.partition("/")[0], key.partition("/")[2]): entry for key, entry in kept.value.items()}
 
 
 def report(skips: Sequence[Skip]) -> Object:
@@ -266,7 +252,7 @@ def _message(skip: Skip, own_namespace: str) -> str:
     if len(skip.dangers) > _NAMED:
         lines.append(f"And {len(skip.dangers) - _NAMED} more.")
     if skip.dangers:
-        lines.append(f"See ConfigMap {own_namespace}/{STATE}; force: true makes it nevertheless.")
+        lines.append(f"See ConfigMap {own_namespace}/{LIMIT_RANGES_RECORD}; force: true makes it nevertheless.")
     return " ".join(lines)
 
 

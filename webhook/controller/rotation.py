@@ -31,17 +31,13 @@ from webhook.certs import (
     write_certificates,
 )
 from webhook.config import Certificates, Config
+from webhook.controller.registration import STAGES, path_of
 from webhook.errors import Conflict
+from webhook.installation import LABELS, NAME, SECRET
 from webhook.policy import Object
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
-
-SECRET = "forestall-tls"  # noqa: S105 - a name
-SERVICE = "forestall"
-_REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
-_HOOKS = tuple(f"{_REGISTRATION}/{kind}webhookconfigurations/forestall" for kind in ("mutating", "validating"))
-_LABELS = {"app.kubernetes.io/name": "forestall"}
 
 _DIAL_SECONDS = 2.0
 _DIALS_SECONDS = 5.0
@@ -99,7 +95,7 @@ def settling(certificates: Certificates) -> timedelta:
 
 def service_names(namespace: str) -> tuple[str, ...]:
     """What the serving certificate is for; the API server asks for the first."""
-    return (f"{SERVICE}.{namespace}.svc", f"{SERVICE}.{namespace}", f"{SERVICE}.{namespace}.svc.cluster.local")
+    return (f"{NAME}.{namespace}.svc", f"{NAME}.{namespace}", f"{NAME}.{namespace}.svc.cluster.local")
 
 
 def plan(
@@ -259,7 +255,7 @@ class Rotation:
         log.info("certificates written", reason=step.reason)
 
     def _look(self, now: datetime) -> Seen:
-        hooks = [hook for path in _HOOKS if (hook := self._cluster.get(path)) is not None]
+        hooks = [hook for stage in STAGES if (hook := self._cluster.get(path_of(stage))) is not None]
         bundles = [
             base64.b64decode(webhook["clientConfig"].get("caBundle") or "")
             for hook in hooks
@@ -283,13 +279,13 @@ class Rotation:
                 "apiVersion": "v1",
                 "kind": "Secret",
                 "type": "kubernetes.io/tls",
-                "metadata": {"name": SECRET, "namespace": self._namespace, "labels": _LABELS},
+                "metadata": {"name": SECRET, "namespace": self._namespace, "labels": dict(LABELS)},
                 "data": encoded,
             }
             self._cluster.create(self._secrets, made)
         else:
             metadata = secret["metadata"]
-            labelled = {**metadata, "labels": {**(metadata.get("labels") or {}), **_LABELS}}
+            labelled = {**metadata, "labels": {**LABELS, **(metadata.get("labels") or {})}}
             self._cluster.replace(f"{self._secrets}/{SECRET}", {**secret, "metadata": labelled, "data": encoded})
 
 

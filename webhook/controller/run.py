@@ -28,11 +28,11 @@ from webhook.controller.pages import serve_pages
 from webhook.controller.probes import create_probes
 from webhook.controller.rotation import Rotation
 from webhook.errors import ForestallError
+from webhook.installation import CONSOLE_PORT, CONTROLLER, NAMESPACE, PROBES_PORT
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
 from webhook.reloading import Reloaded, follow_config
 from webhook.watch import Watch
 
-LEASE = "forestall-controller"
 _TICK = 1.0
 _EVERY = 5.0
 """Seconds between two looks of a part at what it keeps."""
@@ -62,9 +62,9 @@ class Settings:
 
     config: Path | None = None
     kubeconfig: Path | None = None
-    namespace: str = "forestall-system"
-    metrics_port: int = 8080
-    console_port: int = 8081
+    namespace: str = NAMESPACE
+    metrics_port: int = PROBES_PORT
+    console_port: int = CONSOLE_PORT
     endpoints: tuple[Endpoint, ...] = ()
     log_level: str = "info"
 
@@ -170,7 +170,7 @@ def run(settings: Settings) -> int:
     config = follow_config(settings.config)
     kubeconfig = settings.kubeconfig
     cluster = Cluster.from_kubeconfig(str(kubeconfig)) if kubeconfig else Cluster.in_cluster()
-    election = Election(cluster, settings.namespace, LEASE, f"{socket.gethostname()}_{uuid.uuid4()}")
+    election = Election(cluster, settings.namespace, CONTROLLER, f"{socket.gethostname()}_{uuid.uuid4()}")
     watch = Watch(cluster, [LIMIT_RANGES, NAMESPACES])
     watch.start()
     controller = Controller(config, election, lambda: _parts(cluster, watch, settings, config))

@@ -9,11 +9,12 @@ from datetime import timedelta
 
 from webhook.certs import Certificate, parse_certificate, read_certificates
 from webhook.config import Config
-from webhook.controller.hooks import STAGES
-from webhook.controller.rotation import SECRET, service_names
+from webhook.controller.registration import STAGES
+from webhook.controller.rotation import service_names
 from webhook.doctor.remark import Remark, Remarks, listed
 from webhook.doctor.survey import Survey, seen
 from webhook.errors import ForestallError
+from webhook.installation import SECRET
 
 
 def check_certificate(survey: Survey) -> Remarks:

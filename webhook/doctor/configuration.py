@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from webhook.doctor.remark import Remark, Remarks
-from webhook.doctor.survey import CONFIG, Survey, seen
+from webhook.doctor.survey import Survey, seen
 from webhook.engine import iter_expired
 from webhook.errors import BadConfig
+from webhook.installation import CONFIG
 
 
 def check_configuration(survey: Survey) -> Remarks:

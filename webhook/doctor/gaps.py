@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from webhook.controller.gaps import Gap, read_record
-from webhook.controller.hooks import STATE_NAME
 from webhook.doctor.remark import Remark, Remarks, cannot_tell
 from webhook.doctor.survey import RECENT, Survey, recent_gaps, seen
 from webhook.errors import FactsUnavailable
+from webhook.installation import STATE
 
 _FRESH = timedelta(days=1)
 
@@ -18,7 +18,7 @@ def check_gaps(survey: Survey) -> Remarks:
     record = read_record(seen(survey.state))
     gaps = recent_gaps(record, survey.now)
     if record.lost:
-        advice = f"to have it forgotten, remove the key gaps from ConfigMap {survey.namespace}/{STATE_NAME}"
+        advice = f"to have it forgotten, remove the key gaps from ConfigMap {survey.namespace}/{STATE}"
         yield Remark("unknown", "somebody's edit made the record unreadable: what was in it is lost", advice)
     for gap in gaps:
         if gap.ended is None:

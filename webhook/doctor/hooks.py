@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from webhook.controller.hooks import DELETED, NAME, ON_PURPOSE, STAGES, configurations, read_state
+from webhook.controller.hooks import DELETED, ON_PURPOSE, read_state
+from webhook.controller.registration import STAGES, configurations
 from webhook.doctor.asked import asked_about, covers, show_asked
 from webhook.doctor.remark import Remark, Remarks, listed
 from webhook.doctor.survey import Survey, seen
+from webhook.installation import NAME
 from webhook.policy import Object, Stage
 
 

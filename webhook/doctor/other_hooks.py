@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from webhook.controller.hooks import NAME, STAGES
+from webhook.controller.registration import STAGES
 from webhook.doctor.asked import asked_about, covers, show_resource
 from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.survey import Survey, seen
+from webhook.installation import NAME
 from webhook.policy import Object
 
 REQUEST_SECONDS = 34

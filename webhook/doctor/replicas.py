@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from webhook.controller.hooks import NAME
 from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.survey import Survey, seen
 from webhook.errors import ForestallError
+from webhook.installation import NAME
 
 _LEASE_OVER = timedelta(minutes=1)
 

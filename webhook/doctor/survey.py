@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 from webhook.config import Config, load_config, read_config
-from webhook.controller.endpoints import SERVICE, Endpoint
-from webhook.controller.gaps import Gap, Record, Unchecked, admitted_unchecked, read_record
-from webhook.controller.hooks import NAME, STAGES, STATE_NAME
-from webhook.controller.rotation import SECRET, read_served, service_names
+from webhook.controller.endpoints import ServerEndpoint, list_endpoints
+from webhook.controller.gaps import Gap, GapRecord, Unchecked, admitted_unchecked, read_record
+from webhook.controller.registration import STAGES, path_of
+from webhook.controller.rotation import read_served, service_names
 from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
+from webhook.installation import CONFIG, CONFIG_KEY, CONTROLLER, NAME, SECRET, STATE
 from webhook.loader import fact_kinds
 from webhook.objects.facts import ClusterFacts
 from webhook.policy import AdmissionRequest, Object, Stage
@@ -33,9 +34,6 @@ Answer: TypeAlias = Union[T, ForestallError]  # noqa: UP007 - generic aliases ne
 
 RECENT = timedelta(days=7)
 """For how long a gap is of interest after it has ended."""
-CONFIG = "forestall-config"
-_LEASE = "forestall-controller"
-_REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
 
 
 def seen(answer: Answer[T]) -> T:
@@ -43,16 +41,6 @@ def seen(answer: Answer[T]) -> T:
     if isinstance(answer, ForestallError):
         raise answer
     return answer
-
-
-@dataclass(frozen=True)
-class Replica:
-    """An endpoint of our Service; `served` is the certificate (DER) that it presents, None if it can't be reached."""
-
-    endpoint: Endpoint
-    is_ready: bool = True
-    node: str = ""
-    served: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,7 @@ class Survey:
     """All webhook configurations of the cluster, ours among them."""
     state: Answer[Object | None]
     service: Answer[Object | None]
-    replicas: Answer[list[Replica]]
+    replicas: Answer[list[ServerEndpoint]]
     secret: Answer[Mapping[str, bytes] | None]
     lease: Answer[Object | None]
     nodes: Answer[int]
@@ -122,7 +110,7 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
     api_time = _try(cluster.now)
     moment = before + (now() - before) / 2
     given = _try(lambda: exclude_own_namespace(_config(cluster, own, config), namespace))
-    state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE_NAME}"))
+    state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE}"))
     facts = _try(lambda: read_facts(cluster, fact_kinds()).facts)
     limit_ranges = _try(lambda: list(readable(read_objects(cluster, "/api/v1/limitranges", "LimitRange"))))
     return Survey(
@@ -133,10 +121,10 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
         config=given,
         hooks={stage: _try(_lister(cluster, stage)) for stage in STAGES},
         state=state,
-        service=_try(lambda: cluster.get(f"{own}/services/{SERVICE}")),
-        replicas=_try(lambda: _replicas(cluster, namespace)),
+        service=_try(lambda: cluster.get(f"{own}/services/{NAME}")),
+        replicas=_try(lambda: _endpoints(cluster, namespace)),
         secret=_try(lambda: _secret(cluster, own)),
-        lease=_try(lambda: cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{_LEASE}")),
+        lease=_try(lambda: cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{CONTROLLER}")),
         nodes=_try(lambda: sum(1 for _ in read_objects(cluster, "/api/v1/nodes", "Node"))),
         facts=facts,
         limit_ranges=limit_ranges,
@@ -147,7 +135,7 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
     )
 
 
-def recent_gaps(record: Record, now: datetime) -> list[Gap]:
+def recent_gaps(record: GapRecord, now: datetime) -> list[Gap]:
     return [gap for gap in record.gaps if gap.ended is None or now - gap.ended < RECENT]
 
 
@@ -163,7 +151,7 @@ def _is_forbidden(error: ForestallError) -> bool:
 
 
 def _lister(cluster: Cluster, stage: Stage) -> Callable[[], list[Object]]:
-    path = f"{_REGISTRATION}/{STAGES[stage].lower()}s"
+    path = path_of(stage).rpartition("/")[0]
     return lambda: list(readable(read_objects(cluster, path, STAGES[stage])))
 
 
@@ -173,30 +161,17 @@ def _config(cluster: Cluster, own: str, file: Path | None) -> Config:
     obj = cluster.get(f"{own}/configmaps/{CONFIG}")
     if obj is None:
         raise BadConfig(f"there is no ConfigMap {CONFIG}")
-    text = (obj.get("data") or {}).get("config.yaml")
+    text = (obj.get("data") or {}).get(CONFIG_KEY)
     if text is None:
-        raise BadConfig(f"ConfigMap {CONFIG} has no key config.yaml")
+        raise BadConfig(f"ConfigMap {CONFIG} has no key {CONFIG_KEY}")
     return load_config(text.encode(), f"ConfigMap {CONFIG}")
 
 
-def _replicas(cluster: Cluster, namespace: str) -> list[Replica]:
-    path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
-    slices = readable(read_objects(cluster, path, "EndpointSlice", labels=f"kubernetes.io/service-name={SERVICE}"))
-    replicas = list(read_replicas(slices))
-    served = read_served([each.endpoint for each in replicas], service_names(namespace)[0])
-    return [Replica(each.endpoint, each.is_ready, each.node, leaf) for each, leaf in zip(replicas, served, strict=True)]
-
-
-def read_replicas(slices: Iterable[Object]) -> Iterator[Replica]:
-    for each in slices:
-        for endpoint in each.get("endpoints") or ():
-            # Absent means that it is not known, which counts as ready (the API's reference, EndpointConditions).
-            is_ready = (endpoint.get("conditions") or {}).get("ready") is not False
-            for port in each.get("ports") or ():
-                if port.get("port"):
-                    # The API says that the addresses of one endpoint are interchangeable.
-                    address = Endpoint(endpoint["addresses"][0], port["port"])
-                    yield Replica(address, is_ready, endpoint.get("nodeName") or "")
+def _endpoints(cluster: Cluster, namespace: str) -> list[ServerEndpoint]:
+    """The servers' endpoints, with what each presents."""
+    endpoints = list(list_endpoints(cluster, namespace))
+    served = read_served([listed.endpoint for listed in endpoints], service_names(namespace)[0])
+    return [replace(listed, served=leaf) for listed, leaf in zip(endpoints, served, strict=True)]
 
 
 def _secret(cluster: Cluster, own: str) -> Mapping[str, bytes] | None:

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 import msgspec
 
 from webhook.errors import BadReview
-from webhook.installation import PROBE_LABEL
+from webhook.installation import PROBE_LABEL, probe_answer
 from webhook.messages import audit_annotations, denial, warnings
 from webhook.objects.repair import repair
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, Path, cut
@@ -206,5 +206,5 @@ def probe_nonce(request: AdmissionRequest) -> str:
 
 def render_probe(request: AdmissionRequest, nonce: str, stage: Stage) -> bytes:
     """The answer to a probe: a warning that whoever sent it will see."""
-    warning = f"forestall probe {nonce} {stage}"
+    warning = probe_answer(nonce, stage)
     return _encode(_Answer(API_VERSION, "AdmissionReview", _Response(request.uid, allowed=True, warnings=[warning])))

@@ -31,6 +31,7 @@ from webhook.errors import (
     BadReview,
 )
 from webhook.files.facts import read_facts
+from webhook.installation import PROBES_PORT, REVIEWS_PORT
 from webhook.loader import fact_kinds, load_policies
 from webhook.objects.facts import ClusterFacts, Found
 from webhook.policy import FactReference, Stage
@@ -74,8 +75,8 @@ class Settings:
     tls_key: Path | None = None
     self_signed: bool = False
     client_ca: Path | None = None
-    port: int = 8443
-    metrics_port: int = 8080
+    port: int = REVIEWS_PORT
+    metrics_port: int = PROBES_PORT
     bind: str | None = None
     workers: int = 2
     drain_delay: float = 5.0

@@ -1,0 +1,306 @@
+"""What the API server is asked: both webhook configurations, derived from the configuration and the policies.
+
+Nothing here reads or writes: hooks.py keeps in the cluster what `configurations` says, and `corrected` mends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from webhook.config import Config
+from webhook.installation import LABELS, NAME, PROBE_LABEL, SECRET
+from webhook.objects.owners import CONTROLLER_MANAGER, IDENTITIES
+from webhook.policy import Mode, Object, Stage, weakest
+from webhook.record import owner_reference
+from webhook.scope import ALWAYS_EXCLUDED, calls, exclude_own_namespace
+
+STAGES: Mapping[Stage, str] = {
+    "mutate": "MutatingWebhookConfiguration",
+    "validate": "ValidatingWebhookConfiguration",
+}
+"""In the order in which they are written: what is patched first need not be denied."""
+
+_API = "/apis/admissionregistration.k8s.io/v1"
+_NAMESPACE = "kubernetes.io/metadata.name"  # always there, and nobody can forge it
+_NAMESPACE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def configurations(
+    config: Config,
+    ca_bundle: str,
+    *,
+    namespace: str,
+    port: int = 443,
+    owner: Object | None = None,
+    earlier: Collection[Config] = (),
+) -> tuple[Object, Object]:
+    """The MutatingWebhookConfiguration and the ValidatingWebhookConfiguration, every field written out.
+
+    `ca_bundle` is base64, as the API has it; empty leaves it to cert-manager's injector, and nothing fails closed
+    before it is there: a webhook with Fail and without caBundle refuses all that it matches. `port` is that of our
+    Service. With the `owner`, an object of the cluster, they go too. What servers may still patch by `earlier`
+    configurations is asked as well.
+    """
+    before: dict[Stage, Collection[Config]] = {"mutate": earlier, "validate": ()}
+    mutating, validating = (
+        _configuration(stage, config, before[stage], ca_bundle, namespace, port, owner) for stage in STAGES
+    )
+    return mutating, validating
+
+
+def _configuration(
+    stage: Stage,
+    config: Config,
+    earlier: Collection[Config],
+    ca_bundle: str,
+    namespace: str,
+    port: int,
+    owner: Object | None,
+) -> Object:
+    annotations = {}
+    if config.certificates.mode == "certManager":
+        annotations["cert-manager.io/inject-ca-from"] = f"{namespace}/{SECRET}"
+    # AKS would otherwise rewrite our selectors, and we would write them back, and so on.
+    annotations["admissions.enforcer/disabled"] = "true"
+    metadata: Object = {"name": NAME, "labels": dict(LABELS), "annotations": annotations}
+    if owner:
+        metadata["ownerReferences"] = [owner_reference(owner)]
+    common: Object = {
+        "clientConfig": {
+            "service": {"namespace": namespace, "name": NAME, "path": f"/{stage}", "port": port},
+            **({"caBundle": ca_bundle} if ca_bundle else {}),
+        },
+        "matchPolicy": "Equivalent",
+        "sideEffects": "None",
+        "timeoutSeconds": config.webhooks.timeout_seconds,
+        "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Ignore",
+    }
+    webhooks = [*_judging(stage, config, earlier, namespace, common), _probing(stage, namespace, common)]
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": STAGES[stage],
+        "metadata": metadata,
+        "webhooks": webhooks,
+    }
+
+
+def _judging(
+    stage: Stage, config: Config, earlier: Collection[Config], namespace: str, common: Object
+) -> Iterator[Object]:
+    rules = needed_rules(config, stage, earlier)
+    if not rules:
+        return
+    config = exclude_own_namespace(_spared_by_all(config, earlier), namespace)
+    # What is no name, a glob above all, the API wouldn't take as a label's value.
+    named = set(filter(_NAMESPACE_NAME.fullmatch, config.exclude_namespaces))
+    excluded = sorted(ALWAYS_EXCLUDED | named)
+    yield {
+        **common,
+        "name": f"{stage}.forestall.dev",
+        "rules": rules,
+        "namespaceSelector": {"matchExpressions": [{"key": _NAMESPACE, "operator": "NotIn", "values": excluded}]},
+        "objectSelector": {},
+        "matchConditions": [
+            {"name": name, "expression": text} for name, text in _conditions(stage, config).items() if text
+        ],
+        **({"reinvocationPolicy": "IfNeeded"} if stage == "mutate" else {}),
+        **({"failurePolicy": _failure_policy(config)} if stage == "validate" else {}),
+    }
+
+
+def _failure_policy(config: Config) -> str:
+    """What becomes of a judged request while no server answers: it is refused only where an answer may refuse it.
+
+    So a ceiling of audit or warn, which people set to weaken an installation, never refuses anything.
+    """
+    return config.webhooks.failure_policy if any(map(_may_deny, _settings_of_all(config))) else "Ignore"
+
+
+def _may_deny(modes: tuple[Mode, Mode]) -> bool:
+    """Whether a policy may deny at this mode, and with this `otherwise` for what "patch" can't mend."""
+    mode, otherwise = modes
+    return mode == "deny" or (mode == "patch" and otherwise == "deny")
+
+
+def _settings_of_all(config: Config) -> Iterator[tuple[Mode, Mode]]:
+    """Mode and `otherwise`, below the ceiling, that some policy may be in for some request or other."""
+    for active in config.policies.values():
+        if not active.policy.operations:  # the API server is never asked
+            continue
+        sections = [override.policies.get(active.policy.id) for override in config.overrides]
+        overridden = [
+            (section.mode or active.mode, section.otherwise or active.otherwise) for section in sections if section
+        ]
+        for mode, otherwise in [(active.mode, active.otherwise), *overridden]:
+            yield weakest(mode, config.mode), weakest(otherwise, config.mode)
+
+
+def fails_closed(configuration: Object) -> bool:
+    """Whether what is judged is refused while nobody answers for this webhook configuration, as it is stored."""
+    return any(each.get("failurePolicy") == "Fail" for each in configuration.get("webhooks") or ())
+
+
+def _spared_by_all(config: Config, earlier: Iterable[Config]) -> Config:
+    """The configuration with only those exclusions that the others have as well."""
+    for each in earlier:
+        excluded = tuple(glob for glob in config.exclude_namespaces if glob in each.exclude_namespaces)
+        config = replace(config, exclude_namespaces=excluded, controllers=config.controllers & each.controllers)
+    return config
+
+
+def _probing(stage: Stage, namespace: str, common: Object) -> Object:
+    """Asked at every mode about nobody's objects: whoever creates such a ConfigMap learns whether we are reached."""
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}
+    return {
+        **common,
+        "name": f"probe.{stage}.forestall.dev",
+        "rules": [{**rule, "scope": "Namespaced"}],
+        "namespaceSelector": {"matchExpressions": [{"key": _NAMESPACE, "operator": "In", "values": [namespace]}]},
+        "objectSelector": {"matchExpressions": [{"key": PROBE_LABEL, "operator": "Exists"}]},
+        **({"reinvocationPolicy": "Never"} if stage == "mutate" else {}),
+    }
+
+
+def needed_rules(config: Config, stage: Stage, earlier: Iterable[Config] = ()) -> list[Object]:
+    """What some active policy judges, or for "mutate" can fix, as webhook rules; in a fixed order."""
+    operations: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in (config, *earlier):
+        for call in calls(one, stage):
+            resource = "/".join(filter(None, (call.kind.resource, call.subresource)))
+            operations[call.kind.group, resource].add(call.operation)
+    resources: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for (group, resource), wanted in sorted(operations.items()):
+        resources[group, tuple(sorted(wanted))].append(resource)
+    return [
+        # Every version: the engine knows a kind by its group alone, and CRDs of one kind come in several.
+        {
+            "apiGroups": [group],
+            "apiVersions": ["*"],
+            "resources": names,
+            "operations": list(wanted),
+            "scope": "Namespaced",
+        }
+        for (group, wanted), names in sorted(resources.items())
+    ]
+
+
+def _conditions(stage: Stage, config: Config) -> dict[str, str]:
+    """CEL by name, all of which must hold for a call: each spares only calls whose answer is known to be "allowed".
+
+    An error in one refuses the request where we fail closed, so nothing may be touched that may be absent.
+    """
+    # One with [...] stays with the engine.
+    globs = [glob for glob in config.exclude_namespaces if set("*?") & set(glob) and "[" not in glob]
+    return {
+        "not-in-an-excluded-namespace": f"!request.namespace.matches({_cel(_regex(globs))})" if globs else "",
+        "not-being-deleted": "oldObject == null || !has(oldObject.metadata.deletionTimestamp)",
+        "not-judged-at-its-owner": _not_owned(stage, config),
+        # Without the ratchet, what was there before is denied, whatever changes.
+        "not-an-unchanged-pod": _CHANGED_POD if stage == "validate" and config.ratchet else "",
+    }
+
+
+# Violations that the old object had as well only warn, and these are all that the API lets change in a pod, and that a
+# policy may read. The most frequent update of all is spared: the Job controller's finalizers.
+_CHANGED_POD = (
+    'request.operation != "UPDATE" || request.kind.group != "" || request.kind.kind != "Pod"'
+    " || has(request.subResource) || object.spec != oldObject.spec"
+) + "".join(
+    f" || (has(object.metadata.{field}) ? object.metadata.{field} : {empty})"
+    f" != (has(oldObject.metadata.{field}) ? oldObject.metadata.{field} : {empty})"
+    for field, empty in (("labels", "{}"), ("annotations", "{}"), ("ownerReferences", "[]"))
+)
+
+
+def _not_owned(stage: Stage, config: Config) -> str:
+    """Whether the object isn't that of a controller that asks itself (webhook.objects.owners): it is judged at
+    its owner.
+
+    Its pods, as there, may be patched all the same, where the configuration has sizes for them.
+    """
+    pairs = {(*key, user) for key, identity in IDENTITIES.items() for user in (identity, CONTROLLER_MANAGER)}
+    known = [f"{group}/{kind} {user}" for group, kind, user in sorted(pairs)]
+    group = 'owner.apiVersion.contains("/") ? owner.apiVersion.split("/")[0] : ""'
+    kind = f'({group}) + "/" + owner.kind'
+    is_known = f'{kind} + " " + request.userInfo.username in {_cel(known)}'
+    if config.controllers:
+        judged = sorted({f"{kind.group}/{kind.kind}" for kind in config.workloads})
+        is_trusted = f"request.userInfo.username in {_cel(sorted(config.controllers))} && {kind} in {_cel(judged)}"
+        is_known = f"{is_trusted} || {is_known}"
+    owned = (
+        "has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner,"
+        f" has(owner.controller) && owner.controller && ({is_known}))"
+    )
+    may_patch = stage == "mutate" and config.judges_owned_pods
+    return f'request.kind.kind == "Pod" || !({owned})' if may_patch else f"!({owned})"
+
+
+def _cel(value: str | Sequence[str]) -> str:
+    """A literal: JSON's strings and lists are CEL's."""
+    return msgspec.json.encode(value).decode()
+
+
+def _regex(globs: Collection[str]) -> str:
+    """An RE2 expression for the globs, as fnmatch reads them."""
+    return f"^({'|'.join(''.join(_SIGNS.get(sign) or re.escape(sign) for sign in glob) for glob in globs)})$"
+
+
+_SIGNS = {"*": ".*", "?": "."}
+
+
+# What a configuration's webhooks say; whatever a newer API server adds isn't ours to take away, again and again.
+_FIELDS = (
+    "name",
+    "clientConfig",
+    "rules",
+    "failurePolicy",
+    "matchPolicy",
+    "namespaceSelector",
+    "objectSelector",
+    "sideEffects",
+    "timeoutSeconds",
+    "admissionReviewVersions",
+    "reinvocationPolicy",
+    "matchConditions",
+)
+
+
+def corrected(existing: Object, wanted: Object) -> Object | None:
+    """`existing` with all that we want of it; None if it has it. What others add to its metadata stays.
+
+    Where we bring no caBundle, the one that is there stays, and without any nothing fails closed.
+    """
+    metadata = dict(existing["metadata"])
+    for field in ("labels", "annotations"):
+        metadata[field] = {**(metadata.get(field) or {}), **wanted["metadata"][field]}
+    if owners := wanted["metadata"].get("ownerReferences"):
+        metadata["ownerReferences"] = owners
+    there = {each["name"]: each for each in existing.get("webhooks") or ()}
+    webhooks = [bundled(each, there.get(each["name"])) for each in wanted["webhooks"]]
+    if metadata == existing["metadata"] and list(map(_said, there.values())) == list(map(_said, webhooks)):
+        return None
+    return {**existing, "metadata": metadata, "webhooks": webhooks}
+
+
+def bundled(webhook: Object, there: Object | None = None) -> Object:
+    """The webhook, with the caBundle of the one that is `there` if it brings none; without any it fails open."""
+    client = webhook["clientConfig"]
+    if client.get("caBundle"):
+        return webhook
+    if bundle := ((there or {}).get("clientConfig") or {}).get("caBundle"):
+        return {**webhook, "clientConfig": {**client, "caBundle": bundle}}
+    return {**webhook, "failurePolicy": "Ignore"}
+
+
+def _said(webhook: Object) -> Object:
+    return {field: webhook[field] for field in _FIELDS if webhook.get(field)}
+
+
+def path_of(stage: Stage) -> str:
+    return f"{_API}/{STAGES[stage].lower()}s/{NAME}"

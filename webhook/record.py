@@ -1,0 +1,122 @@
+"""State of ours in a ConfigMap of our own namespace: typed, of a known version, of bounded size.
+
+A ConfigMap holds several values, each under a key of its own, as JSON. Every write carries the version that it was
+decided on, so that of two writers one is told to look again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from webhook.errors import BadObject
+from webhook.installation import LABELS
+from webhook.policy import Object
+
+if TYPE_CHECKING:
+    from webhook.cluster import Written
+
+T = TypeVar("T")
+
+VERSION = "1"
+"""Of what all values mean; a ConfigMap that doesn't say is of this one."""
+_VERSION_KEY = "version"
+MOST_BYTES = 900_000
+"""All values of a ConfigMap together; the API server takes 1 MiB, metadata included."""
+
+
+class _Cluster(Protocol):
+    """What of webhook.cluster.Cluster is needed here."""
+
+    def get(self, path: str) -> Object | None: ...
+    def create(self, path: str, obj: Object) -> Written: ...
+    def replace(self, path: str, obj: Object) -> Object: ...
+
+
+class Kept(NamedTuple, Generic[T]):
+    """A value as it was read, to be given back to write(): with the ConfigMap, None where there is none.
+
+    `lost` says why what is there can't be read, and is empty where it can.
+    """
+
+    value: T
+    object: Object | None
+    lost: str = ""
+
+
+def read_value(obj: Object | None, key: str, type_: Any, new: Callable[[], T]) -> Kept[T]:
+    """What the ConfigMap holds under the key; `new()` where it holds nothing that can be read."""
+    data = (obj or {}).get("data") or {}
+    text = data.get(key)
+    if text is None:
+        return Kept(new(), obj)
+    if data.get(_VERSION_KEY, VERSION) != VERSION:
+        return Kept(new(), obj, f"it is of version {data[_VERSION_KEY]}, not {VERSION}")
+    try:
+        return Kept(msgspec.json.decode(text, type=type_), obj)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return Kept(new(), obj, str(error))
+
+
+class Record(Generic[T]):
+    """One value, under a key of a ConfigMap; `new` makes the one that counts before any was written."""
+
+    def __init__(
+        self, cluster: _Cluster, namespace: str, name: str, key: str, type_: Any, new: Callable[[], T]
+    ) -> None:
+        self._cluster = cluster
+        self._collection = f"/api/v1/namespaces/{namespace}/configmaps"
+        self._metadata = {"name": name, "namespace": namespace, "labels": dict(LABELS)}
+        self._key = key
+        self._type = type_
+        self._new = new
+
+    def read(self) -> Kept[T]:
+        """Raises FactsUnavailable or ClusterRefused."""
+        return read_value(self._cluster.get(self._path), self._key, self._type, self._new)
+
+    def write(
+        self,
+        kept: Kept[T],
+        value: T,
+        *,
+        beside: Mapping[str, str] = MappingProxyType({}),
+        owner: Object | None = None,
+    ) -> Kept[T]:
+        """Put the value in place of the one that was read, unless all is so already, and return what is then there.
+
+        `beside` are texts for people under other keys; with the `owner`, an object of the cluster, the ConfigMap goes
+        too. Raises Conflict if somebody has written since, BadObject for a value that doesn't fit.
+        """
+        there = kept.object or {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self._metadata}
+        text = msgspec.json.encode(value, order="sorted").decode()
+        data = {**(there.get("data") or {}), **beside, self._key: text, _VERSION_KEY: VERSION}
+        metadata = {**there["metadata"]} | ({"ownerReferences": [owner_reference(owner)]} if owner else {})
+        if size := _excess(data):
+            raise BadObject(f"ConfigMap {self._metadata['namespace']}/{self._metadata['name']}: {size}")
+        if kept.object is not None and (data, metadata) == (there.get("data"), there["metadata"]):
+            return kept
+        obj = {**there, "metadata": metadata, "data": data}
+        if kept.object is None:
+            return Kept(value, self._cluster.create(self._collection, obj).object)
+        return Kept(value, self._cluster.replace(self._path, obj))
+
+    @property
+    def _path(self) -> str:
+        return f"{self._collection}/{self._metadata['name']}"
+
+
+def _excess(data: Mapping[str, str]) -> str:
+    size = sum(len(key) + len(text.encode()) for key, text in data.items())
+    return f"{size} bytes are more than the {MOST_BYTES} that fit" if size > MOST_BYTES else ""
+
+
+def owner_reference(owner: Object) -> Object:
+    """For objects that are to go with the owner."""
+    metadata = owner["metadata"]
+    return {field: owner[field] for field in ("apiVersion", "kind")} | {
+        field: metadata[field] for field in ("name", "uid")
+    }
