@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.builders import TODAY, config, container, request, workload
+from tests.growth import Call, assert_linear
 from webhook.config import ActivePolicy, Config
 from webhook.engine import decide, undecided
 from webhook.errors import BadObject, BadQuantity, FactsUnavailable, TimeUp
@@ -563,6 +564,62 @@ def test_fixes_that_undo_each_other_are_our_failure() -> None:
     decision = judged(request(SMALL), settings("patch", policy=replace(SIZE, examine=flip)))
     assert (decision.patch, outcomes(decision), decision.allowed) == ((), ["failed"], True)
     assert "8 rounds" in decision.verdicts[0].violation.message
+
+
+@pytest.mark.parametrize(("steps", "outcome"), [(7, "patched"), (8, "patched"), (9, "failed")])
+def test_fixes_settle_in_eight_rounds(steps: int, outcome: str) -> None:
+    def step(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
+        replicas = req.object["spec"].get("replicas", 0)  # type: ignore[index]
+        if replicas < steps:
+            yield Violation("spec.replicas", "", "one more", fix=Set("spec.replicas", replicas + 1))
+
+    decision = judged(request(SMALL), settings("patch", policy=replace(SIZE, examine=step)))
+    assert outcomes(decision) == [outcome]
+    assert len(decision.patch) == (0 if outcome == "failed" else steps)
+
+
+IMAGED = (
+    "exemptions: [{{policy: POLICY, match: {{namespaces: [shop], images: [{}]}}, "
+    "owner: a, reason: b, until: 2030-01-01}}]"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "has_old"),
+    [
+        pytest.param(IMAGED.format("nginx"), "web-{}", False, id="exempted-by-image"),
+        pytest.param(IMAGED.format("apache"), "web-{}", False, id="no-image-of-an-exemption"),
+        pytest.param(IMAGED.format("nginx"), "web", True, id="exempted-by-image-and-of-one-name"),
+        pytest.param("ratchet: true", "web-{}", True, id="ratchet"),
+        pytest.param("ratchet: true", "web", True, id="ratchet-of-one-name"),
+        pytest.param("mode: patch", "web-{}", False, id="patched"),
+    ],
+)
+def test_work_is_a_multiple_of_the_review_s_size(text: str, name: str, has_old: bool) -> None:
+    cfg = settings("patch" if "patch" in text else "deny", text=text)
+
+    def make(count: int) -> Call:
+        def sized(size: int) -> Object:
+            return workload("Deployment", *[container(name.format(n), size=size) for n in range(count)])
+
+        req = request(sized(1), sized(2) if has_old else None)
+        return lambda: judged(msgspec.structs.replace(req), cfg)
+
+    assert_linear(make, 100)
+
+
+def test_what_was_worse_before_excuses_the_same_kind_alone() -> None:
+    """Of several old violations at one place any may be the one."""
+
+    def sizes(*found: int) -> Object:
+        return workload("Deployment", *[container("web", size=size) for size in found])
+
+    decision = judged(request(sizes(1, 2, 3), sizes(2, 3)), settings())
+    assert [(verdict.violation.value, verdict.outcome) for verdict in decision.verdicts] == [
+        (1, "denied"),
+        (2, "warned"),
+        (3, "warned"),
+    ]
 
 
 def test_what_others_patch_stands_beside_a_failure() -> None:

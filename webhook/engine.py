@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -75,12 +76,16 @@ def _undecided(policies: Sequence[ActivePolicy], config: Config, stage: AnyStage
     return _decision(verdicts, stage, failures={active.policy.id: error for active in policies})
 
 
+Key = tuple[str, str, str]
+"""Policy, subject, and path without its indices."""
+
+
 class _Found(NamedTuple):
     active: ActivePolicy
     violation: Violation
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         """What makes it the same violation wherever it stands: indices don't count."""
         return self.active.policy.id, self.violation.subject, _INDEX.sub("[]", self.violation.path)
 
@@ -122,7 +127,9 @@ class _Case:
     stage: AnyStage
     deadline: float | None
     failures: dict[str, BaseException] = field(default_factory=dict)
-    _old: dict[str, dict[tuple[str, str, str], list[Violation]]] = field(default_factory=dict)
+    _old: dict[str, dict[Key, _Before]] = field(default_factory=dict)
+    _imaged: dict[tuple[str, ...], bool] = field(default_factory=dict)
+    """Whether all containers have one of these images."""
 
     def decide(self) -> Decision:
         submitted = self._examine(self.scope.request)
@@ -161,16 +168,18 @@ class _Case:
         """Apply what can be fixed and examine the result, until nothing fixable is left."""
         operations: list[Operation] = []
         obj = self.scope.request.object
-        for _ in range(_ROUNDS):
+        for round_ in range(_ROUNDS + 1):
             sets = compatible(sets_of(ruling.found.violation) for ruling in rulings if ruling.is_patched)
             if not sets or obj is None:
-                return operations, obj, rulings
+                break
+            if round_ == _ROUNDS:
+                cycle = RuntimeError(f"fixes still change the object after {_ROUNDS} rounds")
+                self.failures |= {ruling.found.active.policy.id: cycle for ruling in rulings if ruling.is_patched}
+                return self._patch(self._examine(self.scope.request))
             added, obj = apply_sets(obj, sets)
             operations += added
             rulings = self._examine(msgspec.structs.replace(self.scope.request, object=obj))
-        cycle = RuntimeError(f"fixes still change the object after {_ROUNDS} rounds")
-        self.failures |= {ruling.found.active.policy.id: cycle for ruling in rulings if ruling.is_patched}
-        return self._patch(self._examine(self.scope.request))
+        return operations, obj, rulings
 
     def _judged(self, submitted: list[_Ruling], remaining: list[_Ruling], *, is_patched: bool) -> Iterator[_Ruling]:
         """What was patched, then what is left, in the words of what was submitted: no message quotes a fix."""
@@ -220,48 +229,75 @@ class _Case:
     def _is_ratcheted(self, found: _Found) -> bool:
         if not self.config.ratchet or self.scope.request.old_object is None:
             return False
-        old_violations = self._old_violations(found)
+        before = self._before(found)
         if found.active.policy.id in self.failures:  # what we could not compare is no new violation
             return True
-        return any(_is_no_worse(found.violation, old) for old in old_violations)
+        return before is not None and before.covers(found.violation)
 
-    def _old_violations(self, found: _Found) -> list[Violation]:
+    def _before(self, found: _Found) -> _Before | None:
+        """What the old object had of it."""
         policy_id = found.active.policy.id
         if policy_id not in self._old:
-            before = msgspec.structs.replace(self.scope.request, object=self.scope.request.old_object, old_object=None)
+            old = msgspec.structs.replace(self.scope.request, object=self.scope.request.old_object, old_object=None)
             by_key = self._old[policy_id] = {}
-            for violation in self._examine_one(found.active, before):
-                by_key.setdefault(_Found(found.active, violation).key, []).append(violation)
-        return self._old[policy_id].get(found.key, [])
+            for violation in self._examine_one(found.active, old):
+                by_key.setdefault(_Found(found.active, violation).key, _Before()).add(violation)
+        return self._old[policy_id].get(found.key)
 
     def _exemption(self, found: _Found) -> int | None:
         """The index of the exemption that covers the violation."""
-        for index, exemption in enumerate(self.config.exemptions):
-            if (
-                exemption.policy == found.active.policy.id
-                and self.today <= exemption.until
-                and matches(exemption.match, self.scope.request, self.scope.owner)
-                and self._has_image(exemption.match.images, found.violation)
-            ):
+        for index, exemption in self._exemptions.get(found.active.policy.id, ()):
+            if self._has_image(exemption.match.images, found.violation):
                 return index
         return None
+
+    @cached_property
+    def _exemptions(self) -> Mapping[str, Sequence[tuple[int, Exemption]]]:
+        """By policy: those that are about this request, with their index in the configuration."""
+        by_policy: dict[str, list[tuple[int, Exemption]]] = {}
+        for index, exemption in enumerate(self.config.exemptions):
+            if self.today <= exemption.until and matches(exemption.match, self.scope.request, self.scope.owner):
+                by_policy.setdefault(exemption.policy, []).append((index, exemption))
+        return by_policy
 
     def _has_image(self, patterns: tuple[str, ...], violation: Violation) -> bool:
         """Whether the violation's container, or every container if it is about none, has one of the images."""
         if not patterns:
             return True
         workload = read_workload(self.scope.request)
-        containers = workload.containers if workload else ()
-        return have_images([each for each in containers if each.concerns(violation)] or containers, patterns)
+        if workload and (container := workload.container_of(violation)):
+            return have_images([container], patterns)
+        if patterns not in self._imaged:
+            self._imaged[patterns] = have_images(workload.containers if workload else (), patterns)
+        return self._imaged[patterns]
 
 
-def _is_no_worse(violation: Violation, old: Violation) -> bool:
-    # What was only noted before (a pod that bound itself to its volume's zone) excuses no denial.
-    if is_weaker(old.at_most, violation.at_most):
+class _Before:
+    """Violations that the old object had at one key, as far as it tells whether one of now is worse."""
+
+    def __init__(self) -> None:
+        self._least: dict[Mode, int] = {}
+        """The lowest of the amounts that were found."""
+        self._found: dict[Mode, set[int | str | None]] = {}
+
+    def add(self, violation: Violation) -> None:
+        mode, value = violation.at_most, violation.value
+        self._found.setdefault(mode, set()).add(value)
+        if isinstance(value, int):
+            self._least[mode] = min(value, self._least.get(mode, value))
+
+    def covers(self, violation: Violation) -> bool:
+        """Whether one of them was as bad."""
+        value = violation.value
+        for mode, found in self._found.items():
+            # What was only noted before (a pod that bound itself to its volume's zone) excuses no denial.
+            if is_weaker(mode, violation.at_most):
+                continue
+            if value in found:
+                return True
+            if isinstance(value, int) and (None in found or value >= self._least.get(mode, value + 1)):
+                return True
         return False
-    if isinstance(violation.value, int) and isinstance(old.value, int):
-        return violation.value >= old.value
-    return violation.value == old.value or (old.value is None and isinstance(violation.value, int))
 
 
 def _failed(active: ActivePolicy, config: Config, error: BaseException) -> Verdict:

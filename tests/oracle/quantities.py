@@ -114,6 +114,8 @@ ODD += [
     "50%",
 ]
 ODD += ["9" * 100, "9" * 100 + "Ki", "0" * 100 + "1Ki", "1." + "0" * 100 + "1", "." + "0" * 50 + "1Ei"]
+ODD += ["1e101", "1e308", "1e309", "1e400", "1e5000", "-1e400", "1.5e400", "1e-400", "-1e-5000", "9" * 400 + "Ki"]
+ODD += ["9" * 400, "0." + "0" * 400 + "1", "1" + "0" * 400 + "e-400"]
 JSON_NUMBERS: list[Value] = [
     0,
     1,
@@ -132,6 +134,7 @@ JSON_NUMBERS: list[Value] = [
     1e16,
     1e22,
     1e30,
+    10**400,
 ]
 ALPHABET = "0123456789..+-eEinumkKMGTP "
 
@@ -164,7 +167,7 @@ def mutated(text: str, dice: random.Random) -> str:
 def is_harmless(value: Value) -> bool:
     """Not an exponent that would make the API server write out a number of millions of digits."""
     exponent = re.search(r"[eE]([+-]?[0-9]+)$", str(value))
-    return exponent is None or (int(exponent[1]) + 2**31) % 2**32 - 2**31 in range(-100, 100)
+    return exponent is None or (int(exponent[1]) + 2**31) % 2**32 - 2**31 in range(-6000, 6000)
 
 
 def ask(server: str, value: Value) -> tuple[str, str]:
@@ -174,7 +177,7 @@ def ask(server: str, value: Value) -> tuple[str, str]:
     ]
     spec = {
         "automountServiceAccountToken": False,
-        "resources": {"limits": {"memory": "1e200"}},
+        "resources": {"limits": {"memory": "1e6000"}},
         "containers": containers,
         "volumes": [{"name": "v", "emptyDir": {"sizeLimit": value}}],
     }

@@ -8,6 +8,7 @@ to the API server, and nothing only in an operator's resource (tests/data/nulls.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -101,11 +102,15 @@ class Container(msgspec.Struct, frozen=True, gc=False):
         amounts = self.resources.get(part)
         return amounts.get("memory") if amounts else None
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Below which paths what is said of this container stands."""
+        # The container that an operator makes is found at "spec", where everything else is as well.
+        return (self.path, self.resources_path) if "[" in self.path else (self.resources_path,)
+
     def concerns(self, violation: Violation) -> bool:
         """Whether the violation is about this container; a volume may have a container's name."""
-        # The container that an operator makes is found at "spec", where everything else is as well.
-        places = (self.path, self.resources_path) if "[" in self.path else (self.resources_path,)
-        return violation.subject == self.name and violation.path.startswith(tuple(f"{place}." for place in places))
+        return violation.subject == self.name and violation.path.startswith(tuple(f"{each}." for each in self.places))
 
     def amount(self, part: Literal["requests", "limits"]) -> int | None:
         """The same in bytes, or None; raises BadObject if it is no quantity."""
@@ -118,7 +123,7 @@ class Container(msgspec.Struct, frozen=True, gc=False):
         return f"{above}.{part}.memory"
 
 
-class Workload(msgspec.Struct, frozen=True, gc=False):
+class Workload(msgspec.Struct, frozen=True, dict=True):
     """An object that is a pod, or that pods are made from.
 
     `spec` is the pod spec, or an operator's resource's spec, which looks like one where it matters here
@@ -135,6 +140,19 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
     labels: Mapping[str, str]
     containers: tuple[Container, ...]
     is_operated: bool = False
+
+    def container_of(self, violation: Violation) -> Container | None:
+        """The container that the violation is about; a volume may have a container's name."""
+        path = violation.path
+        while path := path.rpartition(".")[0]:
+            container = self._by_place.get(path)
+            if container and container.name == violation.subject:
+                return container
+        return None
+
+    @cached_property
+    def _by_place(self) -> Mapping[str, Container]:
+        return {place: container for container in self.containers for place in container.places}
 
     @property
     def resources(self) -> Mapping[str, Any]:

@@ -13,6 +13,9 @@ from webhook.errors import BadQuantity
 MAX_BYTES = 2**63 - 1
 """More than this is read as this, as in apimachinery."""
 
+MOST = Decimal(10) ** 100
+"""More than this of anything is read as this: the API server takes "1e5000", and nobody can print or multiply that."""
+
 # "E" before digits is an exponent, alone it is exa: hence the exponent first.
 _GRAMMAR = re.compile(r"([+-]?[0-9]*+(?:\.[0-9]*+)?)(?:[eE]([+-]?)0*([0-9]{1,19})|([numkMGTPE]|[KMGTPE]i)?)")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -33,8 +36,8 @@ _PAGE = 4096
 def parse_quantity(value: str | int | float) -> Decimal:
     """Return the exact amount: "512Mi" -> 536870912, "100m" -> 0.1, "1E" -> 10**18, "1E3" -> 1000, "Mi" -> 0.
 
-    Below nano it is rounded away from zero; with a binary suffix it stops at ±MAX_BYTES. Decimal amounts don't, as in
-    the API ("1e30" is 10**30): use parse_memory where an int is needed, since int(Decimal("1e2000000000")) never ends.
+    Below nano it is rounded away from zero; with a binary suffix it stops at ±MAX_BYTES. Decimal amounts go on, as in
+    the API ("1e30" is 10**30), up to ±MOST: its square still is an ordinary int, float and Decimal.
     Negative amounts parse; it is validation that refuses them, later. Raises BadQuantity, also for None and bool.
     Source: k8s.io/apimachinery/pkg/api/resource/quantity.go, ParseQuantity and UnmarshalJSON.
     """
@@ -149,12 +152,16 @@ def _read_text(text: str) -> tuple[Decimal, int]:
     else:
         amount = Decimal(0)  # "Mi", "+" and "." are 0 to the API server; of the largest and smallest it wants digits.
     if suffix in _BINARY:
-        amount = min(max(_EXACT.multiply(amount, _BINARY[suffix]), Decimal(-MAX_BYTES)), Decimal(MAX_BYTES))
+        amount = _within(_EXACT.multiply(amount, _BINARY[suffix]), Decimal(MAX_BYTES))
     elif exponent:
         amount = amount.scaleb(exponent, _EXACT)
     if amount.as_tuple().exponent < -9:  # type: ignore[operator]  # neither infinite nor NaN by the grammar
         amount = amount.quantize(_NANO, ROUND_UP, _EXACT)
-    return amount, int(min(max(amount, Decimal(-MAX_BYTES)), Decimal(MAX_BYTES)).to_integral_value(ROUND_UP))
+    return _within(amount, MOST), int(_within(amount, Decimal(MAX_BYTES)).to_integral_value(ROUND_UP))
+
+
+def _within(amount: Decimal, most: Decimal) -> Decimal:
+    return min(max(amount, -most), most)
 
 
 _read_cached = lru_cache(maxsize=4096)(_read_text)

@@ -1,0 +1,50 @@
+"""How work grows with its input: counted in steps of the interpreter and bytes, which no busy machine changes."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NamedTuple
+
+Call = Callable[[], object]
+
+
+class Work(NamedTuple):
+    steps: int
+    """Bytecode instructions."""
+    size: int
+    """Bytes at the peak."""
+
+
+def measure(call: Call) -> Work:
+    """What a call takes; it is made twice."""
+    tracemalloc.start()
+    try:
+        call()
+        size = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    steps = 0
+
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal steps
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        steps += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return Work(steps, size)
+
+
+def assert_linear(make: Callable[[int], Call], size: int) -> None:
+    """That what `make` makes for twice the size takes at most 2.2 times the steps and bytes."""
+    once, twice = measure(make(size)), measure(make(2 * size))
+    assert twice.steps <= 2.2 * once.steps, f"{once.steps} steps become {twice.steps}"
+    assert twice.size <= 2.2 * once.size, f"{once.size} bytes become {twice.size}"
