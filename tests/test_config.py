@@ -13,6 +13,7 @@ import yaml
 from tests.builders import config
 from webhook.config import config_schema, read_config
 from webhook.errors import BadConfig
+from webhook.loader import load_policies
 from webhook.objects.quantities import Memory
 
 
@@ -260,12 +261,24 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_what_is_not_said_is_the_default(text: str) -> None:
     parsed = config(text)
     assert parsed.mode == "deny"
-    assert {name: (each.mode, each.otherwise, each.on_error) for name, each in parsed.policies.items()} == {
-        "memory-limits": ("patch", "deny", "ignore"),
-        "namespace-defaults": ("audit", "warn", "ignore"),
-        "prometheus-memory": ("deny", "deny", "ignore"),
-        "zonal-volumes": ("deny", "deny", "ignore"),
+    declared = {name: loaded.policy for name, loaded in load_policies().items()}
+    assert {name: (active.mode, active.otherwise, active.on_error) for name, active in parsed.policies.items()} == {
+        name: (policy.mode, policy.otherwise, "ignore") for name, policy in declared.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "on_error"),
+    [
+        pytest.param("onError: deny", "deny", id="for-every-policy"),
+        pytest.param("{onError: deny, policies: {memory-limits: }}", "deny", id="also-for-one-that-is-named"),
+        pytest.param("{onError: deny, policies: {memory-limits: {onError: ignore}}}", "ignore", id="but-its-own"),
+        pytest.param("policies: {memory-limits: {onError: deny}}", "deny", id="its-own-alone"),
+        pytest.param("policies: {zonal-volumes: {onError: deny}}", "ignore", id="not-another-s"),
+    ],
+)
+def test_on_error_has_a_default_for_all_policies(text: str, on_error: str) -> None:
+    assert config(text).policies["memory-limits"].on_error == on_error
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,9 @@ class PolicySection(_Section, frozen=True):
     mode: Mode | None = None
     otherwise: Annotated[Otherwise | None, Meta(description="With mode patch: what has no fix.")] = None
     on_error: Annotated[
-        OnError, Meta(description="When the policy can't decide: it failed, or what it needs could not be read.")
-    ] = "ignore"
+        OnError | None,
+        Meta(description="What becomes of an object that this policy could not decide about; default: onError above."),
+    ] = None
 
 
 class OverrideSection(_Section, frozen=True):
@@ -176,6 +177,14 @@ class _File(_Section, frozen=True):
     """The configuration file."""
 
     mode: Annotated[Mode, Meta(description="The ceiling: no policy acts more strongly than this.")] = "deny"
+    on_error: Annotated[
+        OnError,
+        Meta(
+            description="What becomes of an object that a policy could not decide about, because it failed or because "
+            "what it needs could not be read: 'ignore' admits it with a warning, 'deny' refuses it. It holds for every "
+            "policy that names no onError of its own."
+        ),
+    ] = "ignore"
     policies: dict[str, Any] = msgspec.field(default_factory=dict)
     overrides: Annotated[tuple[Override, ...], Meta(description="The last that matches counts.")] = ()
     exemptions: tuple[Exemption, ...] = ()
@@ -273,13 +282,13 @@ def _load(text: bytes, file: str) -> Config:
     if root is None or root.is_null:
         return _config(_File(), {})
     entries = dict(root.entries())
-    policies = {}
+    sections: dict[str, _PolicyRead] = {}
     if (section := entries.get("policies")) is not None and not section.is_null:
-        policies = {name: _read_policy(name, node) for name, node in section.entries()}
+        sections = {name: _read_policy(name, node) for name, node in section.entries()}
     parsed = convert_struct(_without(root, "policies"), _File)
     for name, node in _policies_named(entries):
         _policy_called(name, node)
-    config = _config(parsed, policies)
+    config = _config(parsed, sections)
     _check_kinds(config, entries)
     return config
 
@@ -328,27 +337,38 @@ def _policy_called(name: str, node: Node) -> Policy:
     return loaded.policy
 
 
-def _read_policy(name: str, node: Node) -> ActivePolicy:
+class _PolicyRead(NamedTuple):
+    """What the file says of one policy."""
+
+    section: PolicySection
+    params: Any
+
+
+def _read_policy(name: str, node: Node) -> _PolicyRead:
     policy = _policy_called(name, node)
     params = policy.params()
     if not node.is_null:
         if (section := dict(node.entries()).get("params")) is not None:
             params = convert(section, policy.params)
         node = _without(node, "params")
-    return _activate(policy, convert_struct(node, PolicySection), params)
+    return _PolicyRead(convert_struct(node, PolicySection), params)
 
 
-def _activate(policy: Policy, section: PolicySection, params: Any) -> ActivePolicy:
+def _activate(policy: Policy, read: _PolicyRead, on_error: OnError) -> ActivePolicy:
+    section = read.section
     otherwise: Otherwise = "warn" if (section.otherwise or policy.otherwise) != "deny" else "deny"
-    return ActivePolicy(policy, section.mode or policy.mode, otherwise, section.on_error, params)
+    return ActivePolicy(policy, section.mode or policy.mode, otherwise, section.on_error or on_error, read.params)
 
 
-def _config(parsed: _File, policies: Mapping[str, ActivePolicy]) -> Config:
+def _config(parsed: _File, sections: Mapping[str, _PolicyRead]) -> Config:
+    declared = {name: loaded.policy for name, loaded in load_policies().items()}
     return Config(
         mode=parsed.mode,
         policies={
-            name: policies.get(name) or _activate(loaded.policy, PolicySection(), loaded.policy.params())
-            for name, loaded in load_policies().items()
+            name: _activate(
+                policy, sections.get(name) or _PolicyRead(PolicySection(), policy.params()), parsed.on_error
+            )
+            for name, policy in declared.items()
         },
         overrides=parsed.overrides,
         exemptions=parsed.exemptions,
