@@ -49,6 +49,11 @@ def probe_answer(nonce: str, stage: str) -> str:
     return f"forestall probe {nonce} {stage}"
 
 
+def undecided_answer(stage: str, began: int, ended: int) -> str:
+    """The warning by which a server tells the probe of reviews that passed undecided: when, in seconds since 1970."""
+    return f"forestall undecided {stage} {began} {ended}"
+
+
 SETTLING: Final = 120.0
 """Seconds that a change of the configuration takes to reach everybody: kubelets look every minute, and then take a
 moment."""

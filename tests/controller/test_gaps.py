@@ -32,6 +32,7 @@ from webhook.controller.gaps import (
     admitted_unchecked,
     observe,
     read_record,
+    told_undecided,
     unanswered,
 )
 from webhook.controller.registration import configurations, path_of
@@ -82,6 +83,48 @@ def test_observe(probes: list[Probed], gaps: list[Gap]) -> None:
     for number, probed in enumerate(probes):
         record = observe(record, at(10 * number), probed)
     assert record == GapRecord(tuple(gaps))
+
+
+def undecided(began: float, ended: float, stage: Stage = "validate") -> Gap:
+    return gap(began, ended, stage, reason="undecided")
+
+
+@pytest.mark.parametrize(
+    ("told", "gaps"),
+    [
+        pytest.param([[undecided(1, 2)], [undecided(1, 2)]], [undecided(1, 2)], id="the same again"),
+        pytest.param([[undecided(1, 2)], [undecided(1, 15)]], [undecided(1, 15)], id="longer by now"),
+        pytest.param([[undecided(1, 2)], [undecided(5, 6)]], [undecided(1, 2), undecided(5, 6)], id="another one"),
+        pytest.param([[undecided(1, 5), undecided(4, 8)]], [undecided(1, 8)], id="of two workers"),
+        pytest.param(
+            [[undecided(1, 5), undecided(1, 5, "mutate")]],
+            [undecided(1, 5), undecided(1, 5, "mutate")],
+            id="at both stages",
+        ),
+    ],
+)
+def test_what_passed_undecided_is_a_gap(told: list[list[Gap]], gaps: list[Gap]) -> None:
+    record = GapRecord()
+    for number, each in enumerate(told):
+        record = observe(record, at(10 * number), Probed(undecided=tuple(each)))
+    assert record == GapRecord(tuple(gaps))
+
+
+def test_an_open_gap_stays_the_last() -> None:
+    record = observe(GapRecord(), at(0), LOST)
+    record = observe(record, at(10), LOST._replace(undecided=(undecided(5, 9),)))
+    assert record == GapRecord((undecided(5, 9), gap(0, None)))
+    assert observe(record, at(20), FINE) == GapRecord((undecided(5, 9), gap(0, 20)))
+
+
+def test_told_undecided() -> None:
+    told = [
+        "forestall probe n1 validate",
+        "forestall undecided validate 1795402800 1795402860",
+        "forestall undecided x",
+    ]
+    began = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+    assert told_undecided(told) == (Gap(("validate",), began, "undecided", began + timedelta(minutes=1)),)
 
 
 @pytest.mark.parametrize("record", [GapRecord(), GapRecord((gap(0, 10),)), GapRecord((gap(0, None),))])

@@ -267,8 +267,8 @@ def test_probe_nonce(probe, nonce):
 
 @pytest.mark.parametrize("stage", ["mutate", "validate"])
 def test_a_probe_is_answered_with_its_nonce(stage):
-    assert json.loads(render_probe(_probe(), "n-1", stage))["response"] == {
+    assert json.loads(render_probe(_probe(), "n-1", stage, [(1.5, 60.25)]))["response"] == {
         "uid": "7",
         "allowed": True,
-        "warnings": [f"forestall probe n-1 {stage}"],
+        "warnings": [f"forestall probe n-1 {stage}", f"forestall undecided {stage} 1 60"],
     }

@@ -246,6 +246,20 @@ def test_an_unreadable_object_is_undecided(server, body, text):
     )
 
 
+def test_a_probe_is_told_of_undecided_reviews(own_server):
+    config_map = {"group": "", "version": "v1", "kind": "ConfigMap"}
+    labelled = {"metadata": {"labels": {PROBE_LABEL: "n-1"}}}
+    probe = post(review(kind=config_map, object=labelled, dryRun=True))
+    assert own_server.ask(probe).response["warnings"] == ["forestall probe n-1 validate"]
+    now = int(time.time())
+    own_server.ask(post(review(object=[])))
+    # Of either worker.
+    told = eventually(lambda: own_server.ask(probe).response["warnings"][1:])
+    _, _, stage, began, ended = told[0].split()
+    assert stage == "validate"
+    assert now <= int(began) <= int(ended) <= time.time()
+
+
 def test_the_largest_review_is_read(server):
     body = review("large")
     response = server.ask(post(body + b" " * (20 * MIB - len(body)), "/mutate")).response

@@ -7,6 +7,7 @@ controller leads.
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ from webhook.controller.events import report
 from webhook.controller.registration import STAGES, fails_closed, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
-from webhook.installation import PROBE_LABEL, STATE, probe_answer
+from webhook.installation import PROBE_LABEL, STATE, probe_answer, undecided_answer
 from webhook.policy import AdmissionRequest, Decision, Object, Stage
 from webhook.record import Kept, Record, read_value
 from webhook.scope import is_judged
@@ -41,7 +42,7 @@ _PROBE_SECONDS = 20.0
 _AROUND = EVERY + timedelta(seconds=2)
 """How long before and after a gap the API server's calls may have been lost; its times are whole seconds."""
 
-Reason = Literal["no answer", "hooks off"]
+Reason = Literal["no answer", "hooks off", "undecided"]
 
 log = structlog.get_logger()
 
@@ -54,6 +55,9 @@ probes = Counter(
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     """From the first probe that `stages` didn't answer to the first that they did.
+
+    Where the reason is "undecided", they answered: from the first to the last review that passed because its object
+    could not be read.
 
     `refused`: the validating webhook failed closed, so that what it judges was refused and not let through.
     """
@@ -87,24 +91,59 @@ class GapRecord(msgspec.Struct, frozen=True):
 
 
 class Probed(NamedTuple):
-    """What a probe has shown: which stages didn't answer."""
+    """What a probe has shown: which stages didn't answer, and what a server told of."""
 
     missing: tuple[Stage, ...] = ()
     reason: Reason = "no answer"
     refused: bool = False
+    undecided: tuple[Gap, ...] = ()
 
 
 def observe(record: GapRecord, now: datetime, probed: Probed) -> GapRecord:
     """The record after a probe; the same one while nothing changes."""
+    gaps = _with_undecided(record.gaps, probed.undecided)
     gap = record.open
-    if not probed.missing if gap is None else (gap.stages, gap.reason, gap.refused) == probed:
+    if (() if gap is None else (gap.stages, gap.reason, gap.refused)) != (probed[:3] if probed.missing else ()):
+        if gap is not None:
+            gaps = (*gaps[:-1], msgspec.structs.replace(gap, ended=max(now, gap.began)))
+        if probed.missing:
+            gaps = (*gaps, Gap(probed.missing, now, probed.reason, refused=probed.refused))
+    if gaps == record.gaps:
         return record
-    gaps = record.gaps
-    if gap is not None:
-        gaps = (*gaps[:-1], msgspec.structs.replace(gap, ended=max(now, gap.began)))
-    if probed.missing:
-        gaps = (*gaps, Gap(probed.missing, now, probed.reason, refused=probed.refused))
     return GapRecord(gaps[-KEPT:], record.forgotten + len(gaps[:-KEPT]), record.lost)
+
+
+def _with_undecided(gaps: tuple[Gap, ...], undecided: Iterable[Gap]) -> tuple[Gap, ...]:
+    """The gaps with those that a server told of, which it tells again, and longer; an open one stays the last."""
+    for new in undecided:
+        same = [gap for gap in gaps if (gap.reason, gap.stages) == (new.reason, new.stages) and _touch(gap, new)]
+        began = min(gap.began for gap in (new, *same))
+        ended = max(gap.ended for gap in (new, *same) if gap.ended)
+        others = [gap for gap in gaps if gap not in same]
+        whole = msgspec.structs.replace(new, began=began, ended=ended)
+        gaps = tuple(sorted([*others, whole], key=lambda gap: (gap.ended is None, gap.began)))
+    return gaps
+
+
+def _touch(one: Gap, other: Gap) -> bool:
+    return bool(one.ended and other.ended and one.began <= other.ended and other.began <= one.ended)
+
+
+_UNDECIDED = re.compile(undecided_answer("(mutate|validate)", r"(\d{1,11})", r"(\d{1,11})"))  # type: ignore[arg-type]
+
+
+def told_undecided(warnings: Iterable[str]) -> tuple[Gap, ...]:
+    """What servers told the probe of reviews that passed undecided."""
+    found = (_UNDECIDED.fullmatch(warning) for warning in warnings)
+    return tuple(
+        Gap((match[1],), _at(match[2]), "undecided", _at(match[3]))  # type: ignore[arg-type]
+        for match in found
+        if match
+    )
+
+
+def _at(seconds: str) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
 
 
 def unanswered(warnings: Iterable[str], nonce: str) -> tuple[Stage, ...]:
@@ -193,9 +232,11 @@ class Gaps:
             self._unknown = str(error)
             return None
         self._unknown = ""
+        undecided = told_undecided(warnings)
         if None in stored.values():
-            return Probed(missing, "hooks off")
-        return Probed(missing, "no answer", refused=any(each and fails_closed(each) for each in stored.values()))
+            return Probed(missing, "hooks off", undecided=undecided)
+        refused = any(each and fails_closed(each) for each in stored.values())
+        return Probed(missing, "no answer", refused, undecided)
 
     def _record(self, now: datetime, probed: Probed) -> None:
         kept = self._stored.read()
@@ -204,7 +245,8 @@ class Gaps:
         if after is record:
             return
         written = self._stored.write(kept, after).object
-        self._tell(written or {}, record.open, after.open)
+        if after.open != record.open:
+            self._tell(written or {}, record.open, after.open)
 
     def _tell(self, obj: Object, before: Gap | None, after: Gap | None) -> None:
         if after is not None:

@@ -24,9 +24,11 @@ def check_gaps(survey: Survey) -> Remarks:
         if gap.ended is None:
             advice = "see hooks" if gap.reason == "hooks off" else "see endpoints, certificate and hooks"
             yield Remark("fail", f"a gap is open: {gap}", advice)
-    fresh = [gap for gap in gaps if gap.ended and gap.reason == "no answer" and survey.now - gap.ended < _FRESH]
+    fresh = [gap for gap in gaps if gap.ended and gap.reason != "hooks off" and survey.now - gap.ended < _FRESH]
     for gap in reversed(fresh):
         advice = f"find out why: kubectl -n {survey.namespace} get events, and the servers' logs of that time"
+        if gap.reason == "undecided":
+            advice = 'the servers\' logs ("review undecided") name the objects and why; onError: deny refuses them'
         yield Remark("warn", f"a gap of {_show_length(gap)} at least: {gap}", advice)
     slipped = seen(survey.slipped)
     for resource, why in slipped.unread.items():

@@ -143,7 +143,7 @@ class Judge:
     ) -> bytes | Awaitable[bytes]:
         """The answer to a review that began to arrive at `arrived`: at once, unless something has to be looked up."""
         if nonce := probe_nonce(request):
-            return render_probe(request, nonce, stage)
+            return render_probe(request, nonce, stage, self._metrics.undecided(stage, time.time()))
         case = _Case(request, stage, self._config(), arrived, time.monotonic(), deadline)
         decision = self._decide(case, self._source.facts)
         if decision.unseen and self._source.can_look_up:

@@ -7,10 +7,12 @@ the sums.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
@@ -66,12 +68,27 @@ def _new_histogram() -> _Histogram:
     return _Histogram([0] * (len(BUCKETS) + 1))
 
 
+class Spell(NamedTuple):
+    """From a review that passed undecided to the last one that did, in seconds since 1970."""
+
+    began: float
+    ended: float
+
+
+_APART = 60.0
+"""Seconds without an undecided review that end a spell."""
+
+_TOLD = 600.0
+"""Seconds for which a spell is told of: whoever asks does so every ten."""
+
+
 class _Page(msgspec.Struct):
     """What one worker has counted: metric -> label values -> count, and what it last said of itself."""
 
     counters: dict[str, dict[tuple[str, ...], int]]
     histograms: dict[str, dict[str, _Histogram]]
     gauges: dict[str, float]
+    undecided: dict[str, Spell]
 
 
 class _Lines(msgspec.Struct):
@@ -80,6 +97,7 @@ class _Lines(msgspec.Struct):
     counters: list[tuple[str, tuple[str, ...], int]]
     histograms: list[tuple[str, str, _Histogram]]
     gauges: dict[str, float]
+    undecided: dict[str, Spell]
 
 
 class Metrics:
@@ -91,13 +109,14 @@ class Metrics:
         self._kinds = kinds
         self.gauges: dict[str, float] = {}
         # What a worker that died had counted, its successor goes on counting.
-        page = _read(self._file) or _Page({}, {}, {})
+        page = _read(self._file) or _Page({}, {}, {}, {})
         self._counters = {name: defaultdict(int, page.counters.get(name, {})) for name in _COUNTERS}
         self._histograms = {name: defaultdict(_new_histogram, page.histograms.get(name, {})) for name in _HISTOGRAMS}
         self._reviews = self._counters["forestall_reviews"]
         self._violations = self._counters["forestall_violations"]
         self._errors = self._counters["forestall_policy_errors"]
         self._undecided = self._counters["forestall_undecided_reviews"]
+        self._spells = page.undecided
         self._decisions = self._histograms["forestall_decision_seconds"]
         self._requests = self._histograms["forestall_request_seconds"]
         # No alert can see a step from nothing to one.
@@ -116,11 +135,25 @@ class Metrics:
             self._violations[verdict.policy, verdict.mode, verdict.outcome] += 1
         if is_undecided(request, decision):
             self._undecided[(stage,)] += 1
+            if decision.allowed:
+                self._passed(stage, time.time())
         for policy in decision.failures:
             self._errors[(policy,)] += 1
         for histogram, seconds in ((self._decisions[stage], deciding), (self._requests[stage], whole)):
             histogram.counts[bisect_left(BUCKETS, seconds)] += 1
             histogram.sum += seconds
+
+    def _passed(self, stage: str, now: float) -> None:
+        before = self._spells.get(stage)
+        goes_on = before is not None and 0 <= now - before.ended < _APART
+        self._spells[stage] = Spell(before.began if before and goes_on else now, now)
+
+    def undecided(self, stage: str, now: float) -> list[Spell]:
+        """When reviews passed this stage undecided, by this worker or another of this replica, not long ago."""
+        files = (file for file in self._file.parent.iterdir() if file.name.isdecimal() and file != self._file)
+        pages = [page.undecided for file in files if (page := _read(file))]
+        found = [each[stage] for each in (self._spells, *pages) if stage in each]
+        return [spell for spell in found if now - spell.ended < _TOLD]
 
     def count_refusal(self, status: int) -> None:
         self._counters["forestall_refused_requests"][(str(status),)] += 1
@@ -131,6 +164,7 @@ class Metrics:
             [(name, labels, n) for name, counter in self._counters.items() for labels, n in counter.items()],
             [(name, stage, each) for name, histogram in self._histograms.items() for stage, each in histogram.items()],
             self.gauges,
+            self._spells,
         )
         new = self._file.with_suffix(".new")
         new.write_bytes(msgspec.json.encode(lines))
@@ -142,7 +176,7 @@ def _read(file: Path) -> _Page | None:
         lines = msgspec.json.decode(file.read_bytes(), type=_Lines)
     except FileNotFoundError:
         return None
-    page = _Page({}, {}, lines.gauges)
+    page = _Page({}, {}, lines.gauges, lines.undecided)
     for name, labels, count in lines.counters:
         page.counters.setdefault(name, {})[labels] = count
     for name, stage, histogram in lines.histograms:

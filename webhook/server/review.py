@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 import msgspec
 
 from webhook.errors import BadReview
-from webhook.installation import PROBE_LABEL, probe_answer
+from webhook.installation import PROBE_LABEL, probe_answer, undecided_answer
 from webhook.messages import audit_annotations, denial, warnings
 from webhook.objects.repair import repair
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, Path, cut
@@ -204,7 +204,10 @@ def probe_nonce(request: AdmissionRequest) -> str:
     return str((metadata.get("labels") or {}).get(PROBE_LABEL) or "") if is_probe else ""
 
 
-def render_probe(request: AdmissionRequest, nonce: str, stage: Stage) -> bytes:
-    """The answer to a probe: a warning that whoever sent it will see."""
-    warning = probe_answer(nonce, stage)
-    return _encode(_Answer(API_VERSION, "AdmissionReview", _Response(request.uid, allowed=True, warnings=[warning])))
+def render_probe(
+    request: AdmissionRequest, nonce: str, stage: Stage, undecided: Iterable[tuple[float, float]]
+) -> bytes:
+    """The answer to a probe: warnings that whoever sent it will see, also of when reviews passed undecided."""
+    told = [undecided_answer(stage, int(began), int(ended)) for began, ended in undecided]
+    response = _Response(request.uid, allowed=True, warnings=[probe_answer(nonce, stage), *told])
+    return _encode(_Answer(API_VERSION, "AdmissionReview", response))
