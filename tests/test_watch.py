@@ -21,7 +21,7 @@ from webhook import watch as under_test
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NAMESPACES, NODES
-from webhook.policy import FactKind, Reference
+from webhook.policy import FactKind, FactReference
 from webhook.watch import Watch, read_facts
 
 EVERY_KIND = frozenset(KINDS)
@@ -296,9 +296,7 @@ class TestWatch:
         with watching(cluster, CLAIMS) as watch:
             eventually(lambda: watch.synced)
             assert watch.facts.of(CLAIMS).keys() == {("shop", "a"), ("shop", "c")}
-            assert watch.unreadable == {
-                "persistentvolumeclaims": {Reference("PersistentVolumeClaim", "shop", "odd"): why}
-            }
+            assert watch.facts.unreadable == {FactReference(CLAIMS, "shop", "odd"): why}
             api.send("persistentvolumeclaims", ("MODIFIED", {**odd, "metadata": {**odd["metadata"], "name": "a"}}))
             eventually(lambda: watch.facts.of(CLAIMS).keys() == {("shop", "c")})
             api.send(
@@ -306,7 +304,7 @@ class TestWatch:
                 ("MODIFIED", claim("odd")),
                 ("DELETED", {"metadata": claim("a")["metadata"], "spec": 7}),
             )
-            eventually(lambda: watch.unreadable == {"persistentvolumeclaims": {}})
+            eventually(lambda: not watch.facts.unreadable)
             assert watch.facts.of(CLAIMS).keys() == {("shop", "odd"), ("shop", "c")}
             assert api.count("watch", "persistentvolumeclaims") == 1
 
@@ -315,7 +313,7 @@ class TestWatch:
             api.send_bytes("nodes", b'{"type":"ADDED","object":{"metadata":7}}\n')
             api.send("nodes", ("ADDED", node("a", 101)))
             eventually(lambda: "a" in watch.facts.of(NODES))
-            assert watch.unreadable["nodes"].keys() == {Reference("Node", "", "")}
+            assert watch.facts.unreadable.keys() == {FactReference(NODES, "", "")}
             assert api.count("watch", "nodes") == 1
 
     def test_stop_ends_the_threads(self, api: FakeApi, cluster: Cluster) -> None:

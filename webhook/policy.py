@@ -105,7 +105,7 @@ class FactReference(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name)))}"
+        return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name))) or '?'}"
 
 
 class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):

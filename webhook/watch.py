@@ -19,7 +19,7 @@ from webhook.errors import BadObject, BadQuantity, ClusterRefused, FactsUnavaila
 from webhook.objects.facts import NO_FACTS, ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, cut, decode, find
-from webhook.policy import FactKind, FactReference, Reference
+from webhook.policy import FactKind, FactReference
 from webhook.stored import PAGE, Body, Unreadable, read_page, unreadable
 
 _WATCH_SECONDS = (240, 300)
@@ -34,11 +34,10 @@ log = structlog.get_logger()
 
 
 class FactsRead(NamedTuple):
-    """Facts; why kinds, by their full resource, can't be read; and the objects that can't be read."""
+    """Facts, and why kinds, by their full resource, can't be read."""
 
     facts: ClusterFacts
     unread: Mapping[str, str]
-    unreadable: tuple[Unreadable, ...]
 
 
 def read_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]]) -> FactsRead:
@@ -47,7 +46,8 @@ def read_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]]) -> FactsRe
     Raises FactsUnavailable if the cluster cannot be reached or doesn't know us.
     """
     records: dict[FactKind[Any, Any], Mapping[Any, Any]] = {}
-    unread, odd = {}, []
+    unread: dict[str, str] = {}
+    odd: dict[FactReference, str] = {}
     for kind in kinds:
         resource = kind.full_resource
         try:
@@ -58,16 +58,16 @@ def read_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]]) -> FactsRe
             unread[resource] = str(answer)
         else:
             records[kind] = listed.records
-            odd += [Unreadable(*entry) for entry in listed.unreadable.items()]
-    facts = ClusterFacts(records, known=frozenset(records), read_at=datetime.now(UTC))
-    return FactsRead(facts, unread, tuple(odd))
+            odd |= listed.unreadable
+    facts = ClusterFacts(records, known=frozenset(records), unreadable=odd, read_at=datetime.now(UTC))
+    return FactsRead(facts, unread)
 
 
 class Listed(NamedTuple):
     """All of one kind: its records by their key, what can't be read and why, and the version from which to watch it."""
 
     records: dict[Any, Any]
-    unreadable: dict[Reference, str]
+    unreadable: dict[FactReference, str]
     version: str
 
 
@@ -101,33 +101,33 @@ def _is_expired(answer: ClusterRefused) -> bool:
     return answer.status in (400, 410, 504)
 
 
-def _put(records: dict[Any, Any], odd: dict[Reference, str], kind: FactKind[Any, Any], body: Body) -> None:
+def _put(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind[Any, Any], body: Body) -> None:
     """Take in an object as it is now; one that can't be read is no longer known as it was."""
     try:
         reference, fact = decode_fact(kind, body)
     except (BadObject, BadQuantity, *UNDECODABLE) as error:
-        found = named, why = unreadable(kind.kind, body, error)
-        if odd.get(named) != why:
+        found = unreadable(kind.kind, body, error)
+        reference = _reference(kind, found)
+        if odd.get(reference) != found.why:
             log.warning("passed over", object=str(found))
-        drop_fact(records, FactReference(kind, named.namespace, named.name))
-        odd[named] = why
+        drop_fact(records, reference)
+        odd[reference] = found.why
     else:
         put_fact(records, reference, fact)
-        odd.pop(_named(reference), None)
+        odd.pop(reference, None)
 
 
-def _drop(records: dict[Any, Any], odd: dict[Reference, str], kind: FactKind[Any, Any], body: Body) -> None:
+def _drop(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind[Any, Any], body: Body) -> None:
     try:
         reference, _ = decode_fact(kind, body)
     except (BadObject, BadQuantity, *UNDECODABLE) as error:
-        named, _ = unreadable(kind.kind, body, error)
-        reference = FactReference(kind, named.namespace, named.name)
+        reference = _reference(kind, unreadable(kind.kind, body, error))
     drop_fact(records, reference)
-    odd.pop(_named(reference), None)
+    odd.pop(reference, None)
 
 
-def _named(reference: FactReference) -> Reference:
-    return Reference(reference.kind.kind, reference.namespace, reference.name)
+def _reference(kind: FactKind[Any, Any], found: Unreadable) -> FactReference:
+    return FactReference(kind, found.reference.namespace, found.reference.name)
 
 
 class _Event(msgspec.Struct):
@@ -181,7 +181,7 @@ class _Followed:
         self.kind = kind
         self.resource = kind.full_resource
         self.records: dict[Any, Any] = {}
-        self.unreadable: dict[Reference, str] = {}
+        self.unreadable: dict[FactReference, str] = {}
         self.is_listed = False
         self.is_changed = False
         self.is_refused = False
@@ -208,8 +208,6 @@ class Watch:
         since, and those that the cluster doesn't serve."""
         self.unread: Mapping[str, str] = {}
         """Full resource -> what is wrong with reading it; what was seen before still stands in `facts`."""
-        self.unreadable: Mapping[str, Mapping[Reference, str]] = {}
-        """Full resource -> the objects that can't be read, and why; every kind that is known has an entry."""
         self._cluster = cluster
         self._kinds = [_Followed(kind) for kind in kinds]
         self._lock = threading.Lock()
@@ -261,8 +259,8 @@ class Watch:
             absent = frozenset(followed.resource for followed in self._kinds if followed.is_absent)
             heard_at = [followed.heard_at for followed in self._kinds if followed.heard_at is not None]
             self.unread = {followed.resource: followed.trouble for followed in self._kinds if followed.trouble}
-            self.unreadable = {followed.resource: dict(followed.unreadable) for followed in self._kinds}
-        self.facts = ClusterFacts(records, known, read_at=min(heard_at, default=None))
+            odd = {reference: why for followed in self._kinds for reference, why in followed.unreadable.items()}
+        self.facts = ClusterFacts(records, known, unreadable=odd, read_at=min(heard_at, default=None))
         self.listed |= listed | absent  # never before the facts themselves
 
     def _keep(self, followed: _Followed) -> None:

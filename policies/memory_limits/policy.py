@@ -16,7 +16,7 @@ from webhook.objects.images import match_image
 from webhook.objects.pods import Container, Workload, mapping, read_workload
 from webhook.objects.prometheus import is_agent, series_containers
 from webhook.objects.quantities import Memory, format_memory, is_fraction_of_byte
-from webhook.objects.sizes import NO_MOST, Bound, Bounds, Size, Wish, admitted, are_unreadable, refused, share
+from webhook.objects.sizes import NO_MOST, Bound, Bounds, Size, Wish, admitted, refused, share, unread_ranges
 from webhook.policy import AdmissionRequest, Policy, Violation
 
 _Sizes = dict[str, Memory]
@@ -48,7 +48,8 @@ class _Pod(NamedTuple):
     workload: Workload
     ranges: tuple[LimitRange, ...]
     bounds: Bounds
-    is_bound_unseen: bool
+    unread: str
+    """The LimitRanges among them that could not be read, in words."""
     params: Params
 
 
@@ -70,7 +71,8 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     if not unlimited:
         return
     ranges = facts.of(LIMIT_RANGES).get(workload.namespace, ())
-    yield from _judge(_Pod(workload, ranges, Bounds.of(ranges), are_unreadable(facts), params), unlimited)
+    unread = unread_ranges(workload.namespace, facts)
+    yield from _judge(_Pod(workload, ranges, Bounds.of(ranges), unread, params), unlimited)
 
 
 def _why_none(limit: Any, amount: int | None) -> str:
@@ -120,10 +122,10 @@ def _complaints(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[tuple[Con
             if wrong := harm.get(container.path):
                 yield container, wrong, default and default.amount
         elif pod.workload.memory("limits") is None:
-            if limit is None and pod.is_bound_unseen:
+            if limit is None and pod.unread:
                 raise FactsUnavailable(
-                    f"container {container.name!r} has no memory limit, and the LimitRanges of namespace "
-                    f"{pod.workload.namespace}, which may give it one, could not be read"
+                    f"container {container.name!r} has no memory limit, and {pod.unread}, which may give it one, could "
+                    "not be read"
                 )
             missing = (
                 "no memory limit" if limit is None else f"memory limit {_why_none(limit, container.amount('limits'))}"
@@ -193,10 +195,8 @@ def _size(pod: _Pod, container: Container, room: Bound | None, *, has_series: bo
             "set limits.memory to the size that prometheus-memory names, since no default is safe for a container that "
             "holds Prometheus' series"
         )
-    if pod.is_bound_unseen and bounds.default is None:
-        return (
-            f"set limits.memory, within the LimitRanges of namespace {pod.workload.namespace}, which could not be read"
-        )
+    if pod.unread and bounds.default is None:
+        return f"set limits.memory, within {pod.unread}, which could not be read"
     given = bounds.default if container.memory("limits") is None else None
     pod_limit, pod_request = pod.workload.memory("limits"), pod.workload.memory("requests")
     if pod_limit is not None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
@@ -46,6 +47,11 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     # The controller acts on the label. One that is there already is judged by what it has.
     if not metadata.get("uid") and params.labels and params.labels.items() <= labels.items():
         return
+    if unreadable := facts.unreadable_in(LIMIT_RANGES, request.name):
+        raise FactsUnavailable(
+            f"cannot tell whether namespace {request.name!r} has a LimitRange with a memory default: "
+            f"{unreadable[0]} can't be read"
+        )
     wrong = f"namespace {request.name!r} has no LimitRange with a memory default"
     if given:
         wrong += f", only {_names(given)} without one"

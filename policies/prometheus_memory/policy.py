@@ -15,7 +15,7 @@ from webhook.objects.nodes import largest_node
 from webhook.objects.pods import Container, Workload, mapping, read_workload
 from webhook.objects.prometheus import SERVER_NAMES, is_agent, series_containers
 from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
-from webhook.objects.sizes import Bound, Bounds, Given, Size, Wish, admitted, are_unreadable, given
+from webhook.objects.sizes import Bound, Bounds, Given, Size, Wish, admitted, given, unread_ranges
 from webhook.objects.workloads import Workloads
 from webhook.policy import AdmissionRequest, Policy, Violation
 
@@ -80,8 +80,8 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     floor, ranges = _floor(params), facts.of(LIMIT_RANGES).get(workload.namespace, ())
     pod = _Pod(workload, ranges, given(workload, ranges))
     short = {each.path: parts for each in series if (parts := _short(pod, each, floor))}
-    if are_unreadable(facts):
-        _refuse_to_guess(pod, short)
+    if unread := unread_ranges(workload.namespace, facts):
+        _refuse_to_guess(pod, short, unread)
     containers = [each for each in series if each.path in short]
     sizes = _sizes(pod, containers, facts, params, floor)
     for container in containers:
@@ -145,14 +145,14 @@ def _words(pod: _Pod, container: Container, part: _Part, amount: int) -> str:
     return f"{format_memory(amount)}{f', which LimitRange {givers[0]} gives it' if givers else ''}"
 
 
-def _refuse_to_guess(pod: _Pod, short: Mapping[str, Sequence[_Short]]) -> None:
+def _refuse_to_guess(pod: _Pod, short: Mapping[str, Sequence[_Short]], unread: str) -> None:
     """Raises FactsUnavailable where nothing is too small but what a LimitRange that wasn't read may give."""
     missing = [path for path, parts in short.items() if all(each.found.amount is None for each in parts)]
     if missing and len(missing) == len(short):
         name = next(each.name for each in pod.workload.containers if each.path == missing[0])
         raise FactsUnavailable(
-            f"Prometheus container {name!r} lacks memory resources, and the LimitRanges of namespace "
-            f"{pod.workload.namespace}, which may give it some, could not be read"
+            f"Prometheus container {name!r} lacks memory resources, and {unread}, which may give it some, could not be "
+            "read"
         )
 
 
@@ -216,9 +216,8 @@ def _obstacle(workload: Workload, facts: ClusterFacts) -> str:
     """Why no size can be set, whatever it is; empty if one can."""
     if workload.memory("limits") is not None or workload.memory("requests") is not None:
         return "the pod has memory resources of its own, which have to grow with it"
-    if are_unreadable(facts):
-        return f"the LimitRanges of namespace {workload.namespace}, which may forbid it, could not be read"
-    return ""
+    unread = unread_ranges(workload.namespace, facts)
+    return unread and f"{unread}, which may forbid it, could not be read"
 
 
 def _size(given: Given, bounds: Bounds, most: Bound, floor: _Floor) -> Size | str:

@@ -155,9 +155,14 @@ def share(room: int, count: int) -> int:
     return each if each < _MEBIBYTE else each - each % _MEBIBYTE
 
 
-def are_unreadable(facts: ClusterFacts) -> bool:
-    """Whether a cluster was looked at, but not its LimitRanges: none seen is then not the same as none there."""
-    return facts.read_at is not None and LIMIT_RANGES not in facts.known
+def unread_ranges(namespace: str, facts: ClusterFacts) -> str:
+    """Which of a namespace's LimitRanges a cluster may have and we could not read; empty if all that it has is known.
+
+    None seen is not the same as none there.
+    """
+    if facts.read_at is not None and LIMIT_RANGES not in facts.known:
+        return f"the LimitRanges of namespace {namespace}"
+    return " and ".join(map(str, facts.unreadable_in(LIMIT_RANGES, namespace)))
 
 
 class Given(NamedTuple):

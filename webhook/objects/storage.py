@@ -150,6 +150,8 @@ def _unseen(reference: FactReference, facts: ClusterFacts) -> Tie:
     """It may be absent, or newer than what we have seen: only a look-up tells."""
     if reference in facts.absent:
         return Tie("unknown", ("which does not exist",))
+    if reference in facts.unreadable:
+        return Tie("unknown", ("which can't be read",))
     is_known = reference.kind in facts.known
     why = "which is not in the cluster" if is_known else f"unseen: {reference.kind.resource} could not be read"
     return Tie("unknown", (why,), unseen=(reference,))

@@ -19,17 +19,27 @@ class ClusterFacts:
     """What policies may know of the cluster, as of `read_at` (UTC).
 
     `known` holds the kinds that could be read: one that isn't in it was not seen, which is not the same as empty.
-    `absent` holds objects that were looked up one by one and are provably not there.
+    `absent` holds objects that were looked up one by one and are provably not there, `unreadable` those that are there
+    and can't be read, with the reason.
     """
 
     records: Mapping[FactKind[Any, Any], Mapping[Any, Any]] = field(default_factory=dict)
     known: frozenset[FactKind[Any, Any]] = frozenset()
     absent: frozenset[FactReference] = frozenset()
+    unreadable: Mapping[FactReference, str] = field(default_factory=dict)
     read_at: datetime | None = None
 
     def of(self, kind: FactKind[Key, Record]) -> Mapping[Key, Record]:
         """The records of a kind, by what its declaration says is their key; the same mapping until they change."""
         return self.records.get(kind, _NONE)
+
+    def unreadable_in(self, kind: FactKind[Any, Any], namespace: str) -> list[FactReference]:
+        """The objects of a kind in a namespace that can't be read: what they hold is missing among the records."""
+        return [
+            reference
+            for reference in self.unreadable
+            if reference.kind == kind and reference.namespace in (namespace, "")  # a name that isn't known, either
+        ]
 
     def with_objects(self, objects: Iterable[Object], kinds: Iterable[FactKind[Any, Any]]) -> ClusterFacts:
         """These facts as they will be once `objects` are applied; objects of none of the kinds are passed over.
@@ -54,7 +64,8 @@ class ClusterFacts:
         not_there = self.absent.union(absent) - there
         if not changed and not_there == self.absent:
             return self
-        return replace(self, records={**self.records, **changed}, absent=not_there)
+        odd = {reference: why for reference, why in self.unreadable.items() if reference not in there}
+        return replace(self, records={**self.records, **changed}, absent=not_there, unreadable=odd)
 
 
 NO_FACTS = ClusterFacts()
