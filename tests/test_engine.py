@@ -187,12 +187,43 @@ def test_the_submitted_object_is_not_changed() -> None:
             "warned",
             id="reordered",
         ),
-        pytest.param([container("a", size=1)], [container("b", size=1)], "denied", id="another-container"),
+        pytest.param([container("a", size=1)], [container("b", "b:1", size=1)], "denied", id="another-container"),
+        pytest.param([container("a", size=1)], [container("b", size=1)], "warned", id="renamed"),
+        pytest.param([container("a", "x:1", size=1)], [container("b", "x:2", size=1)], "warned", id="and-another-tag"),
+        pytest.param([container("a", size=2)], [container("b", size=1)], "denied", id="renamed-and-worse"),
+        pytest.param(
+            [container("a", size=4), container("b", size=1)],
+            [container("a", size=1), container("c", size=4)],
+            "denied",
+            id="the-name-comes-before-the-image",
+        ),
+        pytest.param(
+            [container("a", size=1)],
+            [container("a", size=4), container("b", size=1)],
+            "denied",
+            id="one-more-of-the-same-image",
+        ),
+        pytest.param(
+            [container("a", size=1), container("b", size=1)],
+            [container("c", size=1), container("d", size=4)],
+            "denied",
+            id="no-telling-which-was-renamed",
+        ),
     ],
 )
 def test_ratchet(old: list[Object], new: list[Object], outcome: str) -> None:
     before, after = workload("Deployment", *old), workload("Deployment", *new)
     assert outcomes(judged(request(after, before), settings("deny"))) == [outcome]
+
+
+def test_the_ratchet_knows_a_container_that_becomes_a_sidecar() -> None:
+    proxy = container("proxy", "envoy:1", size=1)
+    before = workload("Deployment", container(size=4), proxy)
+    sidecar = {**proxy, "restartPolicy": "Always"}
+    after = workload("Deployment", container(size=4), initContainers=[sidecar])
+    assert outcomes(judged(request(after, before), settings("deny"))) == ["warned"]
+    renamed = workload("Deployment", container(size=4), initContainers=[{**sidecar, "name": "envoy"}])
+    assert outcomes(judged(request(renamed, before), settings("deny"))) == ["warned"]
 
 
 def test_what_was_only_noted_before_excuses_no_denial() -> None:
@@ -322,12 +353,18 @@ def test_excluded_namespaces(namespace: str) -> None:
 # --- fixes that the API would refuse
 
 
+def test_a_resize_is_patched_with_a_size_that_is_named() -> None:
+    before, after = workload("Pod", container(size=4)), workload("Pod", container(size=1))
+    decision = judged(request(after, before, subresource="resize"), settings("patch", named=True))
+    assert outcomes(decision) == ["patched"]
+
+
 @pytest.mark.parametrize(
     ("kind", "subresource", "old", "outcome"),
     [
         pytest.param("Pod", "", 4, "denied", id="a-pod-can't-be-changed"),
         pytest.param("Job", "", 4, "denied", id="nor-a-job"),
-        pytest.param("Pod", "resize", 4, "patched", id="resize-changes-what-is-there"),
+        pytest.param("Pod", "resize", 4, "denied", id="a-running-pod's-size-is-left-alone"),
         pytest.param("StatefulSet", "", 4, "patched", id="a-template-can"),
         pytest.param("Deployment", "", 4, "patched", id="deployment"),
     ],

@@ -511,9 +511,32 @@ def test_a_prometheus_gets_no_default() -> None:
     assert fixed(one(workload("StatefulSet", PROMETHEUS), images={"prometheus": Memory.parse("8Gi")}))[PATH] == "8Gi"
 
 
-def test_an_agent_holds_no_series_and_gets_the_default() -> None:
-    agent = {**PROMETHEUS, "args": ["--agent"]}
-    assert fixed(one(workload("StatefulSet", agent)))[PATH] == "512Mi"
+NO_DEFAULT_FOR_AGENTS = (
+    "set limits.memory to what it uses at its busiest, since no default is safe for an agent: it keeps what it can't "
+    "send in a write-ahead log, and reads all of that when it starts"
+)
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        pytest.param(workload("StatefulSet", {**PROMETHEUS, "args": ["--agent"]}), id="prometheus"),
+        pytest.param(custom("PrometheusAgent", {}), id="a-PrometheusAgent"),
+        pytest.param(workload("Deployment", container("web", "victoriametrics/vmagent:v1.130.0")), id="vmagent"),
+        pytest.param(workload("DaemonSet", container("web", "docker.io/grafana/alloy:v1.12.0")), id="alloy"),
+        pytest.param(workload("DaemonSet", container("web", "grafana/agent:v0.44.2")), id="grafana-agent"),
+    ],
+)
+def test_an_agent_gets_no_default(obj: Object) -> None:
+    """What it could not send for an hour is in memory at once when it starts again."""
+    violation = one(obj)
+    assert violation.fix is None
+    assert violation.message.endswith(f"has no memory limit: {NO_DEFAULT_FOR_AGENTS}")
+
+
+@pytest.mark.parametrize("image", ["nginx:1.27", "example.com/agent:1"])
+def test_the_flag_of_another_program_makes_no_agent(image: str) -> None:
+    assert fixed(one(workload("Deployment", container("web", image, args=["--agent"]))))[PATH] == "512Mi"
 
 
 def test_a_pod_s_own_request_leaves_no_fix() -> None:
@@ -595,3 +618,310 @@ def test_what_it_would_fix_is_fixed_whole() -> None:
 def test_a_size_of_0_is_refused(params: Object, name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: 0 is no limit: name an amount, such as 512Mi$"):
         Params(**params)
+
+
+# --- updates: nothing is set below what the object had
+
+
+def updated(old: Object, new: Object, *cluster: Object, **params: Any) -> list[Violation]:
+    return list(examine(request(new, old), facts(*cluster), Params(**params)))
+
+
+def deployed(*containers: Object, **fields: Any) -> Object:
+    return workload("Deployment", *containers, **fields)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param(sized("4Gi", "300Mi"), sized(None, "300Mi"), {PATH: "4Gi"}, id="the-limit-comes-back"),
+        pytest.param(sized("4Gi", "300Mi"), {}, {PATH: "4Gi", REQUEST: "300Mi"}, id="with-the-request"),
+        pytest.param(sized("4Gi"), {}, {PATH: "4Gi", REQUEST: "4Gi"}, id="a-lone-limit-was-the-request"),
+        pytest.param(sized("64Mi", "64Mi"), {}, {PATH: "64Mi", REQUEST: "64Mi"}, id="also-below-the-default"),
+        pytest.param(sized("4Gi", "1Gi"), sized(None, "5Gi"), {PATH: "5Gi"}, id="no-lower-than-the-new-request"),
+        pytest.param(sized("4Gi", "1Gi"), sized("0", "0"), {PATH: "4Gi", REQUEST: "1Gi"}, id="zero-is-none"),
+        pytest.param(sized("4Gi", "1Gi"), sized(None, "512Mi"), {PATH: "4Gi"}, id="a-request-that-is-written-stays"),
+        pytest.param(sized(None, "2Gi"), {}, {PATH: "2Gi", REQUEST: "2Gi"}, id="a-request-that-vanished"),
+        pytest.param(sized("0", "0"), {}, {PATH: "512Mi", REQUEST: "256Mi"}, id="nothing-was-there"),
+        pytest.param(sized("512m"), {}, {PATH: "512Mi", REQUEST: "256Mi"}, id="a-fraction-of-a-byte-was-there"),
+    ],
+)
+def test_what_vanished_comes_back(old: Object, new: Object, expected: Object) -> None:
+    (violation,) = updated(deployed(container(**old)), deployed(container(**new)))
+    assert fixed(violation) == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        pytest.param("quay.io/prometheus/prometheus:v3.9.1", "StatefulSet", id="prometheus"),
+        pytest.param("victoriametrics/vmagent:v1.130.0", "Deployment", id="an-agent"),
+    ],
+)
+def test_it_comes_back_where_there_is_no_default(image: str, kind: str) -> None:
+    old, new = (workload(kind, container("main", image, **resources)) for resources in (sized("8Gi", "6Gi"), {}))
+    (violation,) = updated(old, new)
+    assert fixed(violation) == {PATH: "8Gi", REQUEST: "6Gi"}
+    assert violation.message == "container 'main' has no memory limit, where it had 8Gi: set limits.memory to 8Gi"
+
+
+def test_a_limit_that_vanished_is_told_with_what_it_was() -> None:
+    (violation,) = updated(deployed(container(**sized("4G", "300Mi"))), deployed(container(**sized(None, "300Mi"))))
+    assert violation.message == ("container 'web' has no memory limit, where it had 4G: set limits.memory to 4G")
+
+
+@pytest.mark.parametrize(
+    ("item", "expected", "message"),
+    [
+        pytest.param({"min": "1Gi"}, {PATH: "4Gi", REQUEST: "1Gi"}, "set limits.memory to 4Gi", id="a-minimum"),
+        pytest.param(
+            {"max": "2Gi", "default": "0"},
+            {},
+            "no limit fits, since LimitRange defaults allows 2Gi at most, below the limit 4Gi that it had",
+            id="a-maximum",
+        ),
+    ],
+)
+def test_what_comes_back_is_within_the_limit_ranges(item: Object, expected: Object, message: str) -> None:
+    (violation,) = updated(deployed(container(**sized("4Gi", "64Mi"))), deployed(), limit_range(**item))
+    assert fixed(violation) == expected
+    assert violation.message.endswith(message)
+
+
+def test_a_size_that_is_named_is_no_lower_than_what_was_there() -> None:
+    old, new = deployed(container(**sized("1Gi"))), deployed()
+    for named, expected in (("512Mi", "1Gi"), ("2Gi", "2Gi")):
+        (violation,) = updated(old, new, containers={"web": Memory.parse(named)})
+        assert fixed(violation)[PATH] == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        pytest.param([container("web")], "4Gi", id="the-same-name"),
+        pytest.param([container("web", "other:1")], "4Gi", id="another-image"),
+        pytest.param([container("app")], "4Gi", id="renamed"),
+        pytest.param([container("app", "nginx:1.29")], "4Gi", id="renamed-and-another-tag"),
+        pytest.param([container("app", "other:1")], "512Mi", id="another-one"),
+        pytest.param([container("app"), container("b")], "512Mi", id="two-that-it-may-be"),
+    ],
+)
+def test_what_a_container_was(now: list[Object], expected: str) -> None:
+    assert fixed(updated(deployed(container(**sized("4Gi"))), deployed(*now))[0])[PATH] == expected
+
+
+def test_what_a_sidecar_was() -> None:
+    proxy = container("proxy", "envoy:1.36")
+    old = deployed(container(**sized("1Gi")), {**proxy, **sized("128Mi", "64Mi")})
+    new = deployed(container(**sized("1Gi")), initContainers=[{**proxy, "restartPolicy": "Always"}])
+    (violation,) = updated(old, new)
+    assert fixed(violation) == {
+        "spec.template.spec.initContainers[0].resources.limits.memory": "128Mi",
+        "spec.template.spec.initContainers[0].resources.requests.memory": "64Mi",
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param({"limits": {"memory": "4Gi"}}, {}, {"limits": "4Gi"}, id="limit"),
+        pytest.param(
+            {"limits": {"memory": "4Gi"}, "requests": {"memory": "1Gi"}},
+            None,
+            {"limits": "4Gi", "requests": "1Gi"},
+            id="both",
+        ),
+        pytest.param(
+            {"limits": {"memory": "4Gi"}}, {"requests": {"memory": "5Gi"}}, {"limits": "5Gi"}, id="a-larger-request"
+        ),
+    ],
+)
+def test_a_limit_of_the_pod_that_vanished_comes_back(old: Object, new: Object, expected: Object) -> None:
+    (violation,) = updated(deployed(resources=old), deployed(resources=new))
+    above = "spec.template.spec.resources"
+    assert fixed(violation) == {f"{above}.{part}.memory": amount for part, amount in expected.items()}
+    assert violation.message == (
+        f"the pod has no memory limit of its own, where it had 4Gi, and container 'web' has none: set {above}.limits."
+        f"memory to {expected['limits']}"
+    )
+
+
+# --- updates: who mends it afterwards is not trapped
+
+OURS = sized("512Mi", "256Mi")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param(OURS, sized("128Mi", "256Mi"), {REQUEST: "128Mi"}, id="the-request-follows-the-limit-down"),
+        pytest.param(OURS, sized("128M", "256Mi"), {REQUEST: "128M"}, id="as-it-is-written"),
+        pytest.param(OURS, sized("512Mi", "1Gi"), {PATH: "1Gi"}, id="the-limit-follows-the-request-up"),
+        pytest.param(sized("512Mi", "300Mi"), sized("512Mi", "1Gi"), {PATH: "1Gi"}, id="whatever-the-request-was"),
+        pytest.param(sized("1Gi", "256Mi"), sized("128Mi", "256Mi"), {REQUEST: "128Mi"}, id="whatever-the-limit-was"),
+        pytest.param(OURS, sized("128Mi", "300Mi"), {}, id="both-are-somebody-s"),
+        pytest.param(sized("512Mi", "300Mi"), sized("128Mi", "300Mi"), {}, id="a-request-that-is-not-the-default"),
+        pytest.param(sized("1Gi", "256Mi"), sized("1Gi", "2Gi"), {}, id="a-limit-that-is-not-the-default"),
+        pytest.param(sized("1Gi", "128Mi"), sized("128Mi", "256Mi"), {}, id="a-request-that-was-another"),
+        pytest.param(sized("1Gi", "1Gi"), sized("512Mi", "1Gi"), {}, id="a-limit-that-was-another"),
+        pytest.param(sized("128Mi", "256Mi"), sized("128Mi", "256Mi"), {}, id="it-was-so-before"),
+        pytest.param(sized("256Mi"), sized("128Mi", "256Mi"), {}, id="a-request-that-was-not-there"),
+        pytest.param(OURS, sized("256Mi", "256Mi"), {}, id="what-needs-no-mending"),
+    ],
+)
+def test_what_our_default_gave_follows(old: Object, new: Object, expected: Object) -> None:
+    found = updated(deployed(container(**old)), deployed(container(**new)))
+    assert [fixed(each) for each in found] == ([expected] if expected else [])
+    assert all(each.follows for each in found)
+
+
+@pytest.mark.parametrize(
+    ("new", "wrong", "advice"),
+    [
+        (
+            sized("128Mi", "256Mi"),
+            "request 256Mi, which is the default's, above its limit 128Mi",
+            "set requests.memory to 128Mi",
+        ),
+        (
+            sized("512Mi", "1Gi"),
+            "limit 512Mi, which is the default's, below its request 1Gi",
+            "set limits.memory to 1Gi",
+        ),
+    ],
+)
+def test_what_follows_is_told(new: Object, wrong: str, advice: str) -> None:
+    (violation,) = updated(deployed(container(**OURS)), deployed(container(**new)))
+    assert violation.message == f"container 'web' has memory {wrong}: {advice}"
+
+
+MEMORY_VOLUME = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}
+SHM = {"volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cluster", "params", "expected"),
+    [
+        pytest.param(
+            sized("128Mi", "64Mi"),
+            sized("32Mi", "64Mi"),
+            [],
+            {"default_limit": Memory.parse("128Mi"), "default_request": Memory.parse("64Mi")},
+            {REQUEST: "32Mi"},
+            id="another-default",
+        ),
+        pytest.param(
+            sized("512Mi", "64Mi"),
+            sized("32Mi", "64Mi"),
+            [limit_range(defaultRequest="64Mi")],
+            {},
+            {REQUEST: "32Mi"},
+            id="the-namespace's-request",
+        ),
+        pytest.param(
+            sized("128Mi", "128Mi"),
+            sized("128Mi", "1Gi"),
+            [],
+            {"containers": {"web": Memory.parse("128Mi")}},
+            {PATH: "1Gi"},
+            id="a-size-that-is-named",
+        ),
+        pytest.param(
+            OURS,
+            sized("512Mi", "1Gi"),
+            [limit_range(default="512Mi", max="768Mi")],
+            {},
+            {},
+            id="not-beyond-a-maximum",
+        ),
+    ],
+)
+def test_what_follows_is_what_the_namespace_and_the_parameters_give(
+    old: Object, new: Object, cluster: list[Object], params: Object, expected: Object
+) -> None:
+    found = updated(deployed(container(**old)), deployed(container(**new)), *cluster, **params)
+    assert [fixed(each) for each in found] == ([expected] if expected else [])
+
+
+def test_a_limit_with_room_for_memory_volumes_follows() -> None:
+    old, new = (
+        deployed(container(**SHM, **resources), volumes=[MEMORY_VOLUME])
+        for resources in (sized("2560Mi", "256Mi"), sized("2560Mi", "3Gi"))
+    )
+    assert [fixed(each) for each in updated(old, new)] == [{PATH: "5Gi"}]
+
+
+# --- memory volumes
+
+
+@pytest.mark.parametrize(
+    ("own", "volumes", "expected"),
+    [
+        pytest.param(SHM, [MEMORY_VOLUME], {PATH: "2560Mi", REQUEST: "256Mi"}, id="room-beside-the-default"),
+        pytest.param({**SHM, **sized(None, "3Gi")}, [MEMORY_VOLUME], {PATH: "5Gi"}, id="beside-the-request"),
+        pytest.param({}, [MEMORY_VOLUME], {PATH: "512Mi", REQUEST: "256Mi"}, id="that-it-does-not-mount"),
+        pytest.param(
+            {"volumeMounts": [{"name": "shm", "mountPath": "/a"}, {"name": "shm", "mountPath": "/b"}]},
+            [MEMORY_VOLUME],
+            {PATH: "2560Mi", REQUEST: "256Mi"},
+            id="mounted-twice",
+        ),
+        pytest.param(
+            {"volumeMounts": [{"name": "shm", "mountPath": "/a", "readOnly": True}]},
+            [MEMORY_VOLUME],
+            {PATH: "512Mi", REQUEST: "256Mi"},
+            id="that-it-only-reads",
+        ),
+        pytest.param(
+            {"volumeMounts": [{"name": "shm", "mountPath": "/a"}, {"name": "tmp", "mountPath": "/b"}]},
+            [MEMORY_VOLUME, {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}],
+            {PATH: "2624Mi", REQUEST: "256Mi"},
+            id="two",
+        ),
+        pytest.param(
+            SHM, [{"name": "shm", "emptyDir": {"sizeLimit": "2Gi"}}], {PATH: "512Mi", REQUEST: "256Mi"}, id="a-disk"
+        ),
+        pytest.param(SHM, [{"name": "shm", "emptyDir": {"medium": "Memory"}}], {}, id="without-a-size-limit"),
+        pytest.param(
+            SHM, [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "0"}}], {}, id="a-size-limit-of-zero"
+        ),
+    ],
+)
+def test_memory_volumes(own: Object, volumes: list[Object], expected: Object) -> None:
+    assert fixed(one(deployed(container(**own), volumes=volumes))) == expected
+
+
+def test_a_memory_volume_without_a_size_limit_is_named() -> None:
+    violation = one(deployed(container(**SHM), volumes=[{"name": "shm", "emptyDir": {"medium": "Memory"}}]))
+    assert violation.message == (
+        "container 'web' has no memory limit: set limits.memory to what it needs with all that it writes to volume "
+        "'shm', which is memory (emptyDir.medium) without a sizeLimit: no default is safe before that is set"
+    )
+
+
+def test_a_size_that_is_named_is_no_lower_than_the_memory_volumes() -> None:
+    for named, expected in (("1Gi", "2Gi"), ("3Gi", "3Gi")):
+        obj = deployed(container(**SHM), volumes=[MEMORY_VOLUME])
+        assert fixed(one(obj, containers={"web": Memory.parse(named)}))[PATH] == expected
+    boundless = deployed(container(**SHM), volumes=[{"name": "shm", "emptyDir": {"medium": "Memory"}}])
+    assert fixed(one(boundless, containers={"web": Memory.parse("1Gi")}))[PATH] == "1Gi"
+
+
+def test_a_memory_volume_above_the_maximum() -> None:
+    obj = deployed(container(**SHM, **sized("0")), volumes=[MEMORY_VOLUME])
+    assert one(obj, limit_range(max="1Gi")).message == (
+        "container 'web' has memory limit 0, which means none: no limit fits, since LimitRange defaults allows 1Gi at "
+        "most, below the 2Gi of its memory volumes"
+    )
+
+
+def test_an_operated_server_writes_to_its_storage() -> None:
+    spec = {"storage": {"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}, "containers": [container("proxy")]}
+    found = {each.subject: fixed(each) for each in violations(custom("Alertmanager", spec))}
+    assert found == {
+        "alertmanager": {"spec.resources.limits.memory": "1536Mi", "spec.resources.requests.memory": "256Mi"},
+        "proxy": {
+            "spec.containers[0].resources.limits.memory": "512Mi",
+            "spec.containers[0].resources.requests.memory": "256Mi",
+        },
+    }

@@ -469,3 +469,50 @@ def test_pod_level_resources_count() -> None:
 def test_parameters_that_make_no_sense(params: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         Params(**params)
+
+
+# --- updates: nothing is set below what it had
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected", "advice"),
+    [
+        pytest.param(
+            ("12Gi", "8Gi"),
+            (None, None),
+            {"limits": "12Gi", "requests": "8Gi"},
+            ["set requests.memory back to 8Gi, or to 4Gi or more", "set limits.memory back to 12Gi, or to 6Gi or more"],
+            id="what-vanished-comes-back",
+        ),
+        pytest.param(
+            ("12Gi", "8Gi"),
+            ("3Gi", "2Gi"),
+            {"limits": "12Gi", "requests": "8Gi"},
+            ["set requests.memory to 4Gi or more", "set limits.memory to 6Gi or more"],
+            id="what-was-lowered-too-far-too",
+        ),
+        pytest.param(
+            ("12Gi", "8Gi"),
+            ("3Gi", "5Gi"),
+            {"limits": "12Gi"},
+            ["set limits.memory to 6Gi or more"],
+            id="what-is-enough-is-left-alone",
+        ),
+        pytest.param(
+            ("3Gi", "2Gi"),
+            ("2Gi", "2Gi"),
+            {"limits": "6Gi", "requests": "4Gi"},
+            ["set requests.memory to 4Gi or more", "set limits.memory to 6Gi or more"],
+            id="what-was-too-little-is-none-to-come-back",
+        ),
+    ],
+)
+def test_updates(old: tuple[str, str], new: tuple[Any, Any], expected: Object, advice: list[str]) -> None:
+    asked = request(prometheus(*new), prometheus(*old))
+    found = list(examine(asked, facts(NODE), Params()))
+    assert [violation.message.partition(": ")[2] for violation in found] == advice
+    for violation in found:
+        assert isinstance(violation.fix, tuple)
+        assert {fix.path: fix.value for fix in violation.fix} == {
+            f"{PATH}.{part}.memory": amount for part, amount in expected.items()
+        }

@@ -16,10 +16,11 @@ from typing import NamedTuple
 import msgspec
 
 from webhook.config import ActivePolicy, Config, Exemption
-from webhook.errors import NOT_OURS, BadObject, TimeUp
+from webhook.errors import NOT_OURS, UNREADABLE, BadObject, TimeUp
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.pods import read_workload
+from webhook.objects.pods import Container, predecessors, read_workload
+from webhook.objects.sizes import exceeds_itself
 from webhook.policy import (
     ALLOWED,
     AdmissionRequest,
@@ -221,10 +222,23 @@ class _Case:
         sets = sets_of(violation)
         if self.stage == "validate" or not sets or not can_change(self.scope.request, sets):
             return False
+        # What the API server refuses is not to be turned into something that nobody wrote.
+        if self._is_refused(violation) and not violation.follows:
+            return False
+        if self.scope.request.subresource and not violation.fix_named:
+            return False
         if self.scope.owner is None:
             return True
         # A patched ReplicaSet no longer matches its Deployment, which then makes another, and another.
         return self.scope.request.kind == "Pod" and (violation.fix_named or self.config.patch_owned_pods)
+
+    def _is_refused(self, violation: Violation) -> bool:
+        """Whether the API server refuses the container as it was submitted, whose request is above its limit."""
+        container = self._container(violation)
+        try:
+            return container is not None and exceeds_itself(container)
+        except UNREADABLE:
+            return True
 
     def _is_ratcheted(self, found: _Found) -> bool:
         if not self.config.ratchet or self.scope.request.old_object is None:
@@ -238,11 +252,40 @@ class _Case:
         """What the old object had of it."""
         policy_id = found.active.policy.id
         if policy_id not in self._old:
-            old = msgspec.structs.replace(self.scope.request, object=self.scope.request.old_object, old_object=None)
             by_key = self._old[policy_id] = {}
-            for violation in self._examine_one(found.active, old):
+            old = self.scope.request.before
+            for violation in self._examine_one(found.active, old) if old else ():
                 by_key.setdefault(_Found(found.active, violation).key, _Before()).add(violation)
-        return self._old[policy_id].get(found.key)
+        return self._old[policy_id].get(self._as_it_was(found).key)
+
+    def _as_it_was(self, found: _Found) -> _Found:
+        """The same before the change: its container may have had another name, or stood in another list."""
+        violation = found.violation
+        container = self._container(violation)
+        before = self._predecessors.get(container.path) if container else None
+        if container is None or before is None:
+            return found
+        places = (container.resources_path, before.resources_path), (container.path, before.path)
+        moved = (
+            then + violation.path.removeprefix(now) for now, then in places if violation.path.startswith(f"{now}.")
+        )
+        path = next(moved, violation.path)
+        return found._replace(violation=msgspec.structs.replace(violation, subject=before.name, path=path))
+
+    def _container(self, violation: Violation) -> Container | None:
+        """The container that the violation is about, as it was submitted; None if that can't be read."""
+        try:
+            workload = read_workload(self.scope.request)
+        except UNREADABLE:
+            return None
+        return workload.container_of(violation) if workload else None
+
+    @cached_property
+    def _predecessors(self) -> Mapping[str, Container]:
+        try:
+            return predecessors(self.scope.request)
+        except UNREADABLE:
+            return {}
 
     def _exemption(self, found: _Found) -> int | None:
         """The index of the exemption that covers the violation."""

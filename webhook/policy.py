@@ -136,6 +136,16 @@ class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
     pod_spec_path: str = ""
     unreadable: str = ""
 
+    @property
+    def before(self) -> AdmissionRequest | None:
+        """A request for the object as it was before the change; None on CREATE. It is made once."""
+        if self.old_object is None:
+            return None
+        kept: dict[str, AdmissionRequest] = self.__dict__
+        if "before" not in kept:
+            kept["before"] = msgspec.structs.replace(self, object=self.old_object, old_object=None)
+        return kept["before"]
+
 
 class Set(msgspec.Struct, frozen=True):
     """Put `value` at `path` ("spec.containers[0].resources.limits.memory"), making the maps above it as needed."""
@@ -154,6 +164,8 @@ class Violation(msgspec.Struct, frozen=True):
     fix       what mends it, all or nothing
     fix_named the fix's size is one that the configuration names for this very image or container, so that it may
               be given to a pod whose owner was let through
+    follows   the fix moves an amount that an earlier fix gave after the one that somebody wrote since: it is applied
+              although the API server would refuse the object as it is
     hint      the Helm value that sets it, where the chart is known
     at_most   the strongest mode that it may take: "warn" for what could not be seen
     is_unknown what is wrong is that it could not be judged: the message says "cannot tell" and why
@@ -166,6 +178,7 @@ class Violation(msgspec.Struct, frozen=True):
     value: int | str | None = None
     fix: Set | tuple[Set, ...] | None = None
     fix_named: bool = False
+    follows: bool = False
     hint: str | None = None
     at_most: Mode = "deny"
     is_unknown: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -13,11 +13,25 @@ from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.images import match_image
-from webhook.objects.pods import Container, Workload, mapping, read_workload
-from webhook.objects.prometheus import is_agent, series_containers
-from webhook.objects.quantities import Memory, format_memory, is_fraction_of_byte
-from webhook.objects.sizes import NO_MOST, Bound, Bounds, Size, Wish, admitted, refused, share, unread_ranges
-from webhook.policy import AdmissionRequest, Policy, Violation
+from webhook.objects.memory_volumes import memory_volumes
+from webhook.objects.pods import Container, Workload, mapping, predecessors, read_workload
+from webhook.objects.products import AGENTS, product_of
+from webhook.objects.prometheus import holds_series, is_agent
+from webhook.objects.quantities import Memory, format_memory, is_fraction_of_byte, parse_memory
+from webhook.objects.sizes import (
+    NO_MOST,
+    Bound,
+    Bounds,
+    Size,
+    Wish,
+    admitted,
+    exceeds_itself,
+    refused,
+    share,
+    spell,
+    unread_ranges,
+)
+from webhook.policy import AdmissionRequest, Policy, Set, Violation
 
 _Sizes = dict[str, Memory]
 _REQUEST = Memory.parse("256Mi")
@@ -43,7 +57,7 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
 
 
 class _Pod(NamedTuple):
-    """A workload, and what its namespace's LimitRanges are."""
+    """A workload, what its namespace's LimitRanges are, and what its containers were before the change, by path."""
 
     workload: Workload
     ranges: tuple[LimitRange, ...]
@@ -51,6 +65,22 @@ class _Pod(NamedTuple):
     unread: str
     """The LimitRanges among them that could not be read, in words."""
     params: Params
+    before: Mapping[str, Container]
+
+    def limit_before(self, container: Container) -> Any:
+        """The limit that the container had before the change, as it was written; None for what counts as none."""
+        before = self.before.get(container.path)
+        if before is None or (limit := before.memory("limits")) is None:
+            return None
+        return None if _why_none(limit, before.amount("limits")) else limit
+
+    def requested(self, container: Container) -> int:
+        """What somebody asked for, in bytes, now or before the change; 0 if nobody did."""
+        if (requested := _requested(container)) or (before := self.before.get(container.path)) is None:
+            return requested
+        if before.memory("requests") is None and self.limit_before(container) is not None:
+            return before.amount("limits") or 0  # a lone limit is the request
+        return _requested(before)
 
 
 def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
@@ -68,11 +98,17 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
         for each in workload.containers
         if (limit := each.memory("limits")) is None or _why_none(limit, each.amount("limits"))
     ]
-    if not unlimited:
+    trapped = [each for each in workload.containers if exceeds_itself(each)] if request.old_object else []
+    if not unlimited and not trapped:
         return
     ranges = facts.of(LIMIT_RANGES).get(workload.namespace, ())
     unread = unread_ranges(workload.namespace, facts)
-    yield from _judge(_Pod(workload, ranges, Bounds.of(ranges), unread, params), unlimited)
+    pod = _Pod(workload, ranges, Bounds.of(ranges), unread, params, predecessors(request))
+    if unlimited and (lost := _lost_pod_limit(pod, unlimited, request)):
+        yield lost
+    else:
+        yield from _judge(pod, unlimited)
+    yield from _followed(pod, [each for each in trapped if each not in unlimited])
 
 
 def _why_none(limit: Any, amount: int | None) -> str:
@@ -96,7 +132,8 @@ def _judge(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[Violation]:
     sizes = _sizes(pod, [container for container, _, _ in found])
     for container, wrong, given in found:
         named, size = _named_size(container, pod.params), sizes[container.path]
-        advice = size if isinstance(size, str) else f"set limits.memory to {format_memory(size.limit)}"
+        before = pod.before.get(container.path)
+        advice = size if isinstance(size, str) else f"set limits.memory to {spell(size.limit, 'limits', before)}"
         if given is not None and isinstance(size, Size) and size.request != container.amount("requests"):
             advice += f" and requests.memory to {format_memory(size.request)}"
         yield Violation(
@@ -104,7 +141,7 @@ def _judge(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[Violation]:
             container.name,
             f"{wrong}: {advice}",
             value=given,
-            fix=None if isinstance(size, str) else size.sets(container),
+            fix=None if isinstance(size, str) else size.sets(container, before),
             fix_named=named is not None,
             hint=helm_value(pod.workload.object, container.name, "resources"),
         )
@@ -130,7 +167,8 @@ def _complaints(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[tuple[Con
             missing = (
                 "no memory limit" if limit is None else f"memory limit {_why_none(limit, container.amount('limits'))}"
             )
-            yield container, f"container {container.name!r} has {missing}", None
+            had = "" if (before := pod.limit_before(container)) is None else f", where it had {before}"
+            yield container, f"container {container.name!r} has {missing}{had}", None
 
 
 def _harm(pod: _Pod, filled: Sequence[Container]) -> Mapping[str, str]:
@@ -165,60 +203,150 @@ def _sizes(pod: _Pod, containers: Sequence[Container]) -> Mapping[str, Size | st
     """By container, the size that it is given, or why it can't be."""
     if not containers:
         return {}
-    with_series = {each.path for each in series_containers(pod.workload) if not is_agent(pod.workload, each)}
-    room = _room(pod.workload, containers)
-    sizes = {each.path: _size(pod, each, room, has_series=each.path in with_series) for each in containers}
-    return admitted(pod.workload, pod.ranges, sizes)
+    room = _room(pod, containers)
+    return admitted(pod.workload, pod.ranges, {each.path: _size(pod, each, room) for each in containers})
 
 
-def _room(workload: Workload, containers: Sequence[Container]) -> Bound | None:
+def _room(pod: _Pod, containers: Sequence[Container]) -> Bound | None:
     """What the pod's own resources leave each of the containers to request, as the API server adds them up."""
+    workload = pod.workload
     whole = workload.memory("requests")
     whole = workload.memory("limits") if whole is None else whole
     if whole is None:
         return None
-    sized = {each.path for each in containers if not _requested(each)}
+    requested = {each.path: pod.requested(each) for each in containers}
     taken = sum(
         # A lone limit is copied into the request.
-        each.amount("requests") or each.amount("limits") or 0
+        requested.get(each.path) or each.amount("requests") or each.amount("limits") or 0
         for each in workload.containers
-        if each.role != "init" and each.path not in sized
+        if each.role != "init" and requested.get(each.path) != 0
     )
-    left = share(whole - taken, len(sized))
+    left = share(whole - taken, sum(not amount for amount in requested.values()))
     return Bound(left, f"the pod's own resources leave each {format_memory(left)}")
 
 
-def _size(pod: _Pod, container: Container, room: Bound | None, *, has_series: bool) -> Size | str:
-    named, params, bounds = _named_size(container, pod.params), pod.params, pod.bounds
-    if named is None and has_series:
-        return (
-            "set limits.memory to the size that prometheus-memory names, since no default is safe for a container that "
-            "holds Prometheus' series"
-        )
+def _size(pod: _Pod, container: Container, room: Bound | None) -> Size | str:
+    named, bounds = _named_size(container, pod.params), pod.bounds
+    had = pod.limit_before(container)
+    if named is None and had is None and (unsafe := _why_no_default(pod, container)):
+        return unsafe
     if pod.unread and bounds.default is None:
         return f"set limits.memory, within {pod.unread}, which could not be read"
     given = bounds.default if container.memory("limits") is None else None
     pod_limit, pod_request = pod.workload.memory("limits"), pod.workload.memory("requests")
     if pod_limit is not None:
         bounds = bounds.within(Bound(pod_limit, f"the pod's own limit is {format_memory(pod_limit)}"))
-    elif pod_request is not None and given is None:
+    elif pod_request is not None and given is None and had is None:
         # What a container requests has to fit into that.
-        whole = format_memory(max(pod_request, params.default_limit))
+        whole = format_memory(max(pod_request, pod.params.default_limit))
         return f"the pod has a request of its own: set {pod.workload.spec_path}.resources.limits.memory to {whole}"
-    wanted = given.amount if given else params.default_limit
-    if written := _requested(container):
-        request = Wish.fixed(written, "its request")
+    if _requested(container):
+        request = Wish.fixed(_requested(container), "its request")
+    elif requested := pod.requested(container):
+        request = Wish(requested, Bound(requested, f"the request {format_memory(requested)} that it had"))
     else:
         # Left out, the API server would copy the limit into it, and the pod would reserve all of that.
-        request = Wish(bounds.default_request or params.default_request, most=room or NO_MOST)
-    size = bounds.fit(Wish(wanted if named is None else named), request)
+        request = Wish(bounds.default_request or pod.params.default_request, most=room or NO_MOST)
+    size = bounds.fit(_wanted_limit(pod, container, named, given), request)
     return f"no limit fits, since {size}" if isinstance(size, str) else size
+
+
+def _why_no_default(pod: _Pod, container: Container) -> str:
+    """Why no limit that isn't meant for this very container is safe for it, and what to set; empty if one is."""
+    is_server = holds_series(pod.workload, container)
+    if (is_server or product_of(container.image).name in AGENTS) and is_agent(pod.workload, container):
+        return (
+            "set limits.memory to what it uses at its busiest, since no default is safe for an agent: it keeps what it "
+            "can't send in a write-ahead log, and reads all of that when it starts"
+        )
+    if is_server:
+        return (
+            "set limits.memory to the size that prometheus-memory names, since no default is safe for a container that "
+            "holds Prometheus' series"
+        )
+    boundless = [name for name, size in memory_volumes(pod.workload, container).items() if size is None]
+    if boundless:
+        return (
+            f"set limits.memory to what it needs with all that it writes to volume {boundless[0]!r}, which is memory "
+            "(emptyDir.medium) without a sizeLimit: no default is safe before that is set"
+        )
+    return ""
+
+
+def _wanted_limit(pod: _Pod, container: Container, named: Memory | None, given: Bound | None) -> Wish:
+    """The limit that the container had comes back. Else it is the one that is named for it, or the default with room
+    for the container's memory volumes beside it."""
+    if (had := pod.limit_before(container)) is not None:
+        amount = parse_memory(had)
+        return Wish(max(amount, named or 0), Bound(amount, f"the limit {had} that it had"))
+    volumes = sum(size or 0 for size in memory_volumes(pod.workload, container).values())
+    least = Bound(volumes, f"the {format_memory(volumes)} of its memory volumes")
+    if named is not None:
+        return Wish(named, least)
+    default = given.amount if given else pod.params.default_limit
+    return Wish(max(default, _requested(container)) + volumes, least)
 
 
 def _requested(container: Container) -> int:
     """What somebody asked for: not 0, which a LimitRange or a chart filled in, nor the slip of a fraction of a byte."""
     written = container.memory("requests")
     return 0 if written is None or is_fraction_of_byte(written) else container.amount("requests") or 0
+
+
+def _lost_pod_limit(pod: _Pod, unlimited: Sequence[Container], request: AdmissionRequest) -> Violation | None:
+    """The pod's own limit that vanished, where it was all that its containers had."""
+    before = read_workload(request.before) if request.before else None
+    had = before.memory("limits") if before else None
+    if before is None or not had or pod.bounds.default or pod.workload.memory("limits") is not None:
+        return None
+    path = f"{pod.workload.spec_path}.resources"
+    limit = max(had, pod.workload.memory("requests") or 0)
+    sets = [Set(f"{path}.limits.memory", format_memory(limit))]
+    if pod.workload.memory("requests") is None and (requested := before.memory("requests")) is not None:
+        sets.append(Set(f"{path}.requests.memory", format_memory(requested)))
+    return Violation(
+        f"{path}.limits.memory",
+        "",
+        f"the pod has no memory limit of its own, where it had {format_memory(had)}, and container "
+        f"{unlimited[0].name!r} has none: set {path}.limits.memory to {format_memory(limit)}",
+        fix=tuple(sets),
+    )
+
+
+def _followed(pod: _Pod, containers: Sequence[Container]) -> Iterator[Violation]:
+    """Of a request above its limit, the one that our default gave and nobody has touched since: it follows the other.
+
+    It stands in no manifest, and whoever sets the other can't know of it.
+    """
+    new = pod._replace(before={})
+    for container in containers:
+        before = pod.before.get(container.path)
+        given = _size(new, _without(container, "limits", "requests"), None) if before else ""
+        if before is None or isinstance(given, str):
+            continue
+        is_kept = {part: container.amount(part) == before.amount(part) for part in ("limits", "requests")}
+        if is_kept["requests"] and not is_kept["limits"] and container.amount("requests") == given.request:
+            yield _follower(container, "requests", container.memory("limits"))
+        elif is_kept["limits"] and not is_kept["requests"] and container.amount("limits") == given.limit:
+            size = _sizes(new, [_without(container, "limits")])[container.path]
+            if isinstance(size, Size):
+                yield _follower(container, "limits", format_memory(size.limit))
+
+
+def _without(container: Container, *parts: str) -> Container:
+    resources = {part: amounts for part, amounts in container.resources.items() if part not in parts}
+    return msgspec.structs.replace(container, resources=resources)
+
+
+def _follower(container: Container, part: Literal["requests", "limits"], amount: str | int) -> Violation:
+    requested, limit = container.memory("requests"), container.memory("limits")
+    if part == "requests":
+        wrong = f"request {requested}, which is the default's, above its limit {limit}"
+    else:
+        wrong = f"limit {limit}, which is the default's, below its request {requested}"
+    path = container.memory_path(part)
+    message = f"container {container.name!r} has memory {wrong}: set {part}.memory to {amount}"
+    return Violation(path, container.name, message, fix=Set(path, amount), follows=True)
 
 
 def _named_size(container: Container, params: Params) -> Memory | None:

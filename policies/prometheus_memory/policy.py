@@ -12,7 +12,7 @@ from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, NODES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.nodes import largest_node
-from webhook.objects.pods import Container, Workload, mapping, read_workload
+from webhook.objects.pods import Container, Workload, mapping, predecessors, read_workload
 from webhook.objects.prometheus import SERVER_NAMES, is_agent, series_containers
 from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
 from webhook.objects.sizes import Bound, Bounds, Given, Size, Wish, admitted, given, unread_ranges
@@ -39,11 +39,13 @@ class _Short(NamedTuple):
 
 
 class _Pod(NamedTuple):
-    """A workload, its namespace's LimitRanges, and what its containers have with them."""
+    """A workload, its namespace's LimitRanges, what its containers have with them, and what they were before the
+    change, both by path."""
 
     workload: Workload
     ranges: tuple[LimitRange, ...]
     given: Mapping[str, Given]
+    before: Mapping[str, Container]
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -78,7 +80,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     if not series:
         return
     floor, ranges = _floor(params), facts.of(LIMIT_RANGES).get(workload.namespace, ())
-    pod = _Pod(workload, ranges, given(workload, ranges))
+    pod = _Pod(workload, ranges, given(workload, ranges), predecessors(request))
     short = {each.path: parts for each in series if (parts := _short(pod, each, floor))}
     if unread := unread_ranges(workload.namespace, facts):
         _refuse_to_guess(pod, short, unread)
@@ -90,9 +92,9 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
             yield Violation(
                 container.memory_path(each.part),
                 container.name,
-                _message(container, each, floor, size, pod.given[container.path]),
+                _message(pod, container, each, floor, size),
                 value=_value(each),
-                fix=None if isinstance(size, str) else size.sets(container),
+                fix=None if isinstance(size, str) else size.sets(container, pod.before.get(container.path)),
                 hint=helm_value(workload.object, container.name, "resources"),
             )
 
@@ -175,7 +177,7 @@ def _floor(params: Params) -> _Floor:
     return _Floor(request * _MEBIBYTE, limit * _MEBIBYTE, reason)
 
 
-def _message(container: Container, short: _Short, floor: _Floor, size: Size | str, given: Given) -> str:
+def _message(pod: _Pod, container: Container, short: _Short, floor: _Floor, size: Size | str) -> str:
     part, found, least = short
     noun = part.removesuffix("s")
     wrong = f"has memory {noun} {found.words}" if found.amount else f"has no memory {noun}"
@@ -183,9 +185,12 @@ def _message(container: Container, short: _Short, floor: _Floor, size: Size | st
         advice = f"set {part}.memory to {format_memory(least)} or more{floor.reason}; {size}"
     else:
         enough = size.limit if part == "limits" else size.request
-        advice = f"set {part}.memory to {format_memory(enough)} or more{floor.reason}"
+        back, before = "", pod.before.get(container.path)
+        if before and enough == before.amount(part) and enough > least:
+            back, enough = "" if found.amount else f"back to {before.memory(part)}, or ", least
+        advice = f"set {part}.memory {back}to {format_memory(enough)} or more{floor.reason}"
         # What is enough by itself may be too little for a LimitRange's ratio.
-        if part == "limits" and size.request > (given.request or 0) >= floor.request:
+        if part == "limits" and size.request > (pod.given[container.path].request or 0) >= floor.request:
             advice += f", and requests.memory to {format_memory(size.request)}"
     return f"Prometheus container {container.name!r} {wrong}: {advice}"
 
@@ -202,7 +207,7 @@ def _sizes(
         return dict.fromkeys((each.path for each in containers), _no_node(facts))
     most = Bound(largest, f"the largest node that it may use has {format_memory(largest)}")
     bounds = Bounds.of(pod.ranges)
-    sizes = {each.path: _size(pod.given[each.path], bounds, most, floor) for each in containers}
+    sizes = {each.path: _size(pod, each, bounds, most, floor) for each in containers}
     return admitted(pod.workload, pod.ranges, sizes)
 
 
@@ -220,13 +225,20 @@ def _obstacle(workload: Workload, facts: ClusterFacts) -> str:
     return unread and f"{unread}, which may forbid it, could not be read"
 
 
-def _size(given: Given, bounds: Bounds, most: Bound, floor: _Floor) -> Size | str:
-    """Both amounts, so that neither half alone can leave a limit below its request; what is enough is left alone."""
-    request, limit = max(given.request or 0, floor.request), max(given.limit or 0, floor.limit)
+def _size(pod: _Pod, container: Container, bounds: Bounds, most: Bound, floor: _Floor) -> Size | str:
+    """Both amounts, so that neither half alone can leave a limit below its request."""
+    given, before = pod.given[container.path], pod.before.get(container.path)
+    request = _enough(given.request, floor.request, before.amount("requests") if before else None)
+    limit = _enough(given.limit, floor.limit, before.amount("limits") if before else None)
     return bounds.fit(
         Wish(limit, least=Bound(limit, f"the limit {format_memory(limit)}")),
         Wish(request, least=Bound(request, f"the request {format_memory(request)}"), most=most),
     )
+
+
+def _enough(has: int | None, least: int, had: int | None) -> int:
+    """What there is, if that is enough; else what is, and no less than there was before the change."""
+    return has if has is not None and has >= least else max(least, had or 0)
 
 
 POLICY = Policy(

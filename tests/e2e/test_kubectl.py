@@ -222,9 +222,17 @@ class TestResize:
         assert self.resize(cluster, pod, '"resources":{"limits":{"memory":"1Gi"}}') == (0, "")
         assert memory_of(cluster.get("pod", "web", pod)) == ("256Mi", "1Gi")
 
-    def test_taking_the_limit_away(self, cluster: Guarded, pod: str) -> None:
-        warning = patched("web", "spec.containers[0]", "memory limit 0, which means none", with_request=False)
-        assert self.resize(cluster, pod, '"resources":{"limits":{"memory":"0"}}') == (0, warning)
+    @pytest.mark.parametrize(
+        ("change", "refusal"),
+        [
+            pytest.param('"limits":{"memory":"0"}', "must be less than or equal to memory limit of 0", id="zero"),
+            pytest.param('"limits":null', "resource limits cannot be removed", id="none"),
+        ],
+    )
+    def test_taking_the_limit_away(self, cluster: Guarded, pod: str, change: str, refusal: str) -> None:
+        """The API server refuses it itself; mended, it would have become another resize of a running pod."""
+        code, stderr = self.resize(cluster, pod, f'"resources":{{{change}}}')
+        assert (code, refusal in stderr) == (1, True), stderr
         assert memory_of(cluster.get("pod", "web", pod)) == ("256Mi", "512Mi")
 
     def test_below_the_floor_of_a_prometheus(self, cluster: Guarded, namespace: str) -> None:

@@ -70,10 +70,8 @@ def test_removing_a_limit_is_new(cluster: Guarded, old_namespace: str) -> None:
     with cluster.server.configured("policies: {memory-limits: {mode: deny}}"):
         patch = ("patch", "deployment/web", "--type=json", "-p", removal)
         done = cluster.try_kubectl(*patch, "-n", old_namespace)
-    assert (done.returncode, told(done.stderr)) == (
-        1,
-        [unlimited("web")],
-    )
+    vanished = unlimited("web", "no memory limit, where it had 128Mi", "set limits.memory to 128Mi")
+    assert (done.returncode, told(done.stderr)) == (1, [vanished])
     assert memory_of(cluster.get("deployment", "web", old_namespace))[1] == "128Mi"
 
 

@@ -7,13 +7,15 @@ to the API server, and nothing only in an operator's resource (tests/data/nulls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
 
-from webhook.errors import BadObject, BadQuantity
+from webhook.errors import BadImage, BadObject, BadQuantity
+from webhook.objects.images import parse_image
 from webhook.objects.quantities import parse_memory
 from webhook.policy import AdmissionRequest, GroupKind, Object, Violation
 
@@ -233,6 +235,43 @@ def read_workload(request: AdmissionRequest) -> Workload | None:
     if "workload" not in kept:
         kept["workload"] = _read_workload(request)
     return kept["workload"]
+
+
+def predecessors(request: AdmissionRequest) -> Mapping[str, Container]:
+    """What each container was before the change, by its path now: the one of its name, whatever list it stood in, else
+    the one of its image if just one fits. A renamed container is no new one."""
+    kept: dict[str, Mapping[str, Container]] = request.__dict__
+    if "predecessors" not in kept:
+        before = read_workload(request.before) if request.before else None
+        now = read_workload(request)
+        kept["predecessors"] = _matched(now.containers, before.containers) if now and before else {}
+    return kept["predecessors"]
+
+
+def _matched(now: Sequence[Container], before: Sequence[Container]) -> Mapping[str, Container]:
+    names = {each.name: each for each in before}
+    matched = {each.path: names[each.name] for each in now if each.name in names}
+    kept = {each.name for each in now}
+    for same in (lambda each: each.image, _repository):
+        new = _alone([each for each in now if each.path not in matched], same)
+        gone = _alone([each for each in before if each.name not in kept], same)
+        matched |= {new[image].path: gone[image] for image in new.keys() & gone.keys()}
+        kept |= {each.name for each in matched.values()}
+    return matched
+
+
+def _alone(containers: Sequence[Container], key: Callable[[Container], str]) -> dict[str, Container]:
+    """Those that share their image with none of the others, by it."""
+    images = [key(each) for each in containers]
+    counts = Counter(images)
+    return {image: each for image, each in zip(images, containers, strict=True) if image and counts[image] == 1}
+
+
+def _repository(container: Container) -> str:
+    try:
+        return parse_image(container.image).name
+    except BadImage:
+        return ""
 
 
 def _read_workload(request: AdmissionRequest) -> Workload | None:

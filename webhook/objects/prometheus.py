@@ -62,12 +62,14 @@ Prometheus 2, and two of Google's build); after any other one a word is its valu
 
 def series_containers(workload: Workload) -> list[Container]:
     """The containers that hold Prometheus' time series, in agent mode too (`is_agent` tells)."""
-    return [
-        each
-        for each in workload.containers
-        if _is_operated_server(workload, each)
-        or (each.role != "init" and _is_server(workload, each) and not _runs_promtool(each))
-    ]
+    return [each for each in workload.containers if holds_series(workload, each)]
+
+
+def holds_series(workload: Workload, container: Container) -> bool:
+    """Whether the container is one of the workload's series_containers."""
+    return _is_operated_server(workload, container) or (
+        container.role != "init" and _is_server(workload, container) and not _runs_promtool(container)
+    )
 
 
 def own_flag(container: Container) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -22,6 +22,8 @@ from webhook.objects.quantities import MAX_BYTES, format_memory
 from webhook.policy import Set
 
 _MEBIBYTE = 2**20
+
+Part = Literal["requests", "limits"]
 
 
 class Bound(NamedTuple):
@@ -55,14 +57,22 @@ class Size(NamedTuple):
     limit: int
     request: int
 
-    def sets(self, container: Container) -> tuple[Set, ...]:
-        """What has to be set to give it to the container."""
-        sets = []
-        if container.amount("limits") != self.limit:
-            sets.append(Set(container.memory_path("limits"), format_memory(self.limit)))
-        if container.amount("requests") != self.request:
-            sets.append(Set(container.memory_path("requests"), format_memory(self.request)))
-        return tuple(sets)
+    def sets(self, container: Container, before: Container | None) -> tuple[Set, ...]:
+        """What has to be set to give it to the container; an amount that it had before is spelt as it was."""
+        amounts: Mapping[Part, int] = {"limits": self.limit, "requests": self.request}
+        return tuple(
+            Set(container.memory_path(part), spell(amount, part, before))
+            for part, amount in amounts.items()
+            if container.amount(part) != amount
+        )
+
+
+def spell(amount: int, part: Part, before: Container | None) -> str | int:
+    """The amount as it was written before the change, if it is the same: 4G, not 3906250Ki."""
+    written: str | int = format_memory(amount)
+    if before and before.amount(part) == amount:
+        written = before.memory(part)
+    return written
 
 
 class _Ratio(NamedTuple):
@@ -153,6 +163,12 @@ def share(room: int, count: int) -> int:
     """What each of `count` may have of `room`, in whole MiB where it is that much."""
     each = max(room, 0) // max(count, 1)
     return each if each < _MEBIBYTE else each - each % _MEBIBYTE
+
+
+def exceeds_itself(container: Container) -> bool:
+    """Whether its request is above the limit that is written beside it, which the API server refuses."""
+    limit = container.amount("limits")
+    return limit is not None and (container.amount("requests") or 0) > limit
 
 
 def unread_ranges(namespace: str, facts: ClusterFacts) -> str:
