@@ -237,6 +237,40 @@ def test_what_was_only_noted_before_excuses_no_denial() -> None:
     assert outcomes(judged(request(workload(), workload()), cfg)) == ["warned"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "outcome"),
+    [
+        pytest.param("gp2", "gp2", "warned", id="the-same-text"),
+        pytest.param("gp2", "io1", "denied", id="another-text"),
+        pytest.param(None, "gp2", "denied", id="a-text-where-there-was-nothing"),
+        pytest.param("gp2", 3, "denied", id="an-amount-in-place-of-a-text"),
+        pytest.param("gp2", None, "denied", id="nothing-in-place-of-a-text"),
+        pytest.param(None, 3, "warned", id="an-amount-where-there-was-nothing"),
+        pytest.param(3, None, "denied", id="nothing-in-place-of-an-amount"),
+        pytest.param(None, None, "warned", id="still-nothing"),
+    ],
+)
+def test_the_ratchet_compares_values(old: str | int | None, new: str | int | None, outcome: str) -> None:
+    def examine_value(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
+        yield Violation("volume", "data", "wrong", value=req.object["value"])  # type: ignore[index]
+
+    before, after = {**workload(), "value": old}, {**workload(), "value": new}
+    cfg = settings("deny", policy=replace(SIZE, examine=examine_value))
+    assert outcomes(judged(request(after, before), cfg)) == [outcome]
+
+
+@pytest.mark.parametrize(("on_error", "outcome"), [("ignore", "failed"), ("deny", "failed")])
+def test_what_cannot_be_compared_is_told_as_a_failure_alone(on_error: str, outcome: str) -> None:
+    def examine_new(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
+        if req.old_object is None:
+            raise RuntimeError("no old object")
+        yield Violation("spec", "web", "wrong")
+
+    cfg = settings("deny", on_error=on_error, policy=replace(SIZE, examine=examine_new))
+    decision = judged(request(SMALL, SMALL), cfg)
+    assert (outcomes(decision), decision.allowed) == ([outcome], on_error == "ignore")
+
+
 def test_the_ratchet_does_not_make_an_audited_violation_louder() -> None:
     assert outcomes(judged(request(SMALL, SMALL), settings("audit"))) == ["audited"]
 

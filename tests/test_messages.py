@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.builders import TODAY, config, container, request, sized, workload
-from webhook.engine import decide
-from webhook.messages import audit_annotations, denial, warnings
+from webhook.engine import decide, undecided
+from webhook.errors import FactsUnavailable
+from webhook.messages import audit_annotations, denial, object_name, warnings
 from webhook.objects.facts import NO_FACTS
-from webhook.policy import Decision, Object, Verdict, Violation
+from webhook.policy import AdmissionRequest, Decision, Object, Set, Verdict, Violation
 from webhook.scope import AnyStage
 
 PROMETHEUS = workload("StatefulSet", container("prometheus", "prom/prometheus:v3", **sized("3Gi", "2Gi")), name="prom")
@@ -73,6 +74,71 @@ def test_audit_says_nothing_and_records_everything() -> None:
     assert audit_annotations(audited) == {
         "audited": "memory-limits spec.template.spec.containers[0].resources.limits.memory"
     }
+
+
+EXEMPT = "exemptions: [{policy: memory-limits, match: {namespaces: ['*']}, owner: a, reason: b, until: 2099-01-01}]"
+UNSEEN = workload(
+    "Deployment",
+    container("web", **sized("1Gi", "1Gi")),
+    volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+)
+
+
+@pytest.mark.parametrize(
+    ("obj", "text", "outcome", "told_at_warn"),
+    [
+        pytest.param(workload(), "", "audited", True, id="violation"),
+        pytest.param(workload(), EXEMPT, "exempted", False, id="exempted"),
+        pytest.param(UNSEEN, "", "unknown", True, id="cannot-tell"),
+    ],
+)
+def test_audit_warns_of_nothing(obj: Object, text: str, outcome: str, told_at_warn: bool) -> None:
+    for_all = "policies: {zonal-volumes: {params: {workloads: all}}}\n" + text
+    audited = decision(obj, f"mode: audit\n{for_all}", "validate")
+    assert ([verdict.outcome for verdict in audited.verdicts], warnings(audited)) == ([outcome], [])
+    assert list(audit_annotations(audited)) == [outcome]
+    assert bool(warnings(decision(obj, f"mode: warn\n{for_all}", "validate"))) == told_at_warn
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), FactsUnavailable("no answer")])
+def test_audit_warns_of_no_failure(error: Exception) -> None:
+    failed = undecided(request(workload()), config("mode: audit"), "validate", error)
+    assert (len(failed.verdicts), warnings(failed)) == (3, [])
+    assert len(warnings(undecided(request(workload()), config("mode: warn"), "validate", error))) == 3
+
+
+@pytest.mark.parametrize(
+    ("sets", "text"),
+    [
+        pytest.param([Set("spec.replicas", 2)], "spec.replicas=2", id="one"),
+        pytest.param([Set("spec.volumes", [{"name": "data"}])], "spec.volumes", id="one-without-a-short-value"),
+        pytest.param(
+            [Set("spec.a.x", "1"), Set("spec.a.y", "2")], "x=1, y=2 in spec.a", id="what-paths-share-is-said-once"
+        ),
+        pytest.param([Set("spec.a", "1"), Set("spec.b.c.d", "2")], "a=1, b.c.d=2 in spec", id="of-different-lengths"),
+        pytest.param([Set("spec.a", "1"), Set("spec.a.b", "2")], "a=1, a.b=2 in spec", id="one-above-another"),
+        pytest.param([Set("a.x", "1"), Set("b.x", "2")], "a.x=1, b.x=2", id="paths-that-share-no-beginning"),
+    ],
+)
+def test_what_was_patched(sets: list[Set], text: str) -> None:
+    violation = Violation("spec", "web", "wrong", fix=tuple(sets))
+    patched = Decision(allowed=True, verdicts=(Verdict("memory-limits", "patch", "patched", violation),))
+    assert warnings(patched) == [f"memory-limits: wrong (patched: {text})"]
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "expected"),
+    [
+        pytest.param("web-1", {"name": "web", "generateName": "gen-"}, "web-1", id="of-the-request"),
+        pytest.param("", {"name": "web", "generateName": "gen-"}, "web", id="of-the-object"),
+        pytest.param("", {"generateName": "gen-"}, "gen-", id="what-only-has-a-generateName"),
+        pytest.param("", {}, "", id="none"),
+        pytest.param("", None, "", id="no-metadata"),
+    ],
+)
+def test_object_name(name: str, metadata: Object | None, expected: str) -> None:
+    asked = AdmissionRequest("CREATE", "", "v1", "Pod", "shop", name, {"metadata": metadata})
+    assert object_name(asked) == expected
 
 
 def verdicts(count: int, message: str, path: str = "spec") -> Decision:

@@ -65,6 +65,7 @@ def test_the_api_server_asks_about_just_what_is_judged(text: str, stage: Stage) 
         pytest.param(
             bare("", "Pod", "UPDATE", "resize"), "validate", {"memory-limits", "prometheus-memory"}, id="resize"
         ),
+        pytest.param(bare("", "Pod", "CREATE", "resize"), "validate", set(), id="nothing-is-resized-at-creation"),
         pytest.param(bare("", "Pod", "UPDATE", "status"), "validate", set(), id="no-policy-has-the-subresource"),
         pytest.param(bare("apps", "Deployment", "UPDATE", "resize"), "validate", set(), id="only-pods-are-resized"),
         pytest.param(bare("", "Pod", "UPDATE"), "validate", EVERY_POLICY, id="a-changed-pod-is-judged"),
@@ -80,6 +81,24 @@ def test_the_api_server_asks_about_just_what_is_judged(text: str, stage: Stage) 
 )
 def test_policies_of_a_request(asked: AdmissionRequest, stage: AnyStage, policies: set[str]) -> None:
     assert judging(asked, config("mode: patch") if stage == "mutate" else config(""), stage) == policies
+
+
+@pytest.mark.parametrize(
+    ("mode", "policies"),
+    [
+        ("off", set()),
+        ("audit", set()),
+        ("warn", set()),
+        ("patch", {"zonal-volumes"}),
+        pytest.param("deny", {"zonal-volumes"}, id="deny-patches-the-kinds-of-which-nothing-is-denied"),
+    ],
+)
+def test_claims_at_mutate(mode: str, policies: set[str]) -> None:
+    params = "params: {replacement: {storageClass: efs}}"
+    assert (
+        judging(bare(*CLAIM), config(f"policies: {{zonal-volumes: {{mode: '{mode}', {params}}}}}"), "mutate")
+        == policies
+    )
 
 
 @pytest.mark.parametrize(

@@ -244,8 +244,7 @@ class _Case:
         if not self.config.ratchet or self.scope.request.old_object is None:
             return False
         before = self._before(found)
-        if found.active.policy.id in self.failures:  # what we could not compare is no new violation
-            return True
+        # A policy that fails on the old object has failed as a whole: _examine drops its rulings.
         return before is not None and before.covers(found.violation)
 
     def _before(self, found: _Found) -> _Before | None:

@@ -128,8 +128,8 @@ def _one_line(verdict: Verdict) -> str:
 def _changed(sets: Sequence[Set]) -> str:
     """What was set, the path that all share said once: "limits.memory=1Gi, requests.memory=1Gi in spec.resources"."""
     paths = [fix.path.split(".") for fix in sets]
-    alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)) if len(paths) > 1 else ()
-    shared = [parts[0] for parts in alike]
+    above = zip(*(path[:-1] for path in paths), strict=False) if len(paths) > 1 else ()
+    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, above)]
     texts = []
     for path, fix in zip(paths, sets, strict=True):
         value = f"={fix.value}" if isinstance(fix.value, (str, int)) else ""
