@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,7 @@ from webhook.fixes import FIXED_AT_CREATION
 from webhook.objects.images import match_image
 from webhook.objects.owners import Owner, metadata_of, owner_of, top_level
 from webhook.objects.pods import POD, Container, mapping, read_workload
-from webhook.policy import AdmissionRequest, GroupKind, Mode, Object, Policy, Stage, weakest
+from webhook.policy import AdmissionRequest, FactKind, GroupKind, Mode, Object, Policy, Stage, weakest
 
 AnyStage = Stage | Literal["check"]
 """A stage of admission, or "check": what both together would do, as files and stored objects are judged."""
@@ -106,6 +106,16 @@ def calls(config: Config, stage: Stage) -> Iterator[Call]:
 def judged_kinds(config: Config) -> set[GroupKind]:
     """The kinds that the API server has to ask about, at creation or later."""
     return {call.kind for call in calls(config, "validate")}
+
+
+def needed_facts(config: Config) -> set[FactKind[Any, Any]]:
+    """The kinds of cluster objects without which some policy can't judge what the API server asks about."""
+    return {
+        kind
+        for active in config.policies.values()
+        if active.policy.operations and _modes(active, config) != {"off"}
+        for kind in active.policy.facts
+    }
 
 
 def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, stage: AnyStage) -> str:

@@ -9,12 +9,12 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from functools import partial
 from types import FrameType
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -24,7 +24,7 @@ from webhook.engine import undecided
 from webhook.errors import NOT_OURS, TimeUp
 from webhook.messages import object_name
 from webhook.objects.facts import ClusterFacts, Found
-from webhook.policy import AdmissionRequest, Decision, FactReference, Stage
+from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Stage
 from webhook.server.metrics import Metrics, is_undecided
 from webhook.server.review import probe_nonce, read_review, render_probe, render_review
 from webhook.server.transition import decide
@@ -50,9 +50,8 @@ class FactsSource(Protocol):
     def facts(self) -> ClusterFacts:
         """What is known now; never waits."""
 
-    @property
-    def synced(self) -> bool:
-        """Whether everything has been read once."""
+    def unlisted(self, kinds: Collection[FactKind[Any, Any]]) -> Mapping[str, str]:
+        """The kinds, by what kubectl calls them, that were never listed, and why."""
 
     @property
     def can_look_up(self) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
@@ -25,7 +25,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from webhook import __version__
-from webhook.policy import AdmissionRequest, Decision
+from webhook.objects.facts import ClusterFacts
+from webhook.policy import AdmissionRequest, Decision, FactKind
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds, from a tenth of a millisecond, which is an ordinary decision, to the API server's default timeout."""
@@ -45,13 +46,23 @@ _HISTOGRAMS = {
     "forestall_request_seconds": "From a request's first byte to its answer.",
 }
 GAUGES = {
-    "forestall_facts_synced": "Whether every worker has read the cluster's facts.",
+    "forestall_facts_synced": "Whether every worker has listed every kind of object that policies need.",
     "forestall_facts_timestamp_seconds": "As of when the cluster's facts are known; 0 while they are not.",
     "forestall_certificate_expiry_timestamp_seconds": "When the serving certificate ends.",
     "forestall_certificate_last_reload_successful": "Whether the certificate in the files is the one in use.",
     "forestall_config_last_reload_successful": "Whether the configuration in the file is the one in use.",
     "forestall_config_last_reload_success_timestamp_seconds": "When the configuration in use was read.",
 }
+
+
+_FACTS = {
+    "forestall_facts_known": (
+        "Whether the kind's objects are known: 0 where policies that are on need them and they can't be read.",
+        min,
+    ),
+    "forestall_unreadable_objects": ("Objects of the kind that are passed over because they can't be read.", max),
+}
+"""Gauges by kind: their help, and what of several workers' values counts: the worst."""
 
 
 class _Histogram(msgspec.Struct):
@@ -82,6 +93,20 @@ _TOLD = 600.0
 """Seconds for which a spell is told of: whoever asks does so every ten."""
 
 
+FactCounts = dict[str, dict[str, int]]
+"""Metric -> kind -> value."""
+
+
+def count_facts(facts: ClusterFacts, needed: Iterable[FactKind[Any, Any]]) -> FactCounts:
+    """What the gauges by kind say, of the kinds that policies need and those that are known besides."""
+    unreadable = Counter(str(reference.kind) for reference in facts.unreadable)
+    known = {str(kind): int(kind in facts.known) for kind in {*needed, *facts.known}}
+    return {
+        "forestall_facts_known": known,
+        "forestall_unreadable_objects": {kind: unreadable[kind] for kind in known},
+    }
+
+
 class _Page(msgspec.Struct):
     """What one worker has counted: metric -> label values -> count, and what it last said of itself."""
 
@@ -89,6 +114,8 @@ class _Page(msgspec.Struct):
     histograms: dict[str, dict[str, _Histogram]]
     gauges: dict[str, float]
     undecided: dict[str, Spell]
+    facts: FactCounts
+    waits: list[str]
 
 
 class _Lines(msgspec.Struct):
@@ -98,6 +125,8 @@ class _Lines(msgspec.Struct):
     histograms: list[tuple[str, str, _Histogram]]
     gauges: dict[str, float]
     undecided: dict[str, Spell]
+    facts: FactCounts
+    waits: list[str]
 
 
 class Metrics:
@@ -108,8 +137,11 @@ class Metrics:
         self._file = directory / str(slot)
         self._kinds = kinds
         self.gauges: dict[str, float] = {}
+        self.facts: FactCounts = {}
+        self.waits: list[str] = []
+        """Why this worker isn't ready; empty if it is."""
         # What a worker that died had counted, its successor goes on counting.
-        page = _read(self._file) or _Page({}, {}, {}, {})
+        page = _read(self._file) or _Page({}, {}, {}, {}, {}, [])
         self._counters = {name: defaultdict(int, page.counters.get(name, {})) for name in _COUNTERS}
         self._histograms = {name: defaultdict(_new_histogram, page.histograms.get(name, {})) for name in _HISTOGRAMS}
         self._reviews = self._counters["forestall_reviews"]
@@ -165,6 +197,8 @@ class Metrics:
             [(name, stage, each) for name, histogram in self._histograms.items() for stage, each in histogram.items()],
             self.gauges,
             self._spells,
+            self.facts,
+            self.waits,
         )
         new = self._file.with_suffix(".new")
         new.write_bytes(msgspec.json.encode(lines))
@@ -176,7 +210,7 @@ def _read(file: Path) -> _Page | None:
         lines = msgspec.json.decode(file.read_bytes(), type=_Lines)
     except FileNotFoundError:
         return None
-    page = _Page({}, {}, lines.gauges, lines.undecided)
+    page = _Page({}, {}, lines.gauges, lines.undecided, lines.facts, lines.waits)
     for name, labels, count in lines.counters:
         page.counters.setdefault(name, {})[labels] = count
     for name, stage, histogram in lines.histograms:
@@ -206,9 +240,24 @@ class _Sums(Collector):
         for name, text in GAUGES.items():
             if said := [page.gauges[name] for page in pages if name in page.gauges]:
                 yield GaugeMetricFamily(name, text, min(said))
+        for name, (text, worst) in _FACTS.items():
+            yield _worst_by_kind(name, text, worst, pages)
         build = GaugeMetricFamily("forestall_build_info", "Always 1; the version is a label.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
+
+
+def _worst_by_kind(
+    name: str, text: str, worst: Callable[[Iterable[int]], int], pages: list[_Page]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=["kind"])
+    said: defaultdict[str, list[int]] = defaultdict(list)
+    for page in pages:
+        for kind, value in page.facts.get(name, {}).items():
+            said[kind].append(value)
+    for kind, values in sorted(said.items()):
+        family.add_metric([kind], worst(values))
+    return family
 
 
 def _sum_histograms(name: str, text: str, pages: list[_Page]) -> HistogramMetricFamily:
@@ -222,6 +271,12 @@ def _sum_histograms(name: str, text: str, pages: list[_Page]) -> HistogramMetric
         reached = [sum(total.counts[: place + 1]) for place in range(len(bounds))]
         family.add_metric([stage], list(zip(bounds, reached, strict=True)), total.sum)
     return family
+
+
+def read_waits(directory: Path, slot: int) -> list[str]:
+    """Why a worker said that it isn't ready."""
+    page = _read(directory / str(slot))
+    return page.waits if page else []
 
 
 def print_metrics(directory: Path, workers: int) -> bytes:

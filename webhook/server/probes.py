@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from webhook.server.connection import Request, Response, one_line
-from webhook.server.metrics import print_metrics
+from webhook.server.metrics import print_metrics, read_waits
 from webhook.server.readiness import Readiness
 
 _PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -32,7 +33,7 @@ class Probes:
             case "/healthz":
                 return one_line(200, "ok") if self._readiness.is_alive() else one_line(503, "no worker answers")
             case "/readyz":
-                missing = self._readiness.missing()
+                missing = self._readiness.missing(partial(read_waits, self._metrics))
                 return one_line(503 if missing else 200, "; ".join(missing) or "ok")
             case "/metrics":
                 return Response(200, print_metrics(self._metrics, self._readiness.workers), _PROMETHEUS_TEXT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _SLOT = struct.Struct("=d?")
 _SIZE = 16
@@ -44,8 +44,8 @@ class Readiness:
         """Whether any worker has shown life lately; one that is stuck is replaced by the arbiter."""
         return any(age < _STALE for age, _ in self._slots())
 
-    def missing(self) -> list[str]:
-        """Why the replica is not ready; empty if it is."""
+    def missing(self, waits: Callable[[int], list[str]]) -> list[str]:
+        """Why the replica is not ready; empty if it is. `waits` tells what the worker of a slot says of itself."""
         if self.is_draining:
             return ["draining"]
         reasons = []
@@ -53,8 +53,8 @@ class Readiness:
             if age >= _STALE:
                 reasons.append(f"worker {slot} does not answer")
             elif not ready:
-                reasons.append(f"worker {slot} waits for cluster facts or for a certificate")
-        return reasons
+                reasons += waits(slot) or [f"worker {slot} starts"]
+        return list(dict.fromkeys(reasons))  # workers wait for the same
 
     def _slots(self) -> Iterator[tuple[float, bool]]:
         """Every worker's seconds since its last heartbeat, and whether it was ready."""

@@ -13,7 +13,7 @@ import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -34,12 +34,12 @@ from webhook.files.facts import read_facts
 from webhook.installation import PROBES_PORT, REVIEWS_PORT
 from webhook.loader import fact_kinds, load_policies
 from webhook.objects.facts import ClusterFacts, Found
-from webhook.policy import FactReference, Stage
+from webhook.policy import FactKind, FactReference, Stage
 from webhook.reloading import Contents, Reloaded, follow_config
-from webhook.scope import exclude_own_namespace
+from webhook.scope import exclude_own_namespace, needed_facts
 from webhook.server.connection import Request, Response, one_line
 from webhook.server.judge import FactsSource, Judge
-from webhook.server.metrics import Metrics
+from webhook.server.metrics import Metrics, count_facts
 from webhook.server.probes import Probes
 from webhook.server.readiness import Readiness
 from webhook.server.shared import Shared
@@ -88,8 +88,10 @@ class FixedFacts:
     """Facts from a file: they never change, and there is nobody to ask for more."""
 
     facts: ClusterFacts
-    synced: bool = True
     can_look_up: bool = False
+
+    def unlisted(self, _kinds: Collection[FactKind[Any, Any]]) -> Mapping[str, str]:
+        return {}
 
     def look_up(self, _references: Collection[FactReference], _timeout: float) -> Found:
         return Found([], [])
@@ -107,9 +109,9 @@ class LiveFacts:
     def facts(self) -> ClusterFacts:
         return self.watch.facts
 
-    @property
-    def synced(self) -> bool:
-        return self.watch.synced
+    def unlisted(self, kinds: Collection[FactKind[Any, Any]]) -> Mapping[str, str]:
+        resources = sorted({kind.full_resource for kind in kinds} - self.watch.listed)
+        return {resource: self.watch.unread.get(resource, "not listed yet") for resource in resources}
 
     def look_up(self, references: Collection[FactReference], timeout: float) -> Found:
         return self.cluster.look_up(references, timeout)
@@ -200,6 +202,7 @@ class Reviewing:
     ) -> None:
         self._config = config
         self._certificate = certificate
+        self._has_synced = False
         # Without a certificate every handshake fails.
         self._no_certificate = new_context(clients)
         self._open_source = source
@@ -218,19 +221,23 @@ class Reviewing:
         self._config.follow()
         self._certificate.follow()
         config, certificate = self._config.reloaded, self._certificate.reloaded
-        read_at = self._source.facts.read_at
-        serving = certificate.value
-        is_synced = self._source.synced
+        facts, needed, serving = self._source.facts, needed_facts(config.value), certificate.value
+        unlisted = self._source.unlisted(needed)
         self._metrics.gauges = {
-            "forestall_facts_synced": float(is_synced),
-            "forestall_facts_timestamp_seconds": read_at.timestamp() if read_at else 0,
+            "forestall_facts_synced": float(not unlisted),
+            "forestall_facts_timestamp_seconds": facts.read_at.timestamp() if facts.read_at else 0,
             "forestall_certificate_expiry_timestamp_seconds": serving.expires.timestamp() if serving else 0,
             "forestall_certificate_last_reload_successful": float(not certificate.error),
             "forestall_config_last_reload_successful": float(not config.error),
             "forestall_config_last_reload_success_timestamp_seconds": config.read_at,
         }
+        self._metrics.facts = count_facts(facts, needed)
+        # At start alone: what can't be read later leaves a server that knows what was there before.
+        self._has_synced = self._has_synced or not unlisted
+        waits = [] if self._has_synced else [f"{resource} can't be read: {why}" for resource, why in unlisted.items()]
+        self._metrics.waits = waits if serving else [*waits, "there is no certificate yet"]
         self._metrics.write()
-        return is_synced and serving is not None
+        return not self._metrics.waits
 
     def context(self) -> ssl.SSLContext:
         serving = self._certificate.value
