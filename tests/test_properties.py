@@ -41,7 +41,7 @@ from webhook.objects.facts import ClusterFacts
 from webhook.objects.limitranger import Item, read_items, refusals
 from webhook.objects.pods import is_workload, predecessors, read_workload
 from webhook.objects.quantities import is_fraction_of_byte, parse_memory
-from webhook.policy import Decision, Object
+from webhook.policy import Decision, Object, Verdict
 
 CONFIG = config("""
 policies:
@@ -206,10 +206,15 @@ def refused_by_itself(obj: Object) -> set[str]:
     return {each.container for each in refusals(found, ()) if each.resource == "memory"}
 
 
+def follows(verdict: Verdict) -> bool:
+    """Whether an amount of the default's was moved after what somebody wrote beside it."""
+    return verdict.outcome == "patched" and ", which is the default's, " in verdict.violation.message
+
+
 def check_refusals(obj: Object, decision: Decision) -> None:
     """What the API server would refuse, it still refuses, but for what follows."""
     assert decision.object is not None
-    follow = {each.violation.subject for each in decision.verdicts if each.violation.follows}
+    follow = {each.violation.subject for each in decision.verdicts if follows(each)}
     assert refused_by_itself(obj) - follow <= refused_by_itself(decision.object), "a refusal was mended away"
 
 
@@ -222,11 +227,7 @@ def check_update(old: Object, new: Object, limit_ranges: list[Object], cfg: Conf
     again = decide(request(decision.object, old), facts(*limit_ranges), cfg, today=TODAY, stage="mutate")
     assert again.patch == (), "not idempotent"
     check_refusals(new, decision)
-    may_fall = {
-        each.violation.path: each.violation.subject
-        for each in decision.verdicts
-        if each.violation.follows and each.outcome == "patched"
-    }
+    may_fall = {each.violation.path: each.violation.subject for each in decision.verdicts if follows(each)}
     before = predecessors(asked)
     submitted, result = (read_workload(request(each)) for each in (new, decision.object))
     assert submitted is not None

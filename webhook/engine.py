@@ -19,8 +19,7 @@ from webhook.config import ActivePolicy, Config, Exemption
 from webhook.errors import NOT_OURS, UNREADABLE, BadObject, TimeUp
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.pods import Container, predecessors, read_workload
-from webhook.objects.sizes import exceeds_itself
+from webhook.objects.pods import predecessors, read_workload
 from webhook.policy import (
     ALLOWED,
     AdmissionRequest,
@@ -223,7 +222,7 @@ class _Case:
         if self.stage == "validate" or not sets or not can_change(self.scope.request, sets):
             return False
         # What the API server refuses is not to be turned into something that nobody wrote.
-        if self._is_refused(violation) and not violation.follows:
+        if violation.refused:
             return False
         if self.scope.request.subresource and not violation.fix_named:
             return False
@@ -231,14 +230,6 @@ class _Case:
             return True
         # A patched ReplicaSet no longer matches its Deployment, which then makes another, and another.
         return self.scope.request.kind == "Pod" and (violation.fix_named or self.config.patch_owned_pods)
-
-    def _is_refused(self, violation: Violation) -> bool:
-        """Whether the API server refuses the container as it was submitted, whose request is above its limit."""
-        container = self._container(violation)
-        try:
-            return container is not None and exceeds_itself(container)
-        except UNREADABLE:
-            return True
 
     def _is_ratcheted(self, found: _Found) -> bool:
         if not self.config.ratchet or self.scope.request.old_object is None:
@@ -260,8 +251,12 @@ class _Case:
     def _as_it_was(self, found: _Found) -> _Found:
         """The same before the change: its container may have had another name, or stood in another list."""
         violation = found.violation
-        container = self._container(violation)
-        before = self._predecessors.get(container.path) if container else None
+        try:
+            workload, predecessor = read_workload(self.scope.request), predecessors(self.scope.request)
+        except UNREADABLE:
+            return found
+        container = workload.container_of(violation) if workload else None
+        before = predecessor.get(container.path) if container else None
         if container is None or before is None:
             return found
         places = (container.resources_path, before.resources_path), (container.path, before.path)
@@ -270,21 +265,6 @@ class _Case:
         )
         path = next(moved, violation.path)
         return found._replace(violation=msgspec.structs.replace(violation, subject=before.name, path=path))
-
-    def _container(self, violation: Violation) -> Container | None:
-        """The container that the violation is about, as it was submitted; None if that can't be read."""
-        try:
-            workload = read_workload(self.scope.request)
-        except UNREADABLE:
-            return None
-        return workload.container_of(violation) if workload else None
-
-    @cached_property
-    def _predecessors(self) -> Mapping[str, Container]:
-        try:
-            return predecessors(self.scope.request)
-        except UNREADABLE:
-            return {}
 
     def _exemption(self, found: _Found) -> int | None:
         """The index of the exemption that covers the violation."""

@@ -164,8 +164,7 @@ class Violation(msgspec.Struct, frozen=True):
     fix       what mends it, all or nothing
     fix_named the fix's size is one that the configuration names for this very image or container, so that it may
               be given to a pod whose owner was let through
-    follows   the fix moves an amount that an earlier fix gave after the one that somebody wrote since: it is applied
-              although the API server would refuse the object as it is
+    refused   the API server itself refuses what this is about, as it is written: the fix is shown, and not applied
     hint      the Helm value that sets it, where the chart is known
     at_most   the strongest mode that it may take: "warn" for what could not be seen
     is_unknown what is wrong is that it could not be judged: the message says "cannot tell" and why
@@ -178,7 +177,7 @@ class Violation(msgspec.Struct, frozen=True):
     value: int | str | None = None
     fix: Set | tuple[Set, ...] | None = None
     fix_named: bool = False
-    follows: bool = False
+    refused: bool = False
     hint: str | None = None
     at_most: Mode = "deny"
     is_unknown: bool = False

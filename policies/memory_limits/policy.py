@@ -13,7 +13,7 @@ from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.images import match_image
-from webhook.objects.memory_volumes import memory_volumes
+from webhook.objects.memory_volumes import memory_volumes, written_by
 from webhook.objects.pods import Container, Workload, mapping, predecessors, read_workload
 from webhook.objects.products import AGENTS, product_of
 from webhook.objects.prometheus import holds_series, is_agent
@@ -66,6 +66,7 @@ class _Pod(NamedTuple):
     """The LimitRanges among them that could not be read, in words."""
     params: Params
     before: Mapping[str, Container]
+    memory_volumes: Mapping[str, int | None]
 
     def limit_before(self, container: Container) -> Any:
         """The limit that the container had before the change, as it was written; None for what counts as none."""
@@ -103,8 +104,8 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
         return
     ranges = facts.of(LIMIT_RANGES).get(workload.namespace, ())
     unread = unread_ranges(workload.namespace, facts)
-    pod = _Pod(workload, ranges, Bounds.of(ranges), unread, params, predecessors(request))
-    if unlimited and (lost := _lost_pod_limit(pod, unlimited, request)):
+    pod = _Pod(workload, ranges, Bounds.of(ranges), unread, params, predecessors(request), memory_volumes(workload))
+    if unlimited and request.before and (lost := _lost_pod_limit(pod, unlimited, request.before)):
         yield lost
     else:
         yield from _judge(pod, unlimited)
@@ -142,6 +143,7 @@ def _judge(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[Violation]:
             f"{wrong}: {advice}",
             value=given,
             fix=None if isinstance(size, str) else size.sets(container, before),
+            refused=exceeds_itself(container),
             fix_named=named is not None,
             hint=helm_value(pod.workload.object, container.name, "resources"),
         )
@@ -264,7 +266,7 @@ def _why_no_default(pod: _Pod, container: Container) -> str:
             "set limits.memory to the size that prometheus-memory names, since no default is safe for a container that "
             "holds Prometheus' series"
         )
-    boundless = [name for name, size in memory_volumes(pod.workload, container).items() if size is None]
+    boundless = [name for name, size in written_by(container, pod.workload, pod.memory_volumes).items() if size is None]
     if boundless:
         return (
             f"set limits.memory to what it needs with all that it writes to volume {boundless[0]!r}, which is memory "
@@ -279,7 +281,7 @@ def _wanted_limit(pod: _Pod, container: Container, named: Memory | None, given: 
     if (had := pod.limit_before(container)) is not None:
         amount = parse_memory(had)
         return Wish(max(amount, named or 0), Bound(amount, f"the limit {had} that it had"))
-    volumes = sum(size or 0 for size in memory_volumes(pod.workload, container).values())
+    volumes = sum(size or 0 for size in written_by(container, pod.workload, pod.memory_volumes).values())
     least = Bound(volumes, f"the {format_memory(volumes)} of its memory volumes")
     if named is not None:
         return Wish(named, least)
@@ -294,8 +296,8 @@ def _requested(container: Container) -> int:
 
 
 def _lost_pod_limit(pod: _Pod, unlimited: Sequence[Container], request: AdmissionRequest) -> Violation | None:
-    """The pod's own limit that vanished, where it was all that its containers had."""
-    before = read_workload(request.before) if request.before else None
+    """The pod's own limit that vanished since this earlier request, where it was all that its containers had."""
+    before = read_workload(request)
     had = before.memory("limits") if before else None
     if before is None or not had or pod.bounds.default or pod.workload.memory("limits") is not None:
         return None
@@ -346,7 +348,7 @@ def _follower(container: Container, part: Literal["requests", "limits"], amount:
         wrong = f"limit {limit}, which is the default's, below its request {requested}"
     path = container.memory_path(part)
     message = f"container {container.name!r} has memory {wrong}: set {part}.memory to {amount}"
-    return Violation(path, container.name, message, fix=Set(path, amount), follows=True)
+    return Violation(path, container.name, message, fix=Set(path, amount))
 
 
 def _named_size(container: Container, params: Params) -> Memory | None:

@@ -15,7 +15,7 @@ from webhook.objects.nodes import largest_node
 from webhook.objects.pods import Container, Workload, mapping, predecessors, read_workload
 from webhook.objects.prometheus import SERVER_NAMES, is_agent, series_containers
 from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
-from webhook.objects.sizes import Bound, Bounds, Given, Size, Wish, admitted, given, unread_ranges
+from webhook.objects.sizes import Bound, Bounds, Given, Size, Wish, admitted, exceeds_itself, given, unread_ranges
 from webhook.objects.workloads import Workloads
 from webhook.policy import AdmissionRequest, Policy, Violation
 
@@ -95,6 +95,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
                 _message(pod, container, each, floor, size),
                 value=_value(each),
                 fix=None if isinstance(size, str) else size.sets(container, pod.before.get(container.path)),
+                refused=exceeds_itself(container),
                 hint=helm_value(workload.object, container.name, "resources"),
             )
 

@@ -13,18 +13,23 @@ from webhook.objects.pods import Container, Workload, items, mapping, text
 from webhook.objects.quantities import parse_memory
 
 
-def memory_volumes(workload: Workload, container: Container) -> Mapping[str, int | None]:
-    """The emptyDirs of medium Memory that the container may write to: name -> size limit in bytes, None without one."""
-    found = dict(_memory_volumes(workload))
-    mounts = enumerate(items(container.spec, "volumeMounts", container.path)) if found else ()
+def memory_volumes(workload: Workload) -> Mapping[str, int | None]:
+    """The workload's emptyDirs of medium Memory: name -> size limit in bytes, None without one."""
+    return dict(_memory_volumes(workload))
+
+
+def written_by(container: Container, workload: Workload, volumes: Mapping[str, int | None]) -> Mapping[str, int | None]:
+    """Those of its memory volumes that the container may write to."""
+    if not volumes:
+        return volumes
     written = {
         text(mount, "name", f"{container.path}.volumeMounts[{index}]")
-        for index, mount in mounts
+        for index, mount in enumerate(items(container.spec, "volumeMounts", container.path))
         if not mount.get("readOnly")
     }
     if workload.is_operated and container.resources_path == f"{workload.spec_path}.resources":
         written.add(_STORAGE)
-    return {name: size for name, size in found.items() if name in written}
+    return {name: size for name, size in volumes.items() if name in written}
 
 
 # What the Prometheus operator mounts into the container that it makes is called by the resource; no volume of this name

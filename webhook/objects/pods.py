@@ -240,10 +240,11 @@ def read_workload(request: AdmissionRequest) -> Workload | None:
 def predecessors(request: AdmissionRequest) -> Mapping[str, Container]:
     """What each container was before the change, by its path now: the one of its name, whatever list it stood in, else
     the one of its image if just one fits. A renamed container is no new one."""
+    if request.before is None:
+        return {}
     kept: dict[str, Mapping[str, Container]] = request.__dict__
     if "predecessors" not in kept:
-        before = read_workload(request.before) if request.before else None
-        now = read_workload(request)
+        now, before = read_workload(request), read_workload(request.before)
         kept["predecessors"] = _matched(now.containers, before.containers) if now and before else {}
     return kept["predecessors"]
 
