@@ -76,13 +76,6 @@ def test_every_field_is_documented() -> None:
     assert {name for name in fields(config_schema()) if not re.search(rf"\b{name}\b", text)} == set()
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.id)
-def test_every_parameter_is_on_the_policy_s_page(policy: Any) -> None:
-    page = load_policies()[policy.id].folder.joinpath("README.md").read_text()
-    for name in config_schema()["$defs"][policy.id]["properties"]:
-        assert f"| `{name}` |" in page
-
-
 def test_metrics_are_documented(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         for path in ("/mutate", "/validate", "/nowhere"):

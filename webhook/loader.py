@@ -1,26 +1,34 @@
 """Finds the policies: one folder each under policies/, and packages that name themselves by an entry point.
 
 An entry point in the group "forestall.policies" names a package of the same shape: a `policy` module with POLICY in
-it, and a README.md beside it.
+it, and a README.md beside it. A package that isn't of that shape keeps everything from loading: a server without a
+policy that somebody counts on would admit what that one refuses, and say nothing.
 """
 
 from __future__ import annotations
 
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+import msgspec
 
 import policies
 from webhook.errors import BadConfig
-from webhook.policy import FactKind, Policy
+from webhook.policy import FACT_KEYS, MODES, OPERATIONS, OTHERWISE, SUBRESOURCES, FactKind, GroupKind, Policy
 
 ENTRY_POINTS = "forestall.policies"
+HEADINGS = ("The incident", "What it checks", "How to fix it", "Parameters", "Limits")
+"""The sections that every policy's README.md has, in this order; others may stand between and behind them."""
+
+_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 class LoadedPolicy(NamedTuple):
@@ -31,13 +39,22 @@ class LoadedPolicy(NamedTuple):
 
 @cache
 def load_policies() -> Mapping[str, LoadedPolicy]:
-    """Every policy by its id, sorted; raises BadConfig if two share an id."""
+    """Every policy by its id, sorted.
+
+    Raises BadConfig, one line that names the package, for the first that can't be used or has another's id.
+    """
     loaded: dict[str, LoadedPolicy] = {}
-    for package in _packages():
-        policy: Policy = import_module(f"{package.__name__}.policy").POLICY
+    kinds: dict[FactKind[Any, Any], tuple[FactKind[Any, Any], str]] = {}
+    for name in _packages():
+        found = load_policy(name)
+        policy = found.policy
         if policy.id in loaded:
-            raise BadConfig(f"two policies are called {policy.id!r}; one of them is in {package.__name__}")
-        loaded[policy.id] = LoadedPolicy(policy, files(package))
+            raise _refused(name, f"another policy is called {policy.id!r} as well")
+        for kind in policy.facts:
+            first, of = kinds.setdefault(kind, (kind, name))
+            if first is not kind:
+                raise _refused(name, f"facts: {kind.full_resource} is declared in {of} already: import it from there")
+        loaded[policy.id] = found
     return MappingProxyType(dict(sorted(loaded.items())))
 
 
@@ -48,9 +65,100 @@ def fact_kinds() -> tuple[FactKind[Any, Any], ...]:
     return tuple(sorted(kinds, key=lambda kind: kind.full_resource))
 
 
-def _packages() -> Iterator[ModuleType]:
+def load_policy(package: str) -> LoadedPolicy:
+    """The policy of a package; raises BadConfig, one line that names the package, if it can't be used."""
+    try:
+        folder = files(import_module(package))
+        policy = getattr(import_module(f"{package}.policy"), "POLICY", None)
+    except Exception as error:  # whatever somebody's module does while it is imported
+        raise _refused(package, f"it can't be imported: {_one_line(error)}") from error
+    if not isinstance(policy, Policy):
+        raise _refused(package, "its module policy has no POLICY that is a webhook.policy.Policy")
+    try:
+        wrong = next(_wrong_with(policy, package, folder), "")
+    except Exception as error:
+        raise _refused(package, f"its declaration can't be read: {_one_line(error)}") from error
+    if wrong:
+        raise _refused(package, wrong)
+    return LoadedPolicy(policy, folder)
+
+
+def _packages() -> Iterator[str]:
     for module in pkgutil.iter_modules(policies.__path__):
         if module.ispkg:
-            yield import_module(f"{policies.__name__}.{module.name}")
-    for entry_point in entry_points(group=ENTRY_POINTS):
-        yield entry_point.load()
+            yield f"{policies.__name__}.{module.name}"
+    yield from sorted(map(_package_of, entry_points(group=ENTRY_POINTS)))
+
+
+def _package_of(entry_point: EntryPoint) -> str:
+    return entry_point.value.partition(":")[0].strip()
+
+
+# Whoever wrote the declaration needn't have checked its types: `policy` is Any.
+
+
+def _wrong_with(policy: Any, package: str, folder: Traversable) -> Iterator[str]:
+    yield from _wrong_with_declaration(policy, package.rpartition(".")[2])
+    yield from _wrong_with_params(policy.params)
+    yield from _wrong_with_page(policy.id, folder.joinpath("README.md"))
+
+
+def _wrong_with_declaration(policy: Any, folder: str) -> Iterator[str]:
+    if not isinstance(policy.id, str) or not _ID.fullmatch(policy.id):
+        yield f"id {policy.id!r} is not words in lower case, joined by dashes"
+    elif policy.id != folder.replace("_", "-"):
+        yield f"id {policy.id!r} is not the folder's name, {folder.replace('_', '-')!r}"
+    if not callable(policy.examine):
+        yield f"examine is {policy.examine!r}, not a function"
+    yield from _unknown("operations", policy.operations, OPERATIONS)
+    yield from _unknown("subresources", policy.subresources, SUBRESOURCES)
+    yield from _unknown("mode", (policy.mode,), MODES)
+    yield from _unknown("otherwise", (policy.otherwise,), OTHERWISE)
+    for kind in policy.kinds:
+        if not isinstance(kind, GroupKind):
+            yield f"kinds: {kind!r} is no GroupKind"
+    for fact in policy.facts:
+        if not isinstance(fact, FactKind):
+            yield f"facts: {fact!r} is no kind of fact: name a FactKind, such as those of webhook.objects.facts"
+        elif fact.key not in FACT_KEYS:
+            yield f"facts: {fact.full_resource}: key {fact.key!r} is not one of {', '.join(FACT_KEYS)}"
+
+
+def _unknown(field: str, values: tuple[str, ...], known: tuple[str, ...]) -> Iterator[str]:
+    for value in values:
+        if value not in known:
+            yield f"{field}: {value!r} is not one of {', '.join(known)}"
+
+
+def _wrong_with_params(params: Any) -> Iterator[str]:
+    if not isinstance(params, type) or not issubclass(params, msgspec.Struct):
+        yield f"params is {params!r}, not a msgspec.Struct"
+        return
+    for field in msgspec.structs.fields(params):
+        if field.required:
+            yield f"params: {field.encode_name} has no default"
+    if not params.__struct_config__.frozen:
+        yield "params is not frozen: a policy must not change what it was given"
+
+
+def _wrong_with_page(policy_id: str, page: Traversable) -> Iterator[str]:
+    if not page.is_file():
+        yield "it has no README.md"
+        return
+    lines = page.read_text(encoding="utf-8").splitlines()
+    if lines[:1] != [f"# {policy_id}"]:
+        yield f"README.md doesn't begin with '# {policy_id}'"
+    found = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    for heading in HEADINGS:
+        if heading not in found:
+            yield f"README.md has no heading '## {heading}'"
+    if [heading for heading in found if heading in HEADINGS] != list(HEADINGS):
+        yield f"README.md has its headings in another order than {', '.join(HEADINGS)}"
+
+
+def _refused(package: str, wrong: str) -> BadConfig:
+    return BadConfig(f"policy package {package}: {wrong}")
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")

@@ -14,6 +14,12 @@ Object = dict[str, Any]
 Mode = Literal["off", "audit", "warn", "patch", "deny"]
 MODES: tuple[Mode, ...] = ("off", "audit", "warn", "patch", "deny")
 """From weakest to strongest."""
+OTHERWISE: tuple[Mode, ...] = ("warn", "deny")
+"""What may become of a violation that mode "patch" has no fix for."""
+OPERATIONS = ("CREATE", "UPDATE")
+"""The operations that have an object to judge."""
+SUBRESOURCES = ("resize",)
+"""The subresources that can be judged: pods/resize."""
 _STRENGTH = {mode: strength for strength, mode in enumerate(MODES)}
 
 Stage = Literal["mutate", "validate"]
@@ -29,6 +35,9 @@ class GroupKind(NamedTuple):
     kind: str
     resource: str
 
+
+FactKey = Literal["name", "namespace and name", "namespace"]
+FACT_KEYS: tuple[FactKey, ...] = ("name", "namespace and name", "namespace")
 
 Key = TypeVar("Key")
 Record = TypeVar("Record")
@@ -62,7 +71,7 @@ class FactKind(Generic[Key, Record]):
     resource: str
     wire: type[Any]
     read: Callable[[FactReference, Any, Any], Record]
-    key: Literal["name", "namespace and name", "namespace"] = "name"
+    key: FactKey = "name"
     applied: Callable[[Record, Record | None], Record] = _as_written
     version: str = "v1"
 

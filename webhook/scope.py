@@ -19,7 +19,7 @@ from webhook.fixes import FIXED_AT_CREATION
 from webhook.objects.images import match_image
 from webhook.objects.owners import Owner, metadata_of, owner_of, top_level
 from webhook.objects.pods import POD, Container, mapping, read_workload
-from webhook.policy import AdmissionRequest, FactKind, GroupKind, Mode, Object, Policy, Stage, weakest
+from webhook.policy import OPERATIONS, AdmissionRequest, FactKind, GroupKind, Mode, Object, Policy, Stage, weakest
 
 AnyStage = Stage | Literal["check"]
 """A stage of admission, or "check": what both together would do, as files and stored objects are judged."""
@@ -29,9 +29,6 @@ Key = tuple[str, str]
 
 ALWAYS_EXCLUDED = frozenset({"forestall-system", "kube-node-lease", "kube-public", "kube-system"})
 """Namespaces that no configuration can have judged: a denial there could keep the cluster, or us, from starting."""
-
-_OPERATIONS = ("CREATE", "UPDATE")
-"""The operations that have an object to judge."""
 
 _JUDGED_AT_CREATION: frozenset[Key] = frozenset({("", "PersistentVolumeClaim")})
 """A claim is judged where its class can still be changed."""
@@ -95,7 +92,7 @@ def calls(config: Config, stage: Stage) -> Iterator[Call]:
     for key, (kind, policies) in config.judged.items():
         for active in policies:
             modes = _modes(active, config)
-            for operation in _OPERATIONS:
+            for operation in OPERATIONS:
                 for subresource in ("", *active.policy.subresources):
                     if _judges(active.policy, key, operation, subresource, stage) and any(
                         _acts(active, mode, key, stage) for mode in modes
@@ -155,7 +152,7 @@ def _judges(policy: Policy, key: Key, operation: str, subresource: str, stage: A
     """Whether the policy, which judges the kind, does so in this operation and subresource."""
     if not policy.operations:  # the API server is never asked
         return stage == "check" and not subresource
-    if operation not in _OPERATIONS or operation not in policy.operations:
+    if operation not in OPERATIONS or operation not in policy.operations:
         return False
     if subresource:
         return key == POD[:2] and operation == "UPDATE" and subresource in policy.subresources
