@@ -226,15 +226,15 @@ def test_second_process_that_fails_fails_the_run(write: Write, run: Run, monkeyp
     write("0.yaml", BARE)
     write("1.yaml", BARE)
     parent = os.getpid()
-    judge = check._Judge.judge
+    judge = check._Run.judge
 
-    def fail(self: check._Judge, read: Any) -> check.Report:
+    def fail(self: check._Run, read: Any) -> check.Report:
         if os.getpid() != parent:
             raise ZeroDivisionError("a bug")
         return judge(self, read)
 
     monkeypatch.setattr(check, "_is_worth_two", lambda files: True)
-    monkeypatch.setattr(check._Judge, "judge", fail)
+    monkeypatch.setattr(check._Run, "judge", fail)
     ended = run("check", ".")
     assert (ended.code, ended.out, "ZeroDivisionError: a bug" in ended.err) == (3, "", True)
 

@@ -84,16 +84,16 @@ def check_files(
 
     `namespace` is for objects that carry none.
     """
-    judge = _Judge(config, facts, today, namespace)
-    report = _check_in_two(files, judge, progress) if _is_worth_two(files) else _check_in_one(files, judge, progress)
+    run = _Run(config, facts, today, namespace)
+    report = _check_in_two(files, run, progress) if _is_worth_two(files) else _check_in_one(files, run, progress)
     report.files = len(files)
     return report
 
 
-def _check_in_one(files: Sequence[str], judge: _Judge, progress: Progress) -> Report:
-    read = judge.read(files, progress)
-    judge.learn(read.cluster_objects)
-    return judge.judge(read)
+def _check_in_one(files: Sequence[str], run: _Run, progress: Progress) -> Report:
+    read = run.read(files, progress)
+    run.learn(read.cluster_objects)
+    return run.judge(read)
 
 
 def _is_worth_two(files: Sequence[str]) -> bool:
@@ -111,7 +111,7 @@ def _size(file: str) -> int:
         return 0
 
 
-def _check_in_two(files: Sequence[str], judge: _Judge, progress: Progress) -> Report:
+def _check_in_two(files: Sequence[str], run: _Run, progress: Progress) -> Report:
     """Read and judge half of the files in a second process. The halves tell each other their cluster objects."""
     ours, theirs = _halves(files)
     (from_child, to_parent), (from_parent, to_child) = os.pipe(), os.pipe()
@@ -119,17 +119,17 @@ def _check_in_two(files: Sequence[str], judge: _Judge, progress: Progress) -> Re
     if child == 0:
         os.close(from_child)
         os.close(to_child)
-        _work(theirs, files, judge, from_parent, to_parent)
+        _work(theirs, files, run, from_parent, to_parent)
     os.close(from_parent)
     os.close(to_parent)
     try:
         with open(from_child, "rb") as answers, open(to_child, "wb") as questions:  # noqa: PTH123
-            read = judge.read(ours, progress)
+            read = run.read(ours, progress)
             # The child speaks first: two that both write before they read would wait for each other.
             their_objects = _receive(answers)
             _send(questions, read.cluster_objects)
-            judge.learn(_in_order(files, [*read.cluster_objects, *their_objects]))
-            return _merge(files, judge.judge(read), _receive(answers))
+            run.learn(_in_order(files, [*read.cluster_objects, *their_objects]))
+            return _merge(files, run.judge(read), _receive(answers))
     finally:
         os.waitpid(child, 0)
 
@@ -146,15 +146,15 @@ def _halves(files: Sequence[str]) -> tuple[list[str], list[str]]:
     return sorted(halves[0], key=order.__getitem__), sorted(halves[1], key=order.__getitem__)
 
 
-def _work(files: Sequence[str], order: Sequence[str], judge: _Judge, from_parent: int, to_parent: int) -> None:
+def _work(files: Sequence[str], order: Sequence[str], run: _Run, from_parent: int, to_parent: int) -> None:
     """The child's part; ends the process, without what the parent registered to be done at its own end."""
     try:
         with open(from_parent, "rb") as questions, open(to_parent, "wb") as answers:
             try:
-                read = judge.read(files, lambda _done: None)
+                read = run.read(files, lambda _done: None)
                 _send(answers, read.cluster_objects)
-                judge.learn(_in_order(order, [*read.cluster_objects, *_receive(questions)]))
-                _send(answers, judge.judge(read))
+                run.learn(_in_order(order, [*read.cluster_objects, *_receive(questions)]))
+                _send(answers, run.judge(read))
             except Exception as error:
                 error.add_note(traceback.format_exc())
                 _send(answers, error)
@@ -208,8 +208,8 @@ class _Read:
     errors: list[BadManifest] = field(default_factory=list)
 
 
-class _Judge:
-    """A run's configuration and facts."""
+class _Run:
+    """One run of `forestall check`: its configuration, and the facts that grow by what the files hold."""
 
     def __init__(self, config: Config, facts: ClusterFacts, today: date, namespace: str) -> None:
         self.config = config

@@ -35,12 +35,29 @@ class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
 class Match(_Section, frozen=True):
     """Which requests an override or exemption is about: `namespaces`, and whatever else is given narrows it."""
 
-    namespaces: Annotated[tuple[NamespaceGlob, ...], Meta(min_length=1, description="Globs; all namespaces is '*'.")]
-    kinds: Annotated[tuple[str, ...], Meta(description="Of the top-level workload.")] = ()
-    names: Annotated[tuple[str, ...], Meta(description="Globs over the top-level workload's name.")] = ()
-    labels: dict[str, str] = msgspec.field(default_factory=dict)
-    images: Annotated[tuple[str, ...], Meta(description="Patterns; the container concerned must match.")] = ()
-    groups: Annotated[tuple[str, ...], Meta(description="Groups of the requesting user (break-glass).")] = ()
+    namespaces: Annotated[
+        tuple[NamespaceGlob, ...],
+        Meta(min_length=1, description="Globs over the namespace's name; '*' alone is every namespace."),
+    ]
+    kinds: Annotated[
+        tuple[str, ...],
+        Meta(description="Kinds of the top-level workload, such as Deployment for the pods of a Deployment."),
+    ] = ()
+    names: Annotated[tuple[str, ...], Meta(description="Globs over the name of the top-level workload.")] = ()
+    labels: Annotated[
+        dict[str, str], Meta(description="Labels that the object itself must carry, with these values.")
+    ] = msgspec.field(default_factory=dict)
+    images: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Patterns of images. An exemption covers violations of the containers whose image matches one; "
+            "an override holds for objects of which every container's image does."
+        ),
+    ] = ()
+    groups: Annotated[
+        tuple[str, ...],
+        Meta(description="Groups one of which the requesting user must belong to, for access in an emergency."),
+    ] = ()
 
     def __post_init__(self) -> None:
         if not self.namespaces:
@@ -50,32 +67,49 @@ class Match(_Section, frozen=True):
 class PolicySection(_Section, frozen=True):
     """How one policy is enforced; what is not given is the policy's own default."""
 
-    mode: Mode | None = None
-    otherwise: Annotated[Otherwise | None, Meta(description="With mode patch: what has no fix.")] = None
+    mode: Annotated[
+        Mode | None,
+        Meta(description="What becomes of this policy's violations, unless the configuration's own mode is weaker."),
+    ] = None
+    otherwise: Annotated[
+        Otherwise | None, Meta(description="What becomes of violations that have no fix, where the mode is patch.")
+    ] = None
     on_error: Annotated[
         OnError | None,
-        Meta(description="What becomes of an object that this policy could not decide about; default: onError above."),
+        Meta(
+            description="What becomes of an object that this policy could not decide about; where it isn't given, the "
+            "configuration's own onError holds."
+        ),
     ] = None
 
 
 class OverrideSection(_Section, frozen=True):
-    mode: Mode | None = None
-    otherwise: Otherwise | None = None
+    """How one policy is enforced where an override matches; what is not given stays as it is elsewhere."""
+
+    mode: Annotated[Mode | None, Meta(description="What becomes of the policy's violations there.")] = None
+    otherwise: Annotated[
+        Otherwise | None, Meta(description="What becomes of violations without a fix there, where the mode is patch.")
+    ] = None
 
 
 class Override(_Section, frozen=True):
+    """Other modes of policies for some requests."""
+
     match: Match
-    policies: dict[str, OverrideSection]
+    policies: Annotated[dict[str, OverrideSection], Meta(description="The policies by id, and how they are enforced.")]
 
 
 class Exemption(_Section, frozen=True):
     """Who answers for letting a violation pass, why, and until which day (the last on which it counts, UTC)."""
 
-    policy: str
+    policy: Annotated[str, Meta(description="The id of the policy whose violations pass.")]
     match: Match
-    owner: Annotated[str, Meta(min_length=1)]
-    reason: Annotated[str, Meta(min_length=1)]
-    until: date
+    owner: Annotated[str, Meta(min_length=1, description="Who answers for it; verdicts and reports name this owner.")]
+    reason: Annotated[str, Meta(min_length=1, description="Why the violations may pass; verdicts quote it.")]
+    until: Annotated[
+        date,
+        Meta(description="The last day (UTC) on which it counts; after that check and doctor report it as expired."),
+    ]
 
     def __post_init__(self) -> None:
         for name in ("owner", "reason"):
@@ -86,19 +120,27 @@ class Exemption(_Section, frozen=True):
 class Kind(_Section, frozen=True):
     """A further kind that holds a pod spec, at the path `podSpec`."""
 
-    kind: KindName
-    resource: Plural
-    group: Group = ""
-    pod_spec: FieldPath = "spec.template.spec"
+    kind: Annotated[KindName, Meta(description="The kind, as in `kind:` of its manifests: Rollout.")]
+    resource: Annotated[Plural, Meta(description="The plural that the kind has in the API's paths: rollouts.")]
+    group: Annotated[Group, Meta(description="The kind's API group, without a version; empty for the core API.")] = ""
+    pod_spec: Annotated[FieldPath, Meta(description="The path of the pod spec in objects of this kind.")] = (
+        "spec.template.spec"
+    )
 
 
 class Webhooks(_Section, frozen=True):
-    """How the API server calls us."""
+    """How the API server calls Forestall's webhooks."""
 
     failure_policy: Annotated[
-        Literal["Ignore", "Fail"], Meta(description="Of the validating webhook, when no answer comes.")
+        Literal["Ignore", "Fail"],
+        Meta(
+            description="What the API server does with a request when the validating webhook does not answer: Ignore "
+            "admits it unchecked, Fail refuses it. The mutating webhook is always ignored then."
+        ),
     ] = "Ignore"
-    timeout_seconds: Annotated[int, Meta(ge=1, le=5, description="Of every call.")] = 3
+    timeout_seconds: Annotated[
+        int, Meta(ge=1, le=5, description="Seconds that the API server waits for the answer to one call.")
+    ] = 3
 
     def __post_init__(self) -> None:
         if not 1 <= self.timeout_seconds <= 5:
@@ -112,15 +154,25 @@ _LONGEST_LIFE = Duration.parse("1000000d")
 
 
 class Certificates(_Section, frozen=True):
-    """Who makes the serving certificate; the lives are those of our own (selfManaged)."""
+    """Who makes the serving certificate, and how long certificates live that the controller makes (selfManaged)."""
 
-    mode: Literal["selfManaged", "certManager", "provided"] = "selfManaged"
-    ca_life: Annotated[Duration, Meta(description="Default 3650d.")] = msgspec.field(
-        default_factory=lambda: Duration.parse("3650d")
-    )
-    serving_life: Annotated[Duration, Meta(description="Default 90d; renewed at two thirds of it.")] = msgspec.field(
-        default_factory=lambda: Duration.parse("90d")
-    )
+    mode: Annotated[
+        Literal["selfManaged", "certManager", "provided"],
+        Meta(
+            description="Who makes the serving certificate: the controller (selfManaged), cert-manager (certManager), "
+            "or somebody who fills the Secret (provided)."
+        ),
+    ] = "selfManaged"
+    ca_life: Annotated[
+        Duration, Meta(description="How long a CA that the controller makes is valid; 3650d where nothing is given.")
+    ] = msgspec.field(default_factory=lambda: Duration.parse("3650d"))
+    serving_life: Annotated[
+        Duration,
+        Meta(
+            description="How long a serving certificate that the controller makes is valid; 90d where nothing is "
+            "given. It is renewed when two thirds of that are over."
+        ),
+    ] = msgspec.field(default_factory=lambda: Duration.parse("90d"))
 
     def __post_init__(self) -> None:
         if self.serving_life < _SHORTEST_LIFE:
@@ -137,19 +189,36 @@ _Amounts = dict[ResourceName, Quantity]
 
 
 class LimitRangeDefaults(_Section, frozen=True):
-    """A LimitRange of type Container to keep in namespaces, by globs or by their labels."""
+    """A LimitRange of type Container that the controller keeps in namespaces, chosen by globs or by their labels."""
 
-    name: ObjectName = "forestall-defaults"
-    namespaces: Annotated[tuple[NamespaceGlob, ...], Meta(description="Globs.")] = ()
-    namespace_selector: Annotated[dict[str, str], Meta(description="Labels that a namespace must carry.")] = (
+    name: Annotated[ObjectName, Meta(description="The name of the LimitRange in every one of the namespaces.")] = (
+        "forestall-defaults"
+    )
+    namespaces: Annotated[
+        tuple[NamespaceGlob, ...], Meta(description="Globs over the names of the namespaces that get it.")
+    ] = ()
+    namespace_selector: Annotated[
+        dict[str, str], Meta(description="Labels, with values, of the namespaces that get it.")
+    ] = msgspec.field(default_factory=dict)
+    default: Annotated[_Amounts, Meta(description="Limits of containers that name none, by resource.")] = msgspec.field(
+        default_factory=dict
+    )
+    default_request: Annotated[_Amounts, Meta(description="Requests of containers that name none, by resource.")] = (
         msgspec.field(default_factory=dict)
     )
-    default: _Amounts = msgspec.field(default_factory=dict)
-    default_request: _Amounts = msgspec.field(default_factory=dict)
-    max: _Amounts = msgspec.field(default_factory=dict)
-    min: _Amounts = msgspec.field(default_factory=dict)
-    max_limit_request_ratio: _Amounts = msgspec.field(default_factory=dict)
-    force: Annotated[bool, Meta(description="Create it although pods would be refused or killed.")] = False
+    max: Annotated[_Amounts, Meta(description="The most that a container's limit may be, by resource.")] = (
+        msgspec.field(default_factory=dict)
+    )
+    min: Annotated[_Amounts, Meta(description="The least that a container's request may be, by resource.")] = (
+        msgspec.field(default_factory=dict)
+    )
+    max_limit_request_ratio: Annotated[
+        _Amounts, Meta(description="How many times its request a container's limit may be, by resource.")
+    ] = msgspec.field(default_factory=dict)
+    force: Annotated[
+        bool,
+        Meta(description="Whether it is created even where pods that run in the namespace would be refused or killed."),
+    ] = False
 
     def __post_init__(self) -> None:
         if bool(self.namespaces) == bool(self.namespace_selector):
@@ -169,14 +238,18 @@ class LimitRangeDefaults(_Section, frozen=True):
             "min": self.min,
             "maxLimitRequestRatio": self.max_limit_request_ratio,
         }
-        amounts = {part: {name: str(each) for name, each in given.items()} for part, given in parts.items() if given}
+        amounts = {
+            part: {name: str(amount) for name, amount in given.items()} for part, given in parts.items() if given
+        }
         return {"type": "Container", **amounts}
 
 
 class _File(_Section, frozen=True):
     """The configuration file."""
 
-    mode: Annotated[Mode, Meta(description="The ceiling: no policy acts more strongly than this.")] = "deny"
+    mode: Annotated[
+        Mode, Meta(description="The strongest mode that any policy may take, whatever else is said here.")
+    ] = "deny"
     on_error: Annotated[
         OnError,
         Meta(
@@ -186,18 +259,44 @@ class _File(_Section, frozen=True):
         ),
     ] = "ignore"
     policies: dict[str, Any] = msgspec.field(default_factory=dict)
-    overrides: Annotated[tuple[Override, ...], Meta(description="The last that matches counts.")] = ()
-    exemptions: tuple[Exemption, ...] = ()
+    overrides: Annotated[
+        tuple[Override, ...],
+        Meta(description="Other modes for some requests; where several match, the last one counts."),
+    ] = ()
+    exemptions: Annotated[
+        tuple[Exemption, ...], Meta(description="Violations that may pass until a day, and who answers for it.")
+    ] = ()
     controllers: Annotated[
-        tuple[UserName, ...], Meta(description="Users of operators whose owned objects were judged at the owner.")
+        tuple[UserName, ...],
+        Meta(
+            description="Users, such as the ServiceAccounts of operators, whose objects are let through because what "
+            "they make them from, the owner, was judged."
+        ),
     ] = ()
-    kinds: tuple[Kind, ...] = ()
+    kinds: Annotated[
+        tuple[Kind, ...], Meta(description="Further kinds that carry a pod, to be judged as a Deployment is.")
+    ] = ()
     exclude_namespaces: Annotated[
-        tuple[NamespaceGlob, ...], Meta(description="Globs of namespaces to leave alone.")
+        tuple[NamespaceGlob, ...], Meta(description="Globs over the names of namespaces in which nothing is judged.")
     ] = ()
-    ratchet: Annotated[bool, Meta(description="On UPDATE, what the old object had only warns.")] = True
-    patch_existing: Annotated[bool, Meta(description="Patch what the old object already had.")] = False
-    patch_owned_pods: Annotated[bool, Meta(description="Give defaults to pods of controllers, too.")] = False
+    ratchet: Annotated[
+        bool,
+        Meta(description="Whether an update is only warned of what the object had before: neither denied nor patched."),
+    ] = True
+    patch_existing: Annotated[
+        bool,
+        Meta(
+            description="Whether an update is patched although the object had the violation before, which restarts the "
+            "pods of a workload."
+        ),
+    ] = False
+    patch_owned_pods: Annotated[
+        bool,
+        Meta(
+            description="Whether pods that a controller makes get the policies' defaults, not only sizes that the "
+            "configuration names for them."
+        ),
+    ] = False
     webhooks: Webhooks = Webhooks()
     certificates: Certificates = msgspec.field(default_factory=Certificates)
     limit_ranges: tuple[LimitRangeDefaults, ...] = ()
@@ -215,12 +314,16 @@ class ActivePolicy:
 
 
 class JudgedKind(NamedTuple):
+    """A kind, and the policies that judge it."""
+
     kind: GroupKind
     policies: list[ActivePolicy]
 
 
 @dataclass(frozen=True)
 class Config:
+    """The configuration as it is in force: everything that the file leaves out has its default."""
+
     mode: Mode
     policies: Mapping[str, ActivePolicy]
     overrides: tuple[Override, ...]

@@ -60,7 +60,7 @@ def decide(
     if request.unreadable:
         error = BadObject(f"the object can't be read: {request.unreadable}")
         return _undecided(scope.policies, config, stage, error)
-    return _Case(scope, facts, config, today, stage, deadline).decide()
+    return _Judgement(scope, facts, config, today, stage, deadline).decide()
 
 
 def undecided(request: AdmissionRequest, config: Config, stage: AnyStage, error: BaseException) -> Decision:
@@ -91,8 +91,11 @@ class _Found(NamedTuple):
 
 
 class _Ruling(NamedTuple):
-    """What becomes of a violation: `mode` is "patch" only where the fix may and can be applied, "off" where it is
-    nobody's business, and for an exempted one what it would have been without `exemption`."""
+    """What becomes of a violation.
+
+    `mode` is "patch" only where the fix may and can be applied, "off" where the object's owner was judged instead, and
+    for an exempted violation what it would be without `exemption`, an index of the configuration's exemptions.
+    """
 
     found: _Found
     mode: Mode
@@ -117,8 +120,8 @@ class _Ruling(NamedTuple):
 
 
 @dataclass
-class _Case:
-    """One request on its way to a decision."""
+class _Judgement:
+    """The judgement of one request: what its policies find, and what becomes of that."""
 
     scope: Scope
     facts: ClusterFacts
@@ -138,9 +141,9 @@ class _Case:
             return ALLOWED
         verdicts = [ruling.verdict() for ruling in self._judged(submitted, remaining, is_patched=bool(operations))]
         verdicts += [
-            _failed(each, self.config, self.failures[each.policy.id])
-            for each in self.scope.policies
-            if each.policy.id in self.failures
+            _failed(active, self.config, self.failures[active.policy.id])
+            for active in self.scope.policies
+            if active.policy.id in self.failures
         ]
         return _decision(verdicts, self.stage, operations, result, self.failures, self._unseen(remaining))
 
@@ -152,7 +155,8 @@ class _Case:
             if active.policy.id not in self.failures
             for violation in self._examine_one(active, request)
         ]
-        rulings = [self._rule(each) for each in found]
+        # All of them first: the policy of one may fail on the old object.
+        rulings = [self._rule(one) for one in found]
         return [ruling for ruling in rulings if ruling.found.active.policy.id not in self.failures]
 
     def _examine_one(self, active: ActivePolicy, request: AdmissionRequest) -> list[Violation]:
@@ -193,7 +197,7 @@ class _Case:
         )
 
     def _unseen(self, rulings: list[_Ruling]) -> frozenset[FactReference]:
-        """What is worth a look-up."""
+        """The cluster objects that would have to be looked up to judge what could not be seen."""
         return frozenset(reference for ruling in rulings for reference in ruling.found.violation.unseen)
 
     def _rule(self, found: _Found) -> _Ruling:
@@ -201,9 +205,8 @@ class _Case:
         mode = weakest(found.active.mode, self.config.mode, violation.at_most)
         index = self._exemption(found)
         fixable = mode == "patch" and self._is_fixable(violation)
-        if (
-            self.scope.owner and self.scope.owner.is_known
-        ):  # a controller's pod: what is not patched was judged at its owner
+        # Of a controller's pod, what is not patched was judged at its owner.
+        if self.scope.owner and self.scope.owner.is_known:
             return _Ruling(found, "patch" if fixable and index is None else "off")
         if index is not None:
             exemption = self.config.exemptions[index]
@@ -356,4 +359,4 @@ def _decision(
 
 def iter_expired(config: Config, today: date) -> Iterator[tuple[int, Exemption]]:
     """The exemptions that no longer count, with their index."""
-    return ((index, each) for index, each in enumerate(config.exemptions) if each.until < today)
+    return ((index, exemption) for index, exemption in enumerate(config.exemptions) if exemption.until < today)

@@ -17,7 +17,7 @@ from webhook.policy import AdmissionRequest, Decision, Set, Verdict
 
 # kubectl prints all of a denial, but nobody reads more than this; the limit keeps a status small.
 _DENIALS = 20
-# The API server's limits: 256 characters each once 4096 are spent, and what comes later is dropped.
+# The API server's limits: once 4096 characters are spent it cuts further warnings to 256, and later drops them.
 _WARNING_LENGTH = 256
 _WARNINGS_LENGTH = 4096
 _ANNOTATION_LENGTH = 1024
