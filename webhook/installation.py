@@ -13,8 +13,11 @@ NAMESPACE: Final = "forestall-system"
 NAME: Final = "forestall"
 """The servers' Service, and both webhook configurations."""
 
+SERVER: Final = "forestall-server"
+"""The servers' ServiceAccount, and the ClusterRole of what they may read."""
+
 CONTROLLER: Final = "forestall-controller"
-"""The controller's Deployment, its Lease, and its ClusterRole, with which all goes that it makes."""
+"""The controller's Deployment, ServiceAccount and Lease, and its ClusterRole, with which all goes that it makes."""
 
 CONFIG: Final = "forestall-config"
 """The ConfigMap of the configuration, which stands in its key CONFIG_KEY."""

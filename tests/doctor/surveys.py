@@ -69,6 +69,7 @@ def healthy(**changed: Any) -> Survey:
         limit_ranges=[],
         templates=Templates(),
         slipped=Slipped(),
+        missing_rights=[],
     )
     return replace(survey, **changed)
 

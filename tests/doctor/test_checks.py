@@ -29,6 +29,7 @@ def test_a_healthy_installation_needs_nothing() -> None:
 NEEDS = {
     "configuration": ["config"],
     "controller": ["lease"],
+    "rights": ["missing_rights"],
     "hooks": ["hooks", "service"],
     "rules": ["config", "hooks", "service"],
     "endpoints": ["replicas", "service"],
@@ -39,6 +40,7 @@ NEEDS = {
     "timeouts": ["hooks"],
     "other-hooks": ["hooks"],
     "limit-ranges": ["config", "facts", "limit_ranges", "templates"],
+    "objects": ["facts"],
     "api-server": ["version"],
     "clock": ["api_time"],
 }

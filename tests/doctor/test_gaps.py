@@ -134,7 +134,7 @@ class TestGaps:
 
     def test_what_could_not_be_listed(self) -> None:
         gap = ago(2 * DAY, 2 * DAY - MINUTE)
-        slipped = Slipped(unread={"pods": "it is forbidden"})
+        slipped = Slipped(unlisted={"pods": "it is forbidden"})
         assert said("gaps", healthy(state=state(gap), slipped=slipped)) == [
             ("unknown", "cannot tell: which pods came in: it is forbidden")
         ]

@@ -127,7 +127,7 @@ class TestLimitRanges:
         assert [status for status, _ in found] == ["ok"]
 
     def test_what_could_not_be_listed(self) -> None:
-        survey = healthy(templates=Templates(unread={"deployments.apps": "it is forbidden"}))
+        survey = healthy(templates=Templates(unlisted={"deployments.apps": "it is forbidden"}))
         assert said("limit-ranges", survey) == [
             ("unknown", "cannot tell: whether LimitRanges suit deployments.apps: it is forbidden")
         ]

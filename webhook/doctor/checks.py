@@ -13,9 +13,11 @@ from webhook.doctor.configuration import check_configuration
 from webhook.doctor.gaps import check_gaps
 from webhook.doctor.hooks import check_hooks, check_rules
 from webhook.doctor.limit_ranges import check_limit_ranges
+from webhook.doctor.objects import check_objects
 from webhook.doctor.other_hooks import check_other_hooks, check_timeouts
 from webhook.doctor.remark import STATUSES, Check, Remark, Remarks, cannot_tell
 from webhook.doctor.replicas import check_controller, check_endpoints, check_spread
+from webhook.doctor.rights import check_rights
 from webhook.doctor.survey import Survey
 from webhook.errors import ForestallError
 
@@ -24,6 +26,7 @@ _SHOWN = 10
 CHECKS: Mapping[str, Callable[[Survey], Remarks]] = {
     "configuration": check_configuration,
     "controller": check_controller,
+    "rights": check_rights,
     "hooks": check_hooks,
     "rules": check_rules,
     "endpoints": check_endpoints,
@@ -34,6 +37,7 @@ CHECKS: Mapping[str, Callable[[Survey], Remarks]] = {
     "timeouts": check_timeouts,
     "other-hooks": check_other_hooks,
     "limit-ranges": check_limit_ranges,
+    "objects": check_objects,
     "api-server": check_api_server,
     "clock": check_clock,
 }

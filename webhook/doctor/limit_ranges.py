@@ -28,7 +28,7 @@ def check_limit_ranges(survey: Survey) -> Remarks:
     for each in seen(survey.limit_ranges):
         by_namespace[each["metadata"]["namespace"]].append(each)
     found = 0
-    for resource, why in templates.unread.items():
+    for resource, why in templates.unlisted.items():
         found += 1
         yield cannot_tell(FactsUnavailable(f"whether LimitRanges suit {resource}: {why}"))
     for namespace, limit_ranges in sorted(by_namespace.items()):

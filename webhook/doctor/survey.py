@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,14 +15,15 @@ from webhook.controller.endpoints import ServerEndpoint, list_endpoints
 from webhook.controller.gaps import Gap, GapRecord, Unchecked, admitted_unchecked, read_record
 from webhook.controller.registration import STAGES, path_of
 from webhook.controller.rotation import read_served, service_names
+from webhook.doctor.access import MissingRight, missing_rights
 from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
 from webhook.installation import CONFIG, CONFIG_KEY, CONTROLLER, NAME, SECRET, STATE
 from webhook.loader import fact_kinds
 from webhook.objects.facts import ClusterFacts
-from webhook.policy import AdmissionRequest, Object, Stage
+from webhook.policy import AdmissionRequest, Object, Reference, Stage
 from webhook.scope import exclude_own_namespace, judged_kinds
-from webhook.stored import Reader, Stored, read_objects, readable
+from webhook.stored import Reader, Stored, Unreadable, read_objects, readable
 from webhook.watch import read_facts
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class Templates:
     """What pods are made from, in the namespaces that have LimitRanges."""
 
     requests: Sequence[AdmissionRequest] = ()
-    unread: Mapping[str, str] = field(default_factory=dict)
+    unlisted: Mapping[str, str] = field(default_factory=dict)
     """Resource -> why it could not be listed."""
+    unreadable: Sequence[Unreadable] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class Slipped:
 
     count: int = 0
     violating: Sequence[Unchecked] = ()
-    unread: Mapping[str, str] = field(default_factory=dict)
+    unlisted: Mapping[str, str] = field(default_factory=dict)
+    """Resource -> why it could not be listed."""
+    unreadable: Sequence[Unreadable] = ()
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,20 @@ class Survey:
     limit_ranges: Answer[list[Object]]
     templates: Answer[Templates]
     slipped: Answer[Slipped]
+    missing_rights: Answer[list[MissingRight]]
 
     def registered(self, stage: Stage) -> Object | None:
         """Our own webhook configuration."""
         return next((each for each in seen(self.hooks[stage]) if each["metadata"]["name"] == NAME), None)
+
+    def unreadable(self) -> Iterator[Unreadable]:
+        """The objects that could not be read, of all that was looked at; some may come twice."""
+        if not isinstance(self.facts, ForestallError):
+            for reference, why in self.facts.unreadable.items():
+                yield Unreadable(Reference(str(reference.kind), reference.namespace, reference.name), why)
+        for answer in (self.templates, self.slipped):
+            if not isinstance(answer, ForestallError):
+                yield from answer.unreadable
 
     def is_installed(self) -> bool:
         """Whether anything of ours is there, or may be."""
@@ -132,6 +146,7 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
         slipped=_try(
             lambda: _slipped(cluster, seen(given), seen(facts), recent_gaps(read_record(seen(state)), moment))
         ),
+        missing_rights=_try(lambda: missing_rights(cluster, namespace, seen(given))),
     )
 
 
@@ -184,7 +199,9 @@ def _templates(cluster: Reader, config: Config, limit_ranges: Sequence[Object]) 
     namespaces = {each["metadata"]["namespace"] for each in limit_ranges}
     kinds = {kind for kind in judged_kinds(config) if kind.kind not in ("Pod", "ReplicaSet", "Job")}
     stored = Stored(cluster, kinds if namespaces else ())
-    return Templates([request for request in stored if request.namespace in namespaces], stored.unlisted)
+    return Templates(
+        [request for request in stored if request.namespace in namespaces], stored.unlisted, stored.unreadable
+    )
 
 
 def _slipped(cluster: Reader, config: Config, facts: ClusterFacts, gaps: Sequence[Gap]) -> Slipped:
@@ -192,4 +209,4 @@ def _slipped(cluster: Reader, config: Config, facts: ClusterFacts, gaps: Sequenc
     today = datetime.now(UTC).date()
     found = list(admitted_unchecked(gaps, stored, config, partial(decide, facts=facts, config=config, today=today)))
     violating = [each for each in found if any(finding.needs_action for finding in each.findings)]
-    return Slipped(len(found), violating, stored.unlisted)
+    return Slipped(len(found), violating, stored.unlisted, stored.unreadable)
