@@ -4,7 +4,7 @@ WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/forestall/wheels
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock"
 
-.PHONY: demo serve test check format bench e2e chart lock clean
+.PHONY: demo serve test check format bench e2e docs lock clean
 
 demo: .venv/ready  ## The incidents, told by the real server: rejected, patched, warned. Ends by itself.
 	@$(BIN)/python -m demo
@@ -33,8 +33,8 @@ e2e: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || .
 e2e: .venv/ready
 	$(BIN)/python -m pytest tests/e2e
 
-chart: .venv/ready  ## What of the chart follows from elsewhere: its schema, its README, its roles.
-	$(BIN)/python -m charts.generate
+docs: .venv/ready  ## What of the docs and the chart follows from the code: tables, schema, roles, pictures.
+	$(BIN)/python -m docs.generate
 
 lock: .venv/ready  ## What the image is built from: the newest versions allowed, with their hashes.
 	$(BIN)/pip install -q uv

@@ -1,7 +1,7 @@
 """Draws docs/architecture.svg: the processes with what they say to each other, and the layers of modules below.
 
-The layers are those of tests/test_imports.py, so that the picture can't show an import that the test forbids. Run it as
-`python -m docs.picture`; `make docs` does.
+The layers are those of tests/test_imports.py, so that the picture can't show an import that the test forbids.
+`make docs` writes it.
 """
 
 from __future__ import annotations
@@ -121,13 +121,3 @@ def _arrow(arrow: Arrow) -> str:
     text_x, text_y = arrow.at
     text = f'<text class="small" x="{text_x}" y="{text_y}">{escape(arrow.text)}</text>' if arrow.text else ""
     return f'<path class="line" d="M{x} {y} L{to_x} {to_y}"/>{text}'
-
-
-def main() -> None:
-    from tests.test_imports import LAYERS  # noqa: PLC0415 - only the checkout has the tests
-
-    FILE.write_text(picture(LAYERS))
-
-
-if __name__ == "__main__":
-    main()

@@ -25,6 +25,7 @@ PAGES = [
     ROOT / "charts" / "forestall" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "policies").glob("*/README.md")),
+    *sorted((ROOT / "examples").glob("*/*/README.md")),
 ]
 _PROGRAMS = "bash|docker|forestall|helm|kubectl|kustomize|make|openssl|pip|python|sed"
 
