@@ -7,9 +7,12 @@ import atexit
 import contextlib
 import logging
 import os
+import select
+import stat
 import sys
+import threading
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +22,12 @@ from gunicorn.glogging import Logger
 
 _TOGETHER = 0.01
 """Seconds that a line may wait for others."""
+
+_KEPT_BYTES = 2**18
+"""Of lines that nobody takes, in each process."""
+
+_LAST_SECONDS = 1.0
+"""Seconds that the end of the process waits for somebody to take the last lines."""
 
 _MESSAGE_LENGTH = 500
 
@@ -54,53 +63,131 @@ class ReviewLine(msgspec.Struct, gc=False):
 
 
 class _Lines:
-    """Writes whole lines, so that those of several workers don't mix.
+    """Writes whole lines, so that those of several workers don't mix, and never waits for whoever reads them.
 
     What happens on an event loop is written a moment later, together: a system call for each line costs a busy server
-    more than most decisions. A line that warns is written at once, and with it all that came before.
+    more than most decisions. A line that warns is written at once, and with it all that came before. What nobody takes
+    is kept up to a bound, beyond that dropped and counted; the log says how many lines when it is taken again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: Callable[[], int]) -> None:
+        self._descriptor = descriptor
         self._waiting: list[bytes] = []
-        atexit.register(self.flush)
+        self._bytes = 0
+        self._is_due = False
+        """Whether the event loop will write what waits."""
+        self._writing = threading.Lock()
+        self._unsaid = 0
+        """Lines that were dropped, and that the log doesn't know of yet."""
+        self.dropped = 0
+        """Lines that were dropped, and are not counted elsewhere yet."""
 
     def info(self, line: bytes) -> None:
-        self._waiting.append(line)
-        if len(self._waiting) > 1:
+        self._keep(line)
+        if self._is_due:
             return
         try:
             asyncio.get_running_loop().call_later(_TOGETHER, self.flush)
         except RuntimeError:  # no loop runs
             self.flush()
+        else:
+            self._is_due = True
 
     debug = info
 
     def warning(self, line: bytes) -> None:
-        self._waiting.append(line)
+        self._keep(line)
         self.flush()
 
     error = critical = msg = warning
 
     def flush(self) -> None:
-        waiting, self._waiting = self._waiting, []  # in one step: other threads log, too
+        """Write what waits, as far as somebody takes it."""
+        self._is_due = False
+        if not self._writing.acquire(blocking=False):  # another thread does
+            return
+        try:
+            is_taken = self._write()
+        finally:
+            self._writing.release()
+        if is_taken and self._unsaid:
+            unsaid, self._unsaid = self._unsaid, 0
+            self.warning(_render(None, "warning", {"event": "log lines dropped: nobody took them", "lines": unsaid}))
+
+    def _keep(self, line: bytes) -> None:
+        if self._bytes + len(line) > _KEPT_BYTES:
+            self._drop(1)
+            return
+        self._waiting.append(line)
+        self._bytes += len(line)
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+        self._unsaid += count
+
+    def _write(self) -> bool:
+        """Whether all of it was taken; what wasn't is the first to be written next time."""
+        waiting, self._waiting, self._bytes = self._waiting, [], 0  # other threads go on logging
         lines = b"".join(waiting)
-        # A log that nobody takes any more must not cost the answer.
-        with contextlib.suppress(OSError):
+        try:
             while lines:
-                lines = lines[os.write(sys.stdout.fileno(), lines) :]
+                lines = lines[os.write(self._descriptor(), lines) :]
+        except BlockingIOError:
+            self._waiting.insert(0, lines)
+            self._bytes += len(lines)
+            return False
+        except OSError:  # a log that is full or closed must not cost the answer
+            self._drop(lines.count(b"\n"))
+            return False
+        return True
+
+    def finish(self) -> None:
+        """Write the last lines, and wait a moment for whoever reads them."""
+        if self._waiting:
+            with contextlib.suppress(OSError, ValueError):
+                select.select([], [self._descriptor()], [], _LAST_SECONDS)
+        self.flush()
 
 
-_lines = _Lines()
+def _stdout() -> int:
+    return sys.stdout.fileno()
+
+
+_lines = _Lines(_stdout)
+atexit.register(_lines.finish)
 
 
 def configure(level: str) -> None:
     """Set up the log of this process and of those forked from it."""
+    with contextlib.suppress(OSError, ValueError):  # there may be no such file
+        never_wait(_stdout())
     structlog.configure(
         processors=[_render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=lambda *_: _lines,
         cache_logger_on_first_use=True,
     )
+
+
+def never_wait(descriptor: int) -> None:
+    """Have writes to a pipe or socket that is full fail, in place of waiting; files never wait.
+
+    A terminal is left alone: it is the shell's as well, which would then fail.
+    """
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        os.set_blocking(descriptor, False)
+
+
+def flush() -> None:
+    """Write what waits; called every second, so that it is written once somebody takes it again."""
+    _lines.flush()
+
+
+def take_dropped() -> int:
+    """How many lines of this process were dropped since this was last asked."""
+    dropped, _lines.dropped = _lines.dropped, 0
+    return dropped
 
 
 def write_review(line: ReviewLine) -> None:

@@ -119,6 +119,7 @@ class Controller:
     def run(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
             self.round()
+            logs.flush()
             stopping.wait(_TICK)
 
     def round(self) -> None:

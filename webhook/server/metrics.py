@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -28,30 +29,50 @@ from webhook import __version__
 from webhook.objects.facts import ClusterFacts
 from webhook.policy import AdmissionRequest, Decision, FactKind
 
+log = structlog.get_logger()
+
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds, from a tenth of a millisecond, which is an ordinary decision, to the API server's default timeout."""
 
 _COUNTERS: dict[str, tuple[str, list[str]]] = {
-    "forestall_reviews": ("Reviews answered.", ["stage", "operation", "kind", "outcome"]),
-    "forestall_violations": ("Violations found.", ["policy", "mode", "outcome"]),
-    "forestall_policy_errors": ("Times that a policy failed, and its onError decided.", ["policy"]),
+    "forestall_reviews": (
+        "Admission reviews that were answered, by the strongest thing that was done to the object.",
+        ["stage", "operation", "kind", "outcome"],
+    ),
+    "forestall_violations": (
+        "Violations of a policy that were found in reviewed objects, by the mode that applied and what became of them.",
+        ["policy", "mode", "outcome"],
+    ),
+    "forestall_policy_errors": (
+        "Reviews in which a policy could not decide, so that its onError did: a bug in it, or facts that are missing.",
+        ["policy"],
+    ),
     "forestall_undecided_reviews": (
-        "Reviews of an object that could not be read: policies' onError decided.",
+        "Reviews of an object that could not be read, so that the onError of every policy decided.",
         ["stage"],
     ),
-    "forestall_refused_requests": ("Requests that were no reviews.", ["code"]),
+    "forestall_refused_requests": ("Requests that were answered by an HTTP error, as they were no reviews.", ["code"]),
+    "forestall_dropped_log_lines": ("Log lines that were dropped, as nobody read the server's output.", []),
+    "forestall_unwritten_metrics": (
+        "Times that a worker could not write its metrics to memory, so that they were reported later.",
+        [],
+    ),
 }
 _HISTOGRAMS = {
-    "forestall_decision_seconds": "From the review, read, to the decision.",
-    "forestall_request_seconds": "From a request's first byte to its answer.",
+    "forestall_decision_seconds": "Seconds that deciding on a review took, without receiving and sending it.",
+    "forestall_request_seconds": "Seconds from the first byte of a review's request to its answer.",
 }
 GAUGES = {
-    "forestall_facts_synced": "Whether every worker has listed every kind of object that policies need.",
-    "forestall_facts_timestamp_seconds": "As of when the cluster's facts are known; 0 while they are not.",
-    "forestall_certificate_expiry_timestamp_seconds": "When the serving certificate ends.",
-    "forestall_certificate_last_reload_successful": "Whether the certificate in the files is the one in use.",
-    "forestall_config_last_reload_successful": "Whether the configuration in the file is the one in use.",
-    "forestall_config_last_reload_success_timestamp_seconds": "When the configuration in use was read.",
+    "forestall_facts_synced": "1 once every worker has listed every kind of object that policies need, else 0.",
+    "forestall_facts_timestamp_seconds": "Unix time as of which the cluster's facts are known; 0 while they are not.",
+    "forestall_certificate_expiry_timestamp_seconds": "Unix time at which the serving certificate in use expires.",
+    "forestall_certificate_last_reload_successful": (
+        "1 while the certificate in the files is the one in use; 0 after the files' content was refused."
+    ),
+    "forestall_config_last_reload_successful": (
+        "1 while the configuration in the file is the one in use; 0 after the file's content was refused."
+    ),
+    "forestall_config_last_reload_success_timestamp_seconds": ("Unix time at which the configuration in use was read."),
 }
 
 
@@ -140,6 +161,8 @@ class Metrics:
         self.facts: FactCounts = {}
         self.waits: list[str] = []
         """Why this worker isn't ready; empty if it is."""
+        self._failed_writes = 0
+        """Since the last one that succeeded."""
         # What a worker that died had counted, its successor goes on counting.
         page = _read(self._file) or _Page({}, {}, {}, {}, {}, [])
         self._counters = {name: defaultdict(int, page.counters.get(name, {})) for name in _COUNTERS}
@@ -154,6 +177,8 @@ class Metrics:
         # No alert can see a step from nothing to one.
         for policy in policies:
             self._errors[(policy,)] += 0
+        for name in ("forestall_dropped_log_lines", "forestall_unwritten_metrics"):
+            self._counters[name][()] += 0
         for stage in ("mutate", "validate"):
             self._undecided[(stage,)] += 0
 
@@ -190,19 +215,32 @@ class Metrics:
     def count_refusal(self, status: int) -> None:
         self._counters["forestall_refused_requests"][(str(status),)] += 1
 
+    def count_dropped_lines(self, count: int) -> None:
+        self._counters["forestall_dropped_log_lines"][()] += count
+
     def write(self) -> None:
-        """Write everything down; a reader sees all of it or what was there before."""
+        """Write everything down; a reader sees all of it, or what was written before."""
         lines = _Lines(
             [(name, labels, n) for name, counter in self._counters.items() for labels, n in counter.items()],
-            [(name, stage, each) for name, histogram in self._histograms.items() for stage, each in histogram.items()],
+            [(name, stage, spread) for name, spreads in self._histograms.items() for stage, spread in spreads.items()],
             self.gauges,
             self._spells,
             self.facts,
             self.waits,
         )
         new = self._file.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(lines))
-        new.replace(self._file)
+        try:
+            new.write_bytes(msgspec.json.encode(lines))
+            new.replace(self._file)
+        except OSError as error:  # out of descriptors or memory: reviews are answered all the same
+            if not self._failed_writes:
+                log.warning("metrics are not written", error=str(error))
+            self._failed_writes += 1
+            self._counters["forestall_unwritten_metrics"][()] += 1
+        else:
+            if self._failed_writes:
+                log.info("metrics are written again", failures=self._failed_writes)
+            self._failed_writes = 0
 
 
 def _read(file: Path) -> _Page | None:

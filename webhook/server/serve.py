@@ -236,6 +236,8 @@ class Reviewing:
         self._has_synced = self._has_synced or not unlisted
         waits = [] if self._has_synced else [f"{resource} can't be read: {why}" for resource, why in unlisted.items()]
         self._metrics.waits = waits if serving else [*waits, "there is no certificate yet"]
+        logs.flush()
+        self._metrics.count_dropped_lines(logs.take_dropped())
         self._metrics.write()
         return not self._metrics.waits
 
@@ -363,6 +365,7 @@ def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
 
 def _reload(files: Sequence[Shared[Any]]) -> None:
     """In the parent, every second: read what has changed, and say so once for the replica."""
+    logs.flush()
     for shared in files:
         if shared.poll():
             if error := shared.reloaded.error:
