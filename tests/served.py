@@ -64,13 +64,14 @@ class Answer(NamedTuple):
 class Client:
     """One TLS connection, spoken to in bytes."""
 
-    def __init__(self, port: int, alpn: list[str] | None = None) -> None:
+    def __init__(self, port: int, alpn: list[str] | None = None, address: str = "127.0.0.1") -> None:
+        """`address` is the client's own: all of 127.0.0.0/8 is this machine's."""
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         if alpn:
             context.set_alpn_protocols(alpn)
-        self.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+        self.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", port), PATIENCE, (address, 0)))
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Client:
@@ -112,10 +113,13 @@ class Server:
     """`forestall serve` in a process of its own.
 
     `patch` is Python to run in it before it serves, `ready` the status of /readyz that is waited for. A change of its
-    configuration counts at once, since there is no other server.
+    configuration counts at once, since there is no other server. `stdout` is a descriptor for its output, which then
+    has to reach the file `log` some other way.
     """
 
-    def __init__(self, folder: Path, patch: str = "", ready: int = 200, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, patch: str = "", ready: int = 200, stdout: int | None = None, **settings: Any
+    ) -> None:
         self.folder = folder
         self.cert, self.key, self.config = folder / "tls.crt", folder / "tls.key", folder / "config.yaml"
         facts = folder / "facts.yaml"
@@ -136,16 +140,21 @@ class Server:
         program = (
             "import sys; from pathlib import Path, PosixPath; "
             "from webhook import installation; installation.SETTLING = 0; "
-            "from webhook import reloading; from webhook.server import judge, serve as server, workers; "
+            "from webhook import log as logs, reloading; from webhook.server import judge, serve as server, workers; "
             f"exec({patch!r}); sys.exit(server.serve(server.Settings(**{given!r})))"
         )
         self._log = folder / "log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=log, stderr=log)
-        serving = eventually(lambda: self.logged("serving") or self.process.poll() is not None)
-        assert serving is not True, self._log.read_text()
-        self.port, self.metrics_port = serving[0]["port"], serving[0]["metrics_port"]
-        eventually(lambda: self.get("/readyz")[0] == ready)
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-c", program]
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log if stdout is None else stdout, stderr=log)
+        try:
+            serving = eventually(lambda: self.logged("serving") or self.process.poll() is not None)
+            assert serving is not True, self._log.read_text()
+            self.port, self.metrics_port = serving[0]["port"], serving[0]["metrics_port"]
+            eventually(lambda: self.get("/readyz")[0] == ready)
+        except BaseException:
+            self.end()
+            raise
 
     def write_certificate(self, chain: bytes, key: bytes) -> None:
         self.cert.write_bytes(chain)
@@ -194,12 +203,19 @@ class Server:
     def end(self) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGTERM)
-        return self.process.wait(PATIENCE)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
 
 @contextlib.contextmanager
-def served(folder: Path, patch: str = "", ready: int = 200, **settings: Any) -> Iterator[Server]:
-    server = Server(folder, patch, ready, **settings)
+def served(
+    folder: Path, patch: str = "", ready: int = 200, stdout: int | None = None, **settings: Any
+) -> Iterator[Server]:
+    server = Server(folder, patch, ready, stdout, **settings)
     try:
         yield server
     finally:

@@ -12,7 +12,7 @@ import stat
 import sys
 import threading
 import traceback
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -128,16 +128,18 @@ class _Lines:
     def _write(self) -> bool:
         """Whether all of it was taken; what wasn't is the first to be written next time."""
         waiting, self._waiting, self._bytes = self._waiting, [], 0  # other threads go on logging
-        lines = b"".join(waiting)
         try:
-            while lines:
-                lines = lines[os.write(self._descriptor(), lines) :]
+            while waiting:
+                count = _count_together(waiting)
+                lines = b"".join(waiting[:count])
+                rest = lines[os.write(self._descriptor(), lines) :]
+                waiting[:count] = [rest] if rest else []
         except BlockingIOError:
-            self._waiting.insert(0, lines)
-            self._bytes += len(lines)
+            self._waiting[:0] = waiting
+            self._bytes += sum(map(len, waiting))
             return False
         except OSError:  # a log that is full or closed must not cost the answer
-            self._drop(lines.count(b"\n"))
+            self._drop(len(waiting))
             return False
         return True
 
@@ -147,6 +149,16 @@ class _Lines:
             with contextlib.suppress(OSError, ValueError):
                 select.select([], [self._descriptor()], [], _LAST_SECONDS)
         self.flush()
+
+
+def _count_together(lines: Sequence[bytes]) -> int:
+    """How many of the lines, one at least, a pipe takes as a whole or not at all, whoever else writes to it."""
+    size = 0
+    for count, line in enumerate(lines):
+        size += len(line)
+        if count and size > select.PIPE_BUF:
+            return count
+    return len(lines)
 
 
 def _stdout() -> int:

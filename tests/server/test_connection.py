@@ -10,6 +10,7 @@ import pytest
 
 from webhook.server import connection, turns
 from webhook.server.connection import Connection, Request, Response
+from webhook.server.fairness import greediest_holder
 from webhook.server.turns import Turns
 
 DATE = "Wed, 25 Nov 2026 21:59:57 GMT"
@@ -57,6 +58,10 @@ class Host:
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)
+
+    def make_room(self) -> None:
+        while self.held_bytes > connection.HELD_BYTES and (holder := greediest_holder(self.connections)):
+            holder.make_way()
 
 
 Talk = Callable[[Host, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -347,8 +352,26 @@ def test_bodies_that_are_half_there_are_bounded_together(monkeypatch: pytest.Mon
         await asyncio.sleep(0.05)
         (each,) = host.connections
         each.cut()
-        assert (await reader.read()).endswith(b"too many large requests at once\n")
+        assert (await reader.read()).endswith(b"too many large requests at once, and this one was slow to arrive\n")
         assert host.application.told == [(503, "/a")]
+
+    talk(about)
+
+
+def test_who_holds_a_body_back_makes_way_for_who_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HELD_BYTES", 100_000)
+
+    async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(posted("/held", 90_000, 89_999))
+        await asyncio.sleep(0.05)
+        other, to_other = await asyncio.open_connection(*host.address)
+        to_other.write(posted("/b", 50_000))
+        assert await other.readexactly(len(ok("/b"))) == ok("/b")
+        assert await reader.readline() == b"HTTP/1.1 503 Service Unavailable\r\n"
+        assert [request.path for request in host.application.asked] == ["/b"]
+        assert host.application.told == [(503, "/held")]
+        to_other.close()
+        writer.write(b"x")
 
     talk(about)
 

@@ -350,6 +350,86 @@ def test_connections_are_bounded(tmp_path):
             client.close()
 
 
+def test_the_connection_of_a_client_that_has_few_stays(tmp_path):
+    with (
+        served(tmp_path, "workers.CONNECTIONS = 8", workers=1) as running,
+        running.client(address="127.0.0.2") as used,
+        contextlib.ExitStack() as stack,
+    ):
+        assert used.ask(post(review())).status == 200
+        for _ in range(20):
+            greedy = stack.enter_context(running.client())
+            for _ in range(3):
+                assert greedy.ask(post(review())).status == 200
+        assert used.ask(post(review("used"))).response["uid"] == "used"
+
+
+FEW_DESCRIPTORS = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))"
+
+
+def test_connections_without_a_handshake_make_way(tmp_path):
+    """More of them than the process has descriptors, from one address: another one's handshake succeeds."""
+    with served(tmp_path, FEW_DESCRIPTORS, workers=1) as running, contextlib.ExitStack() as stack:
+        children = running.children()
+        for _ in range(10):
+            for _ in range(50):
+                stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=10))
+            with running.client(address="127.0.0.2") as client:
+                assert client.ask(post(review("meanwhile"))).response["uid"] == "meanwhile"
+        assert running.metric("forestall_unwritten_metrics_total") == 0
+        assert (running.children(), running.logged("connection not accepted")) == (children, [])
+
+
+def test_who_holds_bodies_back_costs_no_other_review(tmp_path):
+    patch = "from webhook.server import connection; connection.HELD_BYTES = 3_000_000"
+    body = review("large")
+    body += b" " * (900_000 - len(body))
+    with served(tmp_path, patch, workers=1) as running, contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(running.client()).send(post(body)[:-10])
+        assert {running.ask(post(body)).status for _ in range(20)} == {200}
+
+
+class Pipe:
+    """A server's output, which goes into its log file as long as somebody reads."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._end, self.stdout = os.pipe()
+        self.is_read = threading.Event()
+        self.is_read.set()
+        self._thread = threading.Thread(target=self._copy)
+        self._thread.start()
+
+    def _copy(self) -> None:
+        with self._log.open("ab", buffering=0) as log:
+            while part := os.read(self._end, 2**16):
+                log.write(part)
+                self.is_read.wait()
+
+    def close(self) -> None:
+        self.is_read.set()
+        os.close(self.stdout)
+        self._thread.join()
+        os.close(self._end)
+
+
+def test_a_log_that_nobody_reads_stops_no_answer(tmp_path):
+    pipe = Pipe(tmp_path / "log")
+    with contextlib.closing(pipe), served(tmp_path, "logs._KEPT_BYTES = 50_000", stdout=pipe.stdout) as running:
+        pipe.is_read.clear()
+        with running.client() as one, running.client() as other:
+            for _ in range(300):
+                for client in (one, other):
+                    assert client.ask(post(review(name="n" * 253))).status == 200
+        eventually(lambda: running.metric("forestall_dropped_log_lines_total") > 0)
+        running.configure("mode: audit\n")  # the parent logs as well, and goes on
+        eventually(lambda: _verdicts(running) == {True})
+        pipe.is_read.set()
+        (line, *_) = eventually(lambda: running.logged("log lines dropped: nobody took them"))
+        assert line["lines"] > 0
+
+
 def test_probes_survive_half_a_request(server):
     slow = [socket.create_connection(("127.0.0.1", server.metrics_port)) for _ in range(20)]
     for each in slow:

@@ -102,6 +102,9 @@ class Host(Protocol):
     def forget(self, connection: Connection) -> None:
         """Count it out."""
 
+    def make_room(self) -> None:
+        """Cut connections that hold bodies back, until the others' have room."""
+
 
 class _Stop(Exception):  # noqa: N818 - an answer, not an error of ours
     """Ends the parsing of a request that is refused."""
@@ -153,7 +156,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's are no subclasses
         peer = transport.get_extra_info("peername")
-        self._client = str(peer[0]) if peer else ""
+        self.client = str(peer[0]) if peer else ""
         self._host.admit(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -221,7 +224,9 @@ class Connection(asyncio.Protocol):
             self._body = bytearray(self._body) + chunk
         self._host.held_bytes += len(chunk)
         if self._host.held_bytes > HELD_BYTES:
-            self._stop(503, "too many large requests at once")
+            self._host.make_room()
+            if self._is_refused:
+                raise _Stop
         if len(self._body) > LARGE_BYTES and not self._waits and not self._host.turns.take(self):
             self._wait()
 
@@ -281,7 +286,7 @@ class Connection(asyncio.Protocol):
     def _request(self) -> Request:
         path, _, query = self._target.partition(b"?")
         method = self._parser.get_method().decode()
-        return Request(method, path.decode("latin-1"), query, self._body, self._client, self._began, self._dropped)
+        return Request(method, path.decode("latin-1"), query, self._body, self.client, self._began, self._dropped)
 
     @property
     def _query(self) -> bytes:
@@ -366,7 +371,7 @@ class Connection(asyncio.Protocol):
         self._is_refused = True
         self.reading_since = self.reading_since or time.monotonic()  # for so long it may go on sending
         self._let_go()
-        self._host.application.refused(refusal, self._target[:100].decode("latin-1"), self._client)
+        self._host.application.refused(refusal, self._target[:100].decode("latin-1"), self.client)
         self._write(refusal, None, is_last=True)
 
     def pause_writing(self) -> None:
@@ -394,12 +399,22 @@ class Connection(asyncio.Protocol):
         return not self._is_writable or self.transport.is_closing()
 
     @property
-    def usefulness(self) -> tuple[int, float]:
-        """Sorts connections: first those that have kept half a request back for a second, the slowest first; then those
-        between two requests, who asked least first; then those at work."""
+    def held_bytes(self) -> int:
+        """Of a body that has not arrived as a whole, and can be let go."""
+        return 0 if self.is_answering or self._waiting or self._is_refused else len(self._body)
+
+    def make_way(self) -> None:
+        """Refuse the request that is arriving, and let go of what it holds."""
+        self._refuse(one_line(503, "too many large requests at once, and this one was slow to arrive"))
+        self._go_on()
+
+    @property
+    def usefulness(self) -> int:
+        """0 for a request that has been kept back for a second, 1 where none ever came, 2 between two requests, 3 for
+        one that is arriving or answered."""
         if self.reading_since is None:
-            return 1, self.requests
-        return 0 if self.reading_since < time.monotonic() - 1 else 2, self.reading_since
+            return 2 if self.requests else 1
+        return 0 if self.reading_since < time.monotonic() - 1 else 3
 
     def close_if_idle(self) -> None:
         """Close between two requests, unless the next one has already reached this machine.

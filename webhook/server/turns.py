@@ -13,6 +13,10 @@ TURN_SECONDS = 1.0
 class Taker(Protocol):
     """Who receives a large body."""
 
+    @property
+    def client(self) -> str:
+        """The address at the other end."""
+
     def go_on(self) -> None:
         """It's your turn."""
 
@@ -21,12 +25,15 @@ class Taker(Protocol):
 
 
 class Turns:
-    """Who may receive a large body now, and who waits for it, first come first served."""
+    """Who may receive a large body now, and who waits for it: first come first served, but addresses take turns."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._taker: Taker | None = None
         self._waiting: deque[Taker] = deque()
+        self._turns = 0
+        self._last_turns: dict[str, int] = {}
+        """Address -> number of its last turn, while anybody waits."""
         self._end = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -47,12 +54,17 @@ class Turns:
             return
         self._taker = None
         if self._waiting:
-            following = self._waiting.popleft()
+            following = min(self._waiting, key=lambda waiting: self._last_turns.get(waiting.client, 0))
+            self._waiting.remove(following)
             self._begin(following)
             following.go_on()
 
     def _begin(self, taker: Taker) -> None:
         self._taker = taker
+        if not self._waiting:
+            self._last_turns.clear()
+        self._turns += 1
+        self._last_turns[taker.client] = self._turns
         self._end = self._loop.time() + TURN_SECONDS
         if self._timer:
             self._timer.cancel()

@@ -12,11 +12,14 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -28,7 +31,9 @@ from gunicorn.workers.gasgi import ASGIWorker
 from webhook.certs import new_context
 from webhook.errors import SystemRefused
 from webhook.log import GunicornLogger
+from webhook.server import connection as connections
 from webhook.server.connection import Application, Connection
+from webhook.server.fairness import count_shares, greediest, greediest_holder
 from webhook.server.readiness import Readiness
 from webhook.server.turns import Turns
 
@@ -45,6 +50,12 @@ _KEEP_ALIVE_SECONDS = 120
 CONNECTIONS = 250
 """Held open by one worker: an API server has as many as it has requests at once, and each may take 256 KB to read."""
 
+HANDSHAKES = 250
+"""Of one worker that are under way: one takes milliseconds, so that whoever means it well is never among the oldest."""
+
+_OWN_DESCRIPTORS = 50
+"""Files that a process has open for itself: listeners, pipes, shared memory, connections to the API server."""
+
 _ACCEPT_PAUSE = 0.001
 
 _GRACE_SECONDS = 15
@@ -54,6 +65,18 @@ _IDLE_SECONDS = 1.0
 """How long draining leaves idle connections open, for a request or a handshake that is already on its way."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, eq=False)
+class _Handshake:
+    """A connection that has been accepted, and not yet agreed on its encryption."""
+
+    client: str
+    task: asyncio.Task[None]
+
+
+def _forget(handshakes: dict[_Handshake, None], handshake: _Handshake, _task: asyncio.Task[None]) -> None:
+    handshakes.pop(handshake, None)
 
 
 class Service(Protocol):
@@ -84,6 +107,8 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         self.connections: set[Connection] = set()
         self.is_draining = False
         self.held_bytes = 0
+        # By the system's limit; one half is for connections, the other for handshakes.
+        self._room = max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_DESCRIPTORS) // 2)
 
     @property
     def service(self) -> Service:
@@ -118,17 +143,21 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         """
         listener, tls = self.sockets[0].sock, self._tls()
         listener.setblocking(False)
-        handshakes: set[asyncio.Task[None]] = set()
+        handshakes: dict[_Handshake, None] = {}  # the oldest first
         while True:
             try:
-                client, _ = await self.loop.sock_accept(listener)
+                client, address = await self.loop.sock_accept(listener)
             except OSError as error:  # out of descriptors, or the client has left already
                 log.warning("connection not accepted", error=str(error))
                 await asyncio.sleep(0.1)
             else:
-                handshake = self.loop.create_task(self._welcome(client, tls))
-                handshakes.add(handshake)
-                handshake.add_done_callback(handshakes.discard)
+                if len(handshakes) >= min(HANDSHAKES, self._room):
+                    oldest = greediest(handshakes)[0]
+                    oldest.task.cancel()
+                    del handshakes[oldest]
+                handshake = _Handshake(str(address[0]), self.loop.create_task(self._welcome(client, tls)))
+                handshakes[handshake] = None
+                handshake.task.add_done_callback(partial(_forget, handshakes, handshake))
             await asyncio.sleep(_ACCEPT_PAUSE)
 
     async def _welcome(self, client: socket.socket, tls: dict[str, Any]) -> None:
@@ -178,11 +207,25 @@ class Worker(ASGIWorker):  # type: ignore[misc]
                 connection.close_if_idle()
 
     def admit(self, connection: Connection) -> None:
-        """Count a connection in; beyond the limit one has to go that keeps its request back, or that was least used."""
+        """Count a connection in; beyond the limit the least useful one has to go.
+
+        Of two that are alike it is the one whose client has more of them, then the one that asked less.
+        """
         self.connections.add(connection)
-        if len(self.connections) > CONNECTIONS:
-            waiting = [each for each in self.connections if each is not connection and not each.is_answering]
-            min(waiting, key=lambda each: each.usefulness, default=connection).transport.abort()
+        if len(self.connections) <= min(CONNECTIONS, self._room):
+            return
+        shares = count_shares(self.connections)
+
+        def worth(other: Connection) -> tuple[float, ...]:
+            return other.usefulness, -shares[other.client], other.requests, other.reading_since or 0
+
+        waiting = [other for other in self.connections if other is not connection and not other.is_answering]
+        min(waiting, key=worth, default=connection).transport.abort()
+
+    def make_room(self) -> None:
+        """Cut whoever holds half-sent bodies until there is room: of the client that holds most of them, the oldest."""
+        while self.held_bytes > connections.HELD_BYTES and (holder := greediest_holder(self.connections)):
+            holder.make_way()
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)

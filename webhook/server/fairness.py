@@ -1,0 +1,52 @@
+"""Who has to go when there is no room for all: never one client for another's sake that takes more.
+
+Clients are told apart by address alone. An API server has few, and whoever wants to starve it from one place, or from a
+handful, takes the more of what there is the harder he tries.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Protocol, TypeVar
+
+
+class FromClient(Protocol):
+    @property
+    def client(self) -> str:
+        """The address at the other end."""
+
+
+class Holder(FromClient, Protocol):
+    @property
+    def held_bytes(self) -> int:
+        """Of a body that has not arrived as a whole, and can be let go."""
+
+    @property
+    def reading_since(self) -> float | None:
+        """When the request began to arrive; None between two requests."""
+
+
+C = TypeVar("C", bound=FromClient)
+H = TypeVar("H", bound=Holder)
+
+
+def greediest(all_of_them: Collection[C]) -> list[C]:
+    """Those of the address that has the most of them, in their order."""
+    shares = count_shares(all_of_them)
+    address = max(shares, key=lambda client: shares[client], default="")
+    return [one for one in all_of_them if one.client == address]
+
+
+def greediest_holder(connections: Iterable[H]) -> H | None:
+    """Of the address that holds the most bytes, the connection that has held some for the longest time."""
+    holders = [connection for connection in connections if connection.held_bytes]
+    shares: Counter[str] = Counter()
+    for holder in holders:
+        shares[holder.client] += holder.held_bytes
+    return min(holders, key=lambda holder: (-shares[holder.client], holder.reading_since or 0), default=None)
+
+
+def count_shares(all_of_them: Iterable[FromClient]) -> Counter[str]:
+    """How many of them each address has."""
+    return Counter(one.client for one in all_of_them)
