@@ -27,6 +27,10 @@ format: .venv/ready
 bench: .venv/ready  ## The figures of docs/performance.md.
 	$(BIN)/python bench/run.py
 
+FUZZ_SECONDS ?= 120
+fuzz: .venv/ready  ## Mutations of all that others write; what breaks something is kept in tests/data/fuzz.
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
+
 # Where KUBEBUILDER_ASSETS doesn't name the folder of the control plane's programs, they are built if their recipe lies
 # beside the checkout; else the tests say so and skip.
 e2e: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || ../shared/cluster/build)

@@ -48,10 +48,13 @@ class BadManifest(ForestallError):
     """A document that cannot be read as Kubernetes objects."""
 
     def __init__(self, file: str, line: int, message: str) -> None:
-        super().__init__(f"{file}:{line}: {message}")
+        super().__init__(file, line, message)  # so that it survives being sent to another process
         self.file = file
         self.line = line
         self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message}"
 
 
 class FactsUnavailable(ForestallError):
@@ -65,12 +68,15 @@ class ClusterRefused(ForestallError):
     """
 
     def __init__(self, status: int, reason: str, message: str, *, retry_after: float = 0.0, token: str = "") -> None:
-        super().__init__(f"{' '.join(message.split())} ({status})")
+        super().__init__(status, reason, message)
         self.status = status
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
         self.token = token
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.message.split())} ({self.status})"
 
 
 class Conflict(ClusterRefused):
