@@ -73,12 +73,16 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
+        self.launch()
+        eventually(self._is_ready, f"forestall serve did not become ready: see {self.log_file}")
+
+    def launch(self) -> None:
+        """Start it, ready or not."""
         with self.log_file.open("ab") as log:
             # A session of its own, so that its workers can be told together.
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        eventually(self._is_ready, f"forestall serve did not become ready: see {self.log_file}")
 
     def stop(self) -> int:
         """End it without the delay for readiness that SIGTERM alone brings; returns its exit code."""
@@ -101,6 +105,16 @@ class Server:
             return self.get("/readyz") == "ok\n"
         except OSError:
             return False
+
+    def try_get(self, path: str) -> tuple[int, str]:
+        """Status and body, whatever the status; status 0 while nobody listens."""
+        try:
+            return 200, self.get(path)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}{path}", timeout=5) as answer:
