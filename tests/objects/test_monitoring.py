@@ -69,7 +69,34 @@ def of_images(*images: str, **labels: str) -> Workload:
         ),
         pytest.param(["example.com/x"], {"helm.sh/chart": "prometheus-adapter-4.1.0"}, None, id="another-chart"),
         pytest.param(["acme/loki"], {}, None, id="a-word"),
-        pytest.param(["acme/loki"], {"app": "loki"}, "label app=loki", id="a-word-by-its-label"),
+        pytest.param(["acme/tempo"], {"app": "tempo"}, None, id="a-word-that-an-application-is-called"),
+        pytest.param(["acme/x@sha256:" + "0" * 64], {"app": "loki"}, "label app=loki", id="a-word-by-an-older-label"),
+        pytest.param(
+            ["acme/loki"],
+            {"app.kubernetes.io/name": "loki"},
+            "label app.kubernetes.io/name=loki",
+            id="a-word-by-its-label",
+        ),
+        pytest.param(["acme/loki"], {"app": "loki", "chart": "loki-2.16.0"}, "label chart=loki-2.16.0", id="its-chart"),
+        pytest.param(
+            ["docker.elastic.co/elasticsearch/elasticsearch:8.15.0"],
+            {"app.kubernetes.io/part-of": "logging"},
+            "label app.kubernetes.io/part-of=logging",
+            id="a-part-of-logging",
+        ),
+        pytest.param(["postgres:17"], {"app.kubernetes.io/part-of": "logging"}, None, id="a-database-of-another-kind"),
+        pytest.param(
+            ["example.com/x"],
+            {"app.kubernetes.io/part-of": "lokistack"},
+            "label app.kubernetes.io/part-of=lokistack",
+            id="a-part-of-openshift's-loki",
+        ),
+        pytest.param(
+            ["quay.io/prometheus/blackbox-exporter", "quay.io/brancz/kube-rbac-proxy"],
+            {"app.kubernetes.io/part-of": "kube-prometheus"},
+            None,
+            id="an-exporter-that-is-part-of-it",
+        ),
         pytest.param(
             ["openshift/x"],
             {"app.kubernetes.io/name": "lokistack", "app.kubernetes.io/component": "ingester"},
@@ -133,9 +160,20 @@ def test_claims(labels: Object | None, expected: str | None) -> None:
     assert is_monitoring_claim({"name": "data", "labels": labels}) == expected
 
 
-def test_a_flag_of_prometheus_tells() -> None:
-    main = container("main", "example.com/payload@sha256:" + "b" * 64, args=["--storage.tsdb.path=/prometheus"])
-    assert is_monitoring(read(workload("StatefulSet", main))) == "argument --storage.tsdb.path"
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--storage.tsdb.path=/prometheus"], "argument --storage.tsdb.path"),
+        (["store", "--objstore.config-file=/etc/bucket.yaml"], "argument --objstore.config-file"),
+        (["-target=ingester", "-blocks-storage.tsdb.dir=/data"], "argument -blocks-storage.tsdb.dir"),
+        (["-storageDataPath=/storage"], "argument -storageDataPath"),
+        (["--storage.path=/data"], None),
+        (["--note=--storage.tsdb.path"], None),
+    ],
+)
+def test_a_flag_of_its_own_tells(words: list[str], expected: str | None) -> None:
+    main = container("main", "example.com/payload@sha256:" + "b" * 64, args=words)
+    assert is_monitoring(read(workload("StatefulSet", main))) == expected
 
 
 def test_a_database_s_own_resource_is_none() -> None:

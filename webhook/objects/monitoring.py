@@ -1,9 +1,9 @@
 """Which workloads are monitoring software.
 
 The signs, from the strongest to the weakest: the kind of a custom resource, an image (products.py), a flag that only
-Prometheus has, `app.kubernetes.io/name`, the older `app` and `component`, the chart's name. Exporters, adapters,
-reloaders and the operator share names and labels with what they serve, and are not it. Names and labels are data, in
-monitoring.json.
+they have, `app.kubernetes.io/name`, the older `app` and `component`, the chart's name, what it is part of. Exporters,
+adapters, reloaders and the operator share names and labels with what they serve, and are not it. Names and labels are
+data, in monitoring.json.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ from typing import Any
 
 import msgspec
 
+from webhook.errors import BadImage
+from webhook.objects.images import parse_image
 from webhook.objects.pods import Workload, mapping
-from webhook.objects.products import product_of
-from webhook.objects.prometheus import own_flag
+from webhook.objects.products import WORDS, product_of
+from webhook.objects.prometheus import find_flag
 
+# Of Prometheus, Thanos, Mimir and VictoriaMetrics.
+_OWN_FLAG = re.compile(
+    r"(?<!\S)(?:--storage\.(?:tsdb|agent)\.|--objstore\.config|--?blocks-storage\.|--?storageDataPath\b)[a-z.-]*"
+)
+_PART_OF = "app.kubernetes.io/part-of"
 _CHART_VERSION = re.compile(r"-v?\d+\..*")
 
 
@@ -29,6 +36,9 @@ class _Names(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     kinds: frozenset[str]
     names: frozenset[str]
     components: frozenset[str]
+    part_of: frozenset[str]
+    databases: frozenset[str]
+    purposes: frozenset[str]
     charts: frozenset[str]
     not_components: frozenset[str]
 
@@ -48,21 +58,40 @@ def is_monitoring(workload: Workload) -> str | None:
     if "other" not in roles:
         # Beside an application a collector is its sidecar, and a look-alike alone is no more than that.
         return f"image {containers[roles.index('collector')].image}" if "collector" in roles else None
-    if flag := next(filter(None, map(own_flag, containers)), None):
+    if flag := next(filter(None, (find_flag(each, _OWN_FLAG) for each in containers)), None):
         return f"argument {flag}"
-    return _label_of(workload.labels) or is_monitoring_claim(mapping(workload.object, "metadata", ""))
+    bases = frozenset(_last_segment(each.image) for each in containers)
+    return _label_of(workload.labels, bases) or _label_of(_labels_of(mapping(workload.object, "metadata", "")), bases)
+
+
+def _last_segment(image: str) -> str:
+    try:
+        return parse_image(image).base
+    except BadImage:
+        return ""
 
 
 def is_monitoring_claim(metadata: Mapping[str, Any]) -> str | None:
     """What tells by an object's own labels that it belongs to monitoring software: "label app=prometheus"; or None."""
-    return _label_of(mapping(metadata, "labels", "metadata"))
+    return _label_of(_labels_of(metadata))
 
 
-def _label_of(labels: Mapping[str, Any]) -> str | None:
+def _labels_of(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    return mapping(metadata, "labels", "metadata")
+
+
+def _label_of(labels: Mapping[str, Any], bases: frozenset[str] = frozenset()) -> str | None:
+    """The label that tells; `bases` are the last segments of the images beside it."""
     # Older charts say `app: prometheus` of everything, and only `component` tells the exporter from the server.
     if not labels or str(labels.get("component")) in _NAMES.not_components:
         return None
-    return next((f"label {key}={labels[key]}" for key, tells in _SIGNS if key in labels and tells(labels[key])), None)
+    for key, tells in _SIGNS:
+        # An application of one's own named tempo has an image and a label of that name, too.
+        if key in labels and tells(labels[key]) and not (key in _ANYBODYS and labels[key] in bases & WORDS):
+            return f"label {key}={labels[key]}"
+    if bases & _NAMES.databases and str(labels.get(_PART_OF)) in _NAMES.purposes:
+        return f"label {_PART_OF}={labels[_PART_OF]}"
+    return None
 
 
 def _is_named(name: Any) -> bool:
@@ -71,6 +100,10 @@ def _is_named(name: Any) -> bool:
 
 def _is_component(component: Any) -> bool:
     return str(component) in _NAMES.components
+
+
+def _is_whole(whole: Any) -> bool:
+    return str(whole) in _NAMES.part_of
 
 
 def _is_chart(chart: Any) -> bool:
@@ -84,5 +117,7 @@ _SIGNS: tuple[tuple[str, Callable[[Any], bool]], ...] = (
     ("k8s-app", _is_named),
     ("helm.sh/chart", _is_chart),
     ("chart", _is_chart),
+    (_PART_OF, _is_whole),
 )
 """Labels that tell, from the strongest."""
+_ANYBODYS = frozenset({"app", "k8s-app"})

@@ -53,6 +53,8 @@ class _Table(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
 _TABLE = msgspec.json.decode(Path(__file__).with_name("products.json").read_bytes(), type=_Table)
 AGENTS = _TABLE.agents
 """Names of the products that forward what they collect, and keep a write-ahead log of it."""
+WORDS = _TABLE.words
+"""Names of products that others call their own software: they need more to tell."""
 
 _OTHER, _LOOKALIKE = Product("", "other"), Product("", "lookalike")
 
@@ -103,7 +105,7 @@ def _readings(above: list[str], base: str) -> Iterator[_Reading]:
     above += [_REGISTRY.sub("", part, count=1) for part in above]
     yield _Reading(tuple(above), name)
     yield _Reading(tuple(above), *_bare(name))
-    if _REGISTRY.match(name) and len(parts := _FLATTENED.split(base)) > 2:
+    if len(parts := _FLATTENED.split(base)) > 2 and ("." in parts[0] or _REGISTRY.match(name)):
         # quay.io_openshift_origin-prometheus: its parts are told apart as those of a path are.
         yield _Reading(tuple(_plain(part) for part in parts[:-1]), *_bare(_plain(parts[-1])))
 

@@ -72,10 +72,10 @@ def holds_series(workload: Workload, container: Container) -> bool:
     )
 
 
-def own_flag(container: Container) -> str | None:
-    """The flag of Prometheus alone that the container is given: "--storage.tsdb.path"; None if there is none."""
+def find_flag(container: Container, flag: re.Pattern[str]) -> str | None:
+    """What of the container's command line is such a flag, in a script, too; None if nothing is."""
     for word in (*_strings(container.spec.get("command")), *_strings(container.spec.get("args"))):
-        if found := _OWN_FLAG.search(word):
+        if found := flag.search(word):
             return found[0]
     return None
 
@@ -92,7 +92,7 @@ def _is_server(workload: Workload, container: Container) -> bool:
     is_named = container.name in SERVER_NAMES and any(
         str(workload.labels.get(label)) in SERVER_NAMES for label in _NAME_LABELS
     )
-    return is_named or own_flag(container) is not None
+    return is_named or find_flag(container, _OWN_FLAG) is not None
 
 
 def _runs_promtool(container: Container) -> bool:

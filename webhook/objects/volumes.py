@@ -101,6 +101,8 @@ _OF_THE_NODE = (
     "/usr/local/share/ca-certificates",
     "/usr/share",
     "/usr/src",
+    "/var/lib/ca-certificates",
+    "/var/lib/dbus",
     "/var/lib/docker/containers",
     "/var/lib/kubelet",
     "/var/log/containers",
