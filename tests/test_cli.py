@@ -214,9 +214,9 @@ def test_two_processes_say_what_one_says(write: Write, run: Run, monkeypatch: py
     write("5.yaml", limit_range(namespace="shop-1", default="512Mi"))
     write("6.yaml", limit_range(namespace="shop-4", default="512Mi"))
     write("7.yaml", BROKEN)
-    monkeypatch.setattr(check, "_is_worth_two", lambda files: False)
+    monkeypatch.setattr(check, "is_worth_two", lambda files: False)
     one = run("check", ".", "--output", "json")
-    monkeypatch.setattr(check, "_is_worth_two", lambda files: True)
+    monkeypatch.setattr(check, "is_worth_two", lambda files: True)
     two = run("check", ".", "--output", "json")
     assert [result["name"] for result in json.loads(two.out)["results"]] == ["bare-0", "bare-2", "bare-3"]
     assert (two.code, two.out) == (one.code, one.out)
@@ -233,7 +233,7 @@ def test_second_process_that_fails_fails_the_run(write: Write, run: Run, monkeyp
             raise ZeroDivisionError("a bug")
         return judge(self, read)
 
-    monkeypatch.setattr(check, "_is_worth_two", lambda files: True)
+    monkeypatch.setattr(check, "is_worth_two", lambda files: True)
     monkeypatch.setattr(check._Run, "judge", fail)
     ended = run("check", ".")
     assert (ended.code, ended.out, "ZeroDivisionError: a bug" in ended.err) == (3, "", True)

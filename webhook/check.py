@@ -5,28 +5,23 @@ Prints nothing: formats.py renders what `check_files` returns.
 
 from __future__ import annotations
 
-import os
-import pickle
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, BadManifest
 from webhook.files.manifests import STDIN, Manifest, find_files, read_file
 from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
+from webhook.halves import in_two, is_worth_two, split
 from webhook.loader import fact_kinds
 from webhook.objects.facts import ClusterFacts, read_fact
 from webhook.objects.pods import read_workload
 from webhook.policy import AdmissionRequest, FactReference, Object, Outcome
 from webhook.scope import locate_pod_spec
-
-_WORTH_A_PROCESS = 200_000
-"""Bytes of manifests above which a second process earns its start."""
 
 Progress = Callable[[float], None]
 """Told the fraction of the files that is read."""
@@ -85,7 +80,8 @@ def check_files(
     `namespace` is for objects that carry none.
     """
     run = _Run(config, facts, today, namespace)
-    report = _check_in_two(files, run, progress) if _is_worth_two(files) else _check_in_one(files, run, progress)
+    check = _check_in_two if STDIN not in files and is_worth_two(files) else _check_in_one
+    report = check(files, run, progress)
     report.files = len(files)
     return report
 
@@ -96,82 +92,21 @@ def _check_in_one(files: Sequence[str], run: _Run, progress: Progress) -> Report
     return run.judge(read)
 
 
-def _is_worth_two(files: Sequence[str]) -> bool:
-    # A fork copies no other thread, but the locks that it holds. Where there is no affinity to ask for, forking is
-    # not safe (macOS) or not there (Windows).
-    if STDIN in files or len(files) < 2 or threading.active_count() > 1 or not hasattr(os, "sched_getaffinity"):
-        return False
-    return len(os.sched_getaffinity(0)) > 1 and sum(map(_size, files)) > _WORTH_A_PROCESS
-
-
-def _size(file: str) -> int:
-    try:
-        return os.stat(file).st_size  # noqa: PTH116 - a string goes in, and thousands of them
-    except OSError:
-        return 0
-
-
 def _check_in_two(files: Sequence[str], run: _Run, progress: Progress) -> Report:
-    """Read and judge half of the files in a second process. The halves tell each other their cluster objects."""
-    ours, theirs = _halves(files)
-    (from_child, to_parent), (from_parent, to_child) = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(from_child)
-        os.close(to_child)
-        _work(theirs, files, run, from_parent, to_parent)
-    os.close(from_parent)
-    os.close(to_parent)
-    try:
-        with open(from_child, "rb") as answers, open(to_child, "wb") as questions:  # noqa: PTH123
-            read = run.read(ours, progress)
-            # The child speaks first: two that both write before they read would wait for each other.
-            their_objects = _receive(answers)
-            _send(questions, read.cluster_objects)
-            run.learn(_in_order(files, [*read.cluster_objects, *their_objects]))
-            return _merge(files, run.judge(read), _receive(answers))
-    finally:
-        os.waitpid(child, 0)
+    """As _check_in_one. The two processes tell each other the cluster objects that their files hold."""
 
+    def finish(read: _Read, theirs: list[_ClusterObject]) -> Report:
+        run.learn(_in_order(files, [*read.cluster_objects, *theirs]))
+        return run.judge(read)
 
-def _halves(files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Two parts of about the same size, each in the order given."""
-    halves: tuple[list[str], list[str]] = ([], [])
-    sizes = [0, 0]
-    for size, file in sorted(((_size(file), file) for file in files), reverse=True):
-        smaller = sizes.index(min(sizes))
-        halves[smaller].append(file)
-        sizes[smaller] += size
-    order = {file: index for index, file in enumerate(files)}
-    return sorted(halves[0], key=order.__getitem__), sorted(halves[1], key=order.__getitem__)
-
-
-def _work(files: Sequence[str], order: Sequence[str], run: _Run, from_parent: int, to_parent: int) -> None:
-    """The child's part; ends the process, without what the parent registered to be done at its own end."""
-    try:
-        with open(from_parent, "rb") as questions, open(to_parent, "wb") as answers:
-            try:
-                read = run.read(files, lambda _done: None)
-                _send(answers, read.cluster_objects)
-                run.learn(_in_order(order, [*read.cluster_objects, *_receive(questions)]))
-                _send(answers, run.judge(read))
-            except Exception as error:
-                error.add_note(traceback.format_exc())
-                _send(answers, error)
-    finally:
-        os._exit(0)
-
-
-def _send(stream: BinaryIO, value: object) -> None:
-    pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
-    stream.flush()
-
-
-def _receive(stream: BinaryIO) -> Any:
-    value = pickle.load(stream)  # noqa: S301 - our own child or parent wrote it
-    if isinstance(value, Exception):
-        raise value
-    return value
+    ours, theirs = split(files)
+    reports = in_two(
+        lambda: run.read(ours, progress),
+        lambda: run.read(theirs, lambda _done: None),
+        lambda read: read.cluster_objects,
+        finish,
+    )
+    return _merge(files, *reports)
 
 
 def _merge(files: Sequence[str], one: Report, other: Report) -> Report:
