@@ -39,7 +39,7 @@ class Shown:
     def __init__(self) -> None:
         self.config = config("")
         self.is_leading = True
-        self.port = serve_pages(create_console(lambda: self.config, lambda: self.is_leading), 0, "console")
+        self.port = serve_pages(create_console(lambda: self.config, lambda: self.is_leading, dict), 0, "console")
 
 
 @pytest.fixture(scope="module")

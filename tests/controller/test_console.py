@@ -22,7 +22,7 @@ from webhook.errors import SystemRefused
     ],
 )
 def test_page(text: str, is_leading: bool, said: str) -> None:
-    answer = create_console(lambda: config(text), lambda: is_leading).test_client().get("/")
+    answer = create_console(lambda: config(text), lambda: is_leading, dict).test_client().get("/")
     assert (answer.status_code, said in answer.text, "://" in answer.text) == (200, True, False)
 
 
@@ -31,3 +31,9 @@ def test_a_port_that_is_taken_is_told() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(SystemRefused, match=f"^port {port}: Address already in use$"):
             serve_pages(lambda *_: [b""], port, "console")
+
+
+def test_what_the_controller_can_not_read_is_said() -> None:
+    unread = {"limitranges": "limitranges is <forbidden> (403)"}
+    answer = create_console(lambda: config(""), lambda: True, lambda: unread).test_client().get("/")
+    assert "<b>limitranges can't be read</b>: limitranges is &lt;forbidden&gt; (403)" in answer.text

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.builders import container, custom, limit_range, request, sized, workload
-from webhook.controller.contents import Contents, Seen
+from webhook.controller.contents import Contents, OwnedWorkload
 from webhook.controller.dangers import dangers
 from webhook.objects.limitranger import read_items
 from webhook.objects.pods import read_workload
@@ -31,10 +31,10 @@ SPEC = "spec.template.spec"
 C0 = f"{SPEC}.containers[0].resources"
 
 
-def seen(obj: Object) -> Seen:
+def seen(obj: Object) -> OwnedWorkload:
     read = read_workload(request(obj))
     assert read is not None
-    return Seen(f"{obj['kind']} {obj['metadata']['name']}", read)
+    return OwnedWorkload(f"{obj['kind']} {obj['metadata']['name']}", read)
 
 
 @pytest.mark.parametrize(
@@ -184,5 +184,5 @@ def test_of_a_pod_only_what_was_put_into_it_counts() -> None:
     pod = read_workload(request(workload("Pod", container(**GREEDY), container("injected", **GREEDY))))
     assert pod is not None
     template = seen(workload("Deployment", container(**sized("2Gi", "1Gi"))))
-    found = dangers(Contents((template, Seen("Deployment web", pod))), (), AFTER)
+    found = dangers(Contents((template, OwnedWorkload("Deployment web", pod))), (), AFTER)
     assert [danger.text.partition(": ")[2].partition(":")[0] for danger in found] == ["container 'injected'"]

@@ -27,7 +27,6 @@ from webhook.controller.hooks import (
     Hooks,
     HooksState,
     hooks_off,
-    plan,
     read_state,
     turn_off,
     turn_on,
@@ -53,8 +52,8 @@ from webhook.stored import read_objects, readable
         pytest.param(False, "", ON_PURPOSE, "nothing", id="switched-off"),
     ],
 )
-def test_plan(existing: bool, uid: str, off: str, action: str) -> None:
-    assert plan({"metadata": {}} if existing else None, uid, off) == action
+def test_next_action(existing: bool, uid: str, off: str, action: str) -> None:
+    assert next_action({"metadata": {}} if existing else None, uid, off) == action
 
 
 OWN = f"/api/v1/namespaces/{NAMESPACE}"

@@ -35,7 +35,7 @@ from webhook.certs import (
 )
 from webhook.config import load_config
 from webhook.controller import rotation
-from webhook.controller.rotation import Rotation, Seen, plan, service_names, settling
+from webhook.controller.rotation import Rotation, Sighting, next_step, service_names, settling
 from webhook.errors import Conflict
 from webhook.installation import LABELS
 
@@ -60,15 +60,15 @@ def seen(secret, *, bundles=None, served=None, since=DAY, now=NOW):
     """Hooks and two replicas that have long been as the Secret says, or as told."""
     bundles = (secret["ca.crt"],) * 2 if bundles is None else bundles
     served = (der(secret["tls.crt"]),) * 2 if served is None else served
-    return [Seen(now - since, tuple(bundles), tuple(served))]
+    return [Sighting(now - since, tuple(bundles), tuple(served))]
 
 
 def step(secret, history, now=NOW, certificates=CERTIFICATES):
-    return plan(secret, certificates, NAMES, now, history)
+    return next_step(secret, certificates, NAMES, now, history)
 
 
 def first(now=NOW, certificates=CERTIFICATES):
-    made = step(None, [Seen(now, (), ())], now, certificates)
+    made = step(None, [Sighting(now, (), ())], now, certificates)
     assert made.reason == "there is no Secret: a new CA"
     return made.data
 
@@ -258,7 +258,7 @@ def test_edited_by_hand(edit, reason):
 )
 def test_lost(secret, bundles, served, is_served):
     """Without a Secret, what hooks trust stays trusted; the new CA is used at once if that breaks nothing."""
-    made = step(secret, [Seen(NOW - DAY, tuple(bundles), tuple(map(der, served)))])
+    made = step(secret, [Sighting(NOW - DAY, tuple(bundles), tuple(map(der, served)))])
     assert read_certificates(made.data["ca.crt"])[1:] == (CA,)
     if is_served:
         assert issuer_of(made.data) == 0

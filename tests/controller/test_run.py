@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane, control_plane
@@ -20,13 +21,15 @@ from tests.e2e.guarded import has_helm
 from tests.loopback import eventually
 from tests.memory_cluster import MemoryCluster
 from webhook.config import Config
+from webhook.controller import run as under_test
 from webhook.controller.endpoints import Endpoint, Endpoints, parse_endpoints
 from webhook.controller.hooks import hooks_off
 from webhook.controller.pages import serve_pages
 from webhook.controller.probes import create_probes
 from webhook.controller.run import Controller, Part, errors
 from webhook.errors import BadConfig, FactsUnavailable
-from webhook.policy import Object
+from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
+from webhook.policy import FactReference, Object
 from webhook.reloading import Reloaded, follow_config
 
 
@@ -371,3 +374,20 @@ def test_two_controllers(plane: ControlPlane, tmp_path: Path) -> None:
     assert codes == [0]
     refused = [line for each in (one, two) for line in each.lines("error") if "403" in line.get("error", "")]
     assert refused == [], "the chart's rights are too narrow"
+
+
+def test_facts_by_kind_are_as_the_watch_has_them_when_scraped() -> None:
+    class Watched:
+        facts = ClusterFacts()
+
+    watch = Watched()
+    under_test._show_facts(watch)  # type: ignore[arg-type]
+
+    def value(metric: str, kind: str) -> float | None:
+        return REGISTRY.get_sample_value(metric, {"kind": kind})
+
+    assert value("forestall_facts_known", "LimitRange") == 0
+    odd = {FactReference(LIMIT_RANGES, "a", "b"): "why"}
+    watch.facts = ClusterFacts(known=frozenset({LIMIT_RANGES}), unreadable=odd)
+    assert [value("forestall_facts_known", kind) for kind in ("LimitRange", "Namespace")] == [1, 0]
+    assert [value("forestall_unreadable_objects", kind) for kind in ("LimitRange", "Namespace")] == [1, 0]

@@ -17,7 +17,7 @@ from tests.e2e.guarded import claim, deployment
 from tests.e2e.test_hostile_bytes import FIELDS_V1, VALUES, with_bytes
 from tests.loopback import eventually
 from webhook.cluster import Cluster
-from webhook.controller.contents import Workloads
+from webhook.controller.contents import ContentsReader
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES
 from webhook.policy import Object
 from webhook.scope import judged_kinds
@@ -95,7 +95,7 @@ def test_whatever_lists_goes_on(plane: ControlPlane, attack: str) -> None:
     assert request.object
     assert request.object["metadata"]["managedFields"][0] == {"time": "2026-11-21T11:00:00Z"}
     assert (found.unlisted, found.unreadable) == ({}, [])
-    contents = Workloads(cluster).look("default", config(""), datetime.now(UTC))
+    contents = ContentsReader(cluster).look("default", config(""), datetime.now(UTC))
     assert contents.unseen == ""
     assert f"Deployment {attack}-web" in {seen.owner for seen in contents.seen}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flask import Flask, render_template_string
 
@@ -25,6 +25,9 @@ _PAGE = """<!doctype html>
 <p>A Kubernetes admission webhook that stops outages other teams have already had.
 <p>This controller {{ "leads: it keeps certificates, webhook configurations and LimitRanges right." if is_leading
 else "stands by: another one leads." }}
+{% for resource, why in unread.items() %}
+<p><b>{{ resource }} can't be read</b>: {{ why }}
+{% endfor %}
 {% if ceiling != "deny" %}
 <p>The whole installation is in mode <b>{{ ceiling }}</b>: nothing acts more strongly.
 {% endif %}
@@ -39,8 +42,10 @@ else "stands by: another one leads." }}
 """
 
 
-def create_console(config: Callable[[], Config], is_leading: Callable[[], bool]) -> Flask:
-    """The application; `config` gives the configuration in use."""
+def create_console(
+    config: Callable[[], Config], is_leading: Callable[[], bool], unread: Callable[[], Mapping[str, str]]
+) -> Flask:
+    """The application; `config` gives the configuration in use, `unread` the kinds that can't be read, and why."""
     # Neither templates nor static files on disk: the page is above, and nothing is loaded from elsewhere.
     app = Flask(__name__, static_folder=None, template_folder=None)
 
@@ -51,6 +56,7 @@ def create_console(config: Callable[[], Config], is_leading: Callable[[], bool])
             _PAGE,
             version=__version__,
             is_leading=is_leading(),
+            unread=unread(),
             ceiling=now.mode,
             policies=now.policies.values(),
             mode=lambda active: weakest(active.mode, now.mode),

@@ -27,7 +27,7 @@ Use = Mapping[tuple[str, str], int]
 """Owner and container -> bytes in use, of the pod that uses most."""
 
 
-class Seen(NamedTuple):
+class OwnedWorkload(NamedTuple):
     """A workload, or a live pod, and the top-level workload that a person would mend: "Deployment web"."""
 
     owner: str
@@ -41,12 +41,12 @@ class Contents:
     `unseen` says what could not be read, and why.
     """
 
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[OwnedWorkload, ...] = ()
     use: Use = field(default_factory=dict)
     unseen: str = ""
 
 
-class Workloads:
+class ContentsReader:
     """Reads what runs in a namespace, of every kind that is served here."""
 
     def __init__(self, cluster: Reader) -> None:
@@ -124,7 +124,7 @@ class _Listed:
             if not _is_over("Pod", obj)
         }
 
-    def seen(self) -> Iterator[Seen]:
+    def seen(self) -> Iterator[OwnedWorkload]:
         for kind, each in self._objects.items():
             for obj in each:
                 name = obj["metadata"]["name"]
@@ -134,7 +134,7 @@ class _Listed:
                     continue
                 workload = self._read(kind, obj)
                 if workload is not None:
-                    yield Seen(self._top(kind.kind, name), workload)
+                    yield OwnedWorkload(self._top(kind.kind, name), workload)
 
     def _read(self, kind: GroupKind, obj: Object) -> Workload | None:
         name = obj["metadata"]["name"]

@@ -60,7 +60,7 @@ DELETED = "deleted by somebody"
 Action = Literal["create", "keep", "delete", "remember it is off", "nothing"]
 
 
-def plan(existing: Object | None, uid: str, off: str) -> Action:
+def next_action(existing: Object | None, uid: str, off: str) -> Action:
     """What to do about a configuration, by the UID and the reason to be off that are remembered of it.
 
     One that was deleted stays so; one that somebody has brought back, from a backup, is on again.
@@ -120,7 +120,7 @@ class Hooks:
 
     def _keep(self, stage: Stage, existing: Object | None, wanted: Object, state: HooksState) -> None:
         path = path_of(stage)
-        match plan(existing, state.uids.get(stage, ""), state.off.get(stage, "")):
+        match next_action(existing, state.uids.get(stage, ""), state.off.get(stage, "")):
             case "create":
                 if self._is_ready(wanted):
                     webhooks = [bundled(each) for each in wanted["webhooks"]]

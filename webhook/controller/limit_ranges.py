@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from webhook.config import Config
-from webhook.controller.contents import Contents, Objects, Workloads
+from webhook.controller.contents import Contents, ContentsReader, Objects
 from webhook.controller.events import event
 from webhook.controller.limit_plan import Action, Create, Delete, Key, Later, Made, Replace, Skip, is_ours, plan
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
@@ -71,7 +71,7 @@ class Limits:
         self._record: Record[dict[str, Made]] = Record(
             cluster, namespace, LIMIT_RANGES_RECORD, "made", dict[str, Made], dict
         )
-        self._workloads = Workloads(cluster)
+        self._contents = ContentsReader(cluster)
         self._config: Config | None = None
         self._heard: tuple[object, object] | None = None
         self._again: datetime | None = None
@@ -119,7 +119,7 @@ class Limits:
                 if len(looked) >= _LOOKS_AT_ONCE:
                     self._again = now
                     return None
-                looked[namespace] = self._workloads.look(namespace, config, now)
+                looked[namespace] = self._contents.look(namespace, config, now)
                 self._waits[uid] = now + (_READ_AGAIN if looked[namespace].unseen else _LOOK_AGAIN)
             return looked[namespace]
 

@@ -1,6 +1,6 @@
 """Our own CA and serving certificate: made, renewed, and replaced so that no caller ever meets one it doesn't trust.
 
-`plan` decides, Rotation looks and writes. All that is kept is the Secret; what matters besides is what the webhook
+`next_step` decides, Rotation looks and writes. All that is kept is the Secret; what matters besides is what the webhook
 configurations trust and what the replicas present, and that is looked at, never assumed.
 
 A new CA is first added to the bundle, which the hooks' writer copies to the configurations. When they have carried it
@@ -50,7 +50,7 @@ Endpoint = tuple[str, int]
 log = structlog.get_logger()
 
 
-class Seen(NamedTuple):
+class Sighting(NamedTuple):
     """What callers trust and what replicas present, at one moment."""
 
     at: datetime
@@ -98,12 +98,12 @@ def service_names(namespace: str) -> tuple[str, ...]:
     return (f"{NAME}.{namespace}.svc", f"{NAME}.{namespace}", f"{NAME}.{namespace}.svc.cluster.local")
 
 
-def plan(
+def next_step(
     secret: Mapping[str, bytes] | None,
     certificates: Certificates,
     names: Collection[str],
     now: datetime,
-    history: Sequence[Seen],
+    history: Sequence[Sighting],
 ) -> Step | None:
     """What the Secret has to hold next, or None if it is right.
 
@@ -153,7 +153,12 @@ class _Held:
     """What the Secret holds, read as something that anybody may have edited."""
 
     def __init__(
-        self, data: Mapping[str, bytes], names: Collection[str], now: datetime, history: Sequence[Seen], long: timedelta
+        self,
+        data: Mapping[str, bytes],
+        names: Collection[str],
+        now: datetime,
+        history: Sequence[Sighting],
+        long: timedelta,
     ) -> None:
         self.data = data
         self.names = names
@@ -235,7 +240,7 @@ class Rotation:
         self._endpoints = endpoints
         self._names = service_names(namespace)
         self._secrets = f"/api/v1/namespaces/{namespace}/secrets"
-        self._history: list[Seen] = []
+        self._history: list[Sighting] = []
 
     def reconcile(self, config: Config, now: datetime) -> None:
         certificates = config.certificates
@@ -245,7 +250,7 @@ class Rotation:
         secret = self._cluster.get(f"{self._secrets}/{SECRET}")
         self._remember(self._look(now), settling(certificates))
         data = None if secret is None else _decoded(secret)
-        step = plan(data, certificates, self._names, now, self._history)
+        step = next_step(data, certificates, self._names, now, self._history)
         if step is None:
             return
         try:
@@ -254,7 +259,7 @@ class Rotation:
             return  # looked at again soon, as it then is
         log.info("certificates written", reason=step.reason)
 
-    def _look(self, now: datetime) -> Seen:
+    def _look(self, now: datetime) -> Sighting:
         hooks = [hook for stage in STAGES if (hook := self._cluster.get(path_of(stage))) is not None]
         bundles = [
             base64.b64decode(webhook["clientConfig"].get("caBundle") or "")
@@ -263,9 +268,9 @@ class Rotation:
         ]
         served = read_served(self._endpoints(), self._names[0])
         # Sorted, so that the same in another order is the same.
-        return Seen(now, tuple(sorted(set(bundles))), tuple(sorted(served, key=lambda leaf: leaf or b"")))
+        return Sighting(now, tuple(sorted(set(bundles))), tuple(sorted(served, key=lambda leaf: leaf or b"")))
 
-    def _remember(self, seen: Seen, long: timedelta) -> None:
+    def _remember(self, seen: Sighting, long: timedelta) -> None:
         """Add what is new; forget what was over before the time that counts."""
         if not self._history or self._history[-1][1:] != seen[1:]:
             self._history.append(seen)

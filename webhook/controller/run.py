@@ -10,7 +10,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -30,9 +32,11 @@ from webhook.controller.rotation import Rotation
 from webhook.errors import ForestallError
 from webhook.installation import CONSOLE_PORT, CONTROLLER, NAMESPACE, PROBES_PORT
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
+from webhook.policy import FactKind
 from webhook.reloading import Reloaded, follow_config
 from webhook.watch import Watch
 
+_WATCHED = (LIMIT_RANGES, NAMESPACES)
 _TICK = 1.0
 _EVERY = 5.0
 """Seconds between two looks of a part at what it keeps."""
@@ -45,11 +49,29 @@ _STUCK = 300.0
 
 log = structlog.get_logger()
 
-leading = Gauge("forestall_controller_leading", "1 on the one controller that acts.")
-errors = Counter("forestall_controller_errors", "Times that a part of the controller failed.", ["part"])
-succeeded_at = Gauge("forestall_controller_last_success_timestamp_seconds", "When a part last had its way.", ["part"])
+leading = Gauge(
+    "forestall_controller_leading",
+    "1 on the controller that leads and writes to the cluster, 0 on those that stand by.",
+)
+errors = Counter(
+    "forestall_controller_errors", "Times that a part of the controller ended in an error; it is tried again.", ["part"]
+)
+succeeded_at = Gauge(
+    "forestall_controller_last_success_timestamp_seconds",
+    "When a part of the controller last ended without an error, in seconds since 1970.",
+    ["part"],
+)
 config_good = Gauge(
-    "forestall_config_last_reload_successful", "Whether the configuration in the file is the one in use."
+    "forestall_config_last_reload_successful",
+    "0 while the configuration file holds what can't be used, so that the last good one stays in use.",
+)
+facts_known = Gauge(
+    "forestall_facts_known", "Whether the kind's objects are known: 0 where they can't be read.", ["kind"]
+)
+unreadable_objects = Gauge(
+    "forestall_unreadable_objects",
+    "Objects of the kind that are passed over because they can't be read.",
+    ["kind"],
 )
 
 
@@ -172,15 +194,16 @@ def run(settings: Settings) -> int:
     kubeconfig = settings.kubeconfig
     cluster = Cluster.from_kubeconfig(str(kubeconfig)) if kubeconfig else Cluster.in_cluster()
     election = Election(cluster, settings.namespace, CONTROLLER, f"{socket.gethostname()}_{uuid.uuid4()}")
-    watch = Watch(cluster, [LIMIT_RANGES, NAMESPACES])
+    watch = Watch(cluster, _WATCHED)
     watch.start()
+    _show_facts(watch)
     controller = Controller(config, election, lambda: _parts(cluster, watch, settings, config))
     stopping, stopped = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     # Two ports: whoever keeps the console busy, or out, does nothing to probes.
     metrics_port = serve_pages(create_probes(lambda: controller.is_alive), settings.metrics_port, "metrics")
-    console = create_console(lambda: config.value, lambda: election.is_leading)
+    console = create_console(lambda: config.value, lambda: election.is_leading, lambda: watch.unread)
     console_port = serve_pages(console, settings.console_port, "console")
     log.info("serving", metrics_port=metrics_port, console_port=console_port)
     electing = threading.Thread(target=election.run, args=[stopped], name="election", daemon=True)
@@ -197,6 +220,21 @@ def run(settings: Settings) -> int:
         stopped.set()
         electing.join()
     return 0
+
+
+def _show_facts(watch: Watch) -> None:
+    """Have the metrics by kind say what is so when they are scraped."""
+    for kind in _WATCHED:
+        facts_known.labels(str(kind)).set_function(partial(_is_known, watch, kind))
+        unreadable_objects.labels(str(kind)).set_function(partial(_count_unreadable, watch, kind))
+
+
+def _is_known(watch: Watch, kind: FactKind[Any, Any]) -> float:
+    return float(kind in watch.facts.known)
+
+
+def _count_unreadable(watch: Watch, kind: FactKind[Any, Any]) -> float:
+    return sum(reference.kind == kind for reference in watch.facts.unreadable)
 
 
 def _parts(cluster: Cluster, watch: Watch, settings: Settings, config: Reloaded[Config]) -> list[Part]:
