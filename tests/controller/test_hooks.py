@@ -27,6 +27,7 @@ from webhook.controller.hooks import (
     Hooks,
     HooksState,
     hooks_off,
+    next_action,
     read_state,
     turn_off,
     turn_on,
