@@ -1,4 +1,4 @@
-"""The same decision for files: what would become of each object if it were created as it stands.
+"""The engine's decision for files: what would become of their objects if they were created as they stand.
 
 Prints nothing: formats.py renders what `check_files` returns.
 """
@@ -24,12 +24,12 @@ from webhook.policy import AdmissionRequest, FactReference, Object, Outcome
 from webhook.scope import locate_pod_spec
 
 Progress = Callable[[float], None]
-"""Told the fraction of the files that is read."""
+"""Called with the fraction of the files that has been read, from 0 to 1."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of a run. `objects` counts everything that was read, `judged` are those that some policy judges."""
+    """What came of a run of check. `objects` counts all objects that were read, `judged` are those of judged kinds."""
 
     files: int = 0
     objects: int = 0
@@ -37,7 +37,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     errors: list[BadManifest] = field(default_factory=list)
     bugs: dict[str, str] = field(default_factory=dict)
-    """Policy -> traceback of the first object that it failed on."""
+    """Policy id -> the object that the policy failed on first, and the traceback."""
 
     def count(self, outcome: Outcome) -> int:
         return sum(finding.verdict.outcome == outcome for finding in self.findings)
@@ -48,7 +48,8 @@ class Report:
         return {exemption for exemption in exemptions if exemption is not None}
 
     def exit_code(self, *, strict: bool) -> int:
-        """0 nothing would be denied, 1 something would, 2 something could not be read, which wins."""
+        """0 if nothing would be denied, 1 if something would (`strict`: if there is any finding that needs action), and 2,
+        before all else, if something could not be read."""
         if self.errors:
             return 2
         return int(any(finding.needs_action and (finding.verdict.denies or strict) for finding in self.findings))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from webhook.config import Config
 from webhook.errors import UNREADABLE
-from webhook.objects.pods import Container, read_workload
+from webhook.objects.pods import Workload, read_workload
 from webhook.policy import AdmissionRequest, Decision, Verdict
 
 
@@ -67,7 +67,7 @@ class Finding:
 
 def object_of(request: AdmissionRequest, place: Place = IN_CLUSTER) -> JudgedObject:
     """The object that the request is about."""
-    containers = _containers(request)
+    workload = _workload(request)
     is_namespace = (request.group, request.kind) == ("", "Namespace")  # the API server says its own name
     return JudgedObject(
         place,
@@ -75,8 +75,8 @@ def object_of(request: AdmissionRequest, place: Place = IN_CLUSTER) -> JudgedObj
         request.kind,
         "" if is_namespace else request.namespace,
         request.name,
-        len(containers or ()),
-        is_workload=containers is not None,
+        len(workload.containers) if workload else 0,
+        is_workload=workload is not None,
     )
 
 
@@ -89,26 +89,28 @@ def findings_of(
 ) -> list[Finding]:
     """What the decision says of the request's object; `place_of` tells where to look for a path in it."""
     judged = judged or object_of(request)
-    containers = _containers(request) or ()
-    return [
-        Finding(
-            judged,
-            verdict,
-            place_of(verdict.violation.path),
-            next((container.name for container in containers if container.concerns(verdict.violation)), None),
-            _is_ratcheted(verdict, decision, config),
+    workload = _workload(request)
+    findings = []
+    for verdict in decision.verdicts:
+        container = workload.container_of(verdict.violation) if workload else None
+        findings.append(
+            Finding(
+                judged,
+                verdict,
+                place_of(verdict.violation.path),
+                container.name if container else None,
+                _is_ratcheted(verdict, decision, config),
+            )
         )
-        for verdict in decision.verdicts
-    ]
+    return findings
 
 
-def _containers(request: AdmissionRequest) -> tuple[Container, ...] | None:
-    """The object's containers; None if it carries no pod, or none that can be read."""
+def _workload(request: AdmissionRequest) -> Workload | None:
+    """The workload that the object is; None if it carries no pod, or none that can be read."""
     try:
-        workload = read_workload(request)
+        return read_workload(request)
     except UNREADABLE:
         return None
-    return workload.containers if workload else None
 
 
 def _is_ratcheted(verdict: Verdict, decision: Decision, config: Config) -> bool:

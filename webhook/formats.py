@@ -1,6 +1,6 @@
 """What `forestall check` prints: text for people, JSON, SARIF 2.1.0, JUnit and GitHub's workflow commands.
 
-Each is a function from a report to text. docs/cli.md documents the JSON.
+A format is a function from a report to text. docs/cli.md documents the JSON.
 """
 
 from __future__ import annotations
