@@ -48,8 +48,10 @@ class Report:
         return {exemption for exemption in exemptions if exemption is not None}
 
     def exit_code(self, *, strict: bool) -> int:
-        """0 if nothing would be denied, 1 if something would (`strict`: if there is any finding that needs action), and 2,
-        before all else, if something could not be read."""
+        """The exit code of check: 0 if nothing would be denied, 1 if something would, 2 if something can't be read.
+
+        `strict`: 1 if there is any finding that needs action.
+        """
         if self.errors:
             return 2
         return int(any(finding.needs_action and (finding.verdict.denies or strict) for finding in self.findings))
