@@ -102,11 +102,11 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
 
 def _series(workload: Workload, own: Workloads) -> list[Container]:
     """The containers with series: those that are known, those of one's own images, else by the labels the main one."""
-    known = {each.path for each in series_containers(workload)}
-    found = [
-        each for each in workload.containers if each.path in known or (each.role != "init" and own.name_image(each))
-    ]
-    if found or not own.name_labels_of(workload):
+    found = series_containers(workload)
+    if own.images:
+        known = {each.path for each in found} | {each.path for each in workload.containers if own.name_image(each)}
+        found = [each for each in workload.containers if each.path in known and each.role != "init"]
+    if found or not own.labels or not own.name_labels_of(workload):
         return found
     main = [each for each in workload.containers if each.role == "container"]
     return [each for each in main if each.name in SERVER_NAMES][:1] or main[:1]

@@ -9,7 +9,7 @@ data, in monitoring.json.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import msgspec
 
 from webhook.errors import BadImage
 from webhook.objects.images import parse_image
-from webhook.objects.pods import Workload, mapping
+from webhook.objects.pods import Container, Workload, mapping
 from webhook.objects.products import WORDS, product_of
 from webhook.objects.prometheus import find_flag
 
@@ -58,17 +58,11 @@ def is_monitoring(workload: Workload) -> str | None:
     if "other" not in roles:
         # Beside an application a collector is its sidecar, and a look-alike alone is no more than that.
         return f"image {containers[roles.index('collector')].image}" if "collector" in roles else None
-    if flag := next(filter(None, (find_flag(each, _OWN_FLAG) for each in containers)), None):
-        return f"argument {flag}"
-    bases = frozenset(_last_segment(each.image) for each in containers)
-    return _label_of(workload.labels, bases) or _label_of(_labels_of(mapping(workload.object, "metadata", "")), bases)
-
-
-def _last_segment(image: str) -> str:
-    try:
-        return parse_image(image).base
-    except BadImage:
-        return ""
+    for container, role in zip(containers, roles, strict=True):
+        if role == "other" and (flag := find_flag(container, _OWN_FLAG)):
+            return f"argument {flag}"
+    labels = _labels_of(mapping(workload.object, "metadata", ""))
+    return _label_of(workload.labels, containers) or _label_of(labels, containers)
 
 
 def is_monitoring_claim(metadata: Mapping[str, Any]) -> str | None:
@@ -80,18 +74,36 @@ def _labels_of(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     return mapping(metadata, "labels", "metadata")
 
 
-def _label_of(labels: Mapping[str, Any], bases: frozenset[str] = frozenset()) -> str | None:
-    """The label that tells; `bases` are the last segments of the images beside it."""
+def _label_of(labels: Mapping[str, Any], containers: Sequence[Container] = ()) -> str | None:
     # Older charts say `app: prometheus` of everything, and only `component` tells the exporter from the server.
     if not labels or str(labels.get("component")) in _NAMES.not_components:
         return None
     for key, tells in _SIGNS:
-        # An application of one's own named tempo has an image and a label of that name, too.
-        if key in labels and tells(labels[key]) and not (key in _ANYBODYS and labels[key] in bases & WORDS):
+        if key in labels and tells(labels[key]) and not _is_own_name(key, labels[key], containers):
             return f"label {key}={labels[key]}"
-    if bases & _NAMES.databases and str(labels.get(_PART_OF)) in _NAMES.purposes:
+    if (
+        _PART_OF in labels
+        and str(labels[_PART_OF]) in _NAMES.purposes
+        and _NAMES.databases & _last_segments(containers)
+    ):
         return f"label {_PART_OF}={labels[_PART_OF]}"
     return None
+
+
+def _is_own_name(key: str, name: Any, containers: Sequence[Container]) -> bool:
+    """Whether it is an application of one's own that is named tempo: its image and its label `app` say it alike."""
+    return key in _ANYBODYS and name in WORDS and name in _last_segments(containers)
+
+
+def _last_segments(containers: Sequence[Container]) -> set[str]:
+    return {_last_segment(each.image) for each in containers}
+
+
+def _last_segment(image: str) -> str:
+    try:
+        return parse_image(image).base
+    except BadImage:
+        return ""
 
 
 def _is_named(name: Any) -> bool:

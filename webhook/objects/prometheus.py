@@ -74,25 +74,28 @@ def holds_series(workload: Workload, container: Container) -> bool:
 
 def find_flag(container: Container, flag: re.Pattern[str]) -> str | None:
     """What of the container's command line is such a flag, in a script, too; None if nothing is."""
-    for word in (*_strings(container.spec.get("command")), *_strings(container.spec.get("args"))):
-        if found := flag.search(word):
-            return found[0]
+    for part in ("command", "args"):
+        words = container.spec.get(part)
+        for word in words if words and isinstance(words, list) else ():
+            if found := flag.search(str(word)):
+                return found[0]
     return None
 
 
 def _is_operated_server(workload: Workload, container: Container) -> bool:
-    is_server = workload.is_operated and workload.kind in ("Prometheus", "PrometheusAgent")
-    return is_server and container.name == _OPERATED_SERVER and container.role == "container"
+    if not workload.is_operated or workload.kind not in ("Prometheus", "PrometheusAgent"):
+        return False
+    return container.name == _OPERATED_SERVER and container.role == "container"
 
 
 def _is_server(workload: Workload, container: Container) -> bool:
     product = product_of(container.image)
     if product.role != "other":
         return product.name == "prometheus"
-    is_named = container.name in SERVER_NAMES and any(
-        str(workload.labels.get(label)) in SERVER_NAMES for label in _NAME_LABELS
-    )
-    return is_named or find_flag(container, _OWN_FLAG) is not None
+    if find_flag(container, _OWN_FLAG) is not None:
+        return True
+    labels = workload.labels
+    return container.name in SERVER_NAMES and any(str(labels.get(label)) in SERVER_NAMES for label in _NAME_LABELS)
 
 
 def _runs_promtool(container: Container) -> bool:
