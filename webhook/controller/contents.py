@@ -59,7 +59,7 @@ class ContentsReader:
             self._discover(now)
             listed = _Listed(namespace, {kind: self._list(namespace, kind) for kind in self._kinds(config)}, config)
             seen = tuple(listed.seen())
-            lacks = any(each.memory("limits") is None for one in seen for each in one.workload.containers)
+            lacks = any(container.memory("limits") is None for one in seen for container in one.workload.containers)
             return Contents(seen, self._use(namespace, listed) if lacks and listed.pods else {})
         except (ClusterRefused, FactsUnavailable, BadObject) as error:
             return Contents(unseen=str(error))
@@ -113,11 +113,11 @@ class _Listed:
         self._config = config
         self._owners = {
             (kind.kind, obj["metadata"]["name"]): owner
-            for kind, each in objects.items()
-            for obj in each
+            for kind, listed in objects.items()
+            for obj in listed
             if (owner := _controller(obj))
         }
-        self._names = {(kind.kind, obj["metadata"]["name"]) for kind, each in objects.items() for obj in each}
+        self._names = {(kind.kind, obj["metadata"]["name"]) for kind, listed in objects.items() for obj in listed}
         self.pods = {
             obj["metadata"]["name"]: self._top("Pod", obj["metadata"]["name"])
             for obj in objects.get(POD, ())
@@ -125,8 +125,8 @@ class _Listed:
         }
 
     def seen(self) -> Iterator[OwnedWorkload]:
-        for kind, each in self._objects.items():
-            for obj in each:
+        for kind, listed in self._objects.items():
+            for obj in listed:
                 name = obj["metadata"]["name"]
                 # What makes these makes them anew, from a template that is among the others.
                 is_made = kind.kind in ("ReplicaSet", "Job") and self._owners.get((kind.kind, name)) in self._names
@@ -167,7 +167,9 @@ def _is_over(kind: str, obj: Object) -> bool:
         return True
     if kind == "Job":
         conditions = status.get("conditions") or ()
-        return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+        return any(
+            condition["type"] in ("Complete", "Failed") and condition["status"] == "True" for condition in conditions
+        )
     if kind == "Pod":
         is_mirror = "kubernetes.io/config.mirror" in (metadata.get("annotations") or {})
         return is_mirror or status.get("phase") in ("Succeeded", "Failed")

@@ -34,7 +34,7 @@ def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -
     for owner, workload in contents.seen:
         names = known.setdefault(owner, set())
         # Of a pod only what was put into it on its way counts: it may come from an older template.
-        new = {each.name for each in workload.containers} - names
+        new = {container.name for container in workload.containers} - names
         is_all = not names
         for refusal in _new_refusals(workload, before, after):
             if is_all or refusal.container in new:
@@ -56,8 +56,8 @@ def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -
 def _new_refusals(workload: Workload, before: Sequence[Item], after: Sequence[Item]) -> list[Refusal]:
     """Those that are not there today."""
     try:
-        today = {(each.path, each.resource) for each in refusals(workload, before)}
-        return [each for each in refusals(workload, after) if (each.path, each.resource) not in today]
+        today = {(refusal.path, refusal.resource) for refusal in refusals(workload, before)}
+        return [refusal for refusal in refusals(workload, after) if (refusal.path, refusal.resource) not in today]
     except (BadObject, BadQuantity) as error:  # a custom resource that its operator doesn't take, either
         log.warning("passed over", object=f"{workload.kind} {workload.namespace}/{workload.name}", error=str(error))
         return []

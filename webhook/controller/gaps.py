@@ -235,7 +235,7 @@ class Gaps:
         undecided = told_undecided(warnings)
         if None in stored.values():
             return Probed(missing, "hooks off", undecided=undecided)
-        refused = any(each and fails_closed(each) for each in stored.values())
+        refused = any(configuration and fails_closed(configuration) for configuration in stored.values())
         return Probed(missing, "no answer", refused, undecided)
 
     def _record(self, now: datetime, probed: Probed) -> None:
@@ -323,4 +323,4 @@ def _touched(stored: AdmissionRequest) -> Iterator[tuple[AdmissionRequest, datet
 
 def _owner(obj: Object) -> str | None:
     references = obj["metadata"].get("ownerReferences") or ()
-    return next((str(each["uid"]) for each in references if each.get("controller")), None)
+    return next((str(reference["uid"]) for reference in references if reference.get("controller")), None)

@@ -111,8 +111,8 @@ class Hooks:
         wanted = configurations(
             config, bundle, namespace=self._namespace, port=port, owner=owner, earlier=self._earlier()
         )
-        for stage, each in zip(STAGES, wanted, strict=True):
-            self._keep(stage, existing[stage], each, state)
+        for stage, configuration in zip(STAGES, wanted, strict=True):
+            self._keep(stage, existing[stage], configuration, state)
             hooks_off.labels(STAGES[stage]).set(stage in state.off)
         if state != before:
             written = self._record.write(kept, state, owner=owner).object
@@ -123,7 +123,7 @@ class Hooks:
         match next_action(existing, state.uids.get(stage, ""), state.off.get(stage, "")):
             case "create":
                 if self._is_ready(wanted):
-                    webhooks = [bundled(each) for each in wanted["webhooks"]]
+                    webhooks = [bundled(webhook) for webhook in wanted["webhooks"]]
                     made = self._cluster.create(path.rpartition("/")[0], {**wanted, "webhooks": webhooks}).object
                     state.uids[stage] = made["metadata"]["uid"]
                     log.info("created", configuration=STAGES[stage])
@@ -141,7 +141,7 @@ class Hooks:
     def _is_ready(self, wanted: Object) -> bool:
         """Whether somebody would answer, in a way that the API server trusts."""
         is_injected = "cert-manager.io/inject-ca-from" in wanted["metadata"]["annotations"]
-        if not is_injected and not all(each["clientConfig"].get("caBundle") for each in wanted["webhooks"]):
+        if not is_injected and not all(webhook["clientConfig"].get("caBundle") for webhook in wanted["webhooks"]):
             self._wait(f"Secret {SECRET} has no ca.crt yet")
         elif not self._endpoints.is_any_ready():
             self._wait("no endpoint is ready yet")

@@ -106,7 +106,7 @@ class Limits:
         recorded = _keys(state)
         namespaces = list(readable(read_objects(self._cluster, "/api/v1/namespaces", "Namespace")))
         limit_ranges, odd = self._read_limit_ranges()
-        uids = {each["metadata"]["name"]: str(each["metadata"]["uid"]) for each in namespaces}
+        uids = {namespace["metadata"]["name"]: str(namespace["metadata"]["uid"]) for namespace in namespaces}
         present = set(uids.values())
         self._waits = {uid: again for uid, again in self._waits.items() if uid in present}
         looked: dict[str, Contents] = {}
@@ -126,13 +126,15 @@ class Limits:
         actions = plan(config, self._namespace, namespaces, limit_ranges, recorded, look, odd)
         made = {_key(obj): _made(obj, recorded) for obj in limit_ranges if is_ours(obj, recorded)}
         made |= {key: known for key, known in recorded.items() if key[0] in odd}
-        if intended := {_key(each.limit_range): Made("", each.digest) for each in actions if isinstance(each, Create)}:
+        if intended := {
+            _key(action.limit_range): Made("", action.digest) for action in actions if isinstance(action, Create)
+        }:
             # Before the first of them exists, so that none is ever ours without being known to be.
             state = self._write_state(state, {**made, **intended})
         skips: dict[Key, Skip] = {}
         for action in actions:
             if isinstance(action, Later):
-                skips |= {_key(each): each for each in self.skips if _key(each) == _key(action)}
+                skips |= {_key(skip): skip for skip in self.skips if _key(skip) == _key(action)}
             elif skip := action if isinstance(action, Skip) else self._do(action, made, now):
                 skips[_key(skip)] = skip
             else:

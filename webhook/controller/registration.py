@@ -143,14 +143,14 @@ def _settings_of_all(config: Config) -> Iterator[tuple[Mode, Mode]]:
 
 def fails_closed(configuration: Object) -> bool:
     """Whether what is judged is refused while nobody answers for this webhook configuration, as it is stored."""
-    return any(each.get("failurePolicy") == "Fail" for each in configuration.get("webhooks") or ())
+    return any(webhook.get("failurePolicy") == "Fail" for webhook in configuration.get("webhooks") or ())
 
 
 def _spared_by_all(config: Config, earlier: Iterable[Config]) -> Config:
     """The configuration with only those exclusions that the others have as well."""
-    for each in earlier:
-        excluded = tuple(glob for glob in config.exclude_namespaces if glob in each.exclude_namespaces)
-        config = replace(config, exclude_namespaces=excluded, controllers=config.controllers & each.controllers)
+    for other in earlier:
+        excluded = tuple(glob for glob in config.exclude_namespaces if glob in other.exclude_namespaces)
+        config = replace(config, exclude_namespaces=excluded, controllers=config.controllers & other.controllers)
     return config
 
 
@@ -281,8 +281,8 @@ def corrected(existing: Object, wanted: Object) -> Object | None:
         metadata[field] = {**(metadata.get(field) or {}), **wanted["metadata"][field]}
     if owners := wanted["metadata"].get("ownerReferences"):
         metadata["ownerReferences"] = owners
-    there = {each["name"]: each for each in existing.get("webhooks") or ()}
-    webhooks = [bundled(each, there.get(each["name"])) for each in wanted["webhooks"]]
+    there = {webhook["name"]: webhook for webhook in existing.get("webhooks") or ()}
+    webhooks = [bundled(webhook, there.get(webhook["name"])) for webhook in wanted["webhooks"]]
     if metadata == existing["metadata"] and list(map(_said, there.values())) == list(map(_said, webhooks)):
         return None
     return {**existing, "metadata": metadata, "webhooks": webhooks}

@@ -75,7 +75,7 @@ class Sighting(NamedTuple):
 
     def trusted(self) -> list[Certificate]:
         """Every CA that some hook trusts."""
-        return [each for bundle in self.bundles for each in read_certificates(bundle)]
+        return [certificate for bundle in self.bundles for certificate in read_certificates(bundle)]
 
 
 class Step(NamedTuple):
@@ -179,7 +179,11 @@ class _Held:
         self.bundle = self._valid([*bundle, *served])
 
     def _valid(self, certificates: Iterable[Certificate]) -> list[Certificate]:
-        return [each for each in dict.fromkeys(certificates) if each.is_ca and each.ends > self.now]
+        return [
+            certificate
+            for certificate in dict.fromkeys(certificates)
+            if certificate.is_ca and certificate.ends > self.now
+        ]
 
     def _is_good(self, leaf: Certificate, roots: Collection[Certificate], between: Collection[Certificate]) -> bool:
         return leaf.ends > self.now and leaf.names.issuperset(self.names) and _verifies(leaf, roots, between)
@@ -202,7 +206,7 @@ class _Held:
     def may_forget_all_but(self, authority: Authority) -> bool:
         only = authority.certificate
         return (
-            any(each != only for each in self.bundle)
+            any(certificate != only for certificate in self.bundle)
             and self.has_settled
             and all(seen.trusts(only) and seen.presents(only) for seen in self.history)
         )
@@ -226,9 +230,9 @@ class _Held:
 def _verifies(leaf: Certificate, roots: Collection[Certificate], between: Collection[Certificate]) -> bool:
     if any(root.has_issued(leaf) for root in roots):
         return True
-    issuers = [each for each in between if each.has_issued(leaf)]
-    rest = [each for each in between if each not in issuers]
-    return any(_verifies(each, roots, rest) for each in issuers)
+    issuers = [certificate for certificate in between if certificate.has_issued(leaf)]
+    rest = [certificate for certificate in between if certificate not in issuers]
+    return any(_verifies(certificate, roots, rest) for certificate in issuers)
 
 
 class Rotation:

@@ -23,8 +23,8 @@ def asked_about(webhook: Object) -> set[Asked]:
 def covers(asked: Iterable[Asked], wanted: Asked) -> bool:
     group, resource, operation = wanted
     return any(
-        each[0] in ("*", group) and _covers_resource(each[1], resource) and each[2] in ("*", operation)
-        for each in asked
+        question[0] in ("*", group) and _covers_resource(question[1], resource) and question[2] in ("*", operation)
+        for question in asked
     )
 
 

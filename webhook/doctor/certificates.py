@@ -24,10 +24,12 @@ def check_certificate(survey: Survey) -> Remarks:
         yield Remark("fail", f"{source}: no certificate", "see the controller's log; with certManager its Certificate")
         return
     names = set(service_names(survey.namespace)[:1])
-    webhooks = [each for stage in STAGES if (one := survey.registered(stage)) for each in one.get("webhooks") or ()]
+    webhooks = [
+        webhook for stage in STAGES if (one := survey.registered(stage)) for webhook in one.get("webhooks") or ()
+    ]
     bundles: dict[str, list[str]] = defaultdict(list)
-    for each in webhooks:
-        bundles[each["clientConfig"].get("caBundle") or ""].append(each["name"])
+    for webhook in webhooks:
+        bundles[webhook["clientConfig"].get("caBundle") or ""].append(webhook["name"])
     is_fine = True
     for leaf in dict.fromkeys(leaves):
         if not leaf.is_valid(survey.now) or not leaf.names >= names:
@@ -35,7 +37,7 @@ def check_certificate(survey: Survey) -> Remarks:
             what = f"valid {leaf.begins:%Y-%m-%d %H:%M} to {leaf.ends:%Y-%m-%d %H:%M} UTC for {listed(leaf.names)}"
             yield Remark("fail", f"{source}: a certificate {what}", f"renew it, for {listed(names)}")
         for bundle, whose in bundles.items():
-            roots = [each for each in _decode(bundle) if each.is_valid(survey.now)]
+            roots = [certificate for certificate in _decode(bundle) if certificate.is_valid(survey.now)]
             if not _is_trusted(leaf, roots, between):
                 is_fine = False
                 wrong = "doesn't trust" if bundle else "is empty: it can't trust"
@@ -51,7 +53,7 @@ def _presented(survey: Survey) -> tuple[list[Certificate], Sequence[Certificate]
     """The certificates that servers present, what stands between them and a CA, and how we know."""
     replicas = seen(survey.replicas)
     chain = () if isinstance(survey.secret, ForestallError) else _chain(survey.secret)
-    served = [each.served for each in replicas if each.served is not None]
+    served = [endpoint.served for endpoint in replicas if endpoint.served is not None]
     if served:
         leaves = [leaf for der in served if (leaf := parse_certificate(der)) is not None]
         return leaves, chain[1:], f"as {len(served)} of {len(replicas)} endpoints present it"
@@ -72,7 +74,8 @@ def _is_trusted(leaf: Certificate, roots: Collection[Certificate], between: Sequ
     if leaf in roots or any(root.has_issued(leaf) for root in roots):
         return True
     return any(
-        issuer.has_issued(leaf) and _is_trusted(issuer, roots, [each for each in between if each != issuer])
+        issuer.has_issued(leaf)
+        and _is_trusted(issuer, roots, [certificate for certificate in between if certificate != issuer])
         for issuer in between
     )
 
@@ -81,19 +84,19 @@ def check_expiry(survey: Survey) -> Remarks:
     """Days left; our own are renewed when a third of their life is left, so a quarter is late."""
     leaves, between, source = _presented(survey)
     bundles = {
-        each["clientConfig"].get("caBundle") or ""
+        webhook["clientConfig"].get("caBundle") or ""
         for stage in STAGES
         if (one := survey.registered(stage))
-        for each in one.get("webhooks") or ()
+        for webhook in one.get("webhooks") or ()
     }
     roots = dict.fromkeys(root for bundle in bundles for root in _decode(bundle))
     # Of several only those that somebody relies on.
-    used = [each for each in roots if any(_is_trusted(leaf, [each], between) for leaf in leaves)]
+    used = [certificate for certificate in roots if any(_is_trusted(leaf, [certificate], between) for leaf in leaves)]
     if not leaves:
         yield Remark("fail", f"{source}: no certificate", "see certificate")
     for what, certificates in (("the serving certificate", dict.fromkeys(leaves)), ("its CA", dict.fromkeys(used))):
-        for each in certificates:
-            yield _expiry(what, each, survey)
+        for certificate in certificates:
+            yield _expiry(what, certificate, survey)
 
 
 def _expiry(what: str, certificate: Certificate, survey: Survey) -> Remark:

@@ -58,7 +58,7 @@ def _run(check: Callable[[Survey], Remarks], survey: Survey) -> list[Remark]:
     except ForestallError as error:
         found.append(cannot_tell(error))
     if len(found) > _SHOWN:
-        worst = max((each.status for each in found[_SHOWN:]), key=STATUSES.index)
+        worst = max((remark.status for remark in found[_SHOWN:]), key=STATUSES.index)
         found[_SHOWN:] = [Remark(worst, f"and {len(found) - _SHOWN} more", "see to the first ones, and ask again")]
     return found
 

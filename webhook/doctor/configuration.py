@@ -18,5 +18,5 @@ def check_configuration(survey: Survey) -> Remarks:
     for index, exemption in iter_expired(config, survey.now.date()):
         text = f"exemptions[{index}] ({exemption.policy}, owner {exemption.owner}) expired on {exemption.until}"
         yield Remark("warn", text, "remove it, or agree on a new date with its owner")
-    active = [f"{each.policy.id} {each.mode}" for each in config.policies.values() if each.mode != "off"]
+    active = [f"{policy.policy.id} {policy.mode}" for policy in config.policies.values() if policy.mode != "off"]
     yield Remark("ok", f"mode {config.mode}; {', '.join(active) or 'no policy is on'}")

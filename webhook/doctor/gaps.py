@@ -33,9 +33,10 @@ def check_gaps(survey: Survey) -> Remarks:
     slipped = seen(survey.slipped)
     for resource, why in slipped.unlisted.items():
         yield cannot_tell(FactsUnavailable(f"which {resource} came in: {why}"))
-    for each in slipped.violating:
-        verdict = next(finding.verdict for finding in each.findings if finding.needs_action)
-        text = f"{each.object} was admitted unchecked ({each.how} {each.at:%Y-%m-%d %H:%M:%S} UTC): {verdict.policy}"
+    for unchecked in slipped.violating:
+        verdict = next(finding.verdict for finding in unchecked.findings if finding.needs_action)
+        when = f"{unchecked.how} {unchecked.at:%Y-%m-%d %H:%M:%S} UTC"
+        text = f"{unchecked.object} was admitted unchecked ({when}): {verdict.policy}"
         yield Remark("warn", text, verdict.violation.message)
     if not gaps and not record.lost:
         yield Remark("ok", f"none in the last {RECENT.days} days")

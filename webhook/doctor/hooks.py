@@ -23,7 +23,9 @@ def check_hooks(survey: Survey) -> Remarks:
             continue
         service = {"namespace": survey.namespace, "name": NAME, "path": f"/{stage}", "port": port}
         wrong = [
-            each["name"] for each in registered.get("webhooks") or () if each["clientConfig"].get("service") != service
+            webhook["name"]
+            for webhook in registered.get("webhooks") or ()
+            if webhook["clientConfig"].get("service") != service
         ]
         if wrong:
             text = f"{kind} {NAME}: {', '.join(wrong)} doesn't lead to Service {survey.namespace}/{NAME}, port {port}"
@@ -54,14 +56,14 @@ def check_rules(survey: Survey) -> Remarks:
 
 
 def _compare(needed: Sequence[Object], registered: Sequence[Object], kind: str) -> Remarks:
-    there = {each["name"]: each for each in registered}
-    wanted = {each["name"]: each for each in needed}
+    there = {webhook["name"]: webhook for webhook in registered}
+    wanted = {webhook["name"]: webhook for webhook in needed}
     for name in sorted({*there, *wanted}):
         has, needs = asked_about(there.get(name, {})), asked_about(wanted.get(name, {}))
-        if missing := sorted(each for each in needs if not covers(has, each)):
+        if missing := sorted(asked for asked in needs if not covers(has, asked)):
             text = f"{kind} {NAME}: {name} isn't asked about {listed(map(show_asked, missing))}"
             yield Remark("fail", text, _FOLLOW)
-        if further := sorted(each for each in has if not covers(needs, each)):
+        if further := sorted(asked for asked in has if not covers(needs, asked)):
             text = f"{kind} {NAME}: {name} is asked about {listed(map(show_asked, further))}, which no policy judges"
             yield Remark("warn", text, _FOLLOW)
         if name in there and name in wanted and (fields := _differing(there[name], wanted[name])):

@@ -25,16 +25,16 @@ def check_limit_ranges(survey: Survey) -> Remarks:
     """LimitRanges that refuse every pod, or that stand against what policies ask for."""
     config, facts, templates = seen(survey.config), seen(survey.facts), seen(survey.templates)
     by_namespace: dict[str, list[Object]] = defaultdict(list)
-    for each in seen(survey.limit_ranges):
-        by_namespace[each["metadata"]["namespace"]].append(each)
+    for limit_range in seen(survey.limit_ranges):
+        by_namespace[limit_range["metadata"]["namespace"]].append(limit_range)
     found = 0
     for resource, why in templates.unlisted.items():
         found += 1
         yield cannot_tell(FactsUnavailable(f"whether LimitRanges suit {resource}: {why}"))
     for namespace, limit_ranges in sorted(by_namespace.items()):
         plain = _plain(namespace)
-        names = listed(each["metadata"]["name"] for each in limit_ranges)
-        items = [item for each in limit_ranges for item in read_items(each.get("spec") or {})]
+        names = listed(limit_range["metadata"]["name"] for limit_range in limit_ranges)
+        items = [item for limit_range in limit_ranges for item in read_items(limit_range.get("spec") or {})]
         workload = read_workload(plain)
         for refusal in refusals(workload, items)[:1] if workload else ():
             found += 1
@@ -42,7 +42,7 @@ def check_limit_ranges(survey: Survey) -> Remarks:
                 f"LimitRange {names} of {namespace}: pods without resources of their own are refused: {refusal.wrong}"
             )
             yield Remark("fail", text, f"change its default or its bounds of {refusal.resource}")
-        requests = [plain, *(each for each in templates.requests if each.namespace == namespace)]
+        requests = [plain, *(request for request in templates.requests if request.namespace == namespace)]
         for remark in _against_policies(requests, config, facts, survey.now.date()):
             found += 1
             yield remark
@@ -61,7 +61,7 @@ def _against_policies(
     requests: Sequence[AdmissionRequest], config: Config, facts: ClusterFacts, today: date
 ) -> Remarks:
     """Where a LimitRange gives or allows less memory than a policy would set if there were none; each once."""
-    ranges = [each for each in facts.of(LIMIT_RANGES).get(requests[0].namespace, ()) if each.type == "Container"]
+    ranges = [item for item in facts.of(LIMIT_RANGES).get(requests[0].namespace, ()) if item.type == "Container"]
     without = replace(facts, records={**facts.records, LIMIT_RANGES: {}})
     told = set()
     for request in requests:
@@ -75,23 +75,25 @@ def _against_policies(
 
 
 def _wanted_limits(verdict: Verdict) -> Iterator[tuple[str, int]]:
-    for each in sets_of(verdict.violation):
-        if each.path.endswith("limits.memory"):
-            yield each.path, parse_memory(each.value)
+    for change in sets_of(verdict.violation):
+        if change.path.endswith("limits.memory"):
+            yield change.path, parse_memory(change.value)
 
 
 def _against(path: str, wanted: int, request: AdmissionRequest, ranges: Sequence[LimitRange]) -> str:
     workload = read_workload(request)
     container = (
-        next((each for each in workload.containers if each.memory_path("limits") == path), None) if workload else None
+        next((container for container in workload.containers if container.memory_path("limits") == path), None)
+        if workload
+        else None
     )
     if container is None:
         return ""
     whom = "containers" if request.name == "any" else f"container {container.name!r} of {request.kind} {request.name}"
-    for each in ranges:
-        where = f"LimitRange {each.name} of {each.namespace}"
-        if each.max is not None and each.max < wanted:
-            return f"{where} allows {whom} {format_memory(each.max)} at most"
-        if each.default and each.default < wanted and container.memory("limits") is None:
-            return f"{where} gives {whom} {format_memory(each.default)}"
+    for item in ranges:
+        where = f"LimitRange {item.name} of {item.namespace}"
+        if item.max is not None and item.max < wanted:
+            return f"{where} allows {whom} {format_memory(item.max)} at most"
+        if item.default and item.default < wanted and container.memory("limits") is None:
+            return f"{where} gives {whom} {format_memory(item.default)}"
     return ""

@@ -16,23 +16,26 @@ REQUEST_SECONDS = 34
 def check_timeouts(survey: Survey) -> Remarks:
     """Mutating webhooks are called one after the other, and share the time that a request has."""
     calls = [
-        each
+        webhook
         for config in seen(survey.hooks["mutate"])
-        for each in config.get("webhooks") or ()
+        for webhook in config.get("webhooks") or ()
         # Which is asked about one labelled object of ours alone.
-        if (config["metadata"]["name"], each["name"]) != (NAME, "probe.mutate.forestall.dev")
+        if (config["metadata"]["name"], webhook["name"]) != (NAME, "probe.mutate.forestall.dev")
     ]
     total = sum(map(_timeout, calls))
     text = f"mutating webhooks in the cluster: {len(calls)}, which may take {total} s together"
-    triples = {triple for each in calls for triple in asked_about(each)}
-    sums = {triple: sum(_timeout(each) for each in calls if covers(asked_about(each), triple)) for triple in triples}
+    triples = {triple for webhook in calls for triple in asked_about(webhook)}
+    sums = {
+        triple: sum(_timeout(webhook) for webhook in calls if covers(asked_about(webhook), triple))
+        for triple in triples
+    }
     worst = max(sums, key=lambda triple: (sums[triple], triple), default=None)
     if worst is None or sums[worst] < REQUEST_SECONDS:
         most = f", {sums[worst]} s of one request's {REQUEST_SECONDS} s" if worst else ""
         yield Remark("ok", text + most)
         return
-    asked = sorted((each for each in calls if covers(asked_about(each), worst)), key=_timeout, reverse=True)
-    slowest = ", ".join(f"{each['name']} {_timeout(each)} s" for each in asked[:5])
+    asked = sorted((webhook for webhook in calls if covers(asked_about(webhook), worst)), key=_timeout, reverse=True)
+    slowest = ", ".join(f"{webhook['name']} {_timeout(webhook)} s" for webhook in asked[:5])
     text += f", and {sums[worst]} s of the {REQUEST_SECONDS} s that one {worst[2]} of {show_resource(worst)} has"
     advice = f"give the longest ones less than their timeoutSeconds, or fewer resources: {slowest}"
     yield Remark("warn", f"{text}: it fails if they hang, whatever their failurePolicy", advice)
@@ -47,11 +50,12 @@ def check_other_hooks(survey: Survey) -> Remarks:
     found = 0
     for stage, kind in STAGES.items():
         for config in seen(survey.hooks[stage]):
-            for each in config.get("webhooks") or ():
-                if config["metadata"]["name"] != NAME and _holds_up_everything(each):
+            for webhook in config.get("webhooks") or ():
+                if config["metadata"]["name"] != NAME and _holds_up_everything(webhook):
                     found += 1
-                    text = f"{kind} {config['metadata']['name']}: {each['name']} is asked about everything and fails "
-                    text += "closed" if _spares(each, "kube-system") else "closed, in kube-system as well"
+                    name = f"{kind} {config['metadata']['name']}: {webhook['name']}"
+                    text = f"{name} is asked about everything and fails "
+                    text += "closed" if _spares(webhook, "kube-system") else "closed, in kube-system as well"
                     advice = f"narrow its rules, or exclude kube-system and {survey.namespace} in its namespaceSelector"
                     yield Remark("warn", text, advice)
     if not found:
@@ -70,15 +74,15 @@ def _selects(webhook: Object) -> bool:
     selectors = (webhook.get("objectSelector") or {}, webhook.get("namespaceSelector") or {})
     return any(
         bool(selector.get("matchLabels"))
-        or any(each["operator"] in ("In", "Exists") for each in selector.get("matchExpressions") or ())
+        or any(expression["operator"] in ("In", "Exists") for expression in selector.get("matchExpressions") or ())
         for selector in selectors
     )
 
 
 def _spares(webhook: Object, namespace: str) -> bool:
     return any(
-        each["key"] == "kubernetes.io/metadata.name"
-        and each["operator"] == "NotIn"
-        and namespace in (each.get("values") or ())
-        for each in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
+        expression["key"] == "kubernetes.io/metadata.name"
+        and expression["operator"] == "NotIn"
+        and namespace in (expression.get("values") or ())
+        for expression in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
     )

@@ -17,7 +17,7 @@ Style = Callable[[str, str], str]
 
 def render_json(checks: Sequence[Check]) -> str:
     """As docs/doctor.md has it."""
-    counts = {status: sum(each.status == status for each in checks) for status in reversed(STATUSES)}
+    counts = {status: sum(check.status == status for check in checks) for status in reversed(STATUSES)}
     top = {"schema": SCHEMA, "summary": counts, "checks": msgspec.to_builtins(checks)}
     return json.dumps(top, indent=2, ensure_ascii=False) + "\n"
 
@@ -26,16 +26,16 @@ _COLOURS: Mapping[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red"
 
 
 def render_text(checks: Sequence[Check], width: int, style: Style) -> str:
-    widest = max(len(each.name) for each in checks)
+    widest = max(len(check.name) for check in checks)
     lines = []
-    for each in checks:
+    for check in checks:
         margin = " " * (11 + widest)
-        wrapped = textwrap.wrap(each.seen, width - len(margin), break_on_hyphens=False) or [""]
-        lines.append(f"{style(f'{each.status:<7}', _COLOURS[each.status])}  {each.name:<{widest}}  {wrapped[0]}")
+        wrapped = textwrap.wrap(check.seen, width - len(margin), break_on_hyphens=False) or [""]
+        lines.append(f"{style(f'{check.status:<7}', _COLOURS[check.status])}  {check.name:<{widest}}  {wrapped[0]}")
         lines += [margin + line for line in wrapped[1:]]
-        if each.todo:
-            todo = textwrap.wrap(f"→ {each.todo}", width - len(margin), subsequent_indent="  ", break_on_hyphens=False)
+        if check.todo:
+            todo = textwrap.wrap(f"→ {check.todo}", width - len(margin), subsequent_indent="  ", break_on_hyphens=False)
             lines += [margin + line for line in todo]
-    wrong = sum(each.status != "ok" for each in checks)
+    wrong = sum(check.status != "ok" for check in checks)
     lines.append(f"\n{wrong} of {len(checks)} remarks need something done" if wrong else "\nNothing needs doing")
     return "\n".join(lines) + "\n"

@@ -32,7 +32,7 @@ def check_endpoints(survey: Survey) -> Remarks:
     if seen(survey.service) is None:
         yield Remark("fail", f"there is no Service {survey.namespace}/{NAME}", "install the chart (again)")
         return
-    ready = [each for each in replicas if each.is_ready]
+    ready = [endpoint for endpoint in replicas if endpoint.is_ready]
     text = f"{len(ready)} of {len(replicas)} endpoints of Service {NAME} are ready"
     pods = f"kubectl -n {survey.namespace} get pods,events"
     if not ready:
@@ -46,8 +46,8 @@ def check_endpoints(survey: Survey) -> Remarks:
 
 
 def check_spread(survey: Survey) -> Remarks:
-    ready = [each for each in seen(survey.replicas) if each.is_ready]
-    nodes = {each.node for each in ready}
+    ready = [endpoint for endpoint in seen(survey.replicas) if endpoint.is_ready]
+    nodes = {endpoint.node for endpoint in ready}
     if not ready or "" in nodes:
         yield Remark("unknown", "cannot tell: no endpoint says on which node it is", "see whether replicas are ready")
     elif len(nodes) > 1:

@@ -90,7 +90,10 @@ class Survey:
 
     def registered(self, stage: Stage) -> Object | None:
         """Our own webhook configuration."""
-        return next((each for each in seen(self.hooks[stage]) if each["metadata"]["name"] == NAME), None)
+        return next(
+            (configuration for configuration in seen(self.hooks[stage]) if configuration["metadata"]["name"] == NAME),
+            None,
+        )
 
     def unreadable(self) -> Iterator[Unreadable]:
         """The objects that could not be read, of all that was looked at; some may come twice."""
@@ -196,7 +199,7 @@ def _secret(cluster: Cluster, own: str) -> Mapping[str, bytes] | None:
 
 def _templates(cluster: Reader, config: Config, limit_ranges: Sequence[Object]) -> Templates:
     """Without what controllers make, of which there is much, from templates that are among the others."""
-    namespaces = {each["metadata"]["namespace"] for each in limit_ranges}
+    namespaces = {limit_range["metadata"]["namespace"] for limit_range in limit_ranges}
     kinds = {kind for kind in judged_kinds(config) if kind.kind not in ("Pod", "ReplicaSet", "Job")}
     stored = Stored(cluster, kinds if namespaces else ())
     return Templates(
@@ -208,5 +211,5 @@ def _slipped(cluster: Reader, config: Config, facts: ClusterFacts, gaps: Sequenc
     stored = Stored(cluster, judged_kinds(config) if gaps else ())
     today = datetime.now(UTC).date()
     found = list(admitted_unchecked(gaps, stored, config, partial(decide, facts=facts, config=config, today=today)))
-    violating = [each for each in found if any(finding.needs_action for finding in each.findings)]
+    violating = [unchecked for unchecked in found if any(finding.needs_action for finding in unchecked.findings)]
     return Slipped(len(found), violating, stored.unlisted, stored.unreadable)
