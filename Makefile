@@ -4,7 +4,7 @@ WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/forestall/wheels
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock"
 
-.PHONY: demo serve test check format bench e2e docs lock clean
+.PHONY: demo serve test check format bench e2e docs fuzz lock clean
 
 demo: .venv/ready  ## The incidents, told by the real server: rejected, patched, warned. Ends by itself.
 	@$(BIN)/python -m demo

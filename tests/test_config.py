@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.builders import config
+from tests.growth import Call, assert_linear, measure
 from webhook.config import config_schema, read_config
 from webhook.errors import BadConfig
 from webhook.loader import load_policies
@@ -370,3 +371,17 @@ def test_the_schema_refuses_what_the_reader_refuses(document: object) -> None:
         jsonschema.validate(document, config_schema())
     with pytest.raises(BadConfig):
         config(json.dumps(document))
+
+
+def test_reading_takes_time_in_proportion_to_the_file() -> None:
+    entry = (
+        "- {policy: memory-limits, match: {namespaces: [shop], names: [web-*]}, owner: a, reason: b, until: 2030-01-01}"
+    )
+
+    def make(count: int) -> Call:
+        text = "\n".join(["exemptions:", *[entry] * count])
+        return lambda: config(text)
+
+    make(1)()  # what is kept of types
+    assert_linear(make, 100)
+    assert measure(make(100)).steps < 100 * 8_000

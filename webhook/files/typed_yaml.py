@@ -13,6 +13,7 @@ import re
 import types
 from collections.abc import Iterable
 from datetime import date
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -154,8 +155,14 @@ def convert(node: Node, wanted: Any) -> Any:
     return _convert_scalar(node, wanted)
 
 
+@cache
+def _fields(wanted: type[Any]) -> dict[str, msgspec.structs.FieldInfo]:
+    """By the names that they have in a file. Of a type it takes longer to ask for them than to read a value of it."""
+    return {field.encode_name: field for field in msgspec.structs.fields(wanted)}
+
+
 def convert_struct(node: Node, wanted: type[T]) -> T:
-    fields = {field.encode_name: field for field in msgspec.structs.fields(wanted)}  # type: ignore[arg-type]
+    fields = _fields(wanted)  # type: ignore[arg-type]  # a type is hashable
     values: dict[str, Any] = {}
     for key, value in [] if node.is_null else node.entries():
         if key not in fields:
