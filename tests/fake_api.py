@@ -39,8 +39,12 @@ class Request(BaseHTTPRequestHandler):
             api.requests.append((self.verb, self.plural, self.query, dict(self.headers)))
             api.ports.add(self.client_address[1])
             script = api.scripts[self.verb, self.plural]
-            handle = script.pop(0) if script else None
-        (handle or Request.behave)(self)
+            handle = script.pop(0) if script else Request.behave
+            # Open from the moment that it is counted: who waits for its number and then sends must not meet an old one.
+            self.events: queue.Queue[bytes | None] = queue.Queue()
+            if self.verb == "watch" and handle is Request.behave:
+                api.watches[self.plural].append(self.events)
+        handle(self)
 
     def behave(self) -> None:
         """Answer as an API server does."""
@@ -60,13 +64,10 @@ class Request(BaseHTTPRequestHandler):
         self.send(200, {"kind": "List", "metadata": metadata, "items": objects[start : start + limit]})
 
     def _watch(self) -> None:
-        events: queue.Queue[bytes | None] = queue.Queue()
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        with self.server.api.lock:
-            self.server.api.watches[self.plural].append(events)
-        while (part := events.get()) is not None:
+        while (part := self.events.get()) is not None:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
         self.close_connection = True
         self.connection.close()

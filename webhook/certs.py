@@ -186,7 +186,7 @@ class Certificate:
 def read_certificates(pem: bytes) -> tuple[Certificate, ...]:
     """The certificates among the PEM blocks, each once; what cannot be read is left out."""
     found = (_parse(block, is_pem=True) for block in _PEM_BLOCK.findall(pem))
-    return tuple(dict.fromkeys(each for each in found if each is not None))
+    return tuple(dict.fromkeys(certificate for certificate in found if certificate is not None))
 
 
 def parse_certificate(der: bytes) -> Certificate | None:
@@ -225,7 +225,7 @@ def _extension(certificate: x509.Certificate, kind: type[T]) -> T | None:
 
 
 def write_certificates(certificates: Iterable[Certificate]) -> bytes:
-    return b"".join(each.pem for each in certificates)
+    return b"".join(certificate.pem for certificate in certificates)
 
 
 def read_chain(chain: bytes, key: bytes) -> tuple[Certificate, ...]:
@@ -293,8 +293,8 @@ def find_authority(key: bytes, candidates: Iterable[Certificate]) -> Authority |
         return None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
         return None
-    fitting = [each for each in candidates if _is_authority(each, private.public_key())]
-    return Authority(max(fitting, key=lambda each: each.ends), private) if fitting else None
+    fitting = [candidate for candidate in candidates if _is_authority(candidate, private.public_key())]
+    return Authority(max(fitting, key=lambda authority: authority.ends), private) if fitting else None
 
 
 def _is_authority(certificate: Certificate, key: ec.EllipticCurvePublicKey) -> bool:

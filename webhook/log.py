@@ -24,7 +24,7 @@ _TOGETHER = 0.01
 """Seconds that a line may wait for others."""
 
 _KEPT_BYTES = 2**18
-"""Of lines that nobody takes, in each process."""
+"""Bytes of log lines that a process keeps while nobody takes them."""
 
 _LAST_SECONDS = 1.0
 """Seconds that the end of the process waits for somebody to take the last lines."""

@@ -26,16 +26,16 @@ BODY_BYTES = 20 * 2**20
 """The largest body that is read: 1.5 MiB can be stored, a review shows it six times as long, old and new."""
 
 LARGE_BYTES = 2**20
-"""Bodies above this are received one after the other."""
+"""Bodies above this size are received one after the other."""
 
 BEGINNING_BYTES = 2**18
-"""Of a body that isn't read: before the object stands what the API server knows of the request."""
+"""Bytes that are kept of a body that isn't read: what the API server knows of the request stands before the object."""
 
 HELD_BYTES = BODY_BYTES + 12 * LARGE_BYTES
-"""Of bodies that have not arrived as a whole, all connections' together."""
+"""Bytes that all connections of a worker may hold together, of bodies that have not arrived as a whole."""
 
 _WAIT_SECONDS = 4.0
-"""For which a large body waits at most, and no longer than the API server does."""
+"""Seconds that a large body waits for its turn at most; less where the API server waits for less."""
 
 _HEAD_BYTES = 16 * 1024
 _TARGET_BYTES = 8 * 1024
@@ -92,9 +92,9 @@ class Host(Protocol):
     is_draining: bool
     date: str
     held_bytes: int
-    """Of bodies that have not arrived as a whole."""
+    """Bytes that all connections hold of bodies that have not arrived as a whole."""
     turns: Turns
-    """Of large bodies."""
+    """Whose turn it is to send a large body."""
 
     def admit(self, connection: Connection) -> None:
         """Count a connection in."""
@@ -117,7 +117,7 @@ def one_line(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) 
 
 
 class Connection(asyncio.Protocol):
-    """A client that is listened to, and spoken to."""
+    """One client's connection: reads requests, has the application answer them, writes the answers in their order."""
 
     transport: asyncio.Transport
 
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
         self._began = 0.0
         """When the first byte of the request came that is arriving."""
         self._waits = False
-        """For its turn to receive a large body."""
+        """Whether it waits for its turn to receive a large body."""
         self._wait_end: asyncio.TimerHandle | None = None
         self._is_refused = False
         """Nothing more is read, only swallowed: closed at once, the connection would be reset, and our answer lost."""

@@ -1,4 +1,4 @@
-"""Who has to go when there is no room for all: never one client for another's sake that takes more.
+"""Which connection is cut when there is no room for all: one of the client address that takes most.
 
 Clients are told apart by address alone. An API server has few, and whoever wants to starve it from one place, or from a
 handful, takes the more of what there is the harder he tries.
@@ -20,7 +20,7 @@ class FromClient(Protocol):
 class Holder(FromClient, Protocol):
     @property
     def held_bytes(self) -> int:
-        """Of a body that has not arrived as a whole, and can be let go."""
+        """Bytes of a body that has not arrived as a whole, and can be let go."""
 
     @property
     def reading_since(self) -> float | None:
@@ -32,14 +32,14 @@ H = TypeVar("H", bound=Holder)
 
 
 def greediest(all_of_them: Collection[C]) -> list[C]:
-    """Those of the address that has the most of them, in their order."""
+    """Those connections, in their order, whose address has the most of them."""
     shares = count_shares(all_of_them)
     address = max(shares, key=lambda client: shares[client], default="")
     return [one for one in all_of_them if one.client == address]
 
 
 def greediest_holder(connections: Iterable[H]) -> H | None:
-    """Of the address that holds the most bytes, the connection that has held some for the longest time."""
+    """The connection that has held bytes for the longest time, among those of the address that holds the most."""
     holders = [connection for connection in connections if connection.held_bytes]
     shares: Counter[str] = Counter()
     for holder in holders:
@@ -48,5 +48,5 @@ def greediest_holder(connections: Iterable[H]) -> H | None:
 
 
 def count_shares(all_of_them: Iterable[FromClient]) -> Counter[str]:
-    """How many of them each address has."""
+    """Address -> how many of the connections it has."""
     return Counter(one.client for one in all_of_them)

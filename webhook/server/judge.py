@@ -30,10 +30,10 @@ from webhook.server.review import probe_nonce, read_review, render_probe, render
 from webhook.server.transition import decide
 
 _LOOK_UP = 0.5
-"""Seconds for all that one review needs looked up."""
+"""Seconds within which everything that one review needs is looked up in the cluster."""
 
 _LOGGED = 253
-"""Characters of a name in the log: that long the API lets most of them be."""
+"""Characters of a name that the log shows: the API allows most names to be as long as that."""
 
 _ALARM = 0.05
 """Seconds between two looks at whether a decision takes too long."""
@@ -48,14 +48,14 @@ class FactsSource(Protocol):
 
     @property
     def facts(self) -> ClusterFacts:
-        """What is known now; never waits."""
+        """What is known of the cluster now; never waits."""
 
     def unlisted(self, kinds: Collection[FactKind[Any, Any]]) -> Mapping[str, str]:
         """The kinds, by what kubectl calls them, that were never listed, and why."""
 
     @property
     def can_look_up(self) -> bool:
-        """Whether there is anybody to ask for more."""
+        """Whether look_up can fetch more objects from a cluster."""
 
     def look_up(self, references: Collection[FactReference], timeout: float) -> Found:
         """Fetch objects, called in a thread: what is there, and what provably is not."""
@@ -94,7 +94,7 @@ class Alarm:
             raise TimeUp("the API server's timeout passed")
 
 
-class _Case(NamedTuple):
+class _Underway(NamedTuple):
     """A review on its way to an answer; times are time.monotonic's."""
 
     request: AdmissionRequest
@@ -115,7 +115,7 @@ class Judge:
         metrics: Metrics,
         earlier: Callable[[], Sequence[Config]] = tuple,
     ) -> None:
-        """`earlier` are the configurations that others may still judge by."""
+        """`earlier` are the configurations that other servers may still judge by."""
         self._config = config
         self._earlier = earlier
         self._source = source
@@ -143,16 +143,16 @@ class Judge:
         """The answer to a review that began to arrive at `arrived`: at once, unless something has to be looked up."""
         if nonce := probe_nonce(request):
             return render_probe(request, nonce, stage, self._metrics.undecided(stage, time.time()))
-        case = _Case(request, stage, self._config(), arrived, time.monotonic(), deadline)
+        case = _Underway(request, stage, self._config(), arrived, time.monotonic(), deadline)
         decision = self._decide(case, self._source.facts)
         if decision.unseen and self._source.can_look_up:
             return self._answer_later(case, decision)
         return self._render(case, decision)
 
-    async def _answer_later(self, case: _Case, decision: Decision) -> bytes:
+    async def _answer_later(self, case: _Underway, decision: Decision) -> bytes:
         return self._render(case, await self._look_closer(case, decision))
 
-    def _render(self, case: _Case, decision: Decision) -> bytes:
+    def _render(self, case: _Underway, decision: Decision) -> bytes:
         deciding = time.monotonic() - case.began
         try:
             answer = render_review(case.request, decision, case.stage)
@@ -162,7 +162,7 @@ class Judge:
         self._record(case, decision, deciding)
         return answer
 
-    def _decide(self, case: _Case, facts: ClusterFacts) -> Decision:
+    def _decide(self, case: _Underway, facts: ClusterFacts) -> Decision:
         call = partial(
             decide,
             case.request,
@@ -178,7 +178,7 @@ class Judge:
         except Exception as error:
             return undecided(case.request, case.config, case.stage, error)
 
-    async def _look_closer(self, case: _Case, decision: Decision) -> Decision:
+    async def _look_closer(self, case: _Underway, decision: Decision) -> Decision:
         """Fetch what the decision could not see and decide again; what stays unseen stays as it was judged."""
         facts = self._source.facts
         end = min(time.monotonic() + _LOOK_UP, case.deadline)
@@ -202,7 +202,7 @@ class Judge:
         look_up = partial(self._source.look_up, sorted(wanted, key=str), seconds)
         return asyncio.get_running_loop().run_in_executor(self._threads, look_up)
 
-    def _record(self, case: _Case, decision: Decision, deciding: float) -> None:
+    def _record(self, case: _Underway, decision: Decision, deciding: float) -> None:
         request, stage, whole = case.request, case.stage, time.monotonic() - case.arrived
         violated = {verdict.policy for verdict in decision.verdicts}
         patched = {verdict.policy for verdict in decision.verdicts if verdict.outcome == "patched"}

@@ -88,7 +88,7 @@ _FACTS = {
 
 class _Histogram(msgspec.Struct):
     counts: list[int]
-    """Of each bucket by itself, the last one without a bound."""
+    """How many values fell into every bucket; the last bucket has no upper bound."""
     sum: float = 0.0
 
     def add(self, other: _Histogram) -> None:
@@ -115,7 +115,7 @@ _TOLD = 600.0
 
 
 FactCounts = dict[str, dict[str, int]]
-"""Metric -> kind -> value."""
+"""Name of a metric -> kind of fact -> value."""
 
 
 def count_facts(facts: ClusterFacts, needed: Iterable[FactKind[Any, Any]]) -> FactCounts:
@@ -139,7 +139,7 @@ class _Page(msgspec.Struct):
     waits: list[str]
 
 
-class _Lines(msgspec.Struct):
+class _WrittenPage(msgspec.Struct):
     """A page as it is written: JSON has no tuples as keys."""
 
     counters: list[tuple[str, tuple[str, ...], int]]
@@ -154,7 +154,7 @@ class Metrics:
     """What one worker counts, kept in a file so that it outlives the process and others can read it."""
 
     def __init__(self, directory: Path, slot: int, kinds: Collection[str], policies: Collection[str]) -> None:
-        """`kinds` have a label of their own, all others share one: there must never be many."""
+        """`kinds` have a label of their own; all other kinds share one, since there must never be many labels."""
         self._file = directory / str(slot)
         self._kinds = kinds
         self.gauges: dict[str, float] = {}
@@ -162,7 +162,7 @@ class Metrics:
         self.waits: list[str] = []
         """Why this worker isn't ready; empty if it is."""
         self._failed_writes = 0
-        """Since the last one that succeeded."""
+        """Writes that have failed since the last one that succeeded."""
         # What a worker that died had counted, its successor goes on counting.
         page = _read(self._file) or _Page({}, {}, {}, {}, {}, [])
         self._counters = {name: defaultdict(int, page.counters.get(name, {})) for name in _COUNTERS}
@@ -209,7 +209,7 @@ class Metrics:
         """When reviews passed this stage undecided, by this worker or another of this replica, not long ago."""
         files = (file for file in self._file.parent.iterdir() if file.name.isdecimal() and file != self._file)
         pages = [page.undecided for file in files if (page := _read(file))]
-        found = [each[stage] for each in (self._spells, *pages) if stage in each]
+        found = [page[stage] for page in (self._spells, *pages) if stage in page]
         return [spell for spell in found if now - spell.ended < _TOLD]
 
     def count_refusal(self, status: int) -> None:
@@ -220,7 +220,7 @@ class Metrics:
 
     def write(self) -> None:
         """Write everything down; a reader sees all of it, or what was written before."""
-        lines = _Lines(
+        lines = _WrittenPage(
             [(name, labels, n) for name, counter in self._counters.items() for labels, n in counter.items()],
             [(name, stage, spread) for name, spreads in self._histograms.items() for stage, spread in spreads.items()],
             self.gauges,
@@ -245,7 +245,7 @@ class Metrics:
 
 def _read(file: Path) -> _Page | None:
     try:
-        lines = msgspec.json.decode(file.read_bytes(), type=_Lines)
+        lines = msgspec.json.decode(file.read_bytes(), type=_WrittenPage)
     except FileNotFoundError:
         return None
     page = _Page({}, {}, lines.gauges, lines.undecided, lines.facts, lines.waits)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 _SLOT = struct.Struct("=d?")
 _SIZE = 16
-"""A slot's distance from the next: aligned, so that a heartbeat is written in one go."""
+"""Bytes from one slot to the next: aligned, so that a heartbeat is written in one go."""
 
 _STALE = 5.0
 """Seconds without a heartbeat, which comes every second, after which a worker counts as stuck."""

@@ -63,7 +63,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Settings:
-    """What `forestall serve` can be told. Of `facts` and `kubeconfig` at most one is given; neither means in-cluster.
+    """The options of `forestall serve`. Of `facts` and `kubeconfig` at most one is given; neither means in-cluster.
 
     A port of 0 lets the system choose; the log says which. `bind` is an address; None is all of them.
     """
@@ -85,7 +85,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class FixedFacts:
-    """Facts from a file: they never change, and there is nobody to ask for more."""
+    """Facts from a file: they never change, and no more of them can be looked up."""
 
     facts: ClusterFacts
     can_look_up: bool = False
@@ -333,7 +333,7 @@ def _follow_certificate(settings: Settings) -> Reloaded[ServingCertificate | Non
 
 
 def _is_empty(file: Path) -> bool:
-    """Whether it isn't there or holds nothing, as a Secret's keys do while a lost CA is being replaced."""
+    """Whether the file isn't there or holds nothing, as the keys of a Secret do while a lost CA is being replaced."""
     return not file.exists() or not file.stat().st_size
 
 
@@ -375,7 +375,7 @@ def _reload(files: Sequence[Shared[Any]]) -> None:
 
 
 def _kinds(config: Config) -> set[str]:
-    """Every kind that may be judged, or whose subresource is sent."""
+    """Names of all kinds that reviews can be about, for the label of a metric."""
     return {kind for _group, kind in config.judged} | {"Scale"}
 
 
@@ -386,5 +386,5 @@ def _binds(settings: Settings) -> tuple[str, str]:
 
 
 def _memory_directory() -> str | None:
-    """Where files are memory, so that counting never waits for a disk; None for the usual place."""
+    """A folder whose files are memory, so that counting never waits for a disk; None for the usual temporary folder."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108

@@ -20,7 +20,7 @@ from webhook.reloading import Reloaded, State
 T = TypeVar("T")
 
 _HEADER = struct.Struct("=32sQ")
-"""SHA-256 and length of the message behind it."""
+"""What stands before a message in memory: its SHA-256 and its length."""
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ class Shared(Generic[T]):
         self.reloaded = reloaded
         self._memory = os.memfd_create(name)
         self._header = b""
-        """Of the state that this process has written, or taken over."""
+        """Header of the state that this process has written or taken over last."""
         self._written: State | None = None
         self._failure = ""
         self._write()

@@ -35,7 +35,7 @@ def decide(
     stage: Stage,
     deadline: float | None = None,
 ) -> Decision:
-    """As engine.decide, while others may still do so by earlier configurations."""
+    """Decide as engine.decide does, while other servers may still decide by earlier configurations."""
 
     def judge(request: AdmissionRequest, config: Config, stage: AnyStage) -> Decision:
         return engine.decide(request, facts, config, today=today, stage=stage, deadline=deadline)
@@ -44,17 +44,17 @@ def decide(
     if not earlier:
         return decision
     if stage == "mutate":
-        for each in earlier:
+        for old in earlier:
             patched = msgspec.structs.replace(request, object=decision.object or request.object)
-            decision = _followed_by(decision, judge(patched, each, stage))
+            decision = _followed_by(decision, judge(patched, old, stage))
     elif not decision.allowed and judge(request, config, "check").allowed:
-        admitted = (before for each in earlier if (before := judge(request, each, stage)).allowed)
+        admitted = (before for old in earlier if (before := judge(request, old, stage)).allowed)
         decision = next(admitted, decision)
     return decision
 
 
 def _followed_by(decision: Decision, further: Decision) -> Decision:
-    """The decision, with what is patched further in its result."""
+    """The decision with the patch of a further one, which was made on its patched object."""
     return msgspec.structs.replace(
         decision,
         verdicts=(*decision.verdicts, *(verdict for verdict in further.verdicts if verdict.outcome == "patched")),

@@ -7,21 +7,21 @@ from collections import deque
 from typing import Protocol
 
 TURN_SECONDS = 1.0
-"""For which a turn is kept while others wait: the API server sends 20 MiB in a fraction of it."""
+"""Seconds for which a turn is kept while others wait: the API server sends 20 MiB in a fraction of a second."""
 
 
 class Taker(Protocol):
-    """Who receives a large body."""
+    """A connection that receives a large body."""
 
     @property
     def client(self) -> str:
         """The address at the other end."""
 
     def go_on(self) -> None:
-        """It's your turn."""
+        """Called when the connection's turn has come."""
 
     def lose_turn(self) -> None:
-        """Somebody else's turn has come."""
+        """Called when the connection's turn has ended although its body is not complete."""
 
 
 class Turns:
@@ -38,7 +38,7 @@ class Turns:
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, taker: Taker) -> bool:
-        """Whether it is this one's turn; if not, it is told when it is."""
+        """Whether it is this connection's turn; if not, its go_on is called when it is."""
         if self._taker is None:
             self._begin(taker)
         elif self._taker is not taker:
@@ -47,7 +47,7 @@ class Turns:
         return self._taker is taker
 
     def give_back(self, taker: Taker) -> None:
-        """It needs its turn no longer, or doesn't wait for one."""
+        """End the connection's turn, or its waiting for one, if there is either."""
         if taker in self._waiting:
             self._waiting.remove(taker)
         if self._taker is not taker:

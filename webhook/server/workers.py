@@ -38,20 +38,23 @@ from webhook.server.readiness import Readiness
 from webhook.server.turns import Turns
 
 READ_SECONDS = 5.0
-"""Within which a request must have arrived as a whole, and an answer be taken; an unused connection stays as long."""
+"""Seconds within which a request must have arrived as a whole, and an answer be taken; as long stays a connection that
+has never been used."""
 
 BEAT_SECONDS = 1.0
-"""Between two looks at files, slow clients and everything else that is done regularly."""
+"""Seconds between two looks at what the parent has read, at slow clients and at all else that is done regularly."""
 
 # Go's transport, which the API server uses, gives up an idle connection after 90 s. If we did so first, a request could
 # be on its way to a connection that is being closed.
 _KEEP_ALIVE_SECONDS = 120
 
 CONNECTIONS = 250
-"""Held open by one worker: an API server has as many as it has requests at once, and each may take 256 KB to read."""
+"""Connections that one worker holds open at most: an API server has as many as it has requests at once, and one may
+take 256 KB to read."""
 
 HANDSHAKES = 250
-"""Of one worker that are under way: one takes milliseconds, so that whoever means it well is never among the oldest."""
+"""Connections of one worker that have not finished their handshake, at most: beyond that the oldest is cut. A handshake
+takes milliseconds, so that a client that goes on with it is not among the oldest."""
 
 _OWN_DESCRIPTORS = 50
 """Files that a process has open for itself: listeners, pipes, shared memory, connections to the API server."""
@@ -59,7 +62,7 @@ _OWN_DESCRIPTORS = 50
 _ACCEPT_PAUSE = 0.001
 
 _GRACE_SECONDS = 15
-"""For the answers under way when draining has begun; no request waits longer than 10 s (see server.py)."""
+"""Seconds for the answers that are under way when draining begins: no review takes longer than 10 s (see serve.py)."""
 
 _IDLE_SECONDS = 1.0
 """How long draining leaves idle connections open, for a request or a handshake that is already on its way."""
@@ -246,21 +249,21 @@ class Worker(ASGIWorker):  # type: ignore[misc]
 
 
 def _log_connection_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A client that speaks no TLS, or leaves in the middle, is nobody's error."""
+    """Log as debug what clients do wrong, as speaking no TLS or leaving in the middle, and all else as an error."""
     if isinstance(context.get("exception"), OSError):  # ssl.SSLError is one
         log.debug("connection failed", error=str(context["exception"]))
     else:
         loop.default_exception_handler(context)
 
 
-class Reviews(Worker):
+class ReviewWorker(Worker):
     """Serves /mutate and /validate on the first port."""
 
     def __init__(self, age: int, ppid: int, sockets: list[Any], *args: Any) -> None:
         super().__init__(age, ppid, sockets[:1], *args)
 
 
-class Probes(Worker):
+class ProbeWorker(Worker):
     """Serves /healthz, /readyz and /metrics on the second port."""
 
     def __init__(self, age: int, ppid: int, sockets: list[Any], *args: Any) -> None:
@@ -300,7 +303,7 @@ class Replica(BaseApplication):  # type: ignore[misc]
         self._settings = {
             "bind": list(binds),
             "workers": readiness.workers + 1,
-            "worker_class": Reviews,
+            "worker_class": ReviewWorker,
             "logger_class": GunicornLogger,
             "loglevel": log_level,
             "graceful_timeout": _GRACE_SECONDS,
@@ -319,7 +322,7 @@ class Replica(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> None:
-        """Nothing: each kind of worker starts its own service."""
+        """Loads nothing: every kind of worker starts its own service."""
 
     def run(self) -> None:
         """Serve until told to end; leaves by SystemExit, in this process and in every worker forked from it.
@@ -350,7 +353,7 @@ def _try_port(address: str, port: int) -> None:
 def _give_slot(arbiter: Arbiter, worker: Worker) -> None:
     taken = {other.slot for other in arbiter.WORKERS.values()}
     last = arbiter.num_workers - 1
-    worker.slot = last if isinstance(worker, Probes) else next(slot for slot in range(last) if slot not in taken)
+    worker.slot = last if isinstance(worker, ProbeWorker) else next(slot for slot in range(last) if slot not in taken)
 
 
 def _announce(arbiter: Arbiter) -> None:
@@ -366,8 +369,8 @@ class ReplicaArbiter(Arbiter):  # type: ignore[misc]
     """When draining is over (time.monotonic); None before it has begun."""
 
     def spawn_worker(self) -> Any:
-        has_probes = any(isinstance(worker, Probes) for worker in self.WORKERS.values())
-        self.worker_class = Reviews if has_probes else Probes
+        has_probes = any(isinstance(worker, ProbeWorker) for worker in self.WORKERS.values())
+        self.worker_class = ReviewWorker if has_probes else ProbeWorker
         return super().spawn_worker()
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
