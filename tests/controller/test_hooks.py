@@ -417,6 +417,29 @@ class TestHooks:
         assert (webhook["failurePolicy"], webhook["clientConfig"]["caBundle"]) == ("Fail", bundle)
 
     @pytest.mark.e2e
+    def test_without_a_server_only_what_may_be_denied_is_refused(
+        self, on_plane: Installation, plane: ControlPlane
+    ) -> None:
+        """Nobody listens behind the Service: what the enforce preset refuses then, mode audit lets through."""
+        service = ("forestall", "--external-name=localhost", "--tcp=1", "-n", NAMESPACE)
+        plane.kubectl("create", "service", "externalname", *service)
+        deployment = ("create", "deployment", "web", "--image=nginx:1.27", "--dry-run=server")
+        failing = "webhooks: {failurePolicy: Fail, timeoutSeconds: 1}\nonError: deny\n"
+
+        def is_refused() -> bool:
+            done = plane.try_kubectl(*deployment)
+            assert done.returncode == 0 or "failed calling webhook" in done.stderr, done.stderr
+            return done.returncode != 0
+
+        try:
+            for mode, refused in (("deny", True), ("audit", False), ("warn", False), ("deny", True)):
+                on_plane.config = config(f"{failing}mode: {mode}")
+                on_plane.step()
+                eventually(lambda refused=refused: is_refused() == refused, f"mode {mode}")
+        finally:
+            plane.kubectl("delete", "service", "forestall", "-n", NAMESPACE)
+
+    @pytest.mark.e2e
     def test_what_is_spared_does_not_arrive_and_all_else_does(
         self, on_plane: Installation, plane: ControlPlane, tmp_path: Path
     ) -> None:
