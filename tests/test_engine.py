@@ -308,7 +308,7 @@ def owned(kind: str, owner_kind: str, owner: str, *containers: Object) -> Object
         pytest.param("Pod", "ReplicaSet", RS_CONTROLLER, "", "patch", "", id="no-blanket-default-for-it"),
         pytest.param("Pod", "ReplicaSet", RS_CONTROLLER, "patchOwnedPods: true", "patch", "patched", id="unless-told"),
         pytest.param("Pod", "ReplicaSet", "jane", "", "deny", "denied", id="a-typed-reference-buys-nothing"),
-        pytest.param("Pod", "ReplicaSet", "jane", "", "patch", "denied", id="nor-a-patch"),
+        pytest.param("Pod", "ReplicaSet", "jane", "", "patch", "patched", id="it-is-patched-as-any-other"),
         pytest.param(
             "Pod",
             "ReplicaSet",
@@ -337,8 +337,8 @@ def owned(kind: str, owner_kind: str, owner: str, *containers: Object) -> Object
             "operator",
             "controllers: [operator]",
             "deny",
-            "denied",
-            id="owner-not-judged",
+            "",
+            id="whatever-its-owner",
         ),
         pytest.param(
             "StatefulSet",

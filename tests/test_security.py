@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -11,6 +12,7 @@ from tests.builders import ROOT, TODAY, config, container, request, workload
 from webhook.controller.registration import configurations
 from webhook.engine import decide, undecided
 from webhook.errors import TimeUp
+from webhook.messages import denial, warnings
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object
 from webhook.scope import ALWAYS_EXCLUDED
@@ -105,3 +107,136 @@ def test_with_the_enforce_preset_nothing_passes_that_was_not_decided() -> None:
     decision = undecided(request(disguised()), enforced, "validate", TimeUp("the API server's timeout passed"))
     asked = {each.policy.id for each in enforced.policies.values() if each.policy.operations}
     assert {verdict.policy for verdict in decision.verdicts if verdict.denies} == asked
+
+
+# --- what names an owner, by who asks
+
+OBSERVATORY = {"apiVersion": "obs.example.com/v1", "kind": "Observatory", "name": "obs", "uid": "1", "controller": True}
+ROLLOUT = {**OBSERVATORY, "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout"}
+OPERATOR, RESIDENT = "system:serviceaccount:obs:operator", "system:serviceaccount:shop:operator"
+NAMED = "controllers: [operator]\n"
+SIZED = "policies: {memory-limits: {params: {containers: {web: 64Mi}}}}\n"
+DENY = "policies: {memory-limits: {mode: deny}}\n"
+
+
+def become(obj: Object, user: str, text: str) -> str:
+    """What both stages make of the object: "passes" if nothing is changed or told, else the outcomes."""
+    cfg = config(text)
+    asked = request(obj, user=user)
+    mutated = decide(asked, NO_FACTS, cfg, today=TODAY, stage="mutate")
+    patched = msgspec.structs.replace(asked, object=mutated.object or obj)
+    judged = decide(patched, NO_FACTS, cfg, today=TODAY, stage="validate")
+    found = [*mutated.verdicts, *judged.verdicts]
+    assert judged.allowed is not any(each.denies for each in found)
+    return " ".join(each.outcome for each in found) or "passes"
+
+
+@pytest.mark.parametrize(
+    ("owner", "user", "warn", "patch", "deny"),
+    [
+        pytest.param(OBSERVATORY, "operator", "passes", "passes", "passes", id="named-in-controllers"),
+        pytest.param(ROLLOUT, "operator", "passes", "passes", "passes", id="named-and-its-owner-judged"),
+        pytest.param(ROLLOUT, OPERATOR, "passes", "passes", "passes", id="another-namespace-owner-judged"),
+        pytest.param(OBSERVATORY, OPERATOR, "warned", "patched", "warned", id="another-namespace"),
+        pytest.param(ROLLOUT, RESIDENT, "audited", "audited", "judged", id="the-same-namespace-owner-judged"),
+        pytest.param(OBSERVATORY, RESIDENT, "warned", "patched", "judged", id="the-same-namespace"),
+        pytest.param(ROLLOUT, "jane", "judged", "judged", "judged", id="a-person-owner-judged"),
+        pytest.param(OBSERVATORY, "jane", "judged", "judged", "judged", id="a-person"),
+        pytest.param(OWNED, OPERATOR, "judged", "judged", "judged", id="another-namespace-built-in-owner"),
+        pytest.param(OWNED, RESIDENT, "judged", "judged", "judged", id="the-same-namespace-built-in-owner"),
+    ],
+)
+def test_what_an_operator_makes(owner: Object, user: str, warn: str, patch: str, deny: str) -> None:
+    """ "judged" as a person's is patched where the policy patches, and denied where it denies; nothing of an operator's
+    is denied there, and none of it patched."""
+    obj = disguised("StatefulSet", ownerReferences=[owner])
+    for operator_made, expected in (("warn", warn), ("patch", patch), ("deny", deny)):
+        text = f"{NAMED}operatorMade: {operator_made}\n"
+        assert become(obj, user, text) == expected.replace("judged", "patched")
+        assert become(obj, user, text + DENY) == expected.replace("patched", "warned").replace("judged", "denied")
+        assert become(obj, user, text + SIZED) == "patched", "a size that is named is patched whoever asks"
+
+
+@pytest.mark.parametrize("operator_made", ["warn", "patch", "deny"])
+@pytest.mark.parametrize(
+    ("owner", "user", "expected"),
+    [
+        (OBSERVATORY, "operator", "passes"),
+        (ROLLOUT, OPERATOR, "passes"),
+        (OBSERVATORY, OPERATOR, "warned"),
+        (OWNED, OPERATOR, "denied"),
+        (OWNED, RESIDENT, "denied"),
+        (OBSERVATORY, "jane", "denied"),
+    ],
+)
+def test_an_owned_replica_set_is_never_patched(owner: Object, user: str, expected: str, operator_made: str) -> None:
+    """A controller would find that it no longer matches its template, and make another, and another."""
+    obj = disguised("ReplicaSet", ownerReferences=[owner])
+    for more in ("", SIZED):
+        assert become(obj, user, f"{NAMED}operatorMade: {operator_made}\n{more}") == expected
+
+
+KUBE_SYSTEM = "system:serviceaccount:kube-system:"
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "maker"),
+    [
+        ("apps/v1", "Deployment", f"{KUBE_SYSTEM}deployment-controller"),
+        ("apps/v1", "ReplicaSet", f"{KUBE_SYSTEM}replicaset-controller"),
+        ("apps/v1", "StatefulSet", f"{KUBE_SYSTEM}statefulset-controller"),
+        ("apps/v1", "DaemonSet", f"{KUBE_SYSTEM}daemon-set-controller"),
+        ("batch/v1", "Job", f"{KUBE_SYSTEM}job-controller"),
+        ("batch/v1", "CronJob", f"{KUBE_SYSTEM}cronjob-controller"),
+        ("v1", "ReplicationController", f"{KUBE_SYSTEM}replication-controller"),
+        (
+            "apps.openshift.io/v1",
+            "DeploymentConfig",
+            "system:serviceaccount:openshift-infra:deploymentconfig-controller",
+        ),
+        ("extensions/v1beta1", "ReplicaSet", f"{KUBE_SYSTEM}replicaset-controller"),
+    ],
+)
+def test_a_built_in_owner_has_one_maker(version: str, kind: str, maker: str) -> None:
+    obj = disguised("ReplicationController", ownerReferences=[{**OWNED, "apiVersion": version, "kind": kind}])
+    assert become(obj, maker, DENY) == "passes"
+    for other in ("jane", OPERATOR, RESIDENT, f"{KUBE_SYSTEM}namespace-controller"):
+        assert become(obj, other, DENY) == "denied"
+
+
+REMEDIES = "mend it there, by a LimitRange of the namespace, by image or container, or exempt it"
+
+
+@pytest.mark.parametrize(
+    ("user", "text", "note"),
+    [
+        pytest.param(OPERATOR, "", f"made by Observatory obs: {REMEDIES}", id="warned"),
+        pytest.param(
+            RESIDENT,
+            f"operatorMade: deny\n{DENY}",
+            f"made by Observatory obs: {REMEDIES}; if {RESIDENT} is its operator, let it pass with controllers: "
+            f"['{RESIDENT}']",
+            id="denied",
+        ),
+        pytest.param(OPERATOR, "operatorMade: patch", "made by Observatory obs", id="patched"),
+    ],
+)
+def test_who_made_it_is_told(user: str, text: str, note: str) -> None:
+    asked = request(disguised("StatefulSet", ownerReferences=[OBSERVATORY]), user=user)
+    decision = decide(asked, NO_FACTS, config(text), today=TODAY)
+    assert [each.note for each in decision.verdicts] == [note]
+    assert note in "".join(warnings(decision)) or note in denial(asked, decision)
+
+
+def test_the_enforce_preset_closes_what_a_service_account_of_the_namespace_can_do() -> None:
+    preset = yaml.safe_load((ROOT / "charts/forestall/presets/enforce.yaml").read_text())["config"]
+    obj = disguised("ReplicaSet", ownerReferences=[OBSERVATORY])
+    assert become(obj, RESIDENT, yaml.safe_dump(preset)) == "denied"
+    assert become(obj, RESIDENT, "") == "warned"
+
+
+@pytest.mark.parametrize(("user", "allowed"), [(OPERATOR, True), ("jane", False)])
+def test_no_operator_is_denied_for_want_of_a_decision(user: str, allowed: bool) -> None:
+    asked = request(disguised("StatefulSet", ownerReferences=[OBSERVATORY]), user=user)
+    cfg = config("policies: {memory-limits: {onError: deny}}")
+    assert undecided(asked, cfg, "validate", TimeUp("the API server's timeout passed")).allowed is allowed

@@ -26,6 +26,7 @@ from webhook.policy import GroupKind, Mode, Policy
 
 Otherwise = Literal["warn", "deny"]
 OnError = Literal["ignore", "deny"]
+OperatorMade = Literal["warn", "patch", "deny"]
 
 
 class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -269,10 +270,18 @@ class _File(_Section, frozen=True):
     controllers: Annotated[
         tuple[UserName, ...],
         Meta(
-            description="Users, such as the ServiceAccounts of operators, whose objects are let through because what "
-            "they make them from, the owner, was judged."
+            description="Users, such as the ServiceAccounts of operators: what they make for an owner passes, whatever "
+            "operatorMade says."
         ),
     ] = ()
+    operator_made: Annotated[
+        OperatorMade,
+        Meta(
+            description="What becomes of a violation in an object that an operator makes for a resource of its own: "
+            "'warn' admits it with a warning that names the owner, 'patch' mends it first, 'deny' is 'warn' for the "
+            "ServiceAccounts of other namespaces, and judges those of the object's own namespace like persons."
+        ),
+    ] = "warn"
     kinds: Annotated[
         tuple[Kind, ...], Meta(description="Further kinds that carry a pod, to be judged as a Deployment is.")
     ] = ()
@@ -329,6 +338,7 @@ class Config:
     overrides: tuple[Override, ...]
     exemptions: tuple[Exemption, ...]
     controllers: frozenset[str]
+    operator_made: OperatorMade
     pod_spec_paths: Mapping[tuple[str, str], str]
     """(group, kind) -> path, of the kinds that only the configuration knows."""
     kinds: tuple[GroupKind, ...]
@@ -361,10 +371,9 @@ class Config:
         return judged
 
     @cached_property
-    def judges_owned_pods(self) -> bool:
-        """Whether a pod may be patched that a known controller makes: nothing else becomes of those."""
-        sized = (active.policy.names_sizes(active.params) for active in self.policies.values())
-        return self.patch_owned_pods or any(sized)
+    def names_sizes(self) -> bool:
+        """Whether there may be sizes for single images or containers: they reach what controllers make, too."""
+        return any(active.policy.names_sizes(active.params) for active in self.policies.values())
 
 
 def load_config(text: bytes, file: str) -> Config:
@@ -476,6 +485,7 @@ def _config(parsed: _File, sections: Mapping[str, _PolicyRead]) -> Config:
         overrides=parsed.overrides,
         exemptions=parsed.exemptions,
         controllers=frozenset(parsed.controllers),
+        operator_made=parsed.operator_made,
         pod_spec_paths={(kind.group, kind.kind): kind.pod_spec for kind in parsed.kinds},
         kinds=tuple(GroupKind(kind.group, kind.kind, kind.resource) for kind in parsed.kinds),
         exclude_namespaces=parsed.exclude_namespaces,

@@ -19,6 +19,7 @@ from webhook.config import ActivePolicy, Config, Exemption
 from webhook.errors import NOT_OURS, UNREADABLE, BadObject, TimeUp
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.objects.facts import ClusterFacts
+from webhook.objects.owners import Owner
 from webhook.objects.pods import predecessors, read_workload
 from webhook.policy import (
     ALLOWED,
@@ -33,7 +34,7 @@ from webhook.policy import (
     is_weaker,
     weakest,
 )
-from webhook.scope import AnyStage, Scope, have_images, matches, scope_of
+from webhook.scope import AnyStage, Leniency, Scope, have_images, matches, may_patch, scope_of
 
 # Fixes settle in two or three rounds; more means that two policies undo each other's.
 _ROUNDS = 8
@@ -59,7 +60,7 @@ def decide(
         return Decision(allowed=True, skipped=scope.skipped)
     if request.unreadable:
         error = BadObject(f"the object can't be read: {request.unreadable}")
-        return _undecided(scope.policies, config, stage, error)
+        return _undecided(scope, config, stage, error)
     return _Judgement(scope, facts, config, today, stage, deadline).decide()
 
 
@@ -68,12 +69,12 @@ def undecided(request: AdmissionRequest, config: Config, stage: AnyStage, error:
     scope = scope_of(request, config, stage)
     if scope.skipped:
         return Decision(allowed=True, skipped=scope.skipped)
-    return _undecided(scope.policies, config, stage, error)
+    return _undecided(scope, config, stage, error)
 
 
-def _undecided(policies: Sequence[ActivePolicy], config: Config, stage: AnyStage, error: BaseException) -> Decision:
-    verdicts = [_failed(active, config, error) for active in policies]
-    return _decision(verdicts, stage, failures={active.policy.id: error for active in policies})
+def _undecided(scope: Scope, config: Config, stage: AnyStage, error: BaseException) -> Decision:
+    verdicts = [_failed(active, config, error, scope.leniency) for active in scope.policies]
+    return _decision(verdicts, stage, failures={active.policy.id: error for active in scope.policies})
 
 
 Key = tuple[str, str, str]
@@ -141,7 +142,7 @@ class _Judgement:
             return ALLOWED
         verdicts = [ruling.verdict() for ruling in self._judged(submitted, remaining, is_patched=bool(operations))]
         verdicts += [
-            _failed(active, self.config, self.failures[active.policy.id])
+            _failed(active, self.config, self.failures[active.policy.id], self.scope.leniency)
             for active in self.scope.policies
             if active.policy.id in self.failures
         ]
@@ -205,8 +206,8 @@ class _Judgement:
         mode = weakest(found.active.mode, self.config.mode, violation.at_most)
         index = self._exemption(found)
         fixable = mode == "patch" and self._is_fixable(violation)
-        # Of a controller's pod, what is not patched was judged at its owner.
-        if self.scope.owner and self.scope.owner.is_known:
+        owner, leniency = self.scope.owner, self.scope.leniency
+        if owner and owner.maker == "controller":  # what is not patched was judged at its owner
             return _Ruling(found, "patch" if fixable and index is None else "off")
         if index is not None:
             exemption = self.config.exemptions[index]
@@ -214,11 +215,16 @@ class _Judgement:
             return _Ruling(found, mode, note, index)
         if self._is_ratcheted(found):
             note = "it was so before this change"
-            return _Ruling(found, "patch" if fixable and self.config.patch_existing else weakest(mode, "warn"), note)
+            if fixable and self.config.patch_existing:
+                return _Ruling(found, "patch", note)
+            return _Ruling(found, weakest(mode, "warn", leniency.at_most if leniency else "deny"), note)
         if mode == "patch" and not fixable:
             mode = weakest(found.active.otherwise, self.config.mode, violation.at_most)
-            return _Ruling(found, "warn" if mode == "patch" else mode)
-        return _Ruling(found, mode)
+            mode = "warn" if mode == "patch" else mode
+        if leniency is None or owner is None:
+            return _Ruling(found, mode)
+        mode = mode if mode == "patch" else weakest(mode, leniency.at_most)
+        return _Ruling(found, mode, _made_by(owner, found.active, leniency, mode))
 
     def _is_fixable(self, violation: Violation) -> bool:
         sets = sets_of(violation)
@@ -229,10 +235,14 @@ class _Judgement:
             return False
         if self.scope.request.subresource and not violation.fix_named:
             return False
-        if self.scope.owner is None:
+        owner, leniency, kind = self.scope.owner, self.scope.leniency, self.scope.request.kind
+        if owner is None:
             return True
-        # A patched ReplicaSet no longer matches its Deployment, which then makes another, and another.
-        return self.scope.request.kind == "Pod" and (violation.fix_named or self.config.patch_owned_pods)
+        if kind == "ReplicaSet":  # no longer as its Deployment's template has it, which would then make another
+            return False
+        if owner.maker == "controller" and not (kind == "Pod" and self.config.patch_owned_pods):
+            return violation.fix_named and may_patch(kind, owner, self.config)
+        return leniency is None or leniency.patches or violation.fix_named
 
     def _is_ratcheted(self, found: _Found) -> bool:
         if not self.config.ratchet or self.scope.request.old_object is None:
@@ -325,9 +335,22 @@ class _Before:
         return False
 
 
-def _failed(active: ActivePolicy, config: Config, error: BaseException) -> Verdict:
+def _made_by(owner: Owner, active: ActivePolicy, leniency: Leniency, mode: Mode) -> str:
+    """Who made the object, and what the reader, who can't change it, can do."""
+    if mode == "patch" or leniency.at_most == "audit":
+        return f"made by {owner}"
+    remedies = ", ".join(filter(None, ("mend it there", active.policy.elsewhere)))
+    note = f"made by {owner}: {remedies}, or exempt it"
+    if mode == "deny" and leniency.operator:
+        note += f"; if {leniency.operator} is its operator, let it pass with controllers: [{leniency.operator!r}]"
+    return note
+
+
+def _failed(active: ActivePolicy, config: Config, error: BaseException, leniency: Leniency | None) -> Verdict:
     policy_mode = active.otherwise if active.mode == "patch" else active.mode
     mode = weakest("deny" if active.on_error == "deny" else "warn", policy_mode, config.mode)
+    if leniency:
+        mode = weakest(mode, leniency.at_most)
     if mode == "patch":
         mode = "warn"
     text = " ".join(str(error).split()) or type(error).__name__

@@ -205,6 +205,7 @@ class Policy:
     operations   those that the API server asks about; none: only `check` and the audit judge it
     facts        the kinds of cluster objects that it reads, from webhook.objects.facts or of its own package
     names_sizes  whether its violations may be `fix_named` with these params
+    elsewhere    what mends it where nobody can change the object, besides its owner and an exemption: "by …"
     patched_kinds the kinds of which nothing is ever denied, and which it patches with these params even where it denies
     mode         the default mode, with `otherwise` for what "patch" cannot mend
     """
@@ -220,6 +221,7 @@ class Policy:
     operations: tuple[str, ...] = ("CREATE", "UPDATE")
     facts: tuple[FactKind[Any, Any], ...] = ()
     names_sizes: Callable[[Any], bool] = lambda _params: False
+    elsewhere: str = ""
     patched_kinds: Callable[[Any], tuple[GroupKind, ...]] = lambda _params: ()
     mode: Mode = "deny"
     otherwise: Mode = "deny"

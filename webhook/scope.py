@@ -34,6 +34,19 @@ _JUDGED_AT_CREATION: frozenset[Key] = frozenset({("", "PersistentVolumeClaim")})
 """A claim is judged where its class can still be changed."""
 
 
+class Leniency(NamedTuple):
+    """What becomes at most of an object that an operator made for its own resource: nobody could mend it there.
+
+    at_most   the strongest mode that a violation may take that isn't patched
+    patches   whether it is patched with more than sizes that the configuration names
+    operator  the user who would have to be named in `controllers` for the object to pass, where it may be denied
+    """
+
+    at_most: Mode
+    patches: bool
+    operator: str = ""
+
+
 class Scope(NamedTuple):
     """What of a request is judged.
 
@@ -41,12 +54,14 @@ class Scope(NamedTuple):
     owner     the controller that the object names
     policies  those that judge it, at the mode that the overrides leave them
     skipped   why nothing is judged: "excluded namespace", "being deleted", …
+    leniency  with what an operator's object is judged; None for everybody else's
     """
 
     request: AdmissionRequest
     owner: Owner | None
     policies: Sequence[ActivePolicy] = ()
     skipped: str = ""
+    leniency: Leniency | None = None
 
 
 def scope_of(request: AdmissionRequest, config: Config, stage: AnyStage) -> Scope:
@@ -56,7 +71,8 @@ def scope_of(request: AdmissionRequest, config: Config, stage: AnyStage) -> Scop
     owner = owner_of(request, config.controllers, config.pod_spec_paths)
     if skipped := _left_alone(request, config, owner, stage):
         return Scope(request, owner, skipped=skipped)
-    return Scope(request, owner, list(_policies(request, config, owner, stage)))
+    policies = list(_policies(request, config, owner, stage))
+    return Scope(request, owner, policies, leniency=_leniency(request, owner, config))
 
 
 def is_judged(request: AdmissionRequest, config: Config) -> bool:
@@ -126,10 +142,30 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
         return "being deleted"
     if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
         return "mirror pod"
-    # Of a controller's own objects only pods may be patched, with sizes that the configuration has for them.
-    if owner and owner.is_known and not (stage != "validate" and request.kind == "Pod" and config.judges_owned_pods):
-        return f"judged at its {owner.kind}"
+    if owner and owner.maker == "controller" and (stage == "validate" or not may_patch(request.kind, owner, config)):
+        return f"{'judged at' if owner.is_judged else 'made by'} its {owner.kind}"
     return ""
+
+
+def may_patch(kind: str, owner: Owner, config: Config) -> bool:
+    """Whether an object of this kind that a controller made may be patched; else nothing becomes of it.
+
+    Of what the built-in ones make only pods: a patched ReplicaSet no longer matches its Deployment, which then makes
+    another, and another.
+    """
+    if kind == "Pod":
+        return config.patch_owned_pods or config.names_sizes
+    return config.names_sizes and not owner.is_built_in and kind != "ReplicaSet"
+
+
+def _leniency(request: AdmissionRequest, owner: Owner | None, config: Config) -> Leniency | None:
+    if owner is None or owner.maker not in ("operator", "resident"):
+        return None
+    if owner.maker == "resident" and config.operator_made == "deny":
+        return Leniency("deny", patches=True, operator=request.user)
+    if owner.maker == "resident" and owner.is_judged:
+        return Leniency("audit", patches=False)
+    return Leniency("warn", patches=config.operator_made == "patch")
 
 
 def _is_mirror(pod: Object | None) -> bool:

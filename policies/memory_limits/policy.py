@@ -369,6 +369,7 @@ POLICY = Policy(
     incidents=("NU.nl 2019: ElastAlert pods without memory limits took node after node",),
     subresources=("resize",),
     facts=(LIMIT_RANGES,),
+    elsewhere="by a LimitRange of the namespace, by image or container",
     names_sizes=lambda params: bool(params.images or params.containers),
     mode="patch",
     otherwise="deny",

@@ -558,7 +558,8 @@ READY: Object = {
 def variants(recorded: Object) -> Iterator[Object]:
     """The request, and others like it that somebody might send to be let through, or that come close to a condition."""
     yield recorded
-    for user in ("ann", "operator", "system:kube-controller-manager", *under_test.IDENTITIES.values()):
+    accounts = [f"system:serviceaccount:{each}:operator" for each in ("ops", recorded["namespace"])]
+    for user in ("ann", "operator", "system:kube-controller-manager", *accounts, *set(under_test.IDENTITIES.values())):
         yield {**recorded, "userInfo": {**recorded["userInfo"], "username": user}}
     old, obj = recorded.get("oldObject"), recorded["object"]
     if old:
@@ -577,8 +578,13 @@ def variants(recorded: Object) -> Iterator[Object]:
             {**reference, "apiVersion": "v1"},
             {**reference, "apiVersion": "example.com/v1"},
             {**reference, "kind": "Widget"},
+            {**reference, "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout"},
+            {**reference, "apiVersion": "apps.openshift.io/v1", "kind": "DeploymentConfig"},
         ):
             yield changed(recorded, ownerReferences=[other])
+            for account in accounts:
+                asked = {**recorded, "userInfo": {**recorded["userInfo"], "username": account}}
+                yield changed(asked, ownerReferences=[other])
             yield changed(recorded, ownerReferences=[{**other, "controller": False}, reference])
 
 

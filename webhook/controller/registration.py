@@ -14,7 +14,7 @@ import msgspec
 
 from webhook.config import Config
 from webhook.installation import LABELS, NAME, PROBE_LABEL, SECRET
-from webhook.objects.owners import CONTROLLER_MANAGER, IDENTITIES
+from webhook.objects.owners import CONTROLLER_MANAGER, IDENTITIES, SERVICE_ACCOUNT
 from webhook.policy import Mode, Object, Stage, weakest
 from webhook.record import owner_reference
 from webhook.scope import ALWAYS_EXCLUDED, calls, exclude_own_namespace
@@ -150,7 +150,9 @@ def _spared_by_all(config: Config, earlier: Iterable[Config]) -> Config:
     """The configuration with only those exclusions that the others have as well."""
     for other in earlier:
         excluded = tuple(glob for glob in config.exclude_namespaces if glob in other.exclude_namespaces)
-        config = replace(config, exclude_namespaces=excluded, controllers=config.controllers & other.controllers)
+        kinds = tuple(kind for kind in config.kinds if kind in other.kinds)
+        controllers = config.controllers & other.controllers
+        config = replace(config, exclude_namespaces=excluded, controllers=controllers, kinds=kinds)
     return config
 
 
@@ -219,26 +221,36 @@ _CHANGED_POD = (
 
 
 def _not_owned(stage: Stage, config: Config) -> str:
-    """Whether the object isn't that of a controller that asks itself (webhook.objects.owners): it is judged at
-    its owner.
+    """Whether the object isn't one that a controller made which asks itself (owners.Maker): those pass.
 
-    Its pods, as there, may be patched all the same, where the configuration has sizes for them.
+    They may be patched all the same, where the configuration has sizes for them (scope.may_patch).
     """
     pairs = {(*key, user) for key, identity in IDENTITIES.items() for user in (identity, CONTROLLER_MANAGER)}
     known = [f"{group}/{kind} {user}" for group, kind, user in sorted(pairs)]
+    judged = sorted({f"{each.group}/{each.kind}" for each in config.workloads if each[:2] not in IDENTITIES})
     group = 'owner.apiVersion.contains("/") ? owner.apiVersion.split("/")[0] : ""'
-    kind = f'({group}) + "/" + owner.kind'
-    is_known = f'{kind} + " " + request.userInfo.username in {_cel(known)}'
-    if config.controllers:
-        judged = sorted({f"{kind.group}/{kind.kind}" for kind in config.workloads})
-        is_trusted = f"request.userInfo.username in {_cel(sorted(config.controllers))} && {kind} in {_cel(judged)}"
-        is_known = f"{is_trusted} || {is_known}"
-    owned = (
-        "has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner,"
-        f" has(owner.controller) && owner.controller && ({is_known}))"
+    kind, user = f'({group}) + "/" + owner.kind', "request.userInfo.username"
+    built_in = f'{kind} + " " + {user} in {_cel(known)}'
+    account = _cel(SERVICE_ACCOUNT)
+    others = (
+        f"({user}.startsWith({account}) && !{user}.startsWith({account} + request.namespace + ':')"
+        f" && {kind} in {_cel(judged)})"
     )
-    may_patch = stage == "mutate" and config.judges_owned_pods
-    return f'request.kind.kind == "Pod" || !({owned})' if may_patch else f"!({owned})"
+    if config.controllers:
+        others = f"{user} in {_cel(sorted(config.controllers))} || {others}"
+    passes = _owned_by(f"{built_in} || {others}")
+    if stage == "validate" or not (config.names_sizes or config.patch_owned_pods):
+        return f"!({passes})"
+    kept = _owned_by(built_in) if config.names_sizes else passes
+    return f'request.kind.kind == "Pod" || !({kept})'
+
+
+def _owned_by(condition: str) -> str:
+    """Whether the object names a controller, `owner`, of which this holds."""
+    return (
+        "has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner,"
+        f" has(owner.controller) && owner.controller && ({condition}))"
+    )
 
 
 def _cel(value: str | Sequence[str]) -> str:

@@ -1,36 +1,58 @@
 """Who answers for an object: the person who asked, or the controller whose own object it is.
 
-An object with an owner reference `controller: true`, requested by that owner's known identity, was judged at its
-owner. A reference that a person typed proves nothing.
+An object may name a controller (an owner reference with `controller: true`). The built-in ones have one maker each,
+known by name; of all others, who asks tells. A reference that a person typed proves nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from webhook.objects.pods import is_workload, items, mapping
 from webhook.policy import AdmissionRequest, Object
 
-_KUBE_SYSTEM = "system:serviceaccount:kube-system:"
+SERVICE_ACCOUNT = "system:serviceaccount:"
+_KUBE_SYSTEM = f"{SERVICE_ACCOUNT}kube-system:"
 IDENTITIES: Mapping[tuple[str, str], str] = {
     ("apps", "DaemonSet"): _KUBE_SYSTEM + "daemon-set-controller",
     ("apps", "Deployment"): _KUBE_SYSTEM + "deployment-controller",
     ("apps", "ReplicaSet"): _KUBE_SYSTEM + "replicaset-controller",
     ("apps", "StatefulSet"): _KUBE_SYSTEM + "statefulset-controller",
+    # Nobody has written these for years; they are no kinds of an operator, though.
+    ("extensions", "DaemonSet"): _KUBE_SYSTEM + "daemon-set-controller",
+    ("extensions", "Deployment"): _KUBE_SYSTEM + "deployment-controller",
+    ("extensions", "ReplicaSet"): _KUBE_SYSTEM + "replicaset-controller",
+    # openshift/origin, pkg/cmd/openshift-controller-manager/controller/serviceaccounts.go
+    ("apps.openshift.io", "DeploymentConfig"): f"{SERVICE_ACCOUNT}openshift-infra:deploymentconfig-controller",
     ("batch", "CronJob"): _KUBE_SYSTEM + "cronjob-controller",
     ("batch", "Job"): _KUBE_SYSTEM + "job-controller",
     ("", "ReplicationController"): _KUBE_SYSTEM + "replication-controller",
 }
+"""By group and kind of a built-in owner: who makes what it owns."""
 CONTROLLER_MANAGER = "system:kube-controller-manager"
+
+Maker = Literal["controller", "operator", "resident", "anybody"]
+"""Who asked for an object that names a controller: that controller, whose objects pass ("controller"), a ServiceAccount
+of another namespace, which is taken for an operator ("operator"), one of the same namespace, which may be one or may
+be anybody's ("resident"), or somebody who may have typed the name ("anybody")."""
 
 
 class Owner(NamedTuple):
-    """The controller that an object names; `is_known` if the request came from that very controller."""
+    """The controller that an object names, and who asked for the object.
+
+    is_built_in  it is one of Kubernetes' own, or OpenShift's
+    is_judged    it is of a kind that is judged itself
+    """
 
     kind: str
     name: str
-    is_known: bool
+    maker: Maker
+    is_built_in: bool
+    is_judged: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 def owner_of(
@@ -38,18 +60,28 @@ def owner_of(
 ) -> Owner | None:
     """The object's controller, or None.
 
-    `controllers` are users that the configuration trusts besides, as far as their objects were judged at an owner:
-    `kinds` are those (group and kind) that only the configuration knows to be judged.
+    `controllers` are users that the configuration takes for operators, `kinds` those (group and kind) that only the
+    configuration knows to be judged.
     """
     reference = _controller_reference(request.object)
     if reference is None:
         return None
-    group = str(reference.get("apiVersion") or "").rpartition("/")[0]
-    kind = str(reference.get("kind") or "")
-    identity = IDENTITIES.get((group, kind))
-    is_known = identity is not None and request.user in (identity, CONTROLLER_MANAGER)
-    is_trusted = request.user in controllers and (is_workload(group, kind) or (group, kind) in kinds)
-    return Owner(kind, str(reference.get("name") or ""), is_known or is_trusted)
+    key = str(reference.get("apiVersion") or "").rpartition("/")[0], str(reference.get("kind") or "")
+    is_judged = is_workload(*key) or key in kinds
+    maker = _maker(request, key, is_judged=is_judged)
+    if request.user in controllers:
+        maker = "controller"
+    return Owner(key[1], str(reference.get("name") or ""), maker, key in IDENTITIES, is_judged)
+
+
+def _maker(request: AdmissionRequest, key: tuple[str, str], *, is_judged: bool) -> Maker:
+    if (identity := IDENTITIES.get(key)) is not None:
+        return "controller" if request.user in (identity, CONTROLLER_MANAGER) else "anybody"
+    if not request.user.startswith(SERVICE_ACCOUNT):
+        return "anybody"
+    if request.user.startswith(f"{SERVICE_ACCOUNT}{request.namespace}:"):
+        return "resident"
+    return "controller" if is_judged else "operator"
 
 
 def metadata_of(obj: Object | None) -> Mapping[str, Any]:
@@ -67,7 +99,7 @@ def top_level(request: AdmissionRequest, owner: Owner | None) -> Iterator[tuple[
     A ReplicaSet's name is its Deployment's with a hash, a CronJob's Job's name the CronJob's with a time: both
     readings are given, since the ReplicaSet or Job may also stand alone.
     """
-    if owner is None or not owner.is_known:
+    if owner is None or owner.maker != "controller":
         # At /mutate what only has a generateName is called by that.
         yield request.kind, request.name or str(metadata_of(request.object).get("generateName") or "")
         return
