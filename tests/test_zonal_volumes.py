@@ -281,7 +281,7 @@ def test_outcomes(obj: Object, known: ClusterFacts, params: Any, expected: tuple
             (
                 "volume 'data' is tied to one zone, but its pods may run in 3 zones: a, b, c "
                 "(claim data → class gp3 → ebs.csi.aws.com → one zone): give the claim a class whose disks span zones, "
-                f"or pin the pods to one zone (nodeSelector {ZONE})"
+                f"or pin the pods to one zone (nodeSelector {ZONE}: a)"
             ),
         ),
         (
@@ -299,9 +299,9 @@ def test_outcomes(obj: Object, known: ClusterFacts, params: Any, expected: tuple
             cluster(claim("regional")),
             CLAIM_PATH,
             (
-                "volume 'data' is in 2 zones, but its pods may run in 3: a, b, c (claim data → class regional → "
+                "volume 'data' is in 2 zones, but its pods may run in 3 zones: a, b, c (claim data → class regional → "
                 "pd.csi.storage.gke.io → replication-type regional-pd → 2 zones): give the claim a class whose disks "
-                f"span zones, or pin the pods to one zone (nodeSelector {ZONE})"
+                f"span zones, or pin the pods to one zone (nodeSelector {ZONE}: a)"
             ),
         ),
         (
@@ -311,7 +311,7 @@ def test_outcomes(obj: Object, known: ClusterFacts, params: Any, expected: tuple
             (
                 "volume 'data' is tied to one zone, and only zone a is seen today (template data → class gp3 → "
                 "ebs.csi.aws.com → one zone): set storageClassName to a class whose disks span zones, or pin the pods "
-                f"to one zone (nodeSelector {ZONE})"
+                f"to one zone (nodeSelector {ZONE}: a)"
             ),
         ),
         (
@@ -390,7 +390,7 @@ def moving(**spec: Any) -> Object:
             moving(dataSource={"kind": "VolumeSnapshot"}), {"replacement": TO_ZRS}, ("patch", None), id="data"
         ),
         pytest.param(moving(dataSourceRef={"kind": "X"}), {"replacement": TO_ZRS}, ("patch", None), id="data-by-ref"),
-        pytest.param(moving(selector={"matchLabels": {}}), {"replacement": TO_ZRS}, ("patch", None), id="selector"),
+        pytest.param(moving(selector={"matchLabels": {}}), {"replacement": TO_ZRS}, ("warn", None), id="selector"),
         pytest.param(
             moving(dataSource=None, selector=None),
             {"replacement": TO_ZRS},
@@ -506,7 +506,7 @@ EMPTY_DIR = (
         pytest.param(
             from_template(dataSource={"name": "s"}), absent("data-prometheus-0"), TO_EMPTY_DIR, None, [], id="data"
         ),
-        pytest.param(from_template(volumeName="pv"), CLUSTER, TO_ZRS, None, [], id="a-volume-by-name"),
+        pytest.param(from_template(volumeName="pv"), cluster(volume("a")), TO_ZRS, None, [], id="a-volume-by-name"),
         pytest.param(deployment(), absent("data"), TO_EMPTY_DIR, None, [], id="never-a-volume-that-names-a-claim"),
         pytest.param(deployment(), CLUSTER, TO_ZRS, None, [], id="the-claim-is-patched-where-it-is-created"),
         pytest.param(

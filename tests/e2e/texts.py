@@ -8,7 +8,7 @@ NO_DEFAULT = (
     "set limits.memory to the size that prometheus-memory names, since no default is safe for a container that holds "
     "Prometheus' series"
 )
-PIN = "pin the pods to one zone (nodeSelector topology.kubernetes.io/zone)"
+PIN = "pin the pods to one zone (nodeSelector topology.kubernetes.io/zone: zone-a)"
 MANY_ZONES = "but its pods may run in 3 zones: zone-a, zone-b, zone-c"
 EARLIER = "it was so before this change"
 

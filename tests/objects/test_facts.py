@@ -131,7 +131,7 @@ RECORDS = [
             spec={
                 "capacity": {"storage": "1Gi"},
                 "accessModes": ["ReadWriteOnce"],
-                "claimRef": {"name": "data"},
+                "claimRef": {"namespace": "shop", "name": "data", "uid": "u"},
                 "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-1", "volumeAttributes": {"a": "b"}},
                 "nodeAffinity": in_zones("a"),
                 "storageClassName": "gp3",
@@ -145,6 +145,7 @@ RECORDS = [
             attributes={"a": "b"},
             node_affinity=((Requirement(ZONE, "In", ("a",)),),),
             storage_class="gp3",
+            claim=("shop", "data"),
         ),
         id="csi-volume",
     ),
@@ -153,6 +154,12 @@ RECORDS = [
         FactReference(VOLUMES, "", "x"),
         volume(source="gcePersistentDisk", zone_label="a__b"),
         id="in-tree-volume-with-a-null-beside-it",
+    ),
+    pytest.param(
+        an("PersistentVolume", spec={"claimRef": {"name": "data", "namespace": None}, "nfs": {}}),
+        FactReference(VOLUMES, "", "x"),
+        volume(source="nfs"),
+        id="volume-kept-for-a-claim-of-no-namespace",
     ),
     pytest.param(
         claim(volumeName="pv-1", storageClassName="gp3"),
@@ -171,6 +178,12 @@ RECORDS = [
         FactReference(CLAIMS, "shop", "data"),
         Claim("shop", "data", "", ""),
         id="claim-that-wants-no-class",
+    ),
+    pytest.param(
+        claim(selector={"matchLabels": {"a": "b"}}),
+        FactReference(CLAIMS, "shop", "data"),
+        Claim("shop", "data", "", None, has_selector=True),
+        id="claim-that-picks-its-volume",
     ),
     pytest.param(
         an("Node", metadata={"labels": {ZONE: "a"}}, status={"allocatable": {"memory": "62Gi"}}),

@@ -7,17 +7,10 @@ from typing import Any
 import pytest
 
 from tests.builders import facts, request, workload
-from webhook.objects.facts import ClusterFacts
-from webhook.objects.nodes import (
-    Placement,
-    eligible_nodes,
-    is_node_key,
-    is_zone_key,
-    largest_node,
-    read_placement,
-    usable_zones,
-)
+from webhook.objects.facts import NODES, ClusterFacts
+from webhook.objects.nodes import Placement, largest_node, read_placement, usable_nodes
 from webhook.objects.pods import Workload, read_workload
+from webhook.objects.topology import PINNING_KEYS
 from webhook.policy import Object
 
 ZONE = "topology.kubernetes.io/zone"
@@ -57,7 +50,7 @@ def read(**spec: Any) -> Workload:
 
 
 def names(cluster: ClusterFacts = CLUSTER, **spec: Any) -> list[str]:
-    return [each.name for each in eligible_nodes(read_placement(read(**spec)), cluster)]
+    return sorted(each.name for group in usable_nodes(read_placement(read(**spec)), cluster) for each in group)
 
 
 def required(*terms: Object) -> Object:
@@ -153,20 +146,12 @@ def test_eligible_nodes(spec: Object, expected: list[str]) -> None:
         "karpenter.sh/disrupted",
     ],
 )
-def test_a_passing_taint_hides_no_zone(key: str) -> None:
-    cluster = facts(node("a1", "a", taints=[{"key": key, "effect": "NoSchedule"}]))
-    assert usable_zones(Placement(), cluster) == {"a"}
+def test_a_passing_taint_hides_no_node(key: str) -> None:
+    assert names(facts(node("a1", "a", taints=[{"key": key, "effect": "NoSchedule"}]))) == ["a1"]
 
 
 def test_a_preferred_taint_keeps_nobody_away() -> None:
     assert names(facts(node("a1", "a", taints=[{"key": "spot", "effect": "PreferNoSchedule"}]))) == ["a1"]
-
-
-def test_zones_by_another_key_and_without_any() -> None:
-    location = "csi.hetzner.cloud/location"
-    cluster = facts(node("n1", "nbg1-dc3", **{location: "nbg1"}), node("n2"))
-    assert usable_zones(Placement(), cluster) == {"nbg1-dc3"}
-    assert usable_zones(Placement(), cluster, location) == {"nbg1"}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +183,7 @@ def test_zones_by_another_key_and_without_any() -> None:
 )
 def test_what_a_pod_pins_itself_to(spec: Object, zone: str, on: str) -> None:
     placement = read_placement(read(**spec))
-    assert (placement.pinned_zone, placement.pinned_node) == (zone, on)
+    assert (placement.pinned_by(PINNING_KEYS), placement.pinned_node) == (zone, on)
 
 
 @pytest.mark.parametrize(
@@ -250,14 +235,54 @@ def test_more_tolerations_than_anybody_needs_are_all(count: int, expected: list[
     assert names(tolerations=[{"key": f"k{index}"} for index in range(count)]) == expected
 
 
-def test_the_last_answers_are_kept_for_their_question_alone() -> None:
-    first, same, other = read(nodeSelector={"pool": "web"}), read(nodeSelector={"pool": "web"}), read()
-    assert read_placement(first) is read_placement(first)
-    nodes = eligible_nodes(read_placement(first), CLUSTER)
-    assert eligible_nodes(read_placement(same), CLUSTER) is nodes
-    assert eligible_nodes(read_placement(same), facts(node("d1", "d"))) == []
-    assert [len(eligible_nodes(read_placement(each), CLUSTER)) for each in (first, other, first)] == [2, 2, 2]
-    assert [each.name for each in eligible_nodes(read_placement(other), facts(node("d1", "d")))] == ["d1"]
+def test_answers_are_kept_for_their_question_alone() -> None:
+    assert read_placement(first := read(nodeSelector={"pool": "web"})) is read_placement(first)
+    other = facts(node("d1", "d"))
+    asked = [
+        ({"pool": "web"}, CLUSTER),
+        ({"pool": "web"}, other),
+        ({}, other),
+        ({}, CLUSTER),
+        ({"pool": "web"}, CLUSTER),
+    ]
+    found = [names(cluster, nodeSelector=selector) for selector, cluster in asked]
+    assert found == [["a1", "b1"], [], ["d1"], ["a1", "b1"], ["a1", "b1"]]
+
+
+MANY = [node(f"n{index}", "ab"[index % 2], memory=f"{index + 1}Gi", pool="web") for index in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "count"),
+    [
+        pytest.param([], 2, id="two-kinds"),
+        pytest.param([ZONE, "pool", "x"], 2, id="by-what-they-share"),
+        pytest.param(["kubernetes.io/hostname"], 100, id="by-the-host"),
+        pytest.param(["metadata.name"], 100, id="by-the-name"),
+        pytest.param(["topology.topolvm.io/node"], 100, id="by-a-driver's-name-for-the-host"),
+    ],
+)
+def test_nodes_are_put_together_unless_somebody_tells_them_apart(keys: list[str], count: int) -> None:
+    groups = usable_nodes(Placement(), facts(*MANY), frozenset(keys))
+    assert (len(groups), sum(map(len, groups))) == (count, 100)
+
+
+def test_taints_tell_nodes_apart() -> None:
+    tainted = [node("t1", "a", pool="web", taints=[{"key": "gpu", "effect": "NoSchedule"}])]
+    assert [len(group) for group in usable_nodes(Placement(), facts(*MANY, *tainted))] == [50, 50]
+
+
+def test_a_selector_by_the_host() -> None:
+    assert names(facts(*MANY), nodeSelector={"kubernetes.io/hostname": "n7"}) == ["n7"]
+    assert names(facts(*MANY), nodeName="n8") == ["n8"]
+
+
+def test_a_heartbeat_changes_nothing() -> None:
+    cluster = facts(*MANY)
+    groups = usable_nodes(Placement(), cluster)
+    again = facts(*MANY)
+    assert again.of(NODES) is not cluster.of(NODES)
+    assert usable_nodes(Placement(), again) is groups
 
 
 def test_largest_node() -> None:
@@ -267,24 +292,7 @@ def test_largest_node() -> None:
     largest = largest_node(read(), CLUSTER)
     assert largest is not None
     assert largest.memory == 8 * 2**30
+    largest = largest_node(read(), facts(*MANY))
+    assert largest is not None
+    assert largest.name == "n99"
     assert largest_node(read(nodeSelector={"pool": "none"}), CLUSTER) is None
-
-
-@pytest.mark.parametrize(
-    "key", [ZONE, "topology.gke.io/zone", "topology.ebs.csi.aws.com/zone", "csi.hetzner.cloud/location"]
-)
-def test_zone_keys(key: str) -> None:
-    assert is_zone_key(key)
-    assert not is_node_key(key)
-
-
-@pytest.mark.parametrize("key", ["kubernetes.io/hostname", "topology.topolvm.io/node", "metadata.name"])
-def test_node_keys(key: str) -> None:
-    assert is_node_key(key)
-    assert not is_zone_key(key)
-
-
-def test_a_region_or_a_machine_type_is_neither() -> None:
-    for key in ("topology.kubernetes.io/region", "eks.amazonaws.com/compute-type"):
-        assert not is_zone_key(key)
-        assert not is_node_key(key)

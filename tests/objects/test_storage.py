@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders import KINDS, facts, facts_of
 from webhook.objects.facts import CLAIMS, NO_FACTS, STORAGE_CLASSES, VOLUMES
-from webhook.objects.storage import Tie, tie_of_bound, tie_of_claim, tie_of_class
+from webhook.objects.storage import Tie, tie_of_bound, tie_of_claim, tie_of_class, tie_of_new
 from webhook.policy import FactReference, Object
 
 ZONE = "topology.kubernetes.io/zone"
@@ -56,157 +56,181 @@ def node(name: str, zone: str) -> Object:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {ZONE: zone}}}
 
 
-def shape(tie: Tie) -> tuple[str, str, int]:
-    return tie.extent, ",".join(sorted(tie.zones)), tie.count
+def shape(tie: Tie) -> tuple[str, str]:
+    return tie.extent, tie.says
 
 
 def topologies(*terms: tuple[str, list[str]]) -> list[Object]:
     return [{"matchLabelExpressions": [{"key": key, "values": values}]} for key, values in terms]
 
 
-@pytest.mark.parametrize(
-    ("provisioner", "parameters", "expected"),
-    [
-        ("ebs.csi.aws.com", {"type": "io2"}, ("zone", "", 1)),
-        ("ebs.csi.eks.amazonaws.com", {}, ("zone", "", 1)),
-        ("kubernetes.io/aws-ebs", {"zone": "us-east-1d"}, ("zone", "us-east-1d", 1)),
-        ("efs.csi.aws.com", {}, ("nothing", "", 0)),
-        ("pd.csi.storage.gke.io", {"type": "pd-ssd"}, ("zone", "", 1)),
-        ("pd.csi.storage.gke.io", {"replication-type": "regional-pd"}, ("zones", "", 2)),
-        ("pd.csi.storage.gke.io", {"Replication-Type": "Regional-PD"}, ("zones", "", 2)),
-        ("pd.csi.storage.gke.io", {"type": "hyperdisk-balanced"}, ("zone", "", 1)),
-        ("pd.csi.storage.gke.io", {"type": "hyperdisk-balanced-high-availability"}, ("zones", "", 2)),
-        ("kubernetes.io/gce-pd", {"replication-type": "regional-pd"}, ("zones", "", 2)),
-        ("filestore.csi.storage.gke.io", {"tier": "zonal"}, ("nothing", "", 0)),
-        ("disk.csi.azure.com", {}, ("zone", "", 1)),
-        ("disk.csi.azure.com", {"skuName": "Premium_LRS"}, ("zone", "", 1)),
-        ("disk.csi.azure.com", {"skuName": "PremiumV2_LRS"}, ("zone", "", 1)),
-        ("disk.csi.azure.com", {"skuName": "Premium_ZRS"}, ("nothing", "", 0)),
-        ("disk.csi.azure.com", {"skuname": "StandardSSD_ZRS"}, ("nothing", "", 0)),
-        ("kubernetes.io/azure-disk", {"storageAccountType": "StandardSSD_ZRS"}, ("nothing", "", 0)),
-        ("file.csi.azure.com", {}, ("nothing", "", 0)),
-        ("cinder.csi.openstack.org", {"availability": "az1"}, ("zone", "az1", 1)),
-        ("csi.vsphere.vmware.com", {}, ("unknown", "", 0)),
-        ("csi.hetzner.cloud", {}, ("zone", "", 1)),
-        ("dobs.csi.digitalocean.com", {}, ("nothing", "", 0)),
-        ("everest-csi-provisioner", {}, ("zone", "", 1)),
-        ("kubernetes.io/no-provisioner", {}, ("node", "", 0)),
-        ("rancher.io/local-path", {}, ("node", "", 0)),
-        ("topolvm.io", {}, ("node", "", 0)),
-        ("io.openebs.csi-mayastor", {"repl": "3"}, ("nothing", "", 0)),
-        ("driver.longhorn.io", {"dataLocality": "best-effort"}, ("nothing", "", 0)),
-        ("driver.longhorn.io", {"dataLocality": "strict-local"}, ("node", "", 0)),
-        ("driver.longhorn.io", {"datalocality": "strict-local"}, ("nothing", "", 0)),
-        ("rook-ceph.rbd.csi.ceph.com", {}, ("nothing", "", 0)),
-        ("rook-ceph.rbd.csi.ceph.com", {"topologyConstrainedPools": "[]"}, ("zone", "", 1)),
-        ("rook-ceph.cephfs.csi.ceph.com", {}, ("nothing", "", 0)),
-        ("cluster.local/nfs-subdir-external-provisioner", {}, ("nothing", "", 0)),
-        ("csi.example.com", {}, ("unknown", "", 0)),
-    ],
-)
-def test_provisioners(provisioner: str, parameters: Object, expected: tuple[str, str, int]) -> None:
-    cluster = facts(storage_class("fast", provisioner, parameters=parameters))
-    assert shape(tie_of_class("fast", cluster)) == expected
+GROUP, NODES, NOTHING, UNKNOWN = "group", "nodes", ("nothing", "not tied to a zone"), ("unknown", "something unknown")
 
 
 @pytest.mark.parametrize(
     ("provisioner", "parameters", "allowed", "expected"),
     [
-        pytest.param("nfs.csi.k8s.io", {}, [(ZONE, ["a"])], ("zone", "a", 1), id="one-zone-makes-any-class-zonal"),
-        pytest.param("csi.example.com", {}, [(ZONE, ["a"])], ("zone", "a", 1), id="even-an-unknown-one"),
-        pytest.param("ebs.csi.aws.com", {}, [(ZONE, ["a", "b"])], ("zone", "", 1), id="several-only-limit-the-choice"),
+        pytest.param("nfs.csi.k8s.io", {}, [(ZONE, ["a"])], (NODES, "zone a"), id="one-zone-makes-any-class-zonal"),
+        pytest.param("csi.example.com", {}, [(ZONE, ["a"])], (NODES, "zone a"), id="even-an-unknown-one"),
+        pytest.param("ebs.csi.aws.com", {}, [(ZONE, ["a"])], (GROUP, "zone a"), id="one-zone-is-known-by-name"),
+        pytest.param("ebs.csi.aws.com", {}, [(ZONE, ["a", "b"])], (GROUP, "one zone"), id="several-limit-the-choice"),
         pytest.param(
-            "ebs.csi.aws.com", {}, [(ZONE, ["a"]), (ZONE, ["b"])], ("zone", "", 1), id="terms-are-alternatives"
+            "ebs.csi.aws.com", {}, [(ZONE, ["a"]), (ZONE, ["b"])], (GROUP, "one zone"), id="terms-are-alternatives"
         ),
-        pytest.param("nfs.csi.k8s.io", {}, [(ZONE, ["a", "b"])], ("nothing", "", 0), id="several-don't-tie"),
+        pytest.param("nfs.csi.k8s.io", {}, [(ZONE, ["a", "b"])], NOTHING, id="several-don't-tie"),
         pytest.param(
             "pd.csi.storage.gke.io",
             {"replication-type": "regional-pd"},
             [("topology.gke.io/zone", ["a", "b"])],
-            ("zones", "a,b", 2),
+            (GROUP, "2 zones a, b"),
             id="the-zones-of-a-regional-disk",
         ),
         pytest.param(
             "pd.csi.storage.gke.io",
             {"replication-type": "regional-pd"},
             [("topology.gke.io/zone", ["a", "b", "c"])],
-            ("zones", "", 2),
+            (GROUP, "2 zones"),
             id="two-of-three",
         ),
+        pytest.param("nfs.csi.k8s.io", {}, [("eks.amazonaws.com/compute-type", ["auto"])], NOTHING, id="not-a-zone"),
         pytest.param(
-            "nfs.csi.k8s.io", {}, [("eks.amazonaws.com/compute-type", ["auto"])], ("nothing", "", 0), id="not-a-zone"
+            "ebs.csi.aws.com",
+            {},
+            [("eks.amazonaws.com/compute-type", ["auto"])],
+            (GROUP, "one zone"),
+            id="not-a-zone-of-a-zonal-class",
         ),
-        pytest.param("nfs.csi.k8s.io", {}, [("kubernetes.io/hostname", ["n1"])], ("node", "", 0), id="a-node"),
+        pytest.param("nfs.csi.k8s.io", {}, [("kubernetes.io/hostname", ["n1"])], (NODES, "node n1"), id="one-node"),
+        pytest.param("rancher.io/local-path", {}, [(ZONE, ["a"])], (GROUP, "one node"), id="one-zone-of-a-local-class"),
+        pytest.param(
+            "csi.vsphere.vmware.com",
+            {},
+            [("topology.csi.vmware.com/openshift-zone", ["a"])],
+            (NODES, "zone a"),
+            id="a-driver's-own-label",
+        ),
     ],
 )
 def test_allowed_topologies(
-    provisioner: str, parameters: Object, allowed: list[tuple[str, list[str]]], expected: tuple[str, str, int]
+    provisioner: str, parameters: Object, allowed: list[tuple[str, list[str]]], expected: tuple[str, str]
 ) -> None:
     made = storage_class("fast", provisioner, parameters=parameters, allowedTopologies=topologies(*allowed))
     assert shape(tie_of_class("fast", facts(made))) == expected
 
 
+ADMITTED = (NODES, "the nodes that its node affinity admits")
+AZURE = {"driver": "disk.csi.azure.com"}
+
+
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        pytest.param(volume("pv", term(ZONE, "a")), ("zone", "a", 1), id="affinity"),
-        pytest.param(volume("pv", term("topology.ebs.csi.aws.com/zone", "a")), ("zone", "a", 1), id="a-driver's-key"),
-        pytest.param(volume("pv", term(ZONE, "a"), term(ZONE, "b")), ("zones", "a,b", 2), id="terms-are-alternatives"),
-        pytest.param(volume("pv", term("topology.gke.io/zone", "a", "b")), ("zones", "a,b", 2), id="regional"),
+        pytest.param(volume("pv", term(ZONE, "a")), (NODES, "zone a"), id="affinity"),
+        pytest.param(volume("pv", term("topology.ebs.csi.aws.com/zone", "a")), (NODES, "zone a"), id="a-driver's-key"),
         pytest.param(
-            volume("pv", term(ZONE, "a"), term("pool", "x"), csi={"driver": "nfs.csi.k8s.io"}),
-            ("nothing", "", 0),
-            id="an-alternative-without-a-zone",
+            volume("pv", term("csi.hetzner.cloud/location", "nbg1")), (NODES, "zone nbg1"), id="a-location-is-a-zone"
         ),
         pytest.param(
-            volume(
-                "pv", {"matchExpressions": [expression(ZONE, "a", "b"), expression("topology.gke.io/zone", "b", "c")]}
-            ),
-            ("zone", "b", 1),
+            volume("pv", term("topology.csi.vmware.com/openshift-zone", "a")), (NODES, "zone a"), id="openshift-vsphere"
+        ),
+        pytest.param(volume("pv", term("example.com/site", "x")), (NODES, "example.com/site x"), id="any-label"),
+        pytest.param(volume("pv", term(ZONE, "a"), term(ZONE, "b")), (NODES, "2 zones a, b"), id="alternatives"),
+        pytest.param(volume("pv", term("topology.gke.io/zone", "a", "b")), (NODES, "2 zones a, b"), id="regional"),
+        pytest.param(
+            volume("pv", {"matchExpressions": [expression(ZONE, "a"), expression("example.com/region", "r")]}),
+            (NODES, "zone a"),
+            id="a-zone-in-a-region",
+        ),
+        pytest.param(volume("pv", term(ZONE, "a"), term("pool", "x")), ADMITTED, id="alternatives-by-several-labels"),
+        pytest.param(
+            volume("pv", {"matchExpressions": [expression(ZONE, "a", "b"), expression("x", "b", "c")]}),
+            ADMITTED,
+            id="several-labels",
+        ),
+        pytest.param(volume("pv", term(ZONE, "a", operator="NotIn")), ADMITTED, id="not-in"),
+        pytest.param(
+            volume("pv", {"matchExpressions": [expression(ZONE, "a", "b"), expression(ZONE, "b", "c")]}),
+            (NODES, "zone b"),
             id="expressions-must-all-hold",
         ),
         pytest.param(
-            volume("pv", term("topology.disk.csi.azure.com/zone", "a", "b", "c", "")), ("zones", "a,b,c", 3), id="azure"
+            volume("pv", term("topology.disk.csi.azure.com/zone", "a", "b", "c", "")),
+            (NODES, "3 zones a, b, c"),
+            id="azure-zone-redundant",
+        ),
+        pytest.param(
+            volume("pv", term("topology.disk.csi.azure.com/zone", "")), (NODES, 'zone ""'), id="azure-without-zones"
         ),
         pytest.param(
             volume("pv", term(ZONE, "a"), csi={"driver": "nfs.csi.k8s.io"}),
-            ("zone", "a", 1),
+            (NODES, "zone a"),
             id="affinity-beats-the-driver",
         ),
-        pytest.param(volume("pv", term("kubernetes.io/hostname", "n1"), local={}), ("node", "z1", 0), id="local"),
-        pytest.param(volume("pv", term("topology.topolvm.io/node", "n1")), ("node", "z1", 0), id="topolvm"),
-        pytest.param(volume("pv", term("kubernetes.io/hostname", "n1", "n2")), ("zones", "z1,z2", 2), id="two-nodes"),
-        pytest.param(volume("pv", term("kubernetes.io/hostname", "x", "y")), ("unknown", "", 0), id="unseen-nodes"),
-        pytest.param(volume("pv", labels={ZONE: "a"}), ("zone", "a", 1), id="label"),
-        pytest.param(volume("pv", labels={ZONE: "a__b"}), ("zones", "a,b", 2), id="label-with-two-zones"),
         pytest.param(
-            volume("pv", labels={"failure-domain.beta.kubernetes.io/zone": "a"}), ("zone", "a", 1), id="beta-label"
+            volume("pv", term("failure-domain.beta.kubernetes.io/zone", "a"), labels={ZONE: "a"}),
+            (NODES, "zone a"),
+            id="affinity-and-label-that-say-the-same",
         ),
-        pytest.param(volume(), ("zone", "", 1), id="made-by-hand"),
+        pytest.param(volume("pv", term("x", "y"), labels={ZONE: "a"}), ADMITTED, id="affinity-and-label"),
+        pytest.param(volume("pv", term("kubernetes.io/hostname", "n1"), local={}), (NODES, "node n1"), id="local"),
+        pytest.param(volume("pv", term("topology.topolvm.io/node", "n1")), (NODES, "node n1"), id="topolvm"),
         pytest.param(
-            volume("pv", term("topology.kubernetes.io/region", "r")), ("zone", "", 1), id="a-region-says-little"
+            volume("pv", term("kubernetes.io/hostname", "n1", "n2")), (NODES, "2 nodes n1, n2"), id="two-nodes"
         ),
-        pytest.param(volume("pv", term(ZONE, "a", operator="NotIn")), ("zone", "", 1), id="not-in-says-little"),
-        pytest.param(volume("pv", awsElasticBlockStore={}), ("zone", "", 1), id="in-tree-ebs"),
-        pytest.param(volume("pv", gcePersistentDisk={}), ("zone", "", 1), id="in-tree-pd"),
-        pytest.param(volume("pv", nfs={}), ("nothing", "", 0), id="nfs"),
-        pytest.param(volume("pv", hostPath={}), ("node", "", 0), id="host-path"),
-        pytest.param(volume("pv", csi={"driver": "csi.vsphere.vmware.com"}), ("nothing", "", 0), id="vsphere-untied"),
-        pytest.param(volume("pv", flexVolume={}), ("unknown", "", 0), id="unknown-source"),
+        pytest.param(volume("pv", labels={ZONE: "a"}), (NODES, "zone a"), id="label"),
+        pytest.param(volume("pv", labels={ZONE: "a__b"}), (NODES, "2 zones a, b"), id="label-with-two-zones"),
         pytest.param(
-            volume("pv", csi={"driver": "disk.csi.azure.com", "volumeAttributes": {"skuName": "Premium_ZRS"}}),
-            ("nothing", "", 0),
-            id="attributes",
+            volume("pv", labels={"failure-domain.beta.kubernetes.io/zone": "a"}), (NODES, "zone a"), id="beta-label"
         ),
+        pytest.param(volume(), (GROUP, "one zone"), id="ebs-made-by-hand"),
+        pytest.param(volume("pv", csi={"driver": "csi.hetzner.cloud"}), (GROUP, "one zone"), id="hetzner-by-hand"),
+        pytest.param(volume("pv", awsElasticBlockStore={}), (GROUP, "one zone"), id="in-tree-ebs"),
+        pytest.param(volume("pv", gcePersistentDisk={}), UNKNOWN, id="in-tree-pd"),
+        pytest.param(volume("pv", azureDisk={}), UNKNOWN, id="in-tree-azure-disk"),
+        pytest.param(volume("pv", cinder={}), UNKNOWN, id="in-tree-cinder"),
+        pytest.param(volume("pv", vsphereVolume={}), UNKNOWN, id="in-tree-vsphere"),
+        pytest.param(volume("pv", nfs={}), NOTHING, id="nfs"),
+        pytest.param(volume("pv", hostPath={}), (GROUP, "one node"), id="host-path"),
+        pytest.param(volume("pv", csi={"driver": "csi.vsphere.vmware.com"}), UNKNOWN, id="vsphere-without-affinity"),
+        pytest.param(volume("pv", csi={"driver": "cinder.csi.openstack.org"}), UNKNOWN, id="cinder-without-affinity"),
+        pytest.param(volume("pv", csi={"driver": "pd.csi.storage.gke.io"}), UNKNOWN, id="pd-made-by-hand"),
+        pytest.param(
+            volume("pv", csi={"driver": "diskplugin.csi.alibabacloud.com"}), UNKNOWN, id="alibaba-made-by-hand"
+        ),
+        pytest.param(volume("pv", csi=AZURE), UNKNOWN, id="azure-made-by-hand"),
+        pytest.param(
+            volume("pv", csi={**AZURE, "volumeAttributes": {"fsType": "ext4"}}), UNKNOWN, id="azure-without-sku"
+        ),
+        pytest.param(
+            volume("pv", csi={**AZURE, "volumeAttributes": {"skuName": "Premium_ZRS"}}), NOTHING, id="azure-zrs"
+        ),
+        pytest.param(
+            volume("pv", csi={**AZURE, "volumeAttributes": {"skuName": "Premium_LRS"}}),
+            (GROUP, "one zone"),
+            id="azure-lrs",
+        ),
+        pytest.param(volume("pv", flexVolume={}), UNKNOWN, id="unknown-source"),
     ],
 )
-def test_volumes(made: Object, expected: tuple[str, str, int]) -> None:
-    assert shape(tie_of_bound("pv", facts(made, node("n1", "z1"), node("n2", "z2")))) == expected
+def test_volumes(made: Object, expected: tuple[str, str]) -> None:
+    tie = tie_of_bound("pv", facts(made, node("n1", "z1"), node("n2", "z2")))
+    assert (shape(tie), tie.is_made) == (expected, True)
 
 
-def test_a_location_is_a_zone_by_its_own_key() -> None:
-    tie = tie_of_bound("pv", facts(volume("pv", term("csi.hetzner.cloud/location", "nbg1"))))
-    assert (shape(tie), tie.key) == (("zone", "nbg1", 1), "csi.hetzner.cloud/location")
+@pytest.mark.parametrize(
+    ("labels", "count"),
+    [
+        pytest.param({ZONE: "a"}, 1, id="no-node-says-its-region"),
+        pytest.param({ZONE: "a", "topology.kubernetes.io/region": "r"}, 2, id="one-does"),
+        pytest.param({"failure-domain.beta.kubernetes.io/region": "r"}, 2, id="by-the-old-label"),
+    ],
+)
+def test_a_region_counts_where_nodes_have_any(labels: Object, count: int) -> None:
+    known = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": labels}}
+    made = volume(
+        "pv", {"matchExpressions": [expression(ZONE, "a"), expression("failure-domain.beta.kubernetes.io/region", "r")]}
+    )
+    assert len(tie_of_bound("pv", facts(known, made)).terms[0]) == count
 
 
 @pytest.mark.parametrize(
@@ -305,3 +329,43 @@ def test_the_chain_of_a_claim(made: Object, expected: str) -> None:
         storage_class(), default_class("late", "", "pd.csi.storage.gke.io"), volume("pv", term(ZONE, "a")), made
     )
     assert str(tie_of_claim("shop", "data", cluster)) == expected
+
+
+KEPT = {"claimRef": {"namespace": "shop", "name": "data"}, "nfs": {}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "volumes", "expected"),
+    [
+        pytest.param({"selector": {"matchLabels": {"a": "b"}}}, [], "a selector, which picks", id="selector"),
+        pytest.param({"selector": {}}, [], "a selector, which picks", id="an-empty-selector-is-one"),
+        pytest.param({"selector": None}, [], "class fast → ebs.csi.aws.com → one zone", id="null-is-none"),
+        pytest.param({"volumeName": "pv"}, [volume()], "volume pv → ebs.csi.aws.com → one zone", id="volume-name"),
+        pytest.param(
+            {"volumeName": "pv"}, [], "volume pv, which is not in the cluster", id="a-volume-that-isn't-there"
+        ),
+        pytest.param({}, [volume("pv", **KEPT)], "volume pv → nfs → not tied to a zone", id="kept-for-it"),
+        pytest.param(
+            {"selector": {}}, [volume("pv", **KEPT)], "volume pv → nfs → not tied to a zone", id="kept-whatever-it-asks"
+        ),
+        pytest.param(
+            {},
+            [volume("pv", nfs={}, claimRef={"namespace": "other", "name": "data"})],
+            "class fast → ebs.csi.aws.com → one zone",
+            id="kept-for-another-namespace",
+        ),
+        pytest.param({"storageClassName": ""}, [volume("pv", **KEPT)], "volume pv → nfs → not tied", id="no-class"),
+    ],
+)
+def test_what_a_claim_asks_for(spec: Object, volumes: list[Object], expected: str) -> None:
+    spec = {"storageClassName": "fast", **spec}
+    cluster = facts_of([storage_class(volumeBindingMode="WaitForFirstConsumer"), *volumes])
+    assert str(tie_of_new("shop", "data", {}, spec, cluster)).startswith(expected)
+    asked = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "shop"}}
+    with_claim = cluster.with_objects([{**asked, "spec": spec}], KINDS)
+    assert str(tie_of_claim("shop", "data", with_claim)).startswith(f"claim data → {expected}")
+
+
+def test_nobody_knows_a_volume_for_a_claim_without_a_name() -> None:
+    cluster = facts_of([storage_class(), volume("pv", **KEPT)])
+    assert str(tie_of_new("shop", "", {}, {"storageClassName": "fast"}, cluster)).startswith("class fast")

@@ -219,48 +219,72 @@ def test_replicas_that_nobody_means_cost_little() -> None:
 def test_claims_that_are_not_looked_at_count_as_the_class_makes_them() -> None:
     existing = [claim(f"data-db-{ordinal}", bound="nfs") for ordinal in range(1000)]
     cluster = facts(storage_class(), volume("nfs", nfs={}), *existing)
-    ties = [found(stateful_set(template(), spec={"replicas": count}), cluster)[0].tie for count in (1000, 1001)]
-    assert [tie.extent for tie in ties] == ["nothing", "zone"]
+    ties = [found(stateful_set(template(), spec={"replicas": count}), cluster)[0].ties for count in (1000, 1001)]
+    assert [{tie.extent for tie in each} for each in ties] == [{"nothing"}, {"nothing", "group"}]
+
+
+TO_NFS = " → volume nfs → nfs → not tied to a zone"
+NEW = "template data → class fast → ebs.csi.aws.com → one zone"
 
 
 @pytest.mark.parametrize(
-    ("existing", "replicas", "expected", "is_made"),
+    ("existing", "replicas", "expected"),
     [
-        pytest.param([], 1, "template data → class fast → ebs.csi.aws.com → one zone", False, id="none"),
-        pytest.param(
-            [claim("data-db-0", bound="nfs")],
-            1,
-            "claim data-db-0 → volume nfs → nfs → not tied to a zone",
-            True,
-            id="wins",
-        ),
+        pytest.param([], 1, [(NEW, False, False)], id="none"),
+        pytest.param([claim("data-db-0", bound="nfs")], 1, [(f"claim data-db-0{TO_NFS}", True, True)], id="wins"),
         pytest.param(
             [claim("data-db-0", bound="nfs")],
             2,
-            "template data → class fast → ebs.csi.aws.com → one zone",
-            False,
+            [(f"claim data-db-0{TO_NFS}", True, True), (NEW, False, False)],
             id="one-of-two",
         ),
         pytest.param(
             [claim("data-db-0", bound="nfs"), claim("data-db-1", bound="pv")],
             2,
-            "claim data-db-1 → volume pv → node affinity → zone a",
-            True,
-            id="the-worst",
+            [
+                (f"claim data-db-0{TO_NFS}", True, True),
+                ("claim data-db-1 → volume pv → node affinity → zone a", True, True),
+            ],
+            id="each-has-its-own",
+        ),
+        pytest.param([claim("data-db-7", bound="nfs")], 1, [(NEW, False, False)], id="another"),
+        pytest.param(
+            [claim("data-db-0", "fast")],
+            1,
+            [("claim data-db-0 → class fast → ebs.csi.aws.com → one zone", False, True)],
+            id="not-bound-yet",
         ),
         pytest.param(
-            [claim("data-db-7", bound="nfs")],
-            1,
-            "template data → class fast → ebs.csi.aws.com → one zone",
-            False,
-            id="another",
+            [volume("kept", claimRef={"namespace": "shop", "name": "data-db-0"}, nfs={})],
+            2,
+            [("claim data-db-0 → volume kept → nfs → not tied to a zone", True, False), (NEW, False, False)],
+            id="a-volume-that-is-kept-for-one",
         ),
     ],
 )
-def test_existing_claims_win(existing: list[Object], replicas: int, expected: str, is_made: bool) -> None:
+def test_what_the_pods_of_a_template_get(
+    existing: list[Object], replicas: int, expected: list[tuple[str, bool, bool]]
+) -> None:
     cluster = facts(storage_class(), volume("nfs", nfs={}), volume("pv", term(ZONE, "a")), *existing)
     (only,) = found(stateful_set(template(), spec={"replicas": replicas}), cluster)
-    assert (str(only.tie), only.is_made) == (expected, is_made)
+    assert [(str(tie), tie.is_made, tie.is_kept) for tie in only.ties] == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param({"volumeName": "pv"}, "volume pv → node affinity → zone a", id="volume-name"),
+        pytest.param(
+            {"selector": {"matchLabels": {"a": "b"}}},
+            "a selector, which picks a volume made by hand, known once it is bound",
+            id="selector",
+        ),
+    ],
+)
+def test_a_template_that_picks_its_volume(spec: Object, expected: str) -> None:
+    cluster = facts(storage_class(), volume("pv", term(ZONE, "a")))
+    picking = {"metadata": {"name": "data"}, "spec": {"storageClassName": "fast", **spec}}
+    assert [str(tie) for tie in found(stateful_set(picking), cluster)[0].ties] == [f"template data → {expected}"]
 
 
 def test_an_operators_existing_claim_wins() -> None:
@@ -268,4 +292,4 @@ def test_an_operators_existing_claim_wins() -> None:
     cluster = facts(storage_class("fast", "nfs.csi.k8s.io"), volume("pv", term(ZONE, "a")), made)
     spec = {"storage": {"volumeClaimTemplate": {"spec": {"storageClassName": "fast"}}}}
     (only,) = found(custom("Prometheus", spec), cluster)
-    assert shape(only.tie) == ("zone", "a", 1)
+    assert [shape(tie) for tie in only.ties] == [("nodes", "zone a")]

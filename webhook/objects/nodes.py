@@ -14,27 +14,10 @@ import msgspec
 
 from webhook.objects.facts import NODES, ClusterFacts, Node, Requirement, Taint, Term, read_terms
 from webhook.objects.pods import Workload, items, mapping
+from webhook.objects.topology import HOST_LABEL, NAME_FIELD, ZONE_KEYS, ZONE_LABEL, holds, is_node_key
 
-ZONE_LABEL = "topology.kubernetes.io/zone"
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-_FIELD = "metadata.name"
-_ODD_ZONE_KEYS = frozenset({"csi.hetzner.cloud/location", "topology.csi.vmware.com/k8s-zone"})
-# Whose values are those of ZONE_LABEL.
-_SAME_ZONE_KEYS = frozenset(
-    {
-        ZONE_LABEL,
-        "failure-domain.beta.kubernetes.io/zone",
-        "topology.cinder.csi.openstack.org/zone",
-        "topology.disk.csi.azure.com/zone",
-        "topology.ebs.csi.aws.com/zone",
-        "topology.gke.io/zone",
-    }
-)
-_HOSTNAME = "kubernetes.io/hostname"
-_ODD_NODE_KEYS = frozenset({_HOSTNAME, "openebs.io/nodeid", "openebs.io/nodename", _FIELD})
-# Any label can be put on nodes and asked for, whatever it ends in: only these bind a pod to what they say.
-_PINNING_ZONE_KEYS = _SAME_ZONE_KEYS | _ODD_ZONE_KEYS
-_PINNING_NODE_KEYS = frozenset({_HOSTNAME, _FIELD})
+_PINNING_NODE_KEYS = frozenset({HOST_LABEL, NAME_FIELD})
 _PASSING_TAINTS = frozenset(
     {
         "DeletionCandidateOfClusterAutoscaler",
@@ -52,16 +35,8 @@ _MOST_TERMS = 100
 _MOST_EXPRESSIONS = 100
 _MOST_VALUES = 1000
 _MOST_TOLERATIONS = 100
-
-
-def is_zone_key(key: str) -> bool:
-    """Whether a label that a volume is tied to names a zone: the well-known keys, and those that CSI drivers bring."""
-    return key.endswith("/zone") or key in _ODD_ZONE_KEYS
-
-
-def is_node_key(key: str) -> bool:
-    """Whether a label that a volume is tied to names one node."""
-    return key.endswith("/node") or key in _ODD_NODE_KEYS
+# A label with more values than these, such as the host's name, tells nodes apart that are alike in all others.
+_MOST_LABEL_VALUES = 32
 
 
 class Toleration(msgspec.Struct, frozen=True, gc=False):
@@ -112,16 +87,17 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
-    def pinned_zone(self) -> str:
-        """The one zone that the pod binds itself to; empty if it doesn't."""
-        return self._only(_PINNING_ZONE_KEYS)
+    def keys(self) -> frozenset[str]:
+        """The labels that it asks for."""
+        terms = self.terms or ()
+        return frozenset([each.key for each in self.selector] + [each.key for term in terms for each in term])
 
     @property
     def pinned_node(self) -> str:
         """The one node that the pod binds itself to; empty if it doesn't."""
-        return self.node_name or self._only(_PINNING_NODE_KEYS)
+        return self.node_name or self.pinned_by(_PINNING_NODE_KEYS)
 
-    def _only(self, keys: frozenset[str]) -> str:
+    def pinned_by(self, keys: frozenset[str]) -> str:
         """The one value that every alternative allows for these keys; empty if there are several."""
         selected = _named(self.selector, keys)
         allowed: set[str] = set()
@@ -140,9 +116,9 @@ def _named(requirements: Iterable[Requirement], keys: frozenset[str]) -> list[se
 def _zone_holds(requirements: Iterable[Requirement], zone: str) -> bool:
     # Nodes needn't have the other keys, and a label that isn't there satisfies NotIn and DoesNotExist.
     return all(
-        _holds(each, zone)
+        holds(each, zone)
         for each in requirements
-        if each.key == ZONE_LABEL or (each.operator == "In" and each.key in _SAME_ZONE_KEYS)
+        if each.key == ZONE_LABEL or (each.operator == "In" and each.key in ZONE_KEYS)
     )
 
 
@@ -152,7 +128,7 @@ ANYWHERE = Placement()
 
 # Policies ask for the same workload's placement, and its nodes, for each container and volume: the last is kept.
 _last_placement: tuple[Workload, Placement] | None = None
-_last_nodes: tuple[Placement, Mapping[str, Node], list[Node]] | None = None
+_last_nodes: tuple[Placement, tuple[Alike, ...], tuple[Alike, ...]] | None = None
 
 
 def read_placement(workload: Workload) -> Placement:
@@ -192,8 +168,8 @@ def _bounded(terms: tuple[Term, ...]) -> tuple[Term, ...] | None:
 
 def _read_requirement(requirement: Requirement) -> Requirement:
     """The same, but without what could be a label called metadata.name, which no node has: only In proves the field."""
-    is_doubtful = requirement.key == _FIELD and requirement.operator != "In"
-    return Requirement(_FIELD, "NotIn", ()) if is_doubtful else requirement
+    is_doubtful = requirement.key == NAME_FIELD and requirement.operator != "In"
+    return Requirement(NAME_FIELD, "NotIn", ()) if is_doubtful else requirement
 
 
 def _read_tolerations(tolerations: list[Mapping[str, Any]]) -> tuple[Toleration, ...]:
@@ -212,65 +188,86 @@ def _read_toleration(toleration: Mapping[str, Any]) -> Toleration:
     )
 
 
-def eligible_nodes(placement: Placement, facts: ClusterFacts) -> list[Node]:
-    """The nodes that are there today and that a pod may use."""
+Alike = tuple[Node, ...]
+"""Nodes with the same taints, and the same labels as far as anybody has asked, so that what holds for one holds for
+all; the one with the most memory is the first."""
+
+
+class _Table:
+    """A snapshot's nodes, put together once: a thousand of them are a few dozen kinds."""
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self.nodes = nodes
+        self.single = tuple((node,) for node in nodes.values())
+        values: dict[str, set[str]] = {}
+        for node in nodes.values():
+            for key, value in node.labels.items():
+                values.setdefault(key, set()).add(value)
+        self.labels = frozenset(values)
+        self._own = frozenset(key for key, found in values.items() if len(found) > _MOST_LABEL_VALUES)
+        alike: dict[Any, list[Node]] = {}
+        for node in nodes.values():
+            labels = frozenset(item for item in node.labels.items() if item[0] not in self._own)
+            alike.setdefault((labels, node.taints), []).append(node)
+        self._alike = tuple(tuple(sorted(group, key=lambda node: -node.memory)) for group in alike.values())
+
+    def groups(self, keys: frozenset[str]) -> tuple[Alike, ...]:
+        """The nodes, those together that nobody who asks for these labels can tell apart."""
+        is_of_each = any(is_node_key(key) or key in self._own for key in keys)
+        return self.single if is_of_each else self._alike
+
+
+_last_table = _Table({})
+
+
+def _table_of(facts: ClusterFacts) -> _Table:
+    global _last_table  # noqa: PLW0603
+    nodes = facts.of(NODES)
+    if _last_table.nodes is not nodes:
+        if _last_table.nodes == nodes:  # a heartbeat makes a new mapping of the same records
+            _last_table.nodes = nodes
+        else:
+            _last_table = _Table(nodes)
+    return _last_table
+
+
+def usable_nodes(placement: Placement, facts: ClusterFacts, keys: frozenset[str] = frozenset()) -> tuple[Alike, ...]:
+    """The nodes that are there today and that a pod may use, in groups that these labels don't tell apart."""
     global _last_nodes  # noqa: PLW0603
-    last, known = _last_nodes, facts.of(NODES)
-    # A patched object is another, with the same placement as a rule; facts are replaced and never changed.
-    if last is not None and last[1] is known and last[0] == placement:
+    table, last = _table_of(facts), _last_nodes
+    groups = table.groups(placement.keys | keys if not placement.node_name else _PINNING_NODE_KEYS)
+    # A patched object is another, with the same placement as a rule.
+    if last is not None and last[1] is groups and last[0] == placement:
         return last[2]
-    is_anywhere = not (placement.node_name or placement.selector) and placement.terms is None
-    nodes = [
-        node
-        for node in known.values()
-        if (is_anywhere or placement.admits(node.labels, node.name))
-        and (not node.taints or placement.tolerates(node.taints))
-    ]
-    _last_nodes = placement, known, nodes
-    return nodes
+    usable = tuple(
+        group
+        for group in groups
+        if placement.admits(group[0].labels, group[0].name)
+        and (not group[0].taints or placement.tolerates(group[0].taints))
+    )
+    _last_nodes = placement, groups, usable
+    return usable
 
 
-def usable_zones(placement: Placement, facts: ClusterFacts, key: str = "") -> frozenset[str]:
-    """The zones of those nodes; `key` is the label that names them, if it isn't the usual one."""
-    zones = {node.labels.get(key, "") if key else node.zone for node in eligible_nodes(placement, facts)}
-    return frozenset(zones - {""})
+def all_nodes(facts: ClusterFacts, keys: frozenset[str]) -> tuple[Alike, ...]:
+    """Every node that is there today, in groups that these labels don't tell apart."""
+    return _table_of(facts).groups(keys)
+
+
+def node_labels(facts: ClusterFacts) -> frozenset[str]:
+    """The labels that any node carries."""
+    return _table_of(facts).labels
 
 
 def largest_node(workload: Workload, facts: ClusterFacts) -> Node | None:
     """Of the nodes that the workload's pods may use, the one with the most memory; None if none is known."""
-    return max(eligible_nodes(read_placement(workload), facts), key=lambda node: node.memory, default=None)
+    groups = usable_nodes(read_placement(workload), facts)
+    return max((group[0] for group in groups), key=lambda node: node.memory, default=None)
 
 
 def _all_hold(requirements: Iterable[Requirement], labels: Mapping[str, str], name: str) -> bool:
     # Asked for each node: a generator takes twice as long.
     for each in requirements:  # noqa: SIM110
-        if not _holds(each, name if each.key == _FIELD else labels.get(each.key)):
+        if not holds(each, name if each.key == NAME_FIELD else labels.get(each.key)):
             return False
     return True
-
-
-def _holds(requirement: Requirement, value: str | None) -> bool:
-    """One expression against a label's value; None is a label that isn't there.
-
-    Source: k8s.io/component-helpers/scheduling/corev1/nodeaffinity.
-    """
-    match requirement.operator:
-        case "In":
-            return value in requirement.values
-        case "NotIn":
-            return value not in requirement.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt" if value is not None and len(requirement.values) == 1:
-            return _compares(requirement.operator, value, requirement.values[0])
-        case _:
-            return False
-
-
-def _compares(operator: str, value: str, bound: str) -> bool:
-    try:
-        return int(value) > int(bound) if operator == "Gt" else int(value) < int(bound)
-    except ValueError:
-        return False

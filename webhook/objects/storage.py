@@ -1,16 +1,17 @@
-"""What a volume's data is tied to: one node, one zone, several zones, nothing, or unknown.
+"""What a volume is tied to: nodes with certain labels, one of the groups that a label makes of nodes, or nothing.
 
-A bound volume says so itself: its node affinity first, then its zone label, then what backs it. Before that its class
+A volume that is there says so itself: its node affinity and its zone label, else what backs it. Before that its class
 decides, by provisioner and parameters. What is known of provisioners is data, in provisioners.json, whose "about" says
 how to add one. Every Tie tells the way to it: "claim data → class gp2 → ebs.csi.aws.com → one zone".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,35 +22,54 @@ from webhook.objects.facts import (
     VOLUMES,
     Claim,
     ClusterFacts,
+    Requirement,
     StorageClass,
     Term,
     Volume,
+    claim_class,
 )
-from webhook.objects.nodes import is_node_key, is_zone_key
+from webhook.objects.nodes import all_nodes, node_labels
+from webhook.objects.topology import (
+    HOST_LABEL,
+    REGION_LABELS,
+    ZONE_LABEL,
+    admits,
+    called,
+    is_node_key,
+    is_region_key,
+    is_zone_key,
+    label_of,
+    shown,
+)
 from webhook.policy import FactReference
 
-Extent = Literal["node", "zone", "zones", "nothing", "unknown"]
+Extent = Literal["nodes", "group", "nothing", "unknown"]
 
 _MULTI_ZONE_DELIMITER = "__"
-_SEVERITY: Mapping[Extent, int] = {"nothing": 0, "zones": 1, "unknown": 2, "zone": 3, "node": 4}
 
 
 class Tie(msgspec.Struct, frozen=True, gc=False):
     """What a volume is tied to, and how we know.
 
-    zones   the zones that it can be reached from, where they are known
-    count   how many they are; 0 if that isn't known
-    key     the node label that names them, if it isn't the usual one
-    binds   "Immediate" if the volume is made before its pod has a node
-    unseen  what would have to be seen to tell
+    extent   "nodes": those for which one of `terms` holds reach it; "group": it is in `count` of the groups of nodes
+             that the first of `keys` makes which they carry, and among those for which `terms` hold if there are any
+    keys     the labels that tell the nodes that reach it from the others
+    no_place values of those labels that are no place: the volume then goes to any node
+    binds    "Immediate" if the volume is made before its pod has a node
+    is_made  it is there
+    is_kept  its claim is there, and keeps its class whatever a template says
+    unseen   what would have to be seen to tell
     """
 
     extent: Extent
     chain: tuple[str, ...]
-    zones: frozenset[str] = frozenset()
-    count: int = 0
-    key: str = ""
+    terms: tuple[Term, ...] = ()
+    keys: tuple[str, ...] = ()
+    count: int = 1
+    no_place: frozenset[str] = frozenset()
     binds: str = ""
+    is_made: bool = False
+    is_kept: bool = False
     unseen: tuple[FactReference, ...] = ()
 
     def __str__(self) -> str:
@@ -59,24 +79,33 @@ class Tie(msgspec.Struct, frozen=True, gc=False):
         return f"{' → '.join(seen)}, {missing}" if seen else missing
 
     @property
-    def severity(self) -> int:
-        """How much it may hold pods back: of several ties the worst counts."""
-        return _SEVERITY[self.extent]
+    def asked(self) -> frozenset[str]:
+        """The labels that a node must be asked for."""
+        return frozenset([*self.keys, *(each.key for term in self.terms for each in term)])
+
+    @property
+    def places(self) -> frozenset[str]:
+        """The values of its first label that the terms name, where they do nothing but name some."""
+        return _named(self.terms, self.keys[0]) if self.keys else frozenset()
 
     @property
     def says(self) -> str:
-        named = f" {', '.join(sorted(self.zones))}" if self.zones else ""
-        match self.extent:
-            case "node":
-                return "one node"
-            case "zone":
-                return f"zone{named}" if named else "one zone"
-            case "zones":
-                return f"{self.count} zones{named}"
-            case "nothing":
-                return "not tied to a zone"
-            case _:
-                return "something unknown"
+        if self.extent in ("nothing", "unknown"):
+            return "not tied to a zone" if self.extent == "nothing" else "something unknown"
+        # Azure's zone-redundant disks list an empty zone beside the real ones.
+        places = (self.places - {""}) or self.places
+        if self.extent == "group" and len(places) != self.count:
+            what = called(self.keys[-1], self.count)
+            return f"{self.count} {what}" if self.count > 1 else f"one {what}"
+        if not places:
+            return "the nodes that its node affinity admits"
+        named = f"{called(self.keys[0], len(places))} {', '.join(map(shown, sorted(places)))}"
+        return f"{len(places)} {named}" if len(places) > 1 else named
+
+    @property
+    def without_chain(self) -> Tie:
+        """What it is tied to, however that is known."""
+        return msgspec.structs.replace(self, chain=(), unseen=())
 
     def after(self, *steps: str) -> Tie:
         """The same, reached by `steps`."""
@@ -88,19 +117,21 @@ class _Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     parameter: str
     values: tuple[str, ...] = msgspec.field(name="is")
-    tied: Literal["node", "zone", "zones", "nothing"]
-    count: int = 0
+    tied: Literal["node", "zone", "nothing", "unknown"]
+    count: int = 1
 
 
 class _Rule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """One line of provisioners.json."""
 
-    tied: Literal["node", "zone", "zones", "nothing", "topology"]
-    count: int = 0
+    tied: Literal["node", "zone", "nothing", "unknown"]
+    keys: tuple[str, ...] = ()
     unless: tuple[_Case, ...] = ()
     any_case: bool = False
     zone: str = ""
-    key: str = ""
+    copies: tuple[str, ...] = ()
+    no_zone: frozenset[str] = frozenset()
+    made: Literal["", "unknown"] = ""
     why: str = ""
 
 
@@ -113,28 +144,57 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _TABLE = msgspec.json.decode(Path(__file__).with_name("provisioners.json").read_bytes(), type=_Table)
 PLUGINS = frozenset(_TABLE.sources)
 """The volume plugins that the table knows, by the field that a volume names them in: "nfs", "hostPath"."""
-_BY_SUFFIX = tuple((name[1:], rule) for name, rule in _TABLE.provisioners.items() if name.startswith("*"))
+_BY_PATTERN = tuple((name, rule) for name, rule in _TABLE.provisioners.items() if "*" in name)
 
 
 @lru_cache(maxsize=256)
 def _rule_of(provisioner: str) -> _Rule | None:
     if exact := _TABLE.provisioners.get(provisioner):
         return exact
-    return next((rule for suffix, rule in _BY_SUFFIX if provisioner.endswith(suffix)), None)
+    return next((rule for pattern, rule in _BY_PATTERN if fnmatchcase(provisioner, pattern)), None)
 
 
 def tie_of_claim(namespace: str, name: str, facts: ClusterFacts) -> Tie:
     """What the volume of an existing claim is tied to."""
-    claim = facts.of(CLAIMS).get((namespace, name))
-    step = f"claim {name}"
-    if claim is not None:
-        return _tie_of(claim, facts).after(step)
-    reference = FactReference(CLAIMS, namespace, name)
-    return _unseen(reference, facts).after(step)
+    claim, step = facts.of(CLAIMS).get((namespace, name)), f"claim {name}"
+    if claim is None:
+        return _unseen(FactReference(CLAIMS, namespace, name), facts).after(step)
+    return _tie_of_asking(claim, facts).after(step)
 
 
-def _tie_of(claim: Claim, facts: ClusterFacts) -> Tie:
-    return tie_of_bound(claim.volume, facts) if claim.volume else tie_of_class(claim.storage_class, facts)
+def tie_of_new(
+    namespace: str, name: str, metadata: Mapping[str, Any], spec: Mapping[str, Any], facts: ClusterFacts
+) -> Tie:
+    """What the volume of a claim that asks for this is going to be tied to; an empty name is one that nobody knows."""
+    asked = Claim(
+        namespace=namespace,
+        name=name,
+        volume=str(spec.get("volumeName") or ""),
+        storage_class=claim_class(metadata, spec),
+        has_selector=spec.get("selector") is not None,
+    )
+    return _tie_of_asking(asked, facts)
+
+
+def _tie_of_asking(claim: Claim, facts: ClusterFacts) -> Tie:
+    if volume := claim.volume or kept_volume(claim.namespace, claim.name, facts):
+        return tie_of_bound(volume, facts)
+    if claim.has_selector:
+        return Tie("unknown", ("a selector", "which picks a volume made by hand, known once it is bound"))
+    return tie_of_class(claim.storage_class, facts)
+
+
+# Of a snapshot's volumes, those that are kept for a claim; asked only of claims that aren't bound yet.
+_last_kept: tuple[Mapping[str, Volume], Mapping[tuple[str, str], str]] | None = None
+
+
+def kept_volume(namespace: str, name: str, facts: ClusterFacts) -> str:
+    """The PersistentVolume whose claimRef keeps it for a claim; empty if there is none."""
+    global _last_kept  # noqa: PLW0603
+    volumes = facts.of(VOLUMES)
+    if _last_kept is None or _last_kept[0] is not volumes:
+        _last_kept = volumes, {each.claim: each.name for each in volumes.values() if each.claim is not None}
+    return _last_kept[1].get((namespace, name), "")
 
 
 def tie_of_bound(name: str, facts: ClusterFacts) -> Tie:
@@ -142,8 +202,7 @@ def tie_of_bound(name: str, facts: ClusterFacts) -> Tie:
     volume = facts.of(VOLUMES).get(name)
     if volume is not None:
         return tie_of_volume(volume, facts)
-    reference = FactReference(VOLUMES, "", name)
-    return _unseen(reference, facts).after(f"volume {name}")
+    return _unseen(FactReference(VOLUMES, "", name), facts).after(f"volume {name}")
 
 
 def _unseen(reference: FactReference, facts: ClusterFacts) -> Tie:
@@ -171,8 +230,7 @@ def tie_of_class(name: str | None, facts: ClusterFacts) -> Tie:
     found = facts.of(STORAGE_CLASSES).get(name)
     if found is not None:
         return _tie_of_found(found, facts).after(f"class {name}")
-    reference = FactReference(STORAGE_CLASSES, "", name)
-    return _unseen(reference, facts).after(f"class {name}")
+    return _unseen(FactReference(STORAGE_CLASSES, "", name), facts).after(f"class {name}")
 
 
 def _default_class(facts: ClusterFacts) -> StorageClass | None:
@@ -184,90 +242,121 @@ def _default_class(facts: ClusterFacts) -> StorageClass | None:
 
 
 def _tie_of_found(found: StorageClass, facts: ClusterFacts) -> Tie:
-    tie = _tie_by_rule(_rule_of(found.provisioner), found.parameters).after(found.provisioner)
-    tie = msgspec.structs.replace(tie, binds=found.binding_mode)
-    allowed = _tie_by_terms(found.allowed_topologies, facts)
-    if allowed is None:
-        return tie
-    if allowed.extent == "node" or (allowed.extent == "zone" and tie.extent != "node"):
+    rule = _rule_of(found.provisioner)
+    tie = _tie_by_rule(rule, found.parameters, facts)
+    tie = msgspec.structs.replace(tie.after(found.provisioner), binds=found.binding_mode)
+    allowed = _told(found.allowed_topologies, facts)
+    key = next((key for key in _keys_of(allowed) if is_zone_key(key) or is_node_key(key)), "")
+    if tie.extent == "group":
+        keys = (key, *tie.keys) if is_zone_key(key) and not is_node_key(tie.keys[0]) else tie.keys
+        return msgspec.structs.replace(tie, terms=allowed, keys=keys)
+    # Several only limit the choice, which is none where any place will do.
+    if tie.extent in ("nothing", "unknown") and len(_named(allowed, key)) == 1:
         chain = (*tie.chain, "allowedTopologies")
-        return msgspec.structs.replace(
-            tie, extent=allowed.extent, chain=chain, zones=allowed.zones, count=allowed.count
-        )
-    # Several zones only limit the choice, unless they are as many as the disk has replicas.
-    is_whole = tie.extent == "zones" and allowed.count == tie.count
-    return msgspec.structs.replace(tie, zones=allowed.zones) if is_whole else tie
+        return msgspec.structs.replace(tie, extent="nodes", chain=chain, terms=allowed, keys=(key,))
+    return tie
 
 
 def tie_of_volume(volume: Volume, facts: ClusterFacts) -> Tie:
     """What a PersistentVolume is tied to. Its node affinity is what the scheduler obeys, whatever backs it."""
     step = f"volume {volume.name}"
-    if tie := _tie_by_terms(volume.node_affinity, facts):
-        return tie.after(step, "node affinity")
-    if zones := _non_empty(volume.zone_label.split(_MULTI_ZONE_DELIMITER)):
-        return _tie_to_zones(zones).after(step, "zone label")
-    if volume.driver:
-        return _tie_by_rule(_rule_of(volume.driver), volume.attributes, is_made=True).after(step, volume.driver)
-    return tie_of_source(volume.source).after(step)
+    zones = _non_empty(volume.zone_label.split(_MULTI_ZONE_DELIMITER))
+    labelled = _in_zones(zones, facts) if zones else ()
+    affinity = _told(volume.node_affinity, facts)
+    if affinity and any(affinity):
+        tie = Tie("nodes", ("node affinity",), affinity, _keys_of(affinity))
+        # The scheduler asks for both; as a rule they say the same.
+        if labelled and not (tie.places and tie.places <= zones):
+            terms = tuple((*term, *other) for term in affinity if term for other in labelled)
+            tie = msgspec.structs.replace(tie, terms=terms)
+    elif labelled:
+        tie = Tie("nodes", ("zone label",), labelled, (ZONE_LABEL,))
+    elif volume.driver:
+        tie = _tie_by_rule(_rule_of(volume.driver), volume.attributes, facts, is_made=True).after(volume.driver)
+    else:
+        return tie_of_source(volume.source, facts).after(step)
+    return msgspec.structs.replace(tie.after(step), is_made=True)
 
 
-def tie_of_source(source: str) -> Tie:
+def tie_of_source(source: str, facts: ClusterFacts) -> Tie:
     """What a volume plugin's volume is tied to: "awsElasticBlockStore", "nfs", "hostPath"."""
-    return _tie_by_rule(_TABLE.sources.get(source), {}, is_made=True).after(source or "no source")
+    tie = _tie_by_rule(_TABLE.sources.get(source), {}, facts, is_made=True).after(source or "no source")
+    return msgspec.structs.replace(tie, is_made=True)
 
 
-def _tie_by_rule(rule: _Rule | None, parameters: Mapping[str, str], *, is_made: bool = False) -> Tie:
-    """By the table; a volume that is made and has no node affinity isn't tied by its driver's topology."""
+def _tie_by_rule(
+    rule: _Rule | None, parameters: Mapping[str, str], facts: ClusterFacts, *, is_made: bool = False
+) -> Tie:
+    """By the table; of a volume that is made, the parameters are what its attributes still tell."""
     if rule is None:
         return Tie("unknown", ("not in the table of provisioners",))
     if rule.any_case:
         parameters = {name.lower(): value.lower() for name, value in parameters.items()}
     case = next((each for each in rule.unless if _fits(each, parameters.get(each.parameter))), None)
-    tied, count = (rule.tied, rule.count) if case is None else (case.tied, case.count)
     chain = () if case is None else (f"{case.parameter} {parameters[case.parameter]}",)
-    if tied == "topology":
-        return Tie("nothing", chain) if is_made else Tie("unknown", (*chain, "tied if its driver knows zones"))
-    if tied == "zone" and (zone := parameters.get(rule.zone)):
-        return _tie_to_zones(frozenset({zone})).after(*chain)
-    return Tie(tied, chain, count=1 if tied == "zone" else count, key=rule.key)
+    tied = rule.tied if case is None else case.tied
+    if is_made and case is None and rule.made == "unknown":
+        return Tie("unknown", ("made without node affinity, which may mean any node",))
+    if tied == "unknown":
+        return Tie("unknown", (*chain, "tied if its driver knows zones"))
+    if tied == "nothing":
+        return Tie("nothing", chain)
+    if tied == "node":
+        return Tie("group", chain, keys=(*rule.keys, HOST_LABEL), count=_copies(rule, parameters))
+    keys = (*rule.keys, ZONE_LABEL)
+    zone = parameters.get(rule.zone)
+    if zone is None:
+        return Tie("group", chain, keys=keys, count=1 if case is None else case.count, no_place=rule.no_zone)
+    key = next((key for key in keys if key in node_labels(facts)), ZONE_LABEL)
+    if rule.made == "unknown" and not any(label_of(node, key) == zone for node in facts.of(NODES).values()):
+        return Tie("unknown", (*chain, f"in zone {zone}, which is no node's: its driver may ignore zones"))
+    return Tie("nodes", chain, ((Requirement(key, "In", (zone,)),),), (key,))
+
+
+def _copies(rule: _Rule, parameters: Mapping[str, str]) -> int:
+    """On how many nodes the volume has a copy that its pods can use."""
+    counts = [parameters[name] for name in rule.copies if parameters.get(name, "").isdecimal()]
+    return max(1, int(counts[0])) if counts else 1
 
 
 def _fits(case: _Case, value: str | None) -> bool:
-    return value is not None and any(
-        value.endswith(each[1:]) if each.startswith("*") else value == each for each in case.values
-    )
+    return value is not None and any(fnmatchcase(value, pattern) for pattern in case.values)
 
 
-def _tie_by_terms(terms: Iterable[Term], facts: ClusterFacts) -> Tie | None:
-    """What alternative node selector terms tie a volume to; None if some alternative names neither zone nor node."""
-    terms = tuple(terms)
-    nodes, known = _named_by_all(terms, is_node_key), facts.of(NODES)
-    if len(nodes) == 1:
-        return Tie("node", (), _non_empty(known[name].zone for name in nodes if name in known))
-    if nodes:
-        zones = _non_empty(known[name].zone if name in known else "" for name in nodes)
-        return _tie_to_zones(zones).after(f"{len(nodes)} nodes") if zones else Tie("unknown", (f"{len(nodes)} nodes",))
-    zones = _named_by_all(terms, is_zone_key)
-    key = next((each.key for term in terms for each in term if is_zone_key(each.key)), "")
-    return msgspec.structs.replace(_tie_to_zones(zones), key="" if key.endswith("/zone") else key) if zones else None
+def _told(terms: Iterable[Term], facts: ClusterFacts) -> tuple[Term, ...]:
+    """The terms without what they ask of regions, where no node says anything of its region."""
+    if not node_labels(facts).isdisjoint(REGION_LABELS):
+        return tuple(terms)
+    return tuple(tuple(each for each in term if each.key not in REGION_LABELS) or term for term in terms)
 
 
-def _named_by_all(terms: Iterable[Term], is_meant: Callable[[str], bool]) -> frozenset[str]:
-    """The values that the terms allow for the keys that are meant; empty if one of them leaves it open."""
-    allowed: frozenset[str] = frozenset()
+def _keys_of(terms: Iterable[Term]) -> tuple[str, ...]:
+    """The labels that the terms ask for, regions last: a zone says more."""
+    keys = dict.fromkeys(each.key for term in terms for each in term)
+    return tuple(sorted(keys, key=is_region_key))
+
+
+def _named(terms: tuple[Term, ...], key: str) -> frozenset[str]:
+    """The values of a label that the terms name, if that is all they ask for besides regions; else empty."""
+    values: frozenset[str] = frozenset()
     for term in terms:
-        named = [frozenset(each.values) for each in term if each.operator == "In" and is_meant(each.key)]
-        # Azure's zone-redundant disks list an empty zone beside the real ones.
-        values = _non_empty(frozenset.intersection(*named)) if named else frozenset()
-        if not values:
-            return values
-        allowed |= values
-    return allowed
+        named = [frozenset(each.values) for each in term if each.operator == "In" and each.key == key]
+        if not named or len(named) < sum(not is_region_key(each.key) for each in term):
+            return frozenset()
+        values |= frozenset.intersection(*named)
+    return values
+
+
+def _in_zones(zones: frozenset[str], facts: ClusterFacts) -> tuple[Term, ...]:
+    """What the scheduler makes of a volume's zone label: a node that says nothing of where it is isn't asked.
+
+    Source: kube-scheduler's plugin VolumeZone.
+    """
+    inside = (Requirement(ZONE_LABEL, "In", tuple(sorted(zones))),)
+    nowhere = tuple(Requirement(key, "DoesNotExist", ()) for key in (ZONE_LABEL, REGION_LABELS[0]))
+    is_any_nowhere = any(admits((nowhere,), group[0]) for group in all_nodes(facts, frozenset()))
+    return (inside, nowhere) if is_any_nowhere else (inside,)
 
 
 def _non_empty(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name for each in names if (name := each.strip()))
-
-
-def _tie_to_zones(zones: frozenset[str]) -> Tie:
-    return Tie("zone" if len(zones) == 1 else "zones", (), zones, len(zones))

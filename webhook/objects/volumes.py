@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from webhook.errors import BadObject
-from webhook.objects.facts import CLAIMS, ClusterFacts, claim_class
+from webhook.objects.facts import CLAIMS, ClusterFacts
 from webhook.objects.pods import Workload, items, mapping, text
-from webhook.objects.storage import PLUGINS, Tie, tie_of_claim, tie_of_class, tie_of_source
+from webhook.objects.storage import PLUGINS, Tie, kept_volume, tie_of_claim, tie_of_new, tie_of_source
 from webhook.policy import FactReference
 
 # Of all templates together; more are not looked at: `replicas` is whatever somebody typed.
@@ -25,17 +25,16 @@ class StoredVolume(msgspec.Struct, frozen=True, gc=False):
     route     "claim" names a claim, "template" makes one for each pod, "ephemeral" makes one anew with each pod,
               "inline" is a plugin's volume in the pod itself
     path      where its class, or its claim, is named
+    ties      what it is tied to; a template's claims may get volumes that differ
     source    the volume or the template, as written
-    is_made   the volume is there already, and stays what it is whatever the workload says
     claims    the claims that a template's pods will look for; empty if their names can't be known
     """
 
     name: str
     route: Literal["claim", "template", "ephemeral", "inline"]
     path: str
-    tie: Tie
+    ties: tuple[Tie, ...]
     source: Mapping[str, Any]
-    is_made: bool = False
     claims: tuple[FactReference, ...] = ()
 
 
@@ -73,16 +72,14 @@ def _from_pod(
     if claim := mapping(volume, "persistentVolumeClaim", path):
         claim_name = text(claim, "claimName", f"{path}.persistentVolumeClaim")
         tie = tie_of_claim(workload.namespace, claim_name, facts)
-        seen = facts.of(CLAIMS).get((workload.namespace, claim_name))
-        is_made = seen is not None and bool(seen.volume)
-        yield StoredVolume(name, "claim", f"{path}.persistentVolumeClaim.claimName", tie, volume, is_made)
+        yield StoredVolume(name, "claim", f"{path}.persistentVolumeClaim.claimName", (tie,), volume)
     elif ephemeral := mapping(volume, "ephemeral", path):
-        yield _ephemeral(name, f"{path}.ephemeral", ephemeral, facts)
+        yield _ephemeral(workload, name, f"{path}.ephemeral", ephemeral, facts)
     elif name in written:
         for source in filter(PLUGINS.__contains__, volume):
             if source == "hostPath" and not _may_hold_data(mapping(volume, source, path), f"{path}.{source}"):
                 continue
-            yield StoredVolume(name, "inline", f"{path}.{source}", tie_of_source(source), volume, is_made=True)
+            yield StoredVolume(name, "inline", f"{path}.{source}", (tie_of_source(source, facts),), volume)
 
 
 _SINGLE_FILES = frozenset({"CharDevice", "File", "Socket"})
@@ -124,18 +121,19 @@ def _may_hold_data(host_path: Mapping[str, Any], at: str) -> bool:
     return kind not in _SINGLE_FILES and not is_of_the_node and not place.endswith(_FILE_SUFFIXES)
 
 
-def _ephemeral(name: str, path: str, ephemeral: Mapping[str, Any], facts: ClusterFacts) -> StoredVolume:
+def _ephemeral(
+    workload: Workload, name: str, path: str, ephemeral: Mapping[str, Any], facts: ClusterFacts
+) -> StoredVolume:
     template = mapping(ephemeral, "volumeClaimTemplate", path)
-    tie = tie_of_class(_class_of(template, f"{path}.volumeClaimTemplate"), facts)
-    path = f"{path}.volumeClaimTemplate.spec.storageClassName"
-    return StoredVolume(name, "ephemeral", path, tie.after("ephemeral volume"), template)
+    path = f"{path}.volumeClaimTemplate"
+    tie = _tie_of_template(workload.namespace, "", template, path, facts).after("ephemeral volume")
+    return StoredVolume(name, "ephemeral", f"{path}.spec.storageClassName", (tie,), template)
 
 
-def _class_of(template: Mapping[str, Any], path: str) -> str | None:
-    """As claim_class does of a claim."""
+def _tie_of_template(namespace: str, claim: str, template: Mapping[str, Any], path: str, facts: ClusterFacts) -> Tie:
     metadata = mapping(template, "metadata", path)
     annotations = mapping(metadata, "annotations", f"{path}.metadata")
-    return claim_class({"annotations": annotations}, mapping(template, "spec", path))
+    return tie_of_new(namespace, claim, {"annotations": annotations}, mapping(template, "spec", path), facts)
 
 
 class _Template(NamedTuple):
@@ -149,20 +147,22 @@ class _Template(NamedTuple):
 
 
 def _from_template(written: _Template, facts: ClusterFacts) -> StoredVolume:
-    """The worst of what its pods will get: the claims that exist are used again, the class makes the others."""
+    """The claims that exist are used again, volumes that are kept for others wait, the class makes the rest."""
     name, path, template, claims, is_whole = written
-    existing = [each for each in claims if (each.namespace, each.name) in facts.of(CLAIMS)]
-    worst = max(
-        (tie_of_claim(each.namespace, each.name, facts) for each in existing),
-        key=lambda tie: tie.severity,
-        default=None,
-    )
-    is_made = worst is not None
-    if len(existing) < len(claims) or not is_whole or worst is None:
-        made = tie_of_class(_class_of(template, path), facts).after(f"template {name}")
-        if worst is None or made.severity > worst.severity:
-            worst, is_made = made, False
-    return StoredVolume(name, "template", f"{path}.spec.storageClassName", worst, template, is_made, claims)
+    ties: list[Tie] = []
+    is_new = not claims or not is_whole
+    for claim in claims:
+        if (claim.namespace, claim.name) in facts.of(CLAIMS):
+            used = tie_of_claim(claim.namespace, claim.name, facts)
+            ties.append(msgspec.structs.replace(used, is_kept=True))
+        elif kept_volume(claim.namespace, claim.name, facts):
+            kept = _tie_of_template(claim.namespace, claim.name, template, path, facts)
+            ties.append(kept.after(f"claim {claim.name}"))
+        else:
+            is_new = True
+    if is_new:
+        ties.append(_tie_of_template("", "", template, path, facts).after(f"template {name}"))
+    return StoredVolume(name, "template", f"{path}.spec.storageClassName", tuple(ties), template, claims)
 
 
 def _templates(workload: Workload) -> Iterator[_Template]:
@@ -237,4 +237,4 @@ def _ephemeral_storage(workload: Workload, facts: ClusterFacts) -> Iterator[Stor
     storage = mapping(workload.spec, "storage", "spec") if workload.is_operated else {}
     if storage.get("emptyDir") is None and (ephemeral := mapping(storage, "ephemeral", "spec.storage")):
         prefix, suffix = _OPERATED_NAMES[workload.kind]
-        yield _ephemeral(f"{prefix}-{workload.name}-{suffix}", "spec.storage.ephemeral", ephemeral, facts)
+        yield _ephemeral(workload, f"{prefix}-{workload.name}-{suffix}", "spec.storage.ephemeral", ephemeral, facts)

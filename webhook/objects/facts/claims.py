@@ -23,11 +23,14 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """The bound PersistentVolume's name; empty while unbound."""
     storage_class: str | None
     """None: the default class is meant. Empty: no class at all, on purpose."""
+    has_selector: bool = False
+    """It waits for a volume made by hand that fits: none is made for it."""
 
 
 class _Spec(Part):
     volume_name: str | None = None
     storage_class_name: str | None = None
+    selector: dict[str, Any] | None = None
 
 
 class _Claim(Wire):
@@ -42,6 +45,7 @@ def _read(reference: FactReference, metadata: Metadata, wired: _Claim) -> Claim:
         name=reference.name,
         volume=spec.volume_name or "",
         storage_class=None if storage_class is None else intern(storage_class),
+        has_selector=spec.selector is not None,
     )
 
 

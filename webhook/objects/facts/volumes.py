@@ -42,6 +42,8 @@ class Volume(msgspec.Struct, frozen=True, gc=False):
     zone_label: str
     """The zone label's value, which may hold several zones joined by "__"."""
     storage_class: str
+    claim: tuple[str, str] | None = None
+    """Namespace and name of the claim that it is bound to, or kept for."""
 
 
 class _CSISource(Part):
@@ -53,7 +55,13 @@ class _Affinity(Part):
     required: NodeSelector | None = None
 
 
+class _ClaimReference(Part):
+    namespace: str | None = None
+    name: str | None = None
+
+
 class _Spec(Part):
+    claim_ref: _ClaimReference | None = None
     csi: _CSISource | None = None
     node_affinity: _Affinity | None = None
     storage_class_name: str | None = None
@@ -75,6 +83,7 @@ def _read(reference: FactReference, metadata: Metadata, wired: _Volume) -> Volum
         raise BadObject(explain(error, {"spec": written})) from error
     csi = spec.csi or _CSISource()
     attributes = read_texts(csi.volume_attributes, "spec.csi.volumeAttributes")
+    kept = spec.claim_ref
     required = spec.node_affinity and spec.node_affinity.required
     return Volume(
         name=reference.name,
@@ -86,6 +95,7 @@ def _read(reference: FactReference, metadata: Metadata, wired: _Volume) -> Volum
         node_affinity=shared_terms(terms_of(required.node_selector_terms)) if required else (),
         zone_label=zone_of(read_texts(metadata.labels, "metadata.labels")),
         storage_class=intern(spec.storage_class_name or ""),
+        claim=(intern(kept.namespace), kept.name) if kept and kept.namespace and kept.name else None,
     )
 
 

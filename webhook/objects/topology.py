@@ -1,0 +1,123 @@
+"""The labels that say where a node is, and node selector terms asked of a node, as the scheduler asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from webhook.objects.facts import Node, Requirement, Term
+
+ZONE_LABEL = "topology.kubernetes.io/zone"
+HOST_LABEL = "kubernetes.io/hostname"
+NAME_FIELD = "metadata.name"
+
+_OLD_ZONE_LABEL = "failure-domain.beta.kubernetes.io/zone"
+REGION_LABELS = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
+ZONE_KEYS = frozenset(
+    {
+        ZONE_LABEL,
+        _OLD_ZONE_LABEL,
+        "topology.cinder.csi.openstack.org/zone",
+        "topology.disk.csi.azure.com/zone",
+        "topology.ebs.csi.aws.com/zone",
+        "topology.gke.io/zone",
+    }
+)
+"""The labels whose values are those of ZONE_LABEL, as a rule: where a node lacks one, that one answers."""
+PINNING_KEYS = ZONE_KEYS | {"csi.hetzner.cloud/location", "topology.csi.vmware.com/k8s-zone"}
+"""Any label can be put on nodes and asked for, whatever it ends in: these bind a pod to the zone that they name."""
+_NODE_KEYS = frozenset({HOST_LABEL, NAME_FIELD, "openebs.io/nodeid", "openebs.io/nodename", "linbit.com/hostname"})
+
+
+class Pin(NamedTuple):
+    """A nodeSelector's label, which keeps pods on the nodes that carry it."""
+
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"nodeSelector {self.key}: {self.value}" if self.value else f"nodeSelector {self.key}"
+
+
+def is_node_key(key: str) -> bool:
+    """Whether a label names one node: the well-known ones, and those that drivers of local volumes bring."""
+    return key in _NODE_KEYS or key.endswith("/node")
+
+
+def is_zone_key(key: str) -> bool:
+    """Whether a label's name says that it names a zone: drivers bring their own, "openshift-zone" and the like."""
+    return key.endswith("zone") or key == "csi.hetzner.cloud/location"
+
+
+def is_region_key(key: str) -> bool:
+    """Whether a label's name says that it names a region, which holds zones: they are told apart by zone."""
+    return key.endswith("region")
+
+
+def label_of(node: Node, key: str) -> str | None:
+    """A node's label; None if it has none.
+
+    The scheduler, too, lets the present zone and region labels answer for the old ones. A driver's name for the zone,
+    and the labels that name the node itself, are put on it a moment after it has come, and may lack in a file.
+    """
+    value = node.labels.get(key)
+    if value is not None:
+        return value
+    if key in ZONE_KEYS:
+        return _first(node, (ZONE_LABEL, _OLD_ZONE_LABEL))
+    if key in REGION_LABELS:
+        return _first(node, REGION_LABELS)
+    return node.name if is_node_key(key) else None
+
+
+def carried_key(key: str, nodes: Iterable[Node]) -> str:
+    """The label by which these nodes tell a place: the old name for the zone where none carries the present one."""
+    is_old = key == ZONE_LABEL and not any(ZONE_LABEL in node.labels for node in nodes)
+    return _OLD_ZONE_LABEL if is_old and any(_OLD_ZONE_LABEL in node.labels for node in nodes) else key
+
+
+def _first(node: Node, keys: Iterable[str]) -> str | None:
+    return next((node.labels[key] for key in keys if key in node.labels), None)
+
+
+def admits(terms: Iterable[Term], node: Node) -> bool:
+    """Whether one of these alternatives holds for a node; a term without expressions holds for none."""
+    return any(term and all(holds(each, label_of(node, each.key)) for each in term) for term in terms)
+
+
+def holds(requirement: Requirement, value: str | None) -> bool:
+    """One expression against a label's value; None is a label that isn't there.
+
+    Source: k8s.io/component-helpers/scheduling/corev1/nodeaffinity.
+    """
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" if value is not None and len(requirement.values) == 1:
+            return _compares(requirement.operator, value, requirement.values[0])
+        case _:
+            return False
+
+
+def _compares(operator: str, value: str, bound: str) -> bool:
+    try:
+        return int(value) > int(bound) if operator == "Gt" else int(value) < int(bound)
+    except ValueError:
+        return False
+
+
+def called(key: str, count: int) -> str:
+    """What the values of a label are called: "zone", "nodes"; for a label that nobody knows its name."""
+    word = "node" if is_node_key(key) else "zone" if is_zone_key(key) else key
+    return f"{word}s" if count != 1 and word != key else word
+
+
+def shown(value: str) -> str:
+    """A label's value in a message; an empty one is written as YAML does."""
+    return value or '""'
