@@ -24,7 +24,7 @@ _DISCOVER_AGAIN = timedelta(minutes=10)
 
 Objects = list[Object]
 Use = Mapping[tuple[str, str], int]
-"""Owner and container -> bytes in use, of the pod that uses most."""
+"""(top-level workload, container) -> bytes of memory in use, by the one of its pods that uses most."""
 
 
 class OwnedWorkload(NamedTuple):
@@ -70,7 +70,7 @@ class ContentsReader:
             self._discover_at = now + _DISCOVER_AGAIN
 
     def _kinds(self, config: Config) -> list[GroupKind]:
-        """Those that a person would mend come first."""
+        """The kinds to list in a namespace: those that a person would mend come first, pods last."""
         kinds = [kind for kind in reversed(config.workloads) if kind != POD and kind.kind != "PodTemplate"]
         return [*(kind for kind in kinds if kind.group in self._versions), POD]
 
@@ -83,7 +83,7 @@ class ContentsReader:
             raise
 
     def _read(self, path: str, kind: str) -> Objects:
-        """All of a collection: one object that can't be read leaves it open what the namespace's pods will be."""
+        """All objects of a collection. Raises BadObject if one can't be read: what its pods will be is then unknown."""
         objects: Objects = []
         for obj in read_objects(self._cluster, path, kind):
             if isinstance(obj, Unreadable):

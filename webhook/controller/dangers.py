@@ -54,7 +54,7 @@ def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -
 
 
 def _new_refusals(workload: Workload, before: Sequence[Item], after: Sequence[Item]) -> list[Refusal]:
-    """Those that are not there today."""
+    """The refusals of the workload's pods by the LimitRanges `after` that those `before` do not cause."""
     try:
         today = {(refusal.path, refusal.resource) for refusal in refusals(workload, before)}
         return [refusal for refusal in refusals(workload, after) if (refusal.path, refusal.resource) not in today]
@@ -73,6 +73,6 @@ def _show_use(use: int) -> str:
 
 
 def _roomy(use: int) -> int:
-    """Half as much again, in steps of 64Mi: what is in use now is not the peak."""
+    """A limit with room above the bytes in use: half as much again, in steps of 64Mi, since this is not the peak."""
     step = 64 * 2**20
     return -(-use * 3 // (2 * step)) * step

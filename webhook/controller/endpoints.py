@@ -28,7 +28,7 @@ class ServerEndpoint:
 
 
 def list_endpoints(cluster: Reader, namespace: str) -> Iterator[ServerEndpoint]:
-    """Those that the Service's EndpointSlices name, one for each port. Raises ClusterRefused or FactsUnavailable."""
+    """What the Service's EndpointSlices name, one for each port. Raises ClusterRefused or FactsUnavailable."""
     path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
     slices = read_objects(cluster, path, "EndpointSlice", labels=f"kubernetes.io/service-name={NAME}")
     for endpoint_slice in readable(slices):
@@ -51,11 +51,11 @@ class Endpoints:
         self._given = given
 
     def all(self) -> list[Endpoint]:
-        """All of them, ready or not."""
+        """Every server's endpoint, ready or not."""
         return list(self._given) or [listed.endpoint for listed in list_endpoints(self._cluster, self._namespace)]
 
     def is_any_ready(self) -> bool:
-        """Whether one would answer; a given one does if it listens."""
+        """Whether any server would answer: by the EndpointSlices, or, of the given addresses, if one is listened on."""
         if self._given:
             return any(map(_is_listening, self._given))
         return any(listed.is_ready for listed in list_endpoints(self._cluster, self._namespace))

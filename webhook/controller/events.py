@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 REPORTER = "forestall.dev/controller"
 _NOTE_BYTES = 1024
-"""The API's limit."""
+"""Bytes that the API server takes as an Event's note."""
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ def report(
     action: str,
     kind: Literal["Normal", "Warning"] = "Warning",
 ) -> None:
-    """Say it in an Event about the object, and in the log; an Event that cannot be had stops nobody's work."""
+    """Write the note to the log and as an Event about the object; an Event that is refused is logged and given up."""
     log.log(30 if kind == "Warning" else 20, note, reason=reason)
     made = event(regarding, reason, note, datetime.now(UTC), action=action, kind=kind)
     try:

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 EVERY = timedelta(seconds=10)
 KEPT = 200
-"""Gaps in the record; of older ones only their number is left."""
+"""How many gaps the record holds; of older ones only their number is left."""
 
 _KEY = "gaps"
 _PROBE_SECONDS = 20.0
-"""For a probe: two webhooks of ours that hang take ten, and others may be asked as well."""
+"""Seconds that a probe may take: two webhooks of ours that hang take ten, and others may be asked as well."""
 _AROUND = EVERY + timedelta(seconds=2)
 """How long before and after a gap the API server's calls may have been lost; its times are whole seconds."""
 
@@ -46,8 +46,16 @@ Reason = Literal["no answer", "hooks off", "undecided"]
 
 log = structlog.get_logger()
 
-in_gap = Gauge("forestall_gap", "1 while the API server's calls don't reach us, by probes every 10 s.", ["stage"])
-gap_seconds = Counter("forestall_gap_seconds", "How long the API server's calls didn't reach us, at least.", ["stage"])
+in_gap = Gauge(
+    "forestall_gap",
+    "1 while the API server's calls of a stage don't reach any server, by probes every 10 seconds.",
+    ["stage"],
+)
+gap_seconds = Counter(
+    "forestall_gap_seconds",
+    "Seconds in which the API server's calls of a stage didn't reach any server, at least.",
+    ["stage"],
+)
 probes = Counter(
     "forestall_probes", "Probes: answered, gap, or unknown where the API server gave no answer.", ["result"]
 )
@@ -194,13 +202,16 @@ class Gaps:
         log.error("gaps not recorded", error=str(error), **detail)
 
     def _stand_by(self) -> None:
-        """What is so now is for the new leader to say."""
+        """Forget the last probe and clear the metric: whether there is a gap now is for the new leader to say."""
         if self._probed_at is not None:
             self._probed_at, self._lost, self._unknown = None, (), ""
             in_gap.clear()
 
     def reconcile(self, now: datetime) -> None:
-        """Probe, unless that was a moment ago. Raises FactsUnavailable or ClusterRefused if it can't be recorded."""
+        """Probe, unless the last probe was less than EVERY ago.
+
+        Raises FactsUnavailable or ClusterRefused if what it shows can't be recorded.
+        """
         if self._probed_at is not None and timedelta(0) <= now - self._probed_at < EVERY:
             return
         since, self._probed_at = self._probed_at, now
@@ -218,7 +229,7 @@ class Gaps:
         self._record(now, probed)
 
     def _probe(self) -> Probed | None:
-        """None where nothing can be told: an API server that gives no answer lets nothing through, either."""
+        """What a probe shows; None while the API server gives no answer itself: it then lets nothing through."""
         nonce = secrets.token_hex(8)
         metadata = {"name": "forestall-probe", "namespace": self._namespace, "labels": {PROBE_LABEL: nonce}}
         obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}

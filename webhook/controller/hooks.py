@@ -31,7 +31,9 @@ _OWNER_PATH = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{CONTROLLER}"
 log = structlog.get_logger()
 
 hooks_off = Gauge(
-    "forestall_hooks_off", "1 while a webhook configuration stays off: `forestall hooks on`.", ["configuration"]
+    "forestall_hooks_off",
+    "1 while a webhook configuration was deleted or switched off and stays so until `forestall hooks on`.",
+    ["configuration"],
 )
 
 
@@ -139,7 +141,7 @@ class Hooks:
                 state.off[stage] = DELETED
 
     def _is_ready(self, wanted: Object) -> bool:
-        """Whether somebody would answer, in a way that the API server trusts."""
+        """Whether a server is ready and the API server would trust its certificate."""
         is_injected = "cert-manager.io/inject-ca-from" in wanted["metadata"]["annotations"]
         if not is_injected and not all(webhook["clientConfig"].get("caBundle") for webhook in wanted["webhooks"]):
             self._wait(f"Secret {SECRET} has no ca.crt yet")
@@ -161,7 +163,7 @@ class Hooks:
         return str(((secret or {}).get("data") or {}).get("ca.crt") or "")
 
     def _look_at_installation(self, now: datetime) -> tuple[Object | None, int]:
-        """The chart's ClusterRole, and our Service's port: they hardly ever change."""
+        """The chart's ClusterRole and the port of the servers' Service, read once a minute."""
         if self._looked_at is None or self._installation[0] is None or now - self._looked_at > _LOOK_AGAIN:
             service = self._cluster.get(f"/api/v1/namespaces/{self._namespace}/services/{NAME}")
             ports = ((service or {}).get("spec") or {}).get("ports") or ({"port": 443},)
@@ -196,7 +198,7 @@ def turn_off(cluster: Cluster, namespace: str) -> None:
 
 
 def turn_on(cluster: Cluster, namespace: str) -> None:
-    """Have the controller write both configurations again, as soon as somebody would answer."""
+    """Have the controller write both webhook configurations again, as soon as a server is ready."""
     _remember(cluster, namespace, {})
 
 

@@ -39,7 +39,7 @@ class Candidate:
         self._renewed_at: float | None = None
 
     def see(self, lease: Object | None, now: float) -> None:
-        """This is the Lease, or there is none."""
+        """Take in the Lease as it was read, None if there is none, at `now`."""
         # As in client-go it is the holder's own words that prove him alive, not whatever else changes the object.
         if _spec(lease) != _spec(self.lease) or self.lease is None:
             self._seen_at = now
@@ -59,7 +59,7 @@ class Candidate:
         return self._with(self.identity, LEASE_SECONDS, acquired, wall, transitions)
 
     def won(self, lease: Object, began: float, now: float) -> None:
-        """Our bid, begun at `began`, was written."""
+        """Take in that the API server stored this candidate's bid as `lease`; the bid was begun at `began`."""
         self.see(lease, now)
         self._renewed_at = began
 
@@ -128,7 +128,7 @@ class Election:
 
     @property
     def is_leading(self) -> bool:
-        """As of this moment, whatever the thread is waiting for."""
+        """Whether this candidate leads now; answers at once, whatever the thread is waiting for."""
         return self._candidate.is_leading(self._clock())
 
     def run(self, stopped: threading.Event) -> None:
@@ -158,7 +158,7 @@ class Election:
         self._bid()
 
     def _bid(self) -> bool:
-        """Whether the Lease is ours now."""
+        """Try to take or renew the Lease; whether it is held by this candidate now."""
         began = self._clock()
         bid = self._candidate.bid(began, datetime.now(UTC))
         if bid is None:
@@ -182,7 +182,7 @@ class Election:
         return written
 
     def release(self) -> None:
-        """Let the next candidate take it at once."""
+        """Give the Lease back, so that the next candidate may take it at once."""
         lease = self._candidate.resign(datetime.now(UTC))
         if lease is not None:
             try:

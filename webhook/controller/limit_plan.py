@@ -60,7 +60,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Not made, or not changed."""
+    """A LimitRange that is not made or not changed, and why."""
 
     namespace: str
     name: str
@@ -135,7 +135,7 @@ def wanted(rule: LimitRangeDefaults, namespace: str) -> Object:
 
 
 def digest_of(limit_range: Object) -> str:
-    """The same before and after the API server has stored it."""
+    """A digest of what a LimitRange asks for, which stays the same when the API server has stored it."""
     items = [
         (item.type, [sorted((key, f"{amount.normalize():f}") for key, amount in part.items()) for part in _parts(item)])
         for item in read_items(limit_range["spec"])
@@ -144,7 +144,7 @@ def digest_of(limit_range: Object) -> str:
 
 
 def differences(limit_range: Object, wanted: Object) -> str:
-    """What is not as wanted, amount by amount; empty if all that counts is the same."""
+    """How a LimitRange differs from the wanted one, amount by amount; empty if it doesn't in anything that counts."""
     have, want = read_items(limit_range.get("spec") or {}), read_items(wanted["spec"])
     found = [f"{len(have)} items, not 1"] if len(have) != len(want) else []
     for one, other in zip(have, want, strict=False):
@@ -191,7 +191,7 @@ class _Namespace:
 
     def plan(self, rules: Sequence[LimitRangeDefaults]) -> Iterator[Action]:
         keep: dict[str, str] = {}
-        """Name -> why it is not kept, or nothing."""
+        """Name of a LimitRange -> why it is not kept; empty for one that is."""
         given = next((why for obj in self.present if not self._is_ours(obj) and (why := _given_by(obj))), "")
         for rule in rules:
             target = wanted(rule, self.name)

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _LOOK_AGAIN = timedelta(minutes=5)
-"""At workloads that kept a LimitRange away, to see whether they were mended."""
+"""After which workloads that kept a LimitRange away are looked at again, to see whether they were mended."""
 _READ_AGAIN = timedelta(minutes=1)
-"""All namespaces and LimitRanges, although nothing was heard of a change."""
+"""After which all namespaces and LimitRanges are read again, although nothing was heard of a change."""
 _LOOKS_AT_ONCE = 10
 """Namespaces whose workloads are listed in one pass; each takes about ten calls, and the loop has other work."""
 _TOLD_AT_ONCE = 20
-"""Events; the rest in the passes that follow."""
+"""Events that one pass writes at most; the rest follow in the next passes."""
 _REPORTED = 100
 _NAMED = 5
 
@@ -64,7 +64,7 @@ class Limits:
 
     def __init__(self, cluster: _Api, namespace: str, watch: _Watched | None = None) -> None:
         self.skips: tuple[Skip, ...] = ()
-        """What was not made or not changed, as of the last pass."""
+        """The LimitRanges that the last pass did not make or change, and why."""
         self._cluster = cluster
         self._namespace = namespace
         self._watch = watch
@@ -80,7 +80,10 @@ class Limits:
         self._told: dict[Key, str] = {}
 
     def reconcile(self, config: Config, now: datetime) -> None:
-        """Do what is to be done now. Raises FactsUnavailable or ClusterRefused; another pass mends what it left."""
+        """Make, change and remove LimitRanges as the configuration asks.
+
+        Raises FactsUnavailable or ClusterRefused; another pass mends what it left.
+        """
         if config is not self._config:
             self._config, self._heard = config, None
             self._waits.clear()
@@ -96,7 +99,7 @@ class Limits:
         self._heard = heard
 
     def _listen(self) -> tuple[object, object] | None:
-        """Two objects that are others once there is news; None while all has to be read to know."""
+        """The watch's records of namespaces and LimitRanges: other objects after a change. None without a watch."""
         facts = self._watch.facts if self._watch else None
         if facts is None or not facts.known >= {NAMESPACES, LIMIT_RANGES}:
             return None
@@ -155,7 +158,7 @@ class Limits:
         return limit_ranges, odd
 
     def _do(self, action: Create | Replace | Delete, made: dict[Key, Made], now: datetime) -> Skip | None:
-        """Do it and take it into `made`; a Skip if the API server doesn't want it."""
+        """Carry the action out and note it in `made`; a Skip if the API server refuses it."""
         try:
             match action:
                 case Create(namespace, limit_range, digest):
@@ -182,7 +185,7 @@ class Limits:
         return None
 
     def _tell_skips(self, now: datetime) -> None:
-        """An event for each that is new, some at a time."""
+        """Write an Event for every skipped LimitRange that is new, some at a time."""
         keys = {_key(skip) for skip in self.skips}
         self._told = {key: occasion for key, occasion in self._told.items() if key in keys}
         new = [skip for skip in self.skips if self._told.get(_key(skip)) != _occasion(skip)]
@@ -195,7 +198,7 @@ class Limits:
             self._again = now
 
     def _tell(self, namespace: str, name: str, reason: str, note: str, occasion: str, now: datetime) -> None:
-        """Say it in an Event, whose name comes from the occasion: told again, it is the same one."""
+        """Write an Event named after its occasion, so that the same occasion told again makes no second one."""
         regarding = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"namespace": namespace, "name": name}}
         made = event(regarding, reason, note, now, action="Reconcile", kind="Warning")
         digest = hashlib.sha256(f"{reason} {occasion}".encode()).hexdigest()[:16]
@@ -215,7 +218,7 @@ class Limits:
         return kept
 
     def _write_state(self, kept: Kept[dict[str, Made]], made: dict[Key, Made]) -> Kept[dict[str, Made]]:
-        """Write it if it is not what is there. Raises Conflict if somebody else has written it since."""
+        """Write which LimitRanges are ours, and the report. Raises Conflict if somebody wrote in between."""
         if kept.object is None and not made and not self.skips:
             return kept
         value = {"/".join(key): entry for key, entry in made.items()}
@@ -227,7 +230,7 @@ def _keys(kept: Kept[dict[str, Made]]) -> dict[Key, Made]:
 
 
 def report(skips: Sequence[Skip]) -> Object:
-    """What was not made and why, of bounded size."""
+    """The LimitRanges that were not made and why, as JSON for people, of bounded size."""
     return {
         "notMade": len(skips),
         "limitRanges": [
@@ -244,7 +247,7 @@ def report(skips: Sequence[Skip]) -> Object:
 
 
 def _occasion(skip: Skip) -> str:
-    """The same while the same workloads stand in the way, whatever they use at the moment."""
+    """What a skip is told for: the same text while the same workloads stand in the way, however much they use."""
     return json.dumps([skip.why, sorted({danger.owner for danger in skip.dangers})])
 
 
@@ -275,7 +278,7 @@ def _made(obj: Object, made: Mapping[Key, Made]) -> Made:
 
 
 def _is_race(answer: ClusterRefused) -> bool:
-    """Somebody else was first, or the namespace is going or gone."""
+    """Whether the refusal only says that somebody else was first, or that the namespace is going or gone."""
     return isinstance(answer, Conflict) or answer.status == 404 or "being terminated" in answer.message
 
 

@@ -23,7 +23,7 @@ STAGES: Mapping[Stage, str] = {
     "mutate": "MutatingWebhookConfiguration",
     "validate": "ValidatingWebhookConfiguration",
 }
-"""In the order in which they are written: what is patched first need not be denied."""
+"""Stage -> kind of webhook configuration, in the order in which they are written: what is patched isn't denied."""
 
 _API = "/apis/admissionregistration.k8s.io/v1"
 _NAMESPACE = "kubernetes.io/metadata.name"  # always there, and nobody can forge it
@@ -157,7 +157,7 @@ def _spared_by_all(config: Config, earlier: Iterable[Config]) -> Config:
 
 
 def _probing(stage: Stage, namespace: str, common: Object) -> Object:
-    """Asked at every mode about nobody's objects: whoever creates such a ConfigMap learns whether we are reached."""
+    """The webhook for the controller's probes: registered at every mode, and asked about labelled ConfigMaps alone."""
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}
     return {
         **common,

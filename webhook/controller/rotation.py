@@ -69,7 +69,7 @@ class Sighting(NamedTuple):
         return len(leaves) == len(self.served) and all(authority.has_issued(leaf) for leaf in leaves)
 
     def leaves(self) -> list[Certificate]:
-        """What is presented and can be read."""
+        """The certificates that endpoints present, as far as they can be parsed."""
         parsed = [parse_certificate(der) for der in self.served if der is not None]
         return [leaf for leaf in parsed if leaf is not None]
 
@@ -80,7 +80,7 @@ class Sighting(NamedTuple):
 
 class Step(NamedTuple):
     data: dict[str, bytes]
-    """Of the Secret, from now on."""
+    """The Secret's data from now on."""
     reason: str
 
 
@@ -94,7 +94,7 @@ def settling(certificates: Certificates) -> timedelta:
 
 
 def service_names(namespace: str) -> tuple[str, ...]:
-    """What the serving certificate is for; the API server asks for the first."""
+    """The DNS names of the serving certificate; the API server asks for the first."""
     return (f"{NAME}.{namespace}.svc", f"{NAME}.{namespace}", f"{NAME}.{namespace}.svc.cluster.local")
 
 
@@ -171,7 +171,7 @@ class _Held:
         self.authority = find_authority(data.get("ca.key", b""), self._valid([*bundle, *chain[1:], *trusted]))
         roots = [*bundle, *trusted, *([self.authority.certificate] if self.authority else [])]
         self.chain = chain if chain and self._is_good(chain[0], roots, chain[1:]) else ()
-        """Of the serving certificate; empty if it is of no use."""
+        """The serving certificate and what stands between it and its CA; empty if it can't be used."""
         # What hooks trust, and somebody took out of the Secret, is needed for as long as replicas serve by it. Without
         # the CA's key nothing in the Secret says how things were, and what is trusted stays so.
         leaves = [*seen.leaves(), *self.chain[:1]]
@@ -192,7 +192,7 @@ class _Held:
         return bool(self.chain) and authority.certificate.has_issued(self.chain[0])
 
     def is_in_use(self) -> bool:
-        """Whether something works now, which a certificate that isn't trusted yet would break."""
+        """Whether calls work now, so that a serving certificate that hooks don't trust yet would break them."""
         if self.chain:
             return True
         seen = self.history[-1]
@@ -275,7 +275,7 @@ class Rotation:
         return Sighting(now, tuple(sorted(set(bundles))), tuple(sorted(served, key=lambda leaf: leaf or b"")))
 
     def _remember(self, seen: Sighting, long: timedelta) -> None:
-        """Add what is new; forget what was over before the time that counts."""
+        """Add the sighting if it differs from the last one, and drop those that ended longer than `long` ago."""
         if not self._history or self._history[-1][1:] != seen[1:]:
             self._history.append(seen)
         while len(self._history) > 1 and self._history[1].at <= seen.at - long:

@@ -122,7 +122,7 @@ class Part:
 
 
 class Controller:
-    """The loop: who leads runs every part that is due, each beginning anew with what it then sees."""
+    """The controller's loop: while it leads, every part that is due runs, and reads the cluster anew."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class Controller:
             errors.labels(part.name)  # no alert can see a step from nothing to one
 
     def _stand_by(self) -> None:
-        """What was true a while ago is for the new leader to say."""
+        """Drop the parts and their metrics: what is so from now on is for the new leader to say."""
         self._parts = ()
         leading.set(0)
         hooks_off.clear()
@@ -223,7 +223,7 @@ def run(settings: Settings) -> int:
 
 
 def _show_facts(watch: Watch) -> None:
-    """Have the metrics by kind say what is so when they are scraped."""
+    """Have the metrics by kind read the watch whenever they are scraped."""
     for kind in _WATCHED:
         facts_known.labels(str(kind)).set_function(partial(_is_known, watch, kind))
         unreadable_objects.labels(str(kind)).set_function(partial(_count_unreadable, watch, kind))
@@ -238,7 +238,7 @@ def _count_unreadable(watch: Watch, kind: FactKind[Any, Any]) -> float:
 
 
 def _parts(cluster: Cluster, watch: Watch, settings: Settings, config: Reloaded[Config]) -> list[Part]:
-    """What is kept, in the order in which a new installation needs it."""
+    """The parts of the controller, in the order in which a new installation needs them."""
     namespace = settings.namespace
     endpoints = Endpoints(cluster, namespace, settings.endpoints)
     return [

@@ -10,7 +10,7 @@ from webhook.doctor.survey import Survey, seen
 
 _OLDEST, _NEWEST = 29, 36
 _FEATURES = {"pods/resize": 33, "pod-level resources": 34}
-"""Since which minor version it is on unless switched off."""
+"""Feature -> the minor version of Kubernetes 1 since which it is on by default."""
 _SKEW = timedelta(seconds=10)
 _MUCH_SKEW = timedelta(minutes=5)
 

@@ -18,7 +18,7 @@ from webhook.installation import SECRET
 
 
 def check_certificate(survey: Survey) -> Remarks:
-    """Whether the API server's calls will trust what they meet."""
+    """Whether the API server, by the caBundles of our webhooks, trusts the certificates that servers present."""
     leaves, between, source = _presented(survey)
     if not leaves:
         yield Remark("fail", f"{source}: no certificate", "see the controller's log; with certManager its Certificate")
@@ -81,7 +81,7 @@ def _is_trusted(leaf: Certificate, roots: Collection[Certificate], between: Sequ
 
 
 def check_expiry(survey: Survey) -> Remarks:
-    """Days left; our own are renewed when a third of their life is left, so a quarter is late."""
+    """How long certificates are still valid; our own are renewed with a third of their life left: a quarter is late."""
     leaves, between, source = _presented(survey)
     bundles = {
         webhook["clientConfig"].get("caBundle") or ""

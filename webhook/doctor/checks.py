@@ -44,7 +44,7 @@ CHECKS: Mapping[str, Callable[[Survey], Remarks]] = {
 
 
 def diagnose(survey: Survey) -> list[Check]:
-    """Every check, at least one entry each; of what isn't there at all only that."""
+    """Every check's entries, at least one for each; a single one where nothing of Forestall is installed."""
     if not survey.is_installed():
         text = f"nothing of Forestall is in namespace {survey.namespace}"
         return [Check("installation", "fail", text, "install it, or name its namespace: --namespace")]

@@ -1,4 +1,4 @@
-"""Times in which nobody asked us, and what came in meanwhile."""
+"""Gaps, times in which the API server's calls didn't reach us, and what it let through meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FRESH = timedelta(days=1)
 
 
 def check_gaps(survey: Survey) -> Remarks:
-    """Times in which nothing was asked, and what came in meanwhile."""
+    """Gaps that are open or recent, and objects that were admitted unchecked in them."""
     record = read_record(seen(survey.state))
     gaps = recent_gaps(record, survey.now)
     if record.lost:

@@ -14,7 +14,7 @@ from webhook.policy import Object, Stage
 
 
 def check_hooks(survey: Survey) -> Remarks:
-    """Whether the API server asks us, and at the right door."""
+    """Whether both webhook configurations are there and lead to our Service's port."""
     port = survey.service_port()
     for stage, kind in STAGES.items():
         registered = survey.registered(stage)
