@@ -676,7 +676,7 @@ def test_work_is_a_multiple_of_the_review_s_size(text: str, name: str, has_old: 
         req = request(sized(1), sized(2) if has_old else None)
         return lambda: judged(msgspec.structs.replace(req), cfg)
 
-    assert_linear(make, 100)
+    assert_linear(make, 50)
 
 
 def test_what_was_worse_before_excuses_the_same_kind_alone() -> None:

@@ -22,14 +22,14 @@ def written_by(container: Container, workload: Workload, volumes: Mapping[str, i
     """Those of its memory volumes that the container may write to."""
     if not volumes:
         return volumes
-    written = {
+    written = [
         text(mount, "name", f"{container.path}.volumeMounts[{index}]")
         for index, mount in enumerate(items(container.spec, "volumeMounts", container.path))
         if not mount.get("readOnly")
-    }
+    ]
     if workload.is_operated and container.resources_path == f"{workload.spec_path}.resources":
-        written.add(_STORAGE)
-    return {name: size for name, size in volumes.items() if name in written}
+        written.append(_STORAGE)
+    return {name: volumes[name] for name in written if name in volumes}
 
 
 # What the Prometheus operator mounts into the container that it makes is called by the resource; no volume of this name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import islice, takewhile
 from posixpath import normpath
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from webhook.policy import FactReference
 
 # Of all templates together; more are not looked at: `replicas` is whatever somebody typed.
 _MOST_CLAIMS = 1000
+_NAME_LENGTH = 253
 
 
 class StoredVolume(msgspec.Struct, frozen=True, gc=False):
@@ -195,9 +196,13 @@ def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
 def _claims(
     namespace: str, template: str, sets: Iterable[str], start: int, replicas: int, most: int
 ) -> tuple[FactReference, ...]:
-    """TEMPLATE-SET-ORDINAL for each pod, at least one: what is scaled to nothing is scaled up again."""
+    """TEMPLATE-SET-ORDINAL for each pod, at least one: what is scaled to nothing is scaled up again.
+
+    What is too long for a name is no claim's, and isn't written out for each of the pods.
+    """
     ordinals = range(start, start + max(1, replicas))
-    names = (f"{template}-{name}-{ordinal}" for name in sets for ordinal in ordinals)
+    fitting = takewhile(lambda name: len(template) + len(name) <= _NAME_LENGTH, sets)
+    names = (f"{template}-{name}-{ordinal}" for name in fitting for ordinal in ordinals)
     return tuple(FactReference(CLAIMS, namespace, name) for name in islice(names, most))
 
 
