@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import os
 import shutil
@@ -12,33 +13,28 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tests.builders import SHARED
 from tests.cluster_fixture import ControlPlane
 from tests.loopback import eventually, free_ports
 from webhook.certs import make_self_signed
+from webhook.config import load_config
+from webhook.controller.registration import STAGES, configurations
 
 Object = dict[str, Any]
 
-# What is never judged isn't even asked about, as in the chart. UNGUARDED lets a test make what was there before us.
 UNGUARDED = "test/unguarded"
-_EXCLUDED = ["kube-system", "kube-public", "kube-node-lease", "forestall-system"]
-_RULES = [
-    ("", ["pods", "pods/resize", "replicationcontrollers", "podtemplates"], ["CREATE", "UPDATE"]),
-    ("", ["persistentvolumeclaims"], ["CREATE"]),
-    ("apps", ["deployments", "replicasets", "statefulsets", "daemonsets"], ["CREATE", "UPDATE"]),
-    ("batch", ["jobs", "cronjobs"], ["CREATE", "UPDATE"]),
-    ("argoproj.io", ["rollouts"], ["CREATE", "UPDATE"]),
-    (
-        "monitoring.coreos.com",
-        ["prometheuses", "prometheusagents", "alertmanagers", "thanosrulers"],
-        ["CREATE", "UPDATE"],
-    ),
-]
+"""Label of a namespace in which a test makes what was there before us."""
+
+_MARKER = "test/registered"
 _READS = {
     "": ["nodes", "namespaces", "limitranges", "persistentvolumes", "persistentvolumeclaims"],
     "storage.k8s.io": ["storageclasses"],
@@ -63,6 +59,8 @@ class Server:
         (folder / "tls.crt").write_bytes(self.certificate)
         (folder / "tls.key").write_bytes(key)
         self.port, self._metrics_port = free_ports(2)
+        self.on_configured: Callable[[str], None] = lambda _text: None
+        """Called with every configuration that the server has taken over."""
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [
             *(sys.executable, "-c", _PROGRAM, "serve"),
@@ -139,6 +137,7 @@ class Server:
         self._write_config(text)
         name = "forestall_config_last_reload_success_timestamp_seconds"
         eventually(lambda: self.metric(name) >= before, "the configuration was not read again")
+        self.on_configured(text)
 
     def refuse_configuration(self, text: str) -> Object:
         """Write a bad one and wait until every worker has refused it; returns what the log says of it."""
@@ -164,36 +163,47 @@ class Guarded:
     def __init__(self, plane: ControlPlane, server: Server) -> None:
         self.plane = plane
         self.server = server
+        self._registered: tuple[Object, Object] | None = None
+        self._registrations = 0
 
     def install(self) -> None:
         """Service and webhook configurations. They fail closed: nothing slips by in a test."""
-        service = {"name": "forestall", "namespace": "forestall-system"}
         self.plane.kubectl(
             *("create", "service", "externalname", "forestall", "--external-name=localhost", "-n", "forestall-system")
         )
-        rules = [
-            {"apiGroups": [group], "apiVersions": ["*"], "resources": resources, "operations": operations}
-            for group, resources, operations in _RULES
-        ]
-        selector = [
-            {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": _EXCLUDED},
-            {"key": UNGUARDED, "operator": "DoesNotExist"},
-        ]
-        for kind, path in (("MutatingWebhookConfiguration", "mutate"), ("ValidatingWebhookConfiguration", "validate")):
-            webhook = {
-                "name": f"{path}.forestall.dev",
-                "clientConfig": {
-                    "service": {**service, "path": f"/{path}", "port": self.server.port},
-                    "caBundle": base64.b64encode(self.server.certificate).decode(),
-                },
-                "rules": rules,
-                "namespaceSelector": {"matchExpressions": selector},
-                "failurePolicy": "Fail",
-                "sideEffects": "None",
-                "admissionReviewVersions": ["v1"],
-                "timeoutSeconds": 5,
-            } | ({"reinvocationPolicy": "IfNeeded"} if path == "mutate" else {})
-            self.apply({**_top("admissionregistration.k8s.io/v1", kind, "forestall"), "webhooks": [webhook]})
+        self.register(CONFIG)
+        self.server.on_configured = self.register
+
+    def register(self, text: str) -> None:
+        """Have the API server ask what the controller would have it ask by this configuration.
+
+        It fails closed where the controller would have that: nothing slips by in a test.
+        """
+        config = load_config(text.encode(), "forestall.yaml")
+        webhooks = msgspec.structs.replace(config.webhooks, failure_policy="Fail", timeout_seconds=5)
+        bundle = base64.b64encode(self.server.certificate).decode()
+        derived = configurations(
+            replace(config, webhooks=webhooks), bundle, namespace="forestall-system", port=self.server.port
+        )
+        if derived == self._registered:
+            return
+        self._registered = copy.deepcopy(derived)
+        self._registrations += 1
+        for stage, obj in zip(STAGES, derived, strict=True):
+            for webhook in obj["webhooks"]:
+                expressions = webhook.setdefault("namespaceSelector", {}).setdefault("matchExpressions", [])
+                expressions.append({"key": UNGUARDED, "operator": "DoesNotExist"})
+            obj["webhooks"].append(_marker(stage, self._registrations))
+        self.apply(*derived)
+        for stage in STAGES:
+            eventually(partial(self._is_registered, stage), f"the API server goes on as before at /{stage}")
+
+    def _is_registered(self, stage: str) -> bool:
+        """Whether the API server already goes by the last registration: it then fails to call the marker."""
+        marked = _top("v1", "ConfigMap", "marked")
+        marked["metadata"] |= {"namespace": "default", "labels": {_MARKER: stage}}
+        done = self.try_kubectl("create", "-f", "-", "--dry-run=server", input=json.dumps(marked))
+        return _marker(stage, self._registrations)["name"] in done.stderr
 
     def kubectl(self, *arguments: str, **options: Any) -> str:
         return self.plane.kubectl(*arguments, **options)
@@ -301,6 +311,21 @@ def prepare(plane: ControlPlane) -> Path:
         plane.kubectl("apply", "--server-side", "-f", str(crds))
     token = plane.kubectl("create", "token", "forestall", "-n", "forestall-system", "--duration=24h").strip()
     return plane.write_kubeconfig("forestall", token)
+
+
+def _marker(stage: str, number: int) -> Object:
+    """A webhook that nobody answers, for labelled ConfigMaps: its name in the error tells which registration counts."""
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}
+    return {
+        "name": f"registration-{number}.{stage}.test",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [rule],
+        "objectSelector": {"matchLabels": {_MARKER: stage}},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 1,
+    }
 
 
 def _top(version: str, kind: str, name: str) -> Object:
