@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from webhook.config import Config, load_config
-from webhook.loader import fact_kinds
+from webhook.loader import fact_kinds, load_policies
 from webhook.objects import facts as objects_facts
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.policy import AdmissionRequest, Object
@@ -124,6 +124,12 @@ def kubeconfig(cluster: Mapping[str, str], user: Mapping[str, str] | None = None
 
 def config(text: str = "") -> Config:
     return load_config(text.encode(), "config.yaml")
+
+
+def every_policy(settings: str = "mode: 'off'", **others: str) -> str:
+    """The configuration's entry that gives all policies these settings, but those named ("memory_limits") others."""
+    given = {name: others.get(name.replace("-", "_"), settings) for name in load_policies()}
+    return f"policies: {{{', '.join(f'{name}: {{{text}}}' for name, text in given.items())}}}"
 
 
 def recordings(*files: str) -> Iterable[dict[str, Any]]:

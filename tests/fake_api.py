@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.builders import kubeconfig
+from tests.builders import KINDS, kubeconfig
 
 Object = dict[str, Any]
 Handle = Callable[["Request"], None]
@@ -119,9 +119,8 @@ class FakeApi:
 
     def __init__(self) -> None:
         self.objects: defaultdict[str, list[Object]] = defaultdict(list)
-        for plural in ("storageclasses", "persistentvolumes", "persistentvolumeclaims", "nodes", "limitranges"):
-            self.objects[plural] = []
-        self.objects["namespaces"] = []
+        for kind in KINDS:
+            self.objects[kind.resource] = []
         self.version = 100
         self.scripts: defaultdict[tuple[str, str], list[Handle]] = defaultdict(list)
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str]]] = []

@@ -22,7 +22,9 @@ from tests.builders import SHARED, container, kubeconfig, limit_range, sized, wo
 from webhook import __version__, check
 from webhook.cli import main
 from webhook.files import facts as facts_file
-from webhook.objects.facts import NO_FACTS, NODES
+from webhook.files.facts import kubectl_get
+from webhook.loader import fact_kinds, load_policies
+from webhook.objects.facts import LIMIT_RANGES, NO_FACTS, NODES, STORAGE_CLASSES
 from webhook.policy import Object
 
 Write = Callable[..., Path]
@@ -432,10 +434,13 @@ def test_facts_of_nothing_are_refused(write: Write, run: Run, contents: str) -> 
     write("facts.yaml", contents)
     ended = run("check", "a.yaml", "--facts", "facts.yaml")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == (
-        "forestall: facts.yaml: holds no LimitRange, Node, PersistentVolumeClaim, PersistentVolume, StorageClass: did "
-        "`kubectl get limitranges,nodes,persistentvolumeclaims,persistentvolumes,storageclasses.storage.k8s.io -A -o "
-        "yaml` fail?\n"
+    kinds = ", ".join(kind.kind for kind in fact_kinds())
+    assert ended.err == f"forestall: facts.yaml: holds no {kinds}: did `{kubectl_get(fact_kinds())}` fail?\n"
+
+
+def test_the_line_that_facts_come_from() -> None:
+    assert kubectl_get([LIMIT_RANGES, STORAGE_CLASSES]) == (
+        "kubectl get limitranges,storageclasses.storage.k8s.io -A -o yaml"
     )
 
 
@@ -485,10 +490,10 @@ def test_version(run: Run, arguments: list[str]) -> None:
 
 def test_explain_lists_policies(run: Run) -> None:
     names = [line.split()[0] for line in run("explain").out.splitlines()]
-    assert names == ["memory-limits", "namespace-defaults", "prometheus-memory", "zonal-volumes"]
+    assert names == list(load_policies())
 
 
-@pytest.mark.parametrize("policy", ["memory-limits", "namespace-defaults", "prometheus-memory", "zonal-volumes"])
+@pytest.mark.parametrize("policy", load_policies())
 def test_explain_prints_the_policies_page(run: Run, policy: str) -> None:
     page = Path(__file__).parents[1] / "policies" / policy.replace("-", "_") / "README.md"
     ended = run("explain", policy)

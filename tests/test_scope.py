@@ -8,12 +8,14 @@ import pytest
 
 from tests.builders import config, container, request, workload
 from webhook.config import Config
+from webhook.loader import load_policies
 from webhook.policy import AdmissionRequest, GroupKind, Stage
 from webhook.scope import AnyStage, Call, calls, exclude_own_namespace, is_excluded, scope_of
 
 RUNNERS = "kinds: [{group: example.com, kind: Runner, resource: runners}]"
 ALL_OFF = "policies: {memory-limits: {mode: 'off'}, prometheus-memory: {mode: 'off'}, zonal-volumes: {mode: 'off'}}"
-EVERY_POLICY = {"memory-limits", "prometheus-memory", "zonal-volumes"}
+POLICIES = {name: loaded.policy for name, loaded in load_policies().items()}
+EVERY_POLICY = {name for name, policy in POLICIES.items() if policy.workloads and policy.operations}
 CLAIM = ("", "PersistentVolumeClaim")
 
 

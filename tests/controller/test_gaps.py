@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.builders import TODAY, config, container, sized, workload
+from tests.builders import TODAY, config, container, every_policy, sized, workload
 from tests.cluster_fixture import control_plane
 from tests.e2e.guarded import Server, deployment, prepare
 from tests.loopback import eventually
@@ -408,8 +408,7 @@ class TestAdmittedUnchecked:
         [
             pytest.param("mode: 'off'", id="everything-is-off"),
             pytest.param(
-                "overrides: [{match: {namespaces: [shop]}, policies: "
-                "{memory-limits: {mode: 'off'}, prometheus-memory: {mode: 'off'}, zonal-volumes: {mode: 'off'}}}]",
+                f"overrides: [{{match: {{namespaces: [shop]}}, {every_policy()}}}]",
                 id="off-in-the-namespace",
             ),
         ],

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.builders import ROOT, SHARED, TODAY, config
+from tests.builders import ROOT, SHARED, TODAY, config, every_policy
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.loopback import eventually
 from webhook.cluster import Cluster
@@ -31,15 +31,14 @@ OWNER = {
     "kind": "ClusterRole",
     "metadata": {"name": "forestall-controller", "uid": "u-1"},
 }
-ALL_OFF = "policies: {memory-limits: {mode: 'off'}, prometheus-memory: {mode: 'off'}, zonal-volumes: {mode: 'off'}}"
-ALL_WARN = ALL_OFF.replace("'off'", "warn")
+ALL_OFF, ALL_WARN = every_policy(), every_policy("mode: warn")
 OVERRIDE = "\noverrides: [{{match: {{namespaces: [a]}}, policies: {{memory-limits: {0}}}}}]"
 BOTH, CREATE, UPDATE = ["CREATE", "UPDATE"], ["CREATE"], ["UPDATE"]
 
 
 def with_memory_limits(settings: str) -> str:
     """Every other policy warns."""
-    return ALL_WARN.replace("memory-limits: {mode: warn}", f"memory-limits: {{{settings}}}")
+    return every_policy("mode: warn", memory_limits=settings)
 
 
 def made(text: str = "", bundle: str = BUNDLE, **options: Any) -> dict[Stage, Object]:

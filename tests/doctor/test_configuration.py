@@ -5,12 +5,13 @@ from __future__ import annotations
 from tests.builders import config
 from tests.doctor.surveys import healthy, said
 from webhook.errors import BadConfig
+from webhook.loader import load_policies
 
 
 class TestConfiguration:
     def test_mode_and_policies(self) -> None:
-        text = "mode deny; memory-limits patch, namespace-defaults audit, prometheus-memory deny, zonal-volumes deny"
-        assert said("configuration", healthy()) == [("ok", text)]
+        modes = (f"{name} {loaded.policy.mode}" for name, loaded in load_policies().items())
+        assert said("configuration", healthy()) == [("ok", f"mode deny; {', '.join(modes)}")]
 
     def test_one_that_cannot_be_used(self) -> None:
         assert said("configuration", healthy(config=BadConfig("config.yaml:3: no policy x"))) == [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import config, facts_of
+from tests.builders import config, every_policy, facts_of
 from tests.doctor.surveys import FORBIDDEN, SYSTEM, healthy, said
 from tests.memory_cluster import MemoryCluster
 from webhook.cluster import Written
@@ -75,7 +75,7 @@ class Authorizing(MemoryCluster):
 
 def test_what_is_asked_is_what_they_need() -> None:
     cluster = Authorizing()
-    text = "policies: {zonal-volumes: {mode: 'off'}, prometheus-memory: {mode: 'off'}}"
+    text = every_policy(memory_limits="mode: patch")
     assert missing_rights(cluster, SYSTEM, config(text)) == []  # type: ignore[arg-type]
     assert cluster.asked == {
         *(("forestall-server", verb, "limitranges") for verb in ("get", "list", "watch")),

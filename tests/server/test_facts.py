@@ -8,22 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import config
+from tests.builders import config, every_policy
 from tests.fake_api import FakeApi, Request
 from tests.loopback import eventually
 from tests.served import Server, served
 from tests.test_cluster import claim
+from webhook.loader import fact_kinds
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NODES, ClusterFacts
 from webhook.policy import FactReference
 from webhook.scope import needed_facts
 from webhook.server.metrics import count_facts
 
 QUICK = "workers.BEAT_SECONDS = 0.1\n"
-KINDS = {"LimitRange", "Node", "PersistentVolume", "PersistentVolumeClaim", "StorageClass"}
-MODES = (
-    "policies: {{memory-limits: {{mode: '{0}'}}, prometheus-memory: {{mode: '{0}'}}, zonal-volumes: {{mode: '{1}'}}}}\n"
-)
-IN_A_NAMESPACE = "overrides: [{match: {namespaces: [a]}, policies: {memory-limits: {mode: warn}}}]"
+KINDS = {str(kind) for kind in fact_kinds()}
+OF_VOLUMES = {"Node", "PersistentVolume", "PersistentVolumeClaim", "StorageClass"}
+IN_A_NAMESPACE = "\noverrides: [{match: {namespaces: [a]}, policies: {memory-limits: {mode: warn}}}]"
 
 
 @pytest.fixture
@@ -93,14 +92,14 @@ def test_objects_that_can_not_be_read_keep_nobody_from_being_ready(api: FakeApi,
         pytest.param("", KINDS, id="all-policies"),
         pytest.param("mode: audit", KINDS, id="audited-ones-as-well"),
         pytest.param("mode: 'off'", set(), id="none-under-a-ceiling-of-off"),
-        pytest.param(MODES.format("warn", "off"), {"LimitRange", "Node"}, id="of-those-that-are-on"),
-        pytest.param(MODES.format("off", "warn"), KINDS - {"LimitRange"}, id="of-another"),
+        pytest.param(every_policy(prometheus_memory="mode: warn"), {"LimitRange", "Node"}, id="of-those-that-are-on"),
+        pytest.param(every_policy(zonal_volumes="mode: warn"), OF_VOLUMES, id="of-another"),
         pytest.param(
-            MODES.format("off", "off") + IN_A_NAMESPACE,
+            every_policy() + IN_A_NAMESPACE,
             {"LimitRange"},
             id="of-one-that-is-on-in-a-namespace",
         ),
-        pytest.param(MODES.format("off", "off"), set(), id="not-of-what-only-the-audit-judges"),
+        pytest.param(every_policy(namespace_defaults="mode: audit"), set(), id="not-of-what-only-the-audit-judges"),
     ],
 )
 def test_which_kinds_are_needed(text: str, kinds: set[str]) -> None:
