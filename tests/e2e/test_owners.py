@@ -90,6 +90,50 @@ def test_an_operator_gets_its_stateful_set_back(cluster: Guarded, old_namespace:
     assert (by_hand.returncode, told(by_hand.stderr)) == (1, [small_request("2Gi"), small_limit("3Gi")])
 
 
+@pytest.fixture
+def observatory(cluster: Guarded, namespace: str) -> Object:
+    """A resource of an operator's own, as far as its kind isn't judged, and the rights to make what belongs to it."""
+    metadata = {"name": "obs", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    for account in (f"system:serviceaccount:{each}:operator" for each in ("operators", namespace)):
+        name = account.replace(":", "-")
+        cluster.kubectl("create", "rolebinding", name, "--clusterrole=edit", f"--user={account}", "-n", namespace)
+    return cluster.get("configmap", "obs", namespace)
+
+
+class TestOperatorMade:
+    """By the API server's own word for who asks."""
+
+    def made(self, cluster: Guarded, owner: Object, account: str, kind: str = "StatefulSet") -> tuple[int, str]:
+        namespace = owner["metadata"]["namespace"]
+        obj = owned_by(owner, deployment("store", namespace, WEB) | {"apiVersion": "apps/v1", "kind": kind})
+        create = ("create", "-f", "-", f"--as=system:serviceaccount:{account}:operator")
+        done = cluster.try_kubectl(*create, input=json.dumps(obj))
+        return done.returncode, done.stderr
+
+    @pytest.mark.parametrize("is_same", [False, True], ids=["another-namespace", "the-same-namespace"])
+    def test_warned(self, cluster: Guarded, namespace: str, observatory: Object, is_same: bool) -> None:
+        code, stderr = self.made(cluster, observatory, namespace if is_same else "operators")
+        assert (code, "made by ConfigMap obs: mend it there, by a LimitRange of the namespace" in stderr) == (0, True)
+        assert memory_of(cluster.get("statefulset", "store", namespace)) == (None, None)
+
+    def test_patched(self, cluster: Guarded, namespace: str, observatory: Object) -> None:
+        with cluster.server.configured("operatorMade: patch"):
+            code, stderr = self.made(cluster, observatory, "operators")
+        assert (code, "; made by ConfigMap obs" in stderr) == (0, True)
+        assert memory_of(cluster.get("statefulset", "store", namespace)) == ("256Mi", "512Mi")
+
+    def test_denied(self, cluster: Guarded, namespace: str, observatory: Object) -> None:
+        with cluster.server.configured("operatorMade: deny"):
+            code, stderr = self.made(cluster, observatory, namespace, "ReplicaSet")
+        assert (code, f"controllers: ['system:serviceaccount:{namespace}:operator']" in stderr) == (1, True)
+
+    def test_named(self, cluster: Guarded, namespace: str, observatory: Object) -> None:
+        text = "controllers: ['system:serviceaccount:operators:operator']\noperatorMade: deny"
+        with cluster.server.configured(text):
+            assert self.made(cluster, observatory, "operators") == (0, "")
+
+
 class TestTypedReference:
     def test_buys_no_denial_off(self, cluster: Guarded, dev: str) -> None:
         owner = cluster.get("namespace", dev, dev)
@@ -99,23 +143,22 @@ class TestTypedReference:
             assert (done.returncode, told(done.stderr)) == (1, [small_request("2Gi"), small_limit("3Gi")])
 
     def test_of_a_pod(self, cluster: Guarded, dev: str) -> None:
-        """Nothing but named sizes is patched into owned pods, so what a person types is denied."""
+        """It is patched as any other pod of that person."""
         web = deployment("web", dev, {**WEB, "resources": {"limits": {"memory": "64Mi"}}})
         cluster.apply(web, user="dev")
         cluster.running(dev)
         (replica_set,) = json.loads(cluster.kubectl("get", "replicasets", "-n", dev, "-o", "json"))["items"]
         metadata = {"name": "bare", "namespace": dev, "labels": {"app": "other"}}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [WEB]}}
-        done = cluster.try_apply(owned_by(replica_set, pod), user="dev")
-        assert (done.returncode, len(told(done.stderr))) == (1, 1)
-        assert cluster.apply(pod, user="dev") == patched("web", "spec.containers[0]")
+        assert cluster.apply(owned_by(replica_set, pod), user="dev") == patched("web", "spec.containers[0]")
 
     def test_of_a_job_made_from_an_old_cron_job(self, cluster: Guarded, dev: str) -> None:
-        """kubectl writes the reference; the Job is judged in full."""
+        """kubectl writes the reference; the Job is patched as any other."""
         cluster.kubectl("label", "namespace", dev, "test/unguarded=")
         create = ("create", "cronjob", "nightly", "--image=busybox", "--schedule=0 0 1 1 *", "-n", dev)
         eventually(lambda: cluster.try_kubectl(*create, "--dry-run=server").stderr == "")
         cluster.kubectl(*create)
         cluster.guard(dev)
         done = cluster.try_kubectl("create", "job", "now", "--from=cronjob/nightly", "-n", dev, user="dev")
-        assert (done.returncode, len(told(done.stderr))) == (1, 1)
+        assert (done.returncode, done.stderr) == (0, patched("nightly"))
+        assert memory_of(cluster.get("job", "now", dev)) == ("256Mi", "512Mi")
