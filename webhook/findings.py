@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from webhook.config import Config
 from webhook.errors import UNREADABLE
+from webhook.objects.owners import operator_of
 from webhook.objects.pods import Workload, read_workload
 from webhook.policy import AdmissionRequest, Decision, Verdict
 
@@ -30,7 +31,8 @@ IN_CLUSTER = Place()
 
 @dataclass(frozen=True, slots=True)
 class JudgedObject:
-    """An object that was judged. `place` is where it begins; `containers` counts those judged."""
+    """An object that was judged. `place` is where it begins; `containers` counts those judged; `owner` is the resource
+    of an operator that it names as its controller, such as "Observatory obs": nobody could mend it at the object."""
 
     place: Place
     api_version: str
@@ -39,6 +41,7 @@ class JudgedObject:
     name: str
     containers: int = 0
     is_workload: bool = False
+    owner: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name)))}"
@@ -77,7 +80,15 @@ def object_of(request: AdmissionRequest, place: Place = IN_CLUSTER) -> JudgedObj
         request.name,
         len(workload.containers) if workload else 0,
         is_workload=workload is not None,
+        owner=_owner(request),
     )
+
+
+def _owner(request: AdmissionRequest) -> str:
+    try:
+        return operator_of(request.object)
+    except UNREADABLE:
+        return ""
 
 
 def findings_of(

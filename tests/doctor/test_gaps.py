@@ -107,6 +107,24 @@ class TestGaps:
             )
         ]
 
+    def test_what_slipped_through_is_listed_by_owner(self) -> None:
+        gap = ago(2 * DAY, 2 * DAY - MINUTE)
+        made = [("c", "Observatory", "obs"), ("b", "Deployment", "web"), ("a", "Observatory", "obs")]
+        slipped = []
+        for name, kind, owner in made:
+            request = template(name, "shop", container())
+            group = "apps/v1" if kind == "Deployment" else "obs.example.com/v1"
+            reference = {"apiVersion": group, "kind": kind, "name": owner, "controller": True}
+            assert request.object is not None
+            request.object["metadata"]["ownerReferences"] = [reference]
+            slipped.append(unchecked(request, gap))
+        told = said("gaps", healthy(state=state(gap), slipped=Slipped(5, slipped)))
+        assert [text.partition(" was admitted")[0] for _, text in told] == [
+            "Deployment shop/b",
+            "Deployment shop/c, made by Observatory obs,",
+            "Deployment shop/a, made by Observatory obs,",
+        ]
+
     @pytest.mark.parametrize(
         ("text", "names"),
         [

@@ -33,10 +33,11 @@ def check_gaps(survey: Survey) -> Remarks:
     slipped = seen(survey.slipped)
     for resource, why in slipped.unlisted.items():
         yield cannot_tell(FactsUnavailable(f"which {resource} came in: {why}"))
-    for unchecked in slipped.violating:
+    for unchecked in sorted(slipped.violating, key=lambda unchecked: unchecked.object.owner):
         verdict = next(finding.verdict for finding in unchecked.findings if finding.needs_action)
         when = f"{unchecked.how} {unchecked.at:%Y-%m-%d %H:%M:%S} UTC"
-        text = f"{unchecked.object} was admitted unchecked ({when}): {verdict.policy}"
+        made = f", made by {unchecked.object.owner}," if unchecked.object.owner else ""
+        text = f"{unchecked.object}{made} was admitted unchecked ({when}): {verdict.policy}"
         yield Remark("warn", text, verdict.violation.message)
     if not gaps and not record.lost:
         yield Remark("ok", f"none in the last {RECENT.days} days")

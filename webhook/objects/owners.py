@@ -66,7 +66,7 @@ def owner_of(
     reference = _controller_reference(request.object)
     if reference is None:
         return None
-    key = str(reference.get("apiVersion") or "").rpartition("/")[0], str(reference.get("kind") or "")
+    key = _key(reference)
     is_judged = is_workload(*key) or key in kinds
     maker = _maker(request, key, is_judged=is_judged)
     if request.user in controllers:
@@ -82,6 +82,19 @@ def _maker(request: AdmissionRequest, key: tuple[str, str], *, is_judged: bool) 
     if request.user.startswith(f"{SERVICE_ACCOUNT}{request.namespace}:"):
         return "resident"
     return "controller" if is_judged else "operator"
+
+
+def operator_of(obj: Object | None) -> str:
+    """The resource that the object belongs to, as "Observatory obs", if that is no built-in one; else empty."""
+    reference = _controller_reference(obj)
+    if reference is None or _key(reference) in IDENTITIES:
+        return ""
+    return f"{reference.get('kind') or ''} {reference.get('name') or ''}"
+
+
+def _key(reference: Mapping[str, Any]) -> tuple[str, str]:
+    """Its group and kind."""
+    return str(reference.get("apiVersion") or "").rpartition("/")[0], str(reference.get("kind") or "")
 
 
 def metadata_of(obj: Object | None) -> Mapping[str, Any]:
