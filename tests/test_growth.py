@@ -137,6 +137,11 @@ WORST: dict[str, tuple[Callable[[int], Object], ClusterFacts]] = {
     "name-of-an-operator-s-many-replicas": (lambda n: _operated("x" * 1_000 * n, 20 * n), CLUSTER),
     "zones": (lambda n: _claimed(1, affinity=_affinity([f"z{i}" for i in range(n)])), DISKS),
     "zones-by-claims": (lambda n: _claimed(n, affinity=_affinity([f"z{i}" for i in range(n)])), DISKS),
+    "a-long-zone-by-claims": (lambda n: _claimed(n, nodeSelector={ZONE: "z" * 100 * n}), DISKS),
+    "long-zones-by-claims": (
+        lambda n: _claimed(n, affinity=_affinity(["zone-b", *(f"{i}" * 100 for i in range(n))])),
+        DISKS,
+    ),
     "tolerations-by-claims": (
         lambda n: _claimed(n, tolerations=[{"key": f"k{i}", "operator": "Exists"} for i in range(n)]),
         DISKS,

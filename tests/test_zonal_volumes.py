@@ -567,6 +567,23 @@ def test_the_patched_object_passes(replacement: str, known: ClusterFacts) -> Non
     assert (again.patch, again.verdicts) == ((), ())
 
 
+@pytest.mark.parametrize("count", [8, 9, 12])
+def test_all_templates_become_empty_dirs_at_once(count: int) -> None:
+    """More of them than the engine has rounds."""
+    obj = stateful_set()
+    (template,) = obj["spec"]["volumeClaimTemplates"]
+    names = [f"data-{number}" for number in range(count)]
+    obj["spec"]["volumeClaimTemplates"] = [{**template, "metadata": {"name": name}} for name in names]
+    mend = config("policies: {zonal-volumes: {mode: patch, params: {replacement: {emptyDir: true}}}}")
+    decision = decide(request(obj), absent(*(f"{name}-prometheus-0" for name in names)), mend, today=TODAY)
+    assert [verdict.outcome for verdict in decision.verdicts] == ["patched"] * count
+    assert [each["path"] for each in decision.patch] == [
+        "/spec/volumeClaimTemplates",
+        "/spec/template/spec/volumes",
+    ]
+    assert decision.patch[1]["value"] == [{"name": name, "emptyDir": {"sizeLimit": "50Gi"}} for name in names]
+
+
 @pytest.mark.parametrize(
     ("old", "outcome"),
     [

@@ -64,11 +64,11 @@ class Pods:
     def pinned_to(self, tie: Tie) -> str:
         """The node, or the zone, that the pods bind themselves to by a label that says where a node is."""
         if node := self._placement.pinned_node:
-            return f"node {node}"
+            return f"node {shown(node)}"
         if tie.keys and is_node_key(tie.keys[-1]):
             return ""
         zone = self._placement.pinned_by(PINNING_KEYS.union(tie.keys))
-        return f"zone {zone}" if zone else ""
+        return f"zone {shown(zone)}" if zone else ""
 
     @property
     def knows_all_zones(self) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -72,9 +72,10 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     if workload is None or not _is_meant(workload, params):
         return
     pods = Pods(read_placement(workload), facts, params.zones)
-    for volume in volumes_of(workload, facts):
-        if finding := find(volume, pods):
-            yield _violation(request, workload, volume, finding, facts, params)
+    found = [(volume, finding) for volume in volumes_of(workload, facts) if (finding := find(volume, pods))]
+    mends = _mend(workload, [each for each, finding in found if _is_mendable(request, each, finding)], facts, params)
+    for volume, finding in found:
+        yield _violation(workload, volume, finding, mends.get(volume.path), facts, params)
 
 
 def _is_meant(workload: Workload, params: Params) -> bool:
@@ -85,49 +86,66 @@ def _is_meant(workload: Workload, params: Params) -> bool:
     return params.workloads.name(workload)
 
 
+def _is_mendable(request: AdmissionRequest, volume: StoredVolume, finding: Finding) -> bool:
+    """Whether it is a template from which new claims are still to be made, and which is denied."""
+    is_new = request.operation == "CREATE" and volume.route == "template"
+    return is_new and not (finding.tie.is_made or finding.tie.is_kept) and finding.at_most == "deny"
+
+
 def _violation(
-    request: AdmissionRequest,
     workload: Workload,
     volume: StoredVolume,
     finding: Finding,
+    mends: _Mends | None,
     facts: ClusterFacts,
     params: Params,
 ) -> Violation:
     tie = finding.tie
-    is_new = request.operation == "CREATE" and volume.route == "template" and not (tie.is_made or tie.is_kept)
-    fix, to_look_up = _fix(workload, volume, facts, params) if is_new and finding.at_most == "deny" else (None, ())
     has_class = volume.route in ("claim", "template") and finding.at_most != "audit"
     return Violation(
         volume.path,
         volume.name,
         finding.message(_instead(volume.route, tie, volume.source, facts, params)),
         value=str(tie),
-        fix=fix,
+        fix=mends.fix if mends else None,
         hint=helm_value(workload.object, volume.name, "storageClass") if has_class else None,
         at_most=finding.at_most,
         is_unknown=finding.is_unknown,
-        unseen=tie.unseen + to_look_up,
+        unseen=tie.unseen + (mends.unseen if mends else ()),
     )
 
 
-def _fix(
-    workload: Workload, volume: StoredVolume, facts: ClusterFacts, params: Params
-) -> tuple[Set | tuple[Set, ...] | None, tuple[FactReference, ...]]:
+class _Mends(NamedTuple):
     """What mends a template of new claims, and the claims that must be looked up before that is safe."""
+
+    fix: Set | tuple[Set, ...] | None = None
+    unseen: tuple[FactReference, ...] = ()
+
+
+def _mend(
+    workload: Workload, volumes: Sequence[StoredVolume], facts: ClusterFacts, params: Params
+) -> Mapping[str, _Mends]:
+    """What mends these templates, by path. What turns them into emptyDirs does so with all of them at once."""
     replacement = params.replacement
     if replacement is None:
-        return None, ()
+        return {}
     if not replacement.empty_dir:
-        return _as_class(volume.path, volume.source, facts, params), ()
-    is_block = (volume.source.get("spec") or {}).get("volumeMode") == "Block"
-    # OpenKruise's reserved ordinals make other claims than these.
-    if is_block or _has_source(volume.source) or workload.group == "apps.kruise.io":
-        return None, ()
-    # A reinstallation is a CREATE too: a claim that may be there may hold data.
-    doubtful = tuple(each for each in volume.claims if each not in facts.absent)
-    if doubtful or not volume.claims:
-        return None, doubtful if len(volume.claims) <= _MOST_LOOK_UPS else ()
-    return _as_empty_dir(workload, volume, replacement.size_limit) or None, ()
+        return {each.path: _Mends(_as_class(each.path, each.source, facts, params)) for each in volumes}
+    mends = {}
+    sizes: dict[str, tuple[StoredVolume, Any]] = {}
+    for volume in volumes:
+        is_block = (volume.source.get("spec") or {}).get("volumeMode") == "Block"
+        # OpenKruise's reserved ordinals make other claims than these.
+        if is_block or _has_source(volume.source) or workload.group == "apps.kruise.io":
+            continue
+        # A reinstallation is a CREATE too: a claim that may be there may hold data.
+        doubtful = tuple(each for each in volume.claims if each not in facts.absent)
+        if doubtful or not volume.claims:
+            mends[volume.path] = _Mends(unseen=doubtful if len(volume.claims) <= _MOST_LOOK_UPS else ())
+        elif (size := _size(volume, replacement.size_limit)) is not None:
+            sizes[volume.path] = volume, size
+    fix = _as_empty_dirs(workload, sizes.values())
+    return mends | dict.fromkeys(sizes, _Mends(fix))
 
 
 def _has_source(claim: Mapping[str, Any]) -> bool:
@@ -135,24 +153,24 @@ def _has_source(claim: Mapping[str, Any]) -> bool:
     return any(spec.get(field) for field in _SOURCES)
 
 
-def _as_empty_dir(workload: Workload, volume: StoredVolume, size_limit: Quantity | None) -> tuple[Set, ...]:
-    """What turns a template into an emptyDir of the pods, as large as the template asks unless `size_limit` says.
-
-    Empty where neither names a size: it could fill the node's disk.
-    """
+def _size(volume: StoredVolume, size_limit: Quantity | None) -> Any:
+    """What the template asks, unless `size_limit` says; nothing where neither does: it could fill the node's disk."""
     spec = volume.source.get("spec") or {}
     asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    size = asked if size_limit is None else str(size_limit)
-    if size is None:
-        return ()
-    empty_dir = {"emptyDir": {"sizeLimit": size}}
+    return asked if size_limit is None else str(size_limit)
+
+
+def _as_empty_dirs(workload: Workload, sized: Collection[tuple[StoredVolume, Any]]) -> tuple[Set, ...]:
+    """What turns templates into emptyDirs of the pods, with these sizes."""
+    made = [{"name": volume.name, "emptyDir": {"sizeLimit": size}} for volume, size in sized]
     if workload.is_operated:
-        return (Set("spec.storage", empty_dir),)
+        return tuple(Set("spec.storage", {"emptyDir": each["emptyDir"]}) for each in made)
+    replaced, names = {id(volume.source) for volume, _ in sized}, {volume.name for volume, _ in sized}
     templates = items(mapping(workload.object, "spec", ""), "volumeClaimTemplates", "spec")
-    volumes = [each for each in items(workload.spec, "volumes", workload.spec_path) if each.get("name") != volume.name]
+    volumes = [each for each in items(workload.spec, "volumes", workload.spec_path) if each.get("name") not in names]
     return (
-        Set("spec.volumeClaimTemplates", [each for each in templates if each is not volume.source]),
-        Set(f"{workload.spec_path}.volumes", [*volumes, {"name": volume.name, **empty_dir}]),
+        Set("spec.volumeClaimTemplates", [each for each in templates if id(each) not in replaced]),
+        Set(f"{workload.spec_path}.volumes", [*volumes, *made]),
     )
 
 

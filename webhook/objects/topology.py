@@ -112,6 +112,9 @@ def _compares(operator: str, value: str, bound: str) -> bool:
         return False
 
 
+_VALUE_LENGTH = 63
+
+
 def called(key: str, count: int) -> str:
     """What the values of a label are called: "zone", "nodes"; for a label that nobody knows its name."""
     word = "node" if is_node_key(key) else "zone" if is_zone_key(key) else key
@@ -119,5 +122,5 @@ def called(key: str, count: int) -> str:
 
 
 def shown(value: str) -> str:
-    """A label's value in a message; an empty one is written as YAML does."""
-    return value or '""'
+    """A label's value in a message: no longer than the API lets it be; an empty one is written as YAML does."""
+    return value[:_VALUE_LENGTH] or '""'
