@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 
 from bench.figures import Figure, interleaved
-from bench.inputs import read_recordings, small_cluster
+from bench.inputs import large_cluster, read_recordings, small_cluster
 from webhook.config import load_config
 from webhook.engine import decide
 from webhook.loader import fact_kinds
-from webhook.objects.facts import facts_of
-from webhook.policy import Stage
+from webhook.objects.facts import ClusterFacts, facts_of
+from webhook.policy import AdmissionRequest, Stage
 from webhook.server.review import read_review, render_review
 
 _ROUNDS = 7
@@ -38,7 +38,7 @@ def measure() -> list[Figure]:
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)  # as in the server
     recorded = {stage: _recorded_deployment(stage) for stage in _STAGES}
-    return [*_of_recorded(recorded), *_of_growth(recorded["mutate"])]
+    return [*_of_recorded(recorded), *_of_growth(recorded["mutate"]), *_of_clusters(recorded["validate"])]
 
 
 def _recorded_deployment(stage: Stage) -> bytes:
@@ -89,6 +89,32 @@ def _of_growth(body: bytes) -> list[Figure]:
             what = f"a container among 500, {stage}, {state}; among 10"
             figures.append(Figure(what, found[500], "µs", found[10], ratio_at_most=1.5))
     return figures
+
+
+def _of_clusters(body: bytes) -> list[Figure]:
+    """Monitoring software on a bound volume, in a large cluster and in one of three nodes: about the same."""
+    mounting = read_review(_with_claim(body))
+    clusters = {
+        size: facts_of([each for some in large_cluster(*size).values() for each in some], fact_kinds())
+        for size in ((10, 3), (10_000, 1_000))
+    }
+    measures = {size: partial(_microseconds, partial(_decided, mounting, known)) for size, known in clusters.items()}
+    found = interleaved(measures, _ROUNDS)
+    what = "decide, a bound volume among 10,000, and 1,000 nodes; among 10, and 3"
+    return [Figure(what, found[10_000, 1_000], "µs", found[10, 3], ratio_at_most=2)]
+
+
+def _with_claim(body: bytes) -> bytes:
+    review = json.loads(body)
+    review["request"]["namespace"] = "team-1"
+    spec = review["request"]["object"]["spec"]["template"]["spec"]
+    spec["containers"][0]["image"] = "prom/prometheus:v3.5.0"
+    spec["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "data-app-1-0"}}]
+    return json.dumps(review, separators=(",", ":")).encode()
+
+
+def _decided(request: AdmissionRequest, known: ClusterFacts) -> object:
+    return decide(request, known, _CONFIG, today=_TODAY, stage="validate")
 
 
 def _container_microseconds(body: bytes, count: int, stage: Stage) -> float:

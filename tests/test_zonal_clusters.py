@@ -159,6 +159,12 @@ def outcome(violation: Violation) -> str:
         ),
         pytest.param([*THREE, *bound(**CINDER_MADE)], UNKNOWN, id="cinder-without-affinity"),
         pytest.param([*NOVA_NODES, *bound(term(CINDER, "nova"), **CINDER_MADE)], NOTHING, id="cinder-all-in-nova"),
+        pytest.param([*NOVA_NODES, default("cinder.csi.openstack.org")], NOTHING, id="cinder-class-all-in-nova"),
+        pytest.param(
+            [*NOVA_NODES, default("cinder.csi.openstack.org", parameters={"availability": "nova"})],
+            NOTHING,
+            id="cinder-class-of-nova",
+        ),
         pytest.param([*THREE, *bound(term(CINDER, "nova"), **CINDER_MADE)], WARNED, id="cinder-reached-by-none"),
         pytest.param([*THREE, *bound(term(CINDER, "a"), **CINDER_MADE)], DENIED, id="cinder-by-the-zone-label"),
         pytest.param([*OPENSHIFT_NODES, *bound(term(OPENSHIFT, "us-1a"))], DENIED, id="openshift-on-vsphere"),
@@ -428,6 +434,22 @@ def test_the_label_that_pods_are_told_to_select(objects: list[Object], advice: s
 def test_where_the_pods_may_run(objects: list[Object], where: str) -> None:
     (violation,) = found(facts(*objects))
     assert f", but its pods may run {where} (" in violation.message
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        pytest.param([*bound(term(EBS, "a"))], NOTED, id="its-zone"),
+        pytest.param([*bound(term(EBS, "b"))], WARNED, id="another-zone"),
+        pytest.param([*zoned("b"), *bound(term(EBS, "a"))], NOTED, id="its-zone-has-no-node-today"),
+        pytest.param([default("ebs.csi.aws.com")], NOTED, id="class"),
+        pytest.param([default("ebs.csi.aws.com", "Immediate")], WARNED, id="class-that-binds-immediately"),
+        pytest.param([*bound(term(SITE, "x"))], NOTED, id="a-label-of-no-zone"),
+        pytest.param([default("rancher.io/local-path")], WARNED, id="a-zone-has-many-nodes"),
+    ],
+)
+def test_pods_pinned_to_a_zone_without_nodes(objects: list[Object], expected: str) -> None:
+    assert [outcome(each) for each in found(facts(*objects), prometheus(nodeSelector={ZONE: "a"}))] == [expected]
 
 
 def test_a_node_is_not_pinned_by_its_zone() -> None:

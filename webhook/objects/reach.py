@@ -70,6 +70,8 @@ def _reach_of(tie: Tie, placement: Placement, facts: ClusterFacts, zones: tuple[
         nodes = [node for node in nodes if zone_of(node.labels) in ("", *zones)]
         seen = {zone_of(node.labels) for node in nodes}
         to_come = [_in_zone(zone, tie) for zone in zones if zone not in seen and placement.admits_zone(zone)]
+    elif not nodes and (zone := placement.pinned_by(ZONE_KEYS)):
+        to_come = [_in_zone(zone, tie)]
     reach = _of_named if tie.extent == "nodes" else _of_group
     return reach(tie, nodes, to_come, [group[0] for group in all_nodes(facts, tie.asked)])
 
@@ -115,6 +117,9 @@ def _of_group(tie: Tie, nodes: list[Node], to_come: list[Node], cluster: list[No
     key = next((key for key in tie.keys if any(key in node.labels for node in nodes)), tie.keys[-1])
     values = _places(key, nodes)
     if values and values <= {"", *tie.no_place}:
+        return Reach("all")
+    # OpenStack's "nova": to this driver the zones that the nodes are in are one.
+    if key in ZONE_KEYS and len(values) == 1 < len(_places(ZONE_LABEL, nodes)):
         return Reach("all")
     allowed = _parted(tie.terms, nodes)[0] if tie.terms else nodes
     key = _usual(key, nodes)
