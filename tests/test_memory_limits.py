@@ -746,6 +746,23 @@ def test_a_limit_of_the_pod_that_vanished_comes_back(old: Object, new: Object, e
     )
 
 
+def test_a_limit_of_the_pod_that_its_containers_outgrew_does_not_come_back() -> None:
+    old = deployed(container(), container("b", "b:1"), resources={"limits": {"memory": "1Gi"}})
+    new = deployed(container(), container("b", "b:1", **sized("2Gi", "64Mi")))
+    (violation,) = updated(old, new)
+    assert violation.fix is None
+    assert violation.message == (
+        "the pod has no memory limit of its own, where it had 1Gi, and container 'web' has none: with that again the "
+        "pod would be refused: container 'b': the limit 2Gi is above the pod's own limit for memory, 1Gi: set "
+        "spec.template.spec.containers[1].resources.limits.memory to 1Gi or less"
+    )
+
+
+def test_a_limit_of_the_pod_that_was_none_does_not_come_back() -> None:
+    (violation,) = updated(deployed(resources={"limits": {"memory": "512m"}}), deployed())
+    assert fixed(violation) == {PATH: "512Mi", REQUEST: "256Mi"}
+
+
 # --- updates: who mends it afterwards is not trapped
 
 OURS = sized("512Mi", "256Mi")

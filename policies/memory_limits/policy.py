@@ -13,6 +13,7 @@ from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.images import match_image
+from webhook.objects.limitranger import Refusal
 from webhook.objects.memory_volumes import memory_volumes, written_by
 from webhook.objects.pods import Container, Workload, mapping, predecessors, read_workload
 from webhook.objects.products import AGENTS, product_of
@@ -298,21 +299,38 @@ def _requested(container: Container) -> int:
 def _lost_pod_limit(pod: _Pod, unlimited: Sequence[Container], request: AdmissionRequest) -> Violation | None:
     """The pod's own limit that vanished since this earlier request, where it was all that its containers had."""
     before = read_workload(request)
-    had = before.memory("limits") if before else None
-    if before is None or not had or pod.bounds.default or pod.workload.memory("limits") is not None:
-        return None
     path = f"{pod.workload.spec_path}.resources"
-    limit = max(had, pod.workload.memory("requests") or 0)
-    sets = [Set(f"{path}.limits.memory", format_memory(limit))]
+    written = before and mapping(before.resources, "limits", path).get("memory")
+    if before is None or written is None or _why_none(written, had := before.memory("limits")) or had is None:
+        return None
+    if pod.bounds.default or pod.unread or pod.workload.memory("limits") is not None:
+        return None
+    amounts = {"limits": max(had, pod.workload.memory("requests") or 0)}
     if pod.workload.memory("requests") is None and (requested := before.memory("requests")) is not None:
-        sets.append(Set(f"{path}.requests.memory", format_memory(requested)))
+        amounts["requests"] = requested
+    refusal = _why_refused(pod, amounts)
+    limit = format_memory(amounts["limits"])
+    advice = (
+        f"with that again the pod would be refused: {refusal}" if refusal else f"set {path}.limits.memory to {limit}"
+    )
     return Violation(
         f"{path}.limits.memory",
         "",
-        f"the pod has no memory limit of its own, where it had {format_memory(had)}, and container "
-        f"{unlimited[0].name!r} has none: set {path}.limits.memory to {format_memory(limit)}",
-        fix=tuple(sets),
+        f"the pod has no memory limit of its own, where it had {written}, and container {unlimited[0].name!r} has "
+        f"none: {advice}",
+        fix=None
+        if refusal
+        else tuple(Set(f"{path}.{part}.memory", format_memory(amount)) for part, amount in amounts.items()),
     )
+
+
+def _why_refused(pod: _Pod, amounts: Mapping[str, int]) -> Refusal | None:
+    """Why the API server would refuse the pod with these amounts of its own."""
+    resources = dict(pod.workload.resources)
+    for part, amount in amounts.items():
+        resources[part] = {**(resources.get(part) or {}), "memory": amount}
+    workload = msgspec.structs.replace(pod.workload, spec={**pod.workload.spec, "resources": resources})
+    return next(iter(refused(workload, pod.ranges).values()), None)
 
 
 def _followed(pod: _Pod, containers: Sequence[Container]) -> Iterator[Violation]:
