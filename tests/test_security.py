@@ -204,7 +204,7 @@ def test_a_built_in_owner_has_one_maker(version: str, kind: str, maker: str) -> 
         assert become(obj, other, DENY) == "denied"
 
 
-REMEDIES = "mend it there, by a LimitRange of the namespace, by image or container, or exempt it"
+REMEDIES = "mend it there, by a LimitRange (label the namespace), by image or container, or exempt it"
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,10 @@ class TestOperatorMade:
     @pytest.mark.parametrize("is_same", [False, True], ids=["another-namespace", "the-same-namespace"])
     def test_warned(self, cluster: Guarded, namespace: str, observatory: Object, is_same: bool) -> None:
         code, stderr = self.made(cluster, observatory, namespace if is_same else "operators")
-        assert (code, "made by ConfigMap obs: mend it there, by a LimitRange of the namespace" in stderr) == (0, True)
+        assert (code, "made by ConfigMap obs: mend it there, by a LimitRange (label the namespace)" in stderr) == (
+            0,
+            True,
+        )
         assert memory_of(cluster.get("statefulset", "store", namespace)) == (None, None)
 
     def test_patched(self, cluster: Guarded, namespace: str, observatory: Object) -> None:
