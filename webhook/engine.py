@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from webhook.config import ActivePolicy, Config, Exemption
+from webhook.config import ActivePolicy, Config
 from webhook.errors import NOT_OURS, UNREADABLE, BadObject, TimeUp
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.objects.facts import ClusterFacts
@@ -35,6 +35,7 @@ from webhook.policy import (
     weakest,
 )
 from webhook.scope import AnyStage, Leniency, Scope, have_images, matches, may_patch, scope_of
+from webhook.sections import Exemption
 
 # Fixes settle in two or three rounds; more means that two policies undo each other's.
 _ROUNDS = 8

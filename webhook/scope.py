@@ -13,13 +13,14 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from webhook.config import ActivePolicy, Config, Match
+from webhook.config import ActivePolicy, Config
 from webhook.errors import UNREADABLE
 from webhook.fixes import FIXED_AT_CREATION
 from webhook.objects.images import match_image
 from webhook.objects.owners import Owner, metadata_of, owner_of, top_level
 from webhook.objects.pods import POD, Container, mapping, read_workload
 from webhook.policy import OPERATIONS, AdmissionRequest, FactKind, GroupKind, Mode, Object, Policy, Stage, weakest
+from webhook.sections import Match
 
 AnyStage = Stage | Literal["check"]
 """A stage of admission, or "check": what both together would do, as files and stored objects are judged."""

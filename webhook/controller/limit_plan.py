@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import NamedTuple
 
-from webhook.config import Config, LimitRangeDefaults
+from webhook.config import Config
 from webhook.controller.contents import Contents, Objects
 from webhook.controller.dangers import Danger, dangers
 from webhook.errors import BadQuantity
@@ -19,6 +19,7 @@ from webhook.installation import LABELS
 from webhook.objects.limitranger import Amounts, Item, memory_defaults, read_items, show_amount
 from webhook.policy import Object
 from webhook.scope import exclude_own_namespace, is_excluded
+from webhook.sections import LimitRangeDefaults
 from webhook.stored import Unreadable
 
 _PARTS = ("default", "defaultRequest", "max", "min", "maxLimitRequestRatio")

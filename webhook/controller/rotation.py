@@ -30,11 +30,12 @@ from webhook.certs import (
     read_chain,
     write_certificates,
 )
-from webhook.config import Certificates, Config
+from webhook.config import Config
 from webhook.controller.registration import STAGES, path_of
 from webhook.errors import Conflict
 from webhook.installation import LABELS, NAME, SECRET
 from webhook.policy import Object
+from webhook.sections import Certificates
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
