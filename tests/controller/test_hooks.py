@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.builders import config
 from tests.cluster_fixture import ControlPlane, control_plane
@@ -207,7 +208,10 @@ class TestHooks:
 
     def test_wait_for_what_they_are_to_go_with(self, installed: Installation) -> None:
         installed.cluster.delete(f"{ROLES}/forestall-controller")
-        installed.step()
+        with structlog.testing.capture_logs() as told:
+            installed.step()
+            installed.step()
+        assert [line["reason"] for line in told] == [f"{ROLES}/forestall-controller is missing"], "it is told once"
         assert installed.there() == {}
         assert installed.cluster.get(f"{OWN}/configmaps/{STATE}") is None
         installed.create(ROLES, "forestall-controller", "rbac.authorization.k8s.io/v1", "ClusterRole", rules=[])

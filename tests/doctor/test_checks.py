@@ -40,7 +40,7 @@ NEEDS = {
     "timeouts": ["hooks"],
     "other-hooks": ["hooks"],
     "limit-ranges": ["config", "facts", "limit_ranges", "templates"],
-    "objects": ["facts"],
+    "objects": ["config", "facts"],
     "api-server": ["version"],
     "clock": ["api_time"],
 }

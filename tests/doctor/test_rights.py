@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.builders import config, every_policy, facts_of
+from tests.builders import KINDS, config, every_policy, facts_of
 from tests.doctor.surveys import FORBIDDEN, SYSTEM, healthy, said
 from tests.memory_cluster import MemoryCluster
 from webhook.cluster import Written
 from webhook.doctor.access import MissingRight, missing_rights
 from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Slipped, Templates
-from webhook.objects.facts import CLAIMS
+from webhook.objects.facts import CLAIMS, LIMIT_RANGES, ClusterFacts
 from webhook.policy import FactReference, Object, Reference
 from webhook.stored import Unreadable
 
@@ -118,6 +118,14 @@ def test_objects_that_can_not_be_read_are_named_once() -> None:
     [
         pytest.param({}, ("ok", "every object that policies need can be read"), id="all-can-be-read"),
         pytest.param({"facts": FORBIDDEN}, ("unknown", "cannot tell: it is forbidden (403)"), id="facts-unknown"),
+        pytest.param(
+            {"facts": ClusterFacts(known=frozenset({*KINDS} - {CLAIMS, LIMIT_RANGES}))},
+            (
+                "unknown",
+                "cannot tell: whether all objects can be read: limitranges, persistentvolumeclaims could not be listed",
+            ),
+            id="kinds-unknown",
+        ),
     ],
 )
 def test_nothing_unreadable(changed: dict[str, Any], expected: tuple[str, str]) -> None:
