@@ -168,6 +168,7 @@ def test_the_feature_agent_counts_whatever_the_tag(args: list[str], tag: str) ->
         ("grafana/alloy:v1.11.0", True),
         ("grafana/agent:v0.43", True),
         ("victoriametrics/vmagent:v1.130.0", True),
+        ("victoriametrics/vlagent:v1.36.0", True),
         ("bitnamilegacy/grafana-alloy:1", True),
         ("fluent/fluent-bit:4", False),
         ("acme/agent:1", False),
