@@ -38,7 +38,8 @@ from webhook.errors import UNREADABLE
 from webhook.files.manifests import read_manifests
 from webhook.messages import denial, warnings
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.limitranger import Item, read_items, refusals
+from webhook.objects.facts.limit_ranges import Item, read_items
+from webhook.objects.limitranger import refusals
 from webhook.objects.pods import is_workload, predecessors, read_workload
 from webhook.objects.quantities import is_fraction_of_byte, parse_memory
 from webhook.policy import Decision, Object, Verdict

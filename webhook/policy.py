@@ -208,6 +208,10 @@ class Policy:
     elsewhere    what mends it where nobody can change the object, besides its owner and an exemption: "by …"
     patched_kinds the kinds of which nothing is ever denied, and which it patches with these params even where it denies
     mode         the default mode, with `otherwise` for what "patch" cannot mend
+
+    names_sizes, patched_kinds and Violation.fix_named each serve one policy: they say where its parameters let it do
+    what the engine's rules forbid the others, and have no more than that in common. A fourth of the kind is a reason to
+    change those rules instead.
     """
 
     id: str

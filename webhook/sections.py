@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from webhook.files.typed_yaml import Duration
-from webhook.objects.limitranger import read_items, wrong_with
+from webhook.objects.facts.limit_ranges import read_items
+from webhook.objects.limitranger import wrong_with
 from webhook.objects.names import FieldPath, Group, KindName, NamespaceGlob, ObjectName, Plural, ResourceName
 from webhook.objects.quantities import Quantity
 from webhook.policy import Mode

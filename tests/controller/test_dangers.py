@@ -9,7 +9,7 @@ import pytest
 from tests.builders import container, custom, limit_range, request, sized, workload
 from webhook.controller.contents import Contents, OwnedWorkload
 from webhook.controller.dangers import dangers
-from webhook.objects.limitranger import read_items
+from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.pods import read_workload
 from webhook.policy import Object
 

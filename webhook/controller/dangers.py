@@ -9,7 +9,8 @@ import structlog
 
 from webhook.controller.contents import Contents
 from webhook.errors import BadObject, BadQuantity
-from webhook.objects.limitranger import Item, Refusal, memory_defaults, refusals
+from webhook.objects.facts.limit_ranges import Item
+from webhook.objects.limitranger import Refusal, memory_defaults, refusals
 from webhook.objects.pods import Workload
 from webhook.objects.quantities import format_memory
 

@@ -16,7 +16,8 @@ from webhook.controller.contents import Contents, Objects
 from webhook.controller.dangers import Danger, dangers
 from webhook.errors import BadQuantity
 from webhook.installation import LABELS
-from webhook.objects.limitranger import Amounts, Item, memory_defaults, read_items, show_amount
+from webhook.objects.facts.limit_ranges import Amounts, Item, read_items
+from webhook.objects.limitranger import memory_defaults, show_amount
 from webhook.policy import Object
 from webhook.scope import exclude_own_namespace, is_excluded
 from webhook.sections import LimitRangeDefaults

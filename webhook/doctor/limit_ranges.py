@@ -15,7 +15,8 @@ from webhook.errors import FactsUnavailable
 from webhook.findings import findings_of
 from webhook.fixes import sets_of
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
-from webhook.objects.limitranger import read_items, refusals
+from webhook.objects.facts.limit_ranges import read_items
+from webhook.objects.limitranger import refusals
 from webhook.objects.pods import read_workload
 from webhook.objects.quantities import format_memory, parse_memory
 from webhook.policy import AdmissionRequest, Object, Verdict

@@ -7,30 +7,15 @@ pkg/apis/core/v1/defaults.go and validatePodResourceConsistency of pkg/apis/core
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 from itertools import combinations
 from typing import Any, NamedTuple
 
+from webhook.objects.facts.limit_ranges import Amounts, Item
 from webhook.objects.pods import Container, Workload, mapping
 from webhook.objects.quantities import format_memory, parse_quantity
 
-Amounts = Mapping[str, Decimal]
-"""Resource -> amount."""
-
 _MILLI = Decimal("0.001")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One item of a LimitRange, with what the API server fills in when it stores it (SetDefaults_LimitRangeItem)."""
-
-    type: str
-    default: Amounts
-    default_request: Amounts
-    min: Amounts
-    max: Amounts
-    max_ratio: Amounts
 
 
 class Refusal(NamedTuple):
@@ -45,20 +30,6 @@ class Refusal(NamedTuple):
     def __str__(self) -> str:
         who = f"container {self.container!r}" if self.container else "the pod"
         return f"{who}: {self.wrong}: set {self.path} to {self.advice}"
-
-
-def read_items(spec: Mapping[str, Any]) -> tuple[Item, ...]:
-    """The items of a LimitRange's spec; raises BadQuantity."""
-    return tuple(_read_item(each) for each in spec.get("limits") or ())
-
-
-def _read_item(item: Mapping[str, Any]) -> Item:
-    least, most = read_amounts(item.get("min")), read_amounts(item.get("max"))
-    default, request = read_amounts(item.get("default")), read_amounts(item.get("defaultRequest"))
-    if item.get("type") == "Container":
-        default = {**most, **default}
-        request = {**least, **default, **request}
-    return Item(item.get("type") or "", default, request, least, most, read_amounts(item.get("maxLimitRequestRatio")))
 
 
 def wrong_with(item: Item) -> str:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
 from webhook.objects import limitranger
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
-from webhook.objects.limitranger import Item, Refusal, refusals
+from webhook.objects.facts.limit_ranges import Amounts, Item
+from webhook.objects.limitranger import Refusal, refusals
 from webhook.objects.pods import Container, Workload
 from webhook.objects.quantities import MAX_BYTES, format_memory
 from webhook.policy import Set
@@ -194,7 +193,7 @@ def given(workload: Workload, ranges: tuple[LimitRange, ...]) -> Mapping[str, Gi
     return {path: Given(_bytes(each.requests), _bytes(each.limits)) for path, each in found.items()}
 
 
-def _bytes(amounts: limitranger.Amounts) -> int | None:
+def _bytes(amounts: Amounts) -> int | None:
     amount = amounts.get("memory")
     return None if amount is None else int(amount)
 
@@ -204,7 +203,11 @@ def refused(
 ) -> Mapping[str, Refusal]:
     """Why the API server would refuse the memory of this workload's pods, once the containers at these paths have
     these sizes: by container's name, the whole pod's by none."""
-    found = refusals(_memory_alone(workload, sizes or {}), _items(ranges))
+    found = [
+        refusal
+        for refusal in refusals(_memory_alone(workload, sizes or {}), _items(ranges))
+        if refusal.resource == "memory"
+    ]
     return {each.container: each for each in reversed(found)}
 
 
@@ -225,23 +228,8 @@ def admitted(
     return {**sizes, **reasons}
 
 
-@lru_cache(maxsize=256)
 def _items(ranges: tuple[LimitRange, ...]) -> tuple[Item, ...]:
-    return tuple(
-        Item(
-            each.type,
-            _memory(each.default),
-            _memory(each.default_request),
-            _memory(each.min),
-            _memory(each.max),
-            {} if each.max_ratio is None else {"memory": Decimal(str(each.max_ratio))},
-        )
-        for each in ranges
-    )
-
-
-def _memory(amount: int | None) -> dict[str, Decimal]:
-    return {} if amount is None else {"memory": Decimal(amount)}
+    return tuple(limit_range.item for limit_range in ranges)
 
 
 def _memory_alone(workload: Workload, sizes: Mapping[str, Size]) -> Workload:

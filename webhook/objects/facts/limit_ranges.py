@@ -3,30 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from decimal import ROUND_UP, Decimal
+from typing import Any
 
 import msgspec
 
 from webhook.errors import BadQuantity
 from webhook.objects.facts.decoding import Metadata, Part, Wire
-from webhook.objects.quantities import parse_memory, parse_quantity
+from webhook.objects.quantities import MAX_BYTES, parse_quantity
 from webhook.policy import FactKind, FactReference
+
+Amounts = Mapping[str, Decimal]
+"""Resource -> amount."""
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One item of a LimitRange, with what the API server fills in when it stores it (SetDefaults_LimitRangeItem)."""
+
+    type: str
+    default: Amounts
+    default_request: Amounts
+    min: Amounts
+    max: Amounts
+    max_ratio: Amounts
 
 
 class LimitRange(msgspec.Struct, frozen=True, gc=False):
-    """The memory that one item of a LimitRange names, in bytes; None where it names none.
-
-    `default` and `default_request` are those in force: the API fills them from `max`, `default` and `min`.
+    """One item of a LimitRange, of type Container or Pod. Its properties are the memory in bytes; None where it names
+    none.
     """
 
     namespace: str
     name: str
-    type: Literal["Container", "Pod"]
-    default: int | None
-    default_request: int | None
-    min: int | None
-    max: int | None
-    max_ratio: float | None
+    item: Item
+
+    @property
+    def type(self) -> str:
+        return self.item.type
+
+    @property
+    def default(self) -> int | None:
+        return _bytes(self.item.default)
+
+    @property
+    def default_request(self) -> int | None:
+        return _bytes(self.item.default_request)
+
+    @property
+    def min(self) -> int | None:
+        return _bytes(self.item.min)
+
+    @property
+    def max(self) -> int | None:
+        return _bytes(self.item.max)
+
+    @property
+    def max_ratio(self) -> Decimal | None:
+        """The most that a limit may be, as a multiple of its request."""
+        return self.item.max_ratio.get("memory")
+
+
+def _bytes(amounts: Amounts) -> int | None:
+    amount = amounts.get("memory")
+    return None if amount is None else min(int(amount.to_integral_value(ROUND_UP)), MAX_BYTES)
 
 
 class _Limits(Part):
@@ -46,54 +85,60 @@ class _LimitRange(Wire):
     spec: _Spec | None = None
 
 
+def read_items(spec: Mapping[str, Any]) -> tuple[Item, ...]:
+    """The items of a LimitRange's spec; raises BadQuantity, or msgspec.ValidationError for another shape."""
+    return tuple(_read_item(item, f"limits[{index}]") for index, item in enumerate(_limits(spec)))
+
+
+def _limits(spec: Mapping[str, Any]) -> list[_Limits]:
+    return msgspec.convert(spec, _Spec).limits or []
+
+
 def _read(reference: FactReference, _: Metadata, wired: _LimitRange) -> tuple[LimitRange, ...]:
     limits = wired.spec.limits if wired.spec else None
     return tuple(
-        _read_limits(reference, item, f"spec.limits[{index}]")
+        LimitRange(reference.namespace, reference.name, _checked(item, f"spec.limits[{index}]"))
         for index, item in enumerate(limits or ())
         if item.type in ("Container", "Pod")
     )
 
 
-def _read_limits(reference: FactReference, item: _Limits, path: str) -> LimitRange:
-    minimum, maximum = _memory(item.min, f"{path}.min"), _memory(item.max, f"{path}.max")
-    default, request = _memory(item.default, f"{path}.default"), _memory(item.default_request, f"{path}.defaultRequest")
+def _checked(written: _Limits, path: str) -> Item:
+    item = _read_item(written, path)
+    for resource, ratio in item.max_ratio.items():
+        if ratio < 1:
+            found = (written.max_limit_request_ratio or {})[resource]
+            raise BadQuantity(
+                f"{path}.maxLimitRequestRatio.{resource}: {found} is below 1, which the API server refuses"
+            )
+    return item
+
+
+def _read_item(item: _Limits, path: str) -> Item:
+    least, most = _amounts(item.min, f"{path}.min"), _amounts(item.max, f"{path}.max")
+    default = _amounts(item.default, f"{path}.default")
+    request = _amounts(item.default_request, f"{path}.defaultRequest")
     if item.type == "Container":
         # The API does this defaulting itself when it stores a LimitRange (SetDefaults_LimitRangeItem); one that comes
         # from a chart has not been there yet.
-        default = maximum if default is None else default
-        request = next((value for value in (request, default, minimum) if value is not None), None)
-    return LimitRange(
-        namespace=reference.namespace,
-        name=reference.name,
-        type="Container" if item.type == "Container" else "Pod",
-        default=default,
-        default_request=request,
-        min=minimum,
-        max=maximum,
-        max_ratio=_ratio(item.max_limit_request_ratio, f"{path}.maxLimitRequestRatio"),
-    )
+        default = {**most, **default}
+        request = {**least, **default, **request}
+    ratio = _amounts(item.max_limit_request_ratio, f"{path}.maxLimitRequestRatio", null=None)
+    return Item(item.type or "", default, request, least, most, ratio)
 
 
-def _memory(amounts: Mapping[str, Any] | None, path: str) -> int | None:
-    if not amounts or "memory" not in amounts:
-        return None
-    try:
-        # Null is 0 to the API server; one that comes from a chart has not been there yet.
-        return parse_memory(0 if amounts["memory"] is None else amounts["memory"])
-    except BadQuantity as error:
-        raise BadQuantity(f"{path}.memory: {error}") from error
-
-
-def _ratio(amounts: Mapping[str, Any] | None, path: str) -> float | None:
-    value = (amounts or {}).get("memory")
-    try:
-        ratio = None if value is None else float(parse_quantity(value))
-    except BadQuantity as error:
-        raise BadQuantity(f"{path}.memory: {error}") from error
-    if ratio is not None and ratio < 1:
-        raise BadQuantity(f"{path}.memory: {value} is below 1, which the API server refuses")
-    return ratio
+def _amounts(amounts: Mapping[str, Any] | None, path: str, *, null: int | None = 0) -> dict[str, Decimal]:
+    """The amounts as numbers. Null is 0 to the API server; one that comes from a chart has not been there yet."""
+    read = {}
+    for resource, written in (amounts or {}).items():
+        amount = null if written is None else written
+        if amount is None:
+            continue
+        try:
+            read[resource] = parse_quantity(amount)
+        except BadQuantity as error:
+            raise BadQuantity(f"{path}.{resource}: {error}") from error
+    return read
 
 
 LIMIT_RANGES: FactKind[str, tuple[LimitRange, ...]] = FactKind(
