@@ -198,6 +198,23 @@ def test_of_what_need_not_be_tried_the_head_is_read():
     )
 
 
+TOO_MUCH = "it holds more maps and lists than there is memory for"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        pytest.param(with_fields(spec=b'"x": [' + b"{}," * 1_040_000 + b"0], "), "", id="as-many-as-can-be-stored"),
+        pytest.param(with_fields(spec=b'"x": [' + b'{"":0},' * 440_000 + b"0], "), "", id="as-many-with-a-key"),
+        pytest.param(with_fields(spec=b'"x": [' + b'{"":0},' * 700_000 + b"0], "), TOO_MUCH, id="maps"),
+        pytest.param(with_fields(spec=b'"x": [' + b"[]," * 2_500_000 + b"0], "), TOO_MUCH, id="lists"),
+        pytest.param(with_fields(root=b'"status": [' + b'{"":0},' * 700_000 + b"0], "), "", id="in-the-status"),
+    ],
+)
+def test_maps_take_more_memory_than_their_text(body, why):
+    assert read_review(body).unreadable == why
+
+
 def test_a_user_s_name_is_no_object():
     """Nothing that somebody chose reads like the key behind which the object stands."""
     info = {"username": 'a"object":{', "groups": ['"object": {']}

@@ -110,10 +110,6 @@ class Container(msgspec.Struct, frozen=True, gc=False):
         # The container that an operator makes is found at "spec", where everything else is as well.
         return (self.path, self.resources_path) if "[" in self.path else (self.resources_path,)
 
-    def concerns(self, violation: Violation) -> bool:
-        """Whether the violation is about this container; a volume may have a container's name."""
-        return violation.subject == self.name and violation.path.startswith(tuple(f"{each}." for each in self.places))
-
     def amount(self, part: Literal["requests", "limits"]) -> int | None:
         """The same in bytes, or None; raises BadObject if it is no quantity."""
         return _amount(self.memory(part), self.memory_path(part))

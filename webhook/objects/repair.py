@@ -16,8 +16,8 @@ DEPTH = 100
 # Nothing in these may be tried twice: they run over what an attacker wrote.
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _FLAT = rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+"
-# What holds no brackets itself is passed over as a whole: most do.
-_BRACKET = re.compile(rb"(?:" + _FLAT + rb"[\[{]" + _FLAT + rb"[\]}])*+" + _FLAT + rb"([\[\]{}])", re.DOTALL)
+NEXT_BRACKET = re.compile(rb"(?:" + _FLAT + rb"[\[{]" + _FLAT + rb"[\]}])*+" + _FLAT + rb"([\[\]{}])", re.DOTALL)
+"""Matches up to the next bracket; a map or list that holds no others, as most do, is passed over as a whole."""
 # A pair is taken as a whole, and so is an escaped backslash: what remains of \ud800 to \udfff is half a pair.
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
 _PLAIN = rb"-?[0-9]{1,200}+(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]{1,2}+)?+(?![0-9eE])"
@@ -38,7 +38,7 @@ def repair(body: bytes | bytearray) -> bytes:
 
 def _shallow(text: bytes) -> Iterator[bytes]:
     kept = start = level = position = 0
-    while bracket := _BRACKET.match(text, position):
+    while bracket := NEXT_BRACKET.match(text, position):
         position = bracket.end()
         if bracket[1] in b"[{":
             level += 1

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from webhook.objects.repair import repair
+from webhook.objects.repair import NEXT_BRACKET, repair
 
 T = TypeVar("T")
 
@@ -28,7 +28,6 @@ UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """What msgspec raises for bytes that it can't decode as the type that is asked for."""
 
 _SIGNS = re.compile(rb'"(?:[^"\\]++|\\.)*+\\?+(?:"|\Z)|[][{}:,]', re.DOTALL)
-_TO_BRACKET = re.compile(rb'(?:[^][{}"]++|"(?:[^"\\]++|\\.)*+")*+[][{}]', re.DOTALL)
 _QUOTE, _COLON, _COMMA = b'":,'
 _OPENING, _CLOSING = b"{[", b"}]"
 
@@ -103,7 +102,7 @@ def _skip(body: bytes | bytearray, position: int) -> int:
     """Where the object or list ends that was opened just before this position."""
     depth = 1
     while depth:
-        bracket = _TO_BRACKET.match(body, position)
+        bracket = NEXT_BRACKET.match(body, position)
         if bracket is None:
             return len(body)
         position = bracket.end()

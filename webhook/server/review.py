@@ -120,6 +120,8 @@ def read_review(body: bytes | bytearray, fields: tuple[str, ...] = (), unreadabl
     if unreadable:
         return _read_head(body, unreadable)
     decode = _decoder(fields)
+    if _memory(body) > _MOST_MEMORY and _memory(cut(body, *_UNREAD)) > _MOST_MEMORY:
+        return _read_head(body, "it holds more maps and lists than there is memory for")
     try:
         return _request(decode(body))
     except UNDECODABLE:
@@ -133,6 +135,17 @@ def read_review(body: bytes | bytearray, fields: tuple[str, ...] = (), unreadabl
 def _decoder(fields: tuple[str, ...]) -> Callable[[bytes | bytearray], _Review[Object]]:
     read = TypedDict("read", {**_FIELDS, **dict.fromkeys(fields, Any)}, total=False)  # type: ignore[misc]
     return msgspec.json.Decoder(_Review[read]).decode  # type: ignore[return-value]
+
+
+_MOST_MEMORY = 160 * 2**20
+"""Bytes for one review: what can be stored takes two thirds of it at most, as 220,000 maps of one key, old and new."""
+
+
+def _memory(body: bytes | bytearray) -> int:
+    """About how many bytes its maps and lists take once they are read; all else is no larger than it is written."""
+    if len(body) < _MOST_MEMORY // 128:
+        return 0
+    return 72 * (body.count(b"{") + body.count(b"[")) + 184 * body.count(b'{"')
 
 
 _HEAD_BYTES = 2**18
