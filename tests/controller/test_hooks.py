@@ -210,10 +210,12 @@ class TestHooks:
         installed.cluster.delete(f"{ROLES}/forestall-controller")
         with structlog.testing.capture_logs() as told:
             installed.step()
+            assert [line["reason"] for line in told] == [f"{ROLES}/forestall-controller is missing"]
             installed.step()
-        assert [line["reason"] for line in told] == [f"{ROLES}/forestall-controller is missing"], "it is told once"
+        assert len(told) == 1, "it is told once"
         assert installed.there() == {}
         assert installed.cluster.get(f"{OWN}/configmaps/{STATE}") is None
+        installed.now -= timedelta(minutes=1, seconds=59)  # it is looked for every time
         installed.create(ROLES, "forestall-controller", "rbac.authorization.k8s.io/v1", "ClusterRole", rules=[])
         installed.step()
         assert set(installed.there()) == set(STAGES)
@@ -245,6 +247,17 @@ class TestHooks:
         installed.edit(path_of("validate"), edit)
         installed.step()
         assert [obj["webhooks"] for obj in installed.there().values()] == [obj["webhooks"] for obj in before.values()]
+
+    def test_what_is_written_is_logged(self, installed: Installation) -> None:
+        def told() -> list[tuple[str, str]]:
+            with structlog.testing.capture_logs() as lines:
+                installed.step()
+            return [(line["event"], line["configuration"]) for line in lines if "configuration" in line]
+
+        assert told() == [("created", kind) for kind in STAGES.values()]
+        assert told() == []
+        installed.config = config("webhooks: {timeoutSeconds: 1}")
+        assert told() == [("corrected", kind) for kind in STAGES.values()]
 
     def test_a_new_bundle_is_followed(self, installed: Installation) -> None:
         def bundles() -> set[str]:
@@ -303,6 +316,7 @@ class TestHooks:
         installed.step()
         assert len(installed.there()["validate"]["webhooks"]) == len(saved["webhooks"])
         assert (installed.state().off, off("validate")) == ({}, 0)
+        assert installed.state().uids["validate"] == installed.there()["validate"]["metadata"]["uid"]
 
     def test_switched_off(self, installed: Installation) -> None:
         installed.step()
