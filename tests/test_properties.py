@@ -39,7 +39,7 @@ from webhook.files.manifests import read_manifests
 from webhook.messages import denial, warnings
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.facts.limit_ranges import Item, read_items
-from webhook.objects.limitranger import refusals
+from webhook.objects.limitranger import Refusal, refusals
 from webhook.objects.pods import is_workload, predecessors, read_workload
 from webhook.objects.quantities import is_fraction_of_byte, parse_memory
 from webhook.policy import Decision, Object, Verdict
