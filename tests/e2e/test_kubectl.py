@@ -176,14 +176,18 @@ class TestChange:
         grown = cluster.try_kubectl("set", "resources", "deployment/web", "--limits=memory=1Gi", "-n", web)
         assert (grown.returncode, grown.stderr) == (0, "")
         assert memory_of(cluster.get("deployment", "web", web)) == ("256Mi", "1Gi")
-        removed = cluster.try_kubectl("set", "resources", "deployment/web", "--limits=memory=0", "-n", web)
-        assert removed.stderr == patched("web", wrong="memory limit 0, which means none", with_request=False)
-        assert memory_of(cluster.get("deployment", "web", web)) == ("256Mi", "512Mi")
+        removal = ("set", "resources", "deployment/web", "--limits=memory=0", "-n", web)
+        refused = cluster.try_kubectl(*removal)
+        assert (refused.returncode, "must be less than or equal to memory limit of 0" in refused.stderr) == (1, True)
+        removed = cluster.try_kubectl(*removal, "--requests=memory=0")
+        assert "memory limit 0, which means none, where it had 1Gi: set limits.memory to 1Gi" in removed.stderr
+        assert memory_of(cluster.get("deployment", "web", web)) == ("256Mi", "1Gi")
 
     def test_a_limit_that_is_patched_away_comes_back(self, cluster: Guarded, web: str) -> None:
         removal = '[{"op": "remove", "path": "/spec/template/spec/containers/0/resources"}]'
         done = cluster.try_kubectl("patch", "deployment/web", "--type=json", "-p", removal, "-n", web)
-        assert (done.returncode, done.stderr) == (0, patched("web"))
+        wrong = "no memory limit, where it had 512Mi"
+        assert (done.returncode, done.stderr) == (0, patched("web", wrong=wrong))
         assert memory_of(cluster.get("deployment", "web", web)) == ("256Mi", "512Mi")
 
     def test_debug(self, cluster: Guarded, web: str) -> None:
