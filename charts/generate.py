@@ -33,6 +33,7 @@ class _Values(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 
 
 _Port = Annotated[int, Meta(ge=1, le=65535)]
+_Level = Literal["debug", "info", "warning", "error"]
 _Count = Annotated[int, Meta(ge=1)]
 _Texts = dict[str, str]
 _Quantities = dict[str, float | Annotated[str, Meta(pattern=Quantity.PATTERN)]]
@@ -66,6 +67,7 @@ class Autoscaling(_Values):
 
 class _Component(_Values):
     replicas: _Count
+    log_level: _Level
     metrics_port: _Port
     resources: Resources
     pod_annotations: _Texts
@@ -78,6 +80,7 @@ class Controller(_Component):
 
 class Server(_Component):
     port: _Port
+    workers: Annotated[int, Meta(ge=1, le=64)]
     host_network: bool
     client_ca: str = msgspec.field(name="clientCAConfigMap")
     spread_nodes: Literal["DoNotSchedule", "ScheduleAnyway"]

@@ -195,6 +195,32 @@ def test_presets(variant: str, settings: tuple[str, ...], mode: str, failure_pol
 
 
 @needs_helm
+@pytest.mark.parametrize("preset", ["audit", "warn", "enforce"])
+def test_no_preset_drops_the_rules_for_limit_ranges(preset: str) -> None:
+    """An upgrade that keeps the values and sets the mode would go on without them."""
+    assert config_of(render(f"presets/{preset}")).limit_ranges == config_of(render()).limit_ranges
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("deployment", "value", "arguments"),
+    [
+        pytest.param("forestall", "server.workers=4", ["--workers=4", "--log-level=info"], id="workers"),
+        pytest.param("forestall", "server.logLevel=debug", ["--workers=2", "--log-level=debug"], id="servers-log"),
+        pytest.param("forestall-controller", "controller.logLevel=error", ["--log-level=error"], id="controllers-log"),
+    ],
+)
+def test_workers_and_log_levels(deployment: str, value: str, arguments: list[str]) -> None:
+    found = [
+        obj
+        for obj in render("defaults", "--set", value)
+        if (obj["kind"], obj["metadata"]["name"]) == ("Deployment", deployment)
+    ]
+    args = found[0]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert [argument for argument in args if argument.startswith(("--workers", "--log-level"))] == arguments
+
+
+@needs_helm
 def test_limit_ranges() -> None:
     (labelled,) = config_of(render()).limit_ranges
     assert labelled.namespace_selector == {"forestall.dev/defaults": "true"}

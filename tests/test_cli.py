@@ -591,6 +591,10 @@ def test_serve_hands_everything_to_the_server(run: Run, monkeypatch: pytest.Monk
         "1",
         "--metrics-port",
         "2",
+        "--workers",
+        "3",
+        "--log-level",
+        "error",
     ]
     assert run("serve", *arguments).code == 0
     assert given == [
@@ -602,5 +606,7 @@ def test_serve_hands_everything_to_the_server(run: Run, monkeypatch: pytest.Monk
             client_ca=Path("ca"),
             port=1,
             metrics_port=2,
+            workers=3,
+            log_level="error",
         )
     ]

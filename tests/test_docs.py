@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from docs.generate import generated
 from tests.builders import ROOT
@@ -87,9 +89,32 @@ def test_every_field_is_documented() -> None:
     assert {name for name in fields(config_schema()) if not re.search(rf"\b{name}\b", text)} == set()
 
 
+def metrics_in(text: str) -> set[str]:
+    cells = re.findall(r"^\| (`forestall_[^|]+) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(forestall_\w+)`", cell)}
+
+
+SERVERS_METRICS, _, CONTROLLERS_METRICS = (DOCS / "metrics.md").read_text().partition("\nOf the controller:\n")
+
+
 def test_metrics_are_documented(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         for path in ("/mutate", "/validate", "/nowhere"):
             server.ask(post(review(), path))
         served_names = set(re.findall(r"^# TYPE (\S+)", server.get("/metrics")[1], re.MULTILINE))
-    assert set(re.findall(r"^\| `(forestall_\w+)`", (DOCS / "metrics.md").read_text(), re.MULTILINE)) == served_names
+    assert metrics_in(SERVERS_METRICS) == served_names
+
+
+def test_metrics_of_the_controller_are_documented() -> None:
+    importlib.import_module("webhook.controller.run")
+    families = [family for family in REGISTRY.collect() if family.name.startswith("forestall_")]
+    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    assert metrics_in(CONTROLLERS_METRICS) == names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_there_is_one_form_of_upgrade(page: Path) -> None:
+    """The values of the release, with what a new chart adds: --reuse-values lacks that, and no flag forgets them."""
+    commands = [text for text in re.split(r"(?<!\\)\n", page.read_text()) if text.startswith("helm upgrade ")]
+    assert [command for command in commands if "--reset-then-reuse-values" not in command] == []
+    assert not re.search(r"(?<!then)(?<!not )--reuse-values", page.read_text())

@@ -296,6 +296,15 @@ def version() -> None:
     _print(f"forestall {__version__}\n")
 
 
+_LOG_LEVEL = click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error")),
+    default="info",
+    show_default=True,
+    help="The least that is logged; a server's line for every review is info.",
+)
+
+
 @cli.command()
 @click.option("--config", metavar="FILE", type=_FILE, help="Reloaded when it changes.")
 @click.option("--facts", metavar="FILE", type=_FILE, help="Facts from a file, for trying things out.")
@@ -311,6 +320,14 @@ def version() -> None:
 @click.option(
     "--metrics-port", type=click.IntRange(0, 65535), default=PROBES_PORT, show_default=True, help="Health, metrics."
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Processes that answer reviews; each of them has its own copy of the cluster's facts.",
+)
+@_LOG_LEVEL
 def serve(
     config: Path | None,
     facts: Path | None,
@@ -322,6 +339,8 @@ def serve(
     bind: str | None,
     port: int,
     metrics_port: int,
+    workers: int,
+    log_level: str,
 ) -> int:
     """Answer the API server's admission reviews until SIGTERM."""
     if facts and kubeconfig:
@@ -346,6 +365,8 @@ def serve(
             bind=bind,
             port=port,
             metrics_port=metrics_port,
+            workers=workers,
+            log_level=log_level,
         )
     )
 
@@ -372,8 +393,15 @@ _NAMESPACE = click.option(
 @click.option(
     "--endpoints", metavar="HOST:PORT,…", default="", help="The servers; default: the EndpointSlices of the Service."
 )
+@_LOG_LEVEL
 def controller(
-    config: Path | None, kubeconfig: Path | None, namespace: str, metrics_port: int, console_port: int, endpoints: str
+    config: Path | None,
+    kubeconfig: Path | None,
+    namespace: str,
+    metrics_port: int,
+    console_port: int,
+    endpoints: str,
+    log_level: str,
 ) -> int:
     """Keep certificates, webhook configurations and LimitRanges until SIGTERM; of several, one acts."""
     from webhook.controller import run as controllers  # noqa: PLC0415
@@ -387,6 +415,7 @@ def controller(
             metrics_port=metrics_port,
             console_port=console_port,
             endpoints=parse_endpoints(endpoints),
+            log_level=log_level,
         )
     )
 

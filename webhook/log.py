@@ -233,6 +233,12 @@ class GunicornLogger(Logger):  # type: ignore[misc]
         # The root logger's handler forwards.
         self.error_log.propagate = True
 
+    def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        if msg.startswith("Listening at") and args:
+            # Gunicorn knows nothing of our TLS: the first of the listeners has it (workers.py).
+            args = (str(args[0]).replace("http://", "https://", 1), *args[1:])
+        super().info(msg, *args, **kwargs)
+
 
 def forward_library_logs() -> None:
     """Send what libraries log from warnings up to our log."""

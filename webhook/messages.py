@@ -98,8 +98,7 @@ def incident(policy_id: str) -> str:
 
 def warnings(decision: Decision) -> list[str]:
     """What kubectl and helm print beside the result: patches explained, warnings, what could not be seen."""
-    shown = [verdict for verdict in decision.verdicts if verdict.mode in ("warn", "patch") and _is_told(verdict)]
-    texts = list(dict.fromkeys(_one_line(verdict) for verdict in shown))
+    texts = list(dict.fromkeys(_one_line(verdict) for verdict in decision.verdicts if verdict.is_printed))
     kept: list[str] = []
     for text in texts:
         if sum(map(len, kept)) + len(text) > _WARNINGS_LENGTH - _WARNING_LENGTH:
@@ -107,10 +106,6 @@ def warnings(decision: Decision) -> list[str]:
             break
         kept.append(text)
     return kept
-
-
-def _is_told(verdict: Verdict) -> bool:
-    return verdict.outcome in ("warned", "patched", "unknown", "failed")
 
 
 def _one_line(verdict: Verdict) -> str:

@@ -247,6 +247,11 @@ class Verdict(msgspec.Struct, frozen=True):
     def denies(self) -> bool:
         return self.mode == "deny" and self.outcome in ("denied", "failed")
 
+    @property
+    def is_printed(self) -> bool:
+        """Whether kubectl and helm print it as a warning."""
+        return self.mode in ("warn", "patch") and self.outcome in ("warned", "patched", "unknown", "failed")
+
 
 class Decision(msgspec.Struct, frozen=True):
     """What the engine says of one request. `patch` holds RFC 6902 operations, `object` the object after them."""

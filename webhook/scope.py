@@ -108,7 +108,7 @@ def calls(config: Config, stage: Stage) -> Iterator[Call]:
     """Every call whose answer may be more than "allowed", in some namespace or other; the same one may come twice."""
     for key, (kind, policies) in config.judged.items():
         for active in policies:
-            modes = _modes(active, config)
+            modes = modes_of(active, config)
             for operation in OPERATIONS:
                 for subresource in ("", *active.policy.subresources):
                     if _judges(active.policy, key, operation, subresource, stage) and any(
@@ -127,7 +127,7 @@ def needed_facts(config: Config) -> set[FactKind[Any, Any]]:
     return {
         kind
         for active in config.policies.values()
-        if active.policy.operations and _modes(active, config) != {"off"}
+        if active.policy.operations and modes_of(active, config) != {"off"}
         for kind in active.policy.facts
     }
 
@@ -205,7 +205,7 @@ def _acts(active: ActivePolicy, mode: Mode, key: Key, stage: AnyStage) -> bool:
     return mode == "patch" or any(key == (kind.group, kind.kind) for kind in patched)
 
 
-def _modes(active: ActivePolicy, config: Config) -> set[Mode]:
+def modes_of(active: ActivePolicy, config: Config) -> set[Mode]:
     """The modes that the policy may be in, for some request or other."""
     sections = (override.policies.get(active.policy.id) for override in config.overrides)
     overridden = {section.mode for section in sections if section and section.mode}

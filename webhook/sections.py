@@ -5,7 +5,7 @@ The descriptions are those of the JSON Schema, which editors and the chart's val
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -105,6 +105,11 @@ class Exemption(Section, frozen=True):
         date,
         Meta(description="The last day (UTC) on which it counts; after that check and doctor report it as expired."),
     ]
+
+    @property
+    def ends(self) -> datetime:
+        """The last moment at which it counts."""
+        return datetime.combine(self.until, time.max, UTC)
 
     def __post_init__(self) -> None:
         for name in ("owner", "reason"):

@@ -9,7 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -391,3 +391,17 @@ def test_facts_by_kind_are_as_the_watch_has_them_when_scraped() -> None:
     watch.facts = ClusterFacts(known=frozenset({LIMIT_RANGES}), unreadable=odd)
     assert [value("forestall_facts_known", kind) for kind in ("LimitRange", "Namespace")] == [1, 0]
     assert [value("forestall_unreadable_objects", kind) for kind in ("LimitRange", "Namespace")] == [1, 0]
+
+
+def test_when_exemptions_end(tmp_path: Path, clock: Clock, leading: Leading) -> None:
+    file = tmp_path / "config.yaml"
+    exemption = "{policy: memory-limits, match: {namespaces: [a]}, owner: sre, reason: moving, until: 2027-03-31}"
+    file.write_text(f"exemptions: [{exemption}]")
+    config = follow_config(file)
+    under_way = controller(clock, leading, config=config)
+    labels = {"exemption": "0", "policy": "memory-limits", "owner": "sre"}
+    name = "forestall_exemption_expiry_timestamp_seconds"
+    assert REGISTRY.get_sample_value(name, labels) == datetime(2027, 3, 31, 23, 59, 59, 999999, UTC).timestamp()
+    file.write_text("mode: warn")
+    under_way.round()
+    assert REGISTRY.get_sample_value(name, labels) is None

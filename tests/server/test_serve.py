@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -143,6 +144,11 @@ def test_one_log_line_per_review_without_the_object(server):
         "patched": [],
     }
     assert "secret/image" not in json.dumps(server.log())
+
+
+def test_the_log_says_where_tls_is_spoken(server):
+    (line,) = [str(each["event"]) for each in server.log() if "Listening at" in str(each["event"])]
+    assert re.fullmatch(rf"Listening at: https://\S+:{server.port},http://\S+:{server.metrics_port} \(\d+\)", line)
 
 
 @pytest.mark.skipif(not (SHARED / "recordings").is_dir(), reason="no ../shared/recordings")

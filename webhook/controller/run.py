@@ -65,6 +65,11 @@ config_good = Gauge(
     "forestall_config_last_reload_successful",
     "0 while the configuration file holds what can't be used, so that the last good one stays in use.",
 )
+exemption_ends = Gauge(
+    "forestall_exemption_expiry_timestamp_seconds",
+    "When an exemption of the configuration ends, with the last day (UTC) on which it counts, in seconds since 1970.",
+    ["exemption", "policy", "owner"],
+)
 facts_known = Gauge(
     "forestall_facts_known", "Whether the kind's objects are known: 0 where they can't be read.", ["kind"]
 )
@@ -137,6 +142,7 @@ class Controller:
         self._parts: Sequence[Part] = ()
         self._clock = clock
         self._round_at = clock()
+        _show_exemptions(config.value)
 
     def run(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
@@ -175,6 +181,7 @@ class Controller:
             log.error("configuration refused, the last good one stays", error=self._config.error)
             return
         log.info("configuration reloaded")
+        _show_exemptions(self._config.value)
         for part in self._parts:
             part.due_at = 0.0
 
@@ -220,6 +227,13 @@ def run(settings: Settings) -> int:
         stopped.set()
         electing.join()
     return 0
+
+
+def _show_exemptions(config: Config) -> None:
+    exemption_ends.clear()
+    for index, exemption in enumerate(config.exemptions):
+        labels = str(index), exemption.policy, exemption.owner
+        exemption_ends.labels(*labels).set(exemption.ends.timestamp())
 
 
 def _show_facts(watch: Watch) -> None:

@@ -26,8 +26,10 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from webhook import __version__
+from webhook.config import Config
 from webhook.objects.facts import ClusterFacts
-from webhook.policy import AdmissionRequest, Decision, FactKind
+from webhook.policy import OPERATIONS, AdmissionRequest, Decision, FactKind, Mode, Stage
+from webhook.scope import modes_of
 
 log = structlog.get_logger()
 
@@ -36,12 +38,16 @@ BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 
 _COUNTERS: dict[str, tuple[str, list[str]]] = {
     "forestall_reviews": (
-        "Admission reviews that were answered, by the strongest thing that was done to the object.",
+        "Admission reviews that were answered, dry runs aside, by the strongest thing that was done to the object.",
         ["stage", "operation", "kind", "outcome"],
     ),
     "forestall_violations": (
-        "Violations of a policy that were found in reviewed objects, by the mode that applied and what became of them.",
-        ["policy", "mode", "outcome"],
+        "Violations of a policy in reviewed objects, dry runs aside, by the mode that applied and what became of them.",
+        ["policy", "mode", "outcome", "namespace"],
+    ),
+    "forestall_dry_run_reviews": (
+        "Admission reviews of dry runs that were answered, by the strongest thing that was done to the object.",
+        ["stage", "outcome"],
     ),
     "forestall_policy_errors": (
         "Reviews in which a policy could not decide, so that its onError did: a bug in it, or facts that are missing.",
@@ -58,6 +64,19 @@ _COUNTERS: dict[str, tuple[str, list[str]]] = {
         [],
     ),
 }
+_OUTCOMES: dict[Stage, tuple[str, ...]] = {
+    "mutate": ("allowed", "patched", "warned"),
+    "validate": ("allowed", "denied", "warned"),
+}
+_NAMESPACES = 200
+"""Namespaces whose violations each worker counts apart, those it meets first: there must never be many labels."""
+
+OTHER_NAMESPACES = "(other)"
+"""Label of all further namespaces, which is no namespace's name."""
+
+Expected = tuple[str, Mode, str]
+"""Policy, mode and outcome of violations that the configuration may lead to."""
+
 _HISTOGRAMS = {
     "forestall_decision_seconds": "Seconds that deciding on a review took, without receiving and sending it.",
     "forestall_request_seconds": "Seconds from the first byte of a review's request to its answer.",
@@ -170,26 +189,59 @@ class Metrics:
         self._reviews = self._counters["forestall_reviews"]
         self._violations = self._counters["forestall_violations"]
         self._errors = self._counters["forestall_policy_errors"]
+        self._dry_runs = self._counters["forestall_dry_run_reviews"]
         self._undecided = self._counters["forestall_undecided_reviews"]
         self._spells = page.undecided
         self._decisions = self._histograms["forestall_decision_seconds"]
         self._requests = self._histograms["forestall_request_seconds"]
+        self._namespaces = {namespace for *_, namespace in self._violations} | {""}
+        self._expected: Collection[Expected] = ()
         # No alert can see a step from nothing to one.
+        for stage, outcomes in _OUTCOMES.items():
+            for outcome in outcomes:
+                self._dry_runs[stage, outcome] += 0
+                for kind in (*kinds, "other"):
+                    for operation in OPERATIONS:
+                        self._reviews[stage, operation, kind, outcome] += 0
         for policy in policies:
             self._errors[(policy,)] += 0
         for name in ("forestall_dropped_log_lines", "forestall_unwritten_metrics"):
             self._counters[name][()] += 0
-        for stage in ("mutate", "validate"):
+        for stage in _OUTCOMES:
             self._undecided[(stage,)] += 0
+
+    def expect(self, expected: Collection[Expected]) -> None:
+        """Have the violations that may come begin at 0, in every namespace that is met."""
+        if expected != self._expected:
+            self._expected = expected
+            for namespace in self._namespaces:
+                self._begin(namespace)
+
+    def _begin(self, namespace: str) -> None:
+        for policy, mode, outcome in self._expected:
+            self._violations[policy, mode, outcome, namespace] += 0
+
+    def _label(self, namespace: str) -> str:
+        if namespace in self._namespaces:
+            return namespace
+        label = namespace if len(self._namespaces) <= _NAMESPACES else OTHER_NAMESPACES
+        if label not in self._namespaces:
+            self._namespaces.add(label)
+            self._begin(label)
+        return label
 
     def count_review(
         self, request: AdmissionRequest, decision: Decision, stage: str, deciding: float, whole: float
     ) -> None:
         """Count one answered review and the seconds that it took."""
-        kind = request.kind if request.kind in self._kinds else "other"
-        self._reviews[stage, request.operation, kind, outcome_of(decision)] += 1
-        for verdict in decision.verdicts:
-            self._violations[verdict.policy, verdict.mode, verdict.outcome] += 1
+        if request.dry_run:
+            self._dry_runs[stage, outcome_of(decision)] += 1
+        else:
+            kind = request.kind if request.kind in self._kinds else "other"
+            self._reviews[stage, request.operation, kind, outcome_of(decision)] += 1
+            namespace = self._label(request.namespace)
+            for verdict in decision.verdicts:
+                self._violations[verdict.policy, verdict.mode, verdict.outcome, namespace] += 1
         if is_undecided(request, decision):
             self._undecided[(stage,)] += 1
             if decision.allowed:
@@ -324,6 +376,29 @@ def print_metrics(directory: Path, workers: int) -> bytes:
     return generate_latest(registry)
 
 
+def expected_violations(config: Config) -> set[Expected]:
+    """What the configuration has become of violations; without exemptions and what can't be decided."""
+    return {
+        (active.policy.id, mode, _BECOMES[mode])
+        for active in config.policies.values()
+        for strongest in modes_of(active, config)
+        for mode in _TAKEN[strongest]
+        if mode != "deny" or config.mode == "deny"
+    }
+
+
+_BECOMES: dict[Mode, str] = {"audit": "audited", "warn": "warned", "patch": "patched", "deny": "denied"}
+
+_TAKEN: dict[Mode, tuple[Mode, ...]] = {
+    "off": (),
+    "audit": ("audit",),
+    "warn": ("warn",),
+    "patch": ("patch", "warn", "deny"),
+    "deny": ("warn", "deny"),
+}
+"""The modes of violations, by that of their policy: what was there before only warns, and not all has a fix."""
+
+
 def is_undecided(request: AdmissionRequest, decision: Decision) -> bool:
     """Whether policies would have judged the object if it could be read."""
     return bool(request.unreadable and decision.failures)
@@ -335,6 +410,6 @@ def outcome_of(decision: Decision) -> str:
         return "denied"
     if decision.patch:
         return "patched"
-    if any(verdict.outcome in ("warned", "unknown", "failed") for verdict in decision.verdicts):
+    if any(verdict.is_printed for verdict in decision.verdicts):
         return "warned"
     return "allowed"

@@ -39,7 +39,7 @@ from webhook.reloading import Contents, Reloaded, follow_config
 from webhook.scope import exclude_own_namespace, needed_facts
 from webhook.server.connection import Request, Response, one_line
 from webhook.server.judge import FactsSource, Judge
-from webhook.server.metrics import Metrics, count_facts
+from webhook.server.metrics import Metrics, count_facts, expected_violations
 from webhook.server.probes import Probes
 from webhook.server.readiness import Readiness
 from webhook.server.shared import Shared
@@ -232,6 +232,7 @@ class Reviewing:
             "forestall_config_last_reload_success_timestamp_seconds": config.read_at,
         }
         self._metrics.facts = count_facts(facts, needed)
+        self._metrics.expect(expected_violations(config.value))
         # At start alone: what can't be read later leaves a server that knows what was there before.
         self._has_synced = self._has_synced or not unlisted
         waits = [] if self._has_synced else [f"{resource} can't be read: {why}" for resource, why in unlisted.items()]
