@@ -14,6 +14,7 @@ from docs.generate import generated
 from tests.builders import ROOT
 from tests.served import post, review, served
 from tests.test_readme import PAGES, blocks, relative
+from webhook import __version__
 from webhook.config import config_schema, load_config
 from webhook.engine import iter_expired
 from webhook.loader import load_policies
@@ -118,3 +119,15 @@ def test_there_is_one_form_of_upgrade(page: Path) -> None:
     commands = [text for text in re.split(r"(?<!\\)\n", page.read_text()) if text.startswith("helm upgrade ")]
     assert [command for command in commands if "--reset-then-reuse-values" not in command] == []
     assert not re.search(r"(?<!then)(?<!not )--reuse-values", page.read_text())
+
+
+def test_changelog_has_a_heading_for_every_version_and_none_twice() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    releases = dict(re.findall(r"^## \[([^\]]+)\].*?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    released = {file.stem.removeprefix("forestall-") for file in (ROOT / "tests/data/charts").glob("*.tgz")}
+    assert set(releases) - {"Unreleased"} == released
+    # The version under way has a heading once it is released.
+    assert __version__ in released or f"What {__version__} brings." in releases["Unreleased"]
+    for version, changes in releases.items():
+        headings = re.findall(r"^### (.*)", changes, re.MULTILINE)
+        assert headings == [name for name in ("Added", "Changed", "Fixed", "Removed") if name in headings], version
