@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,16 +19,13 @@ from typing import Any
 import pytest
 
 from tests.builders import SHARED, container, kubeconfig, limit_range, sized, workload
+from tests.command import Run, Write, judged
 from webhook import __version__, check
-from webhook.cli import main
 from webhook.files import facts as facts_file
 from webhook.files.facts import kubectl_get
 from webhook.loader import fact_kinds, load_policies
 from webhook.objects.facts import LIMIT_RANGES, NO_FACTS, NODES, STORAGE_CLASSES
 from webhook.policy import Object
-
-Write = Callable[..., Path]
-Run = Callable[..., SimpleNamespace]
 
 GOOD = workload("Deployment", container(**sized("128Mi", "64Mi")), name="good")
 BARE = workload("Deployment", container(), name="bare")
@@ -39,40 +36,6 @@ policies: {memory-limits: {mode: deny}}
 exemptions:
   - {policy: memory-limits, match: {namespaces: [shop]}, owner: sre, reason: moving, until: 2999-12-31}
 """
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes a file of objects (as JSON, which is YAML too) or text into the working directory."""
-    monkeypatch.chdir(tmp_path)
-
-    def write(name: str, *contents: Object | str) -> Path:
-        texts = [each if isinstance(each, str) else json.dumps(each, indent=1) for each in contents]
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n---\n".join(texts))
-        return path
-
-    return write
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command; its exit code, output and errors."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments: str) -> SimpleNamespace:
-        code = main(arguments)
-        printed = capsys.readouterr()
-        return SimpleNamespace(code=code, out=printed.out, err=printed.err)
-
-    return run
-
-
-def judged(run: Run, *arguments: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(run("check", "--output", "json", *arguments).out)
-    return document
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,48 @@ def test_a_pod_that_contradicts_itself_is_not_the_default_s_fault() -> None:
     assert violations(pod, limit_range(default="64Mi")) == []
 
 
+POD_PATH = "spec.template.spec.resources.limits.memory"
+
+
+@pytest.mark.parametrize(
+    ("item", "path", "wrong"),
+    [
+        pytest.param(
+            {"max": {"memory": "1Gi"}},
+            PATH,
+            f"container 'web': limits.memory 2Gi is above the maximum 1Gi: set {PATH} to 1Gi or less",
+            id="maximum",
+        ),
+        pytest.param(
+            {"min": {"memory": "512Mi"}},
+            PATH.replace("limits", "requests"),
+            "container 'web': requests.memory 256Mi is below the minimum 512Mi: set "
+            f"{PATH.replace('limits', 'requests')} to 512Mi or more",
+            id="minimum",
+        ),
+        pytest.param(
+            {"type": "Pod", "max": {"memory": "1Gi"}},
+            POD_PATH,
+            f"the pod: limits.memory 2Gi is above the maximum 1Gi: set {POD_PATH} to 1Gi or less",
+            id="whole-pod",
+        ),
+        pytest.param({"max": {"memory": "2Gi"}}, "", "", id="fits"),
+    ],
+)
+def test_amounts_that_a_limit_range_refuses(item: Object, path: str, wrong: str) -> None:
+    bounds = limit_range()
+    bounds["spec"]["limits"] = [{"type": "Container", **item}]
+    found = violations(workload("Deployment", container(**sized("2Gi", "256Mi"))), bounds)
+    refused = f"pods of this Deployment will be refused by LimitRange {bounds['metadata']['name']} of namespace shop: "
+    assert [(each.path, each.message, each.fix) for each in found] == ([(path, refused + wrong, None)] if wrong else [])
+
+
+def test_what_the_api_server_refuses_by_itself_is_no_limit_range_s_fault() -> None:
+    bounds = limit_range()
+    bounds["spec"]["limits"] = [{"type": "Container", "max": {"memory": "1Gi"}}]
+    assert violations(workload("Deployment", container(**sized("2Gi", "3Gi"))), bounds) == []
+
+
 def test_a_default_too_low_for_a_prometheus_is_not_raised_to_its_request() -> None:
     prometheus = {**PROMETHEUS, **sized(None, "1Gi")}
     violation = one(workload("StatefulSet", prometheus), limit_range(default="512Mi"))

@@ -6,21 +6,25 @@ Prints nothing: formats.py renders what `check_files` returns.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
 
+import msgspec
+
 from webhook.config import Config
 from webhook.engine import decide
-from webhook.errors import NOT_OURS, UNREADABLE, BadManifest
+from webhook.errors import NOT_OURS, UNREADABLE, BadManifest, BadObject
 from webhook.files.manifests import STDIN, Manifest, find_files, read_file
 from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
 from webhook.halves import in_two, is_worth_two, split
 from webhook.loader import fact_kinds
-from webhook.objects.facts import ClusterFacts, read_fact
-from webhook.objects.pods import read_workload
-from webhook.policy import AdmissionRequest, FactReference, Object, Outcome
+from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
+from webhook.objects.facts.limit_ranges import read_items
+from webhook.objects.limitranger import refusals, wrong_with_items
+from webhook.objects.pods import is_validated, mapping, read_workload
+from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Object, Outcome
 from webhook.scope import locate_pod_spec
 
 Progress = Callable[[float], None]
@@ -170,6 +174,7 @@ class _Run:
         obj = manifest.object
         try:
             if (fact := read_fact(obj, fact_kinds(), namespace=self.namespace)) is not None:
+                _validate_fact(obj, fact[0].kind)
                 read.cluster_objects.append(_ClusterObject(manifest.file, *fact))
         except UNREADABLE as error:
             read.errors.append(_refused(manifest, error))
@@ -216,9 +221,10 @@ class _Run:
             return
         if decision.skipped:
             return
-        if refusals := [error for error in decision.failures.values() if isinstance(error, UNREADABLE)]:
-            report.errors.append(_refused(manifest, refusals[0]))
+        if unreadable := [error for error in decision.failures.values() if isinstance(error, UNREADABLE)]:
+            report.errors.append(_refused(manifest, unreadable[0]))
             return
+        report.errors += [_refused(manifest, error) for error in _wrong_with(request, decision)]
         judged = object_of(request, Place(manifest.file, manifest.line))
         report.judged.append(judged)
         report.findings += findings_of(
@@ -233,6 +239,26 @@ class _Run:
                 report.bugs.setdefault(policy_id, f"{judged}: {''.join(traceback.format_exception(failure))}")
 
 
+def _validate_fact(obj: Object, kind: FactKind[Any, Any]) -> None:
+    """Raise BadObject for a LimitRange that the API server refuses: no verdict may rest on what can't exist."""
+    if kind == LIMIT_RANGES:
+        for path, wrong in wrong_with_items(read_items(mapping(obj, "spec", ""))):
+            raise BadObject(f"{path}: {wrong}, which the API server refuses")
+
+
+def _wrong_with(request: AdmissionRequest, decision: Decision) -> Iterator[BadObject]:
+    """Why the API server refuses the object, as the patch leaves it, for the amounts of its containers."""
+    if not is_validated(request.group, request.kind):
+        return
+    patched = request if decision.object is None else msgspec.structs.replace(request, object=decision.object)
+    workload = read_workload(patched)
+    for refusal in refusals(workload, ()) if workload else ():
+        who = f"container {refusal.container!r}" if refusal.container else "the pod"
+        yield BadObject(
+            f"{refusal.path}: {who}: {refusal.wrong}, which the API server refuses: set it to {refusal.advice}"
+        )
+
+
 def _group(obj: Object) -> str:
     return str(obj["apiVersion"]).rpartition("/")[0]
 
@@ -243,5 +269,5 @@ def _is_namespace(obj: Object) -> bool:
 
 def _refused(manifest: Manifest, error: Exception) -> BadManifest:
     """The object's line, or that of the field which the message begins with: "spec.containers is a string, …"."""
-    field_path = str(error).partition(" ")[0]
+    field_path = str(error).partition(" ")[0].removesuffix(":")
     return BadManifest(manifest.file, manifest.line_of(field_path), f"{manifest.object['kind']}: {error}")

@@ -101,15 +101,18 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
         if (limit := each.memory("limits")) is None or _why_none(limit, each.amount("limits"))
     ]
     trapped = [each for each in workload.containers if exceeds_itself(each)] if request.old_object else []
-    if not unlimited and not trapped:
-        return
     ranges = facts.of(LIMIT_RANGES).get(workload.namespace, ())
+    if not unlimited and not trapped and not ranges:
+        return
     unread = unread_ranges(workload.namespace, facts)
     pod = _Pod(workload, ranges, Bounds.of(ranges), unread, params, predecessors(request), memory_volumes(workload))
     if unlimited and request.before and (lost := _lost_pod_limit(pod, unlimited, request.before)):
         yield lost
-    else:
-        yield from _judge(pod, unlimited)
+        return
+    found = list(_judge(pod, unlimited))
+    yield from found
+    if ranges:
+        yield from _refused_for_its_own(pod, unlimited, of_pod=not found)
     yield from _followed(pod, [each for each in trapped if each not in unlimited])
 
 
@@ -184,7 +187,7 @@ def _harm(pod: _Pod, filled: Sequence[Container]) -> Mapping[str, str]:
         return {}
     # Where the pod as a whole contradicts itself, no default is to blame.
     of_pod = None if "" in refused(pod.workload, ()) else found.get("")
-    who = "this Pod" if pod.workload.kind == "Pod" else f"pods of this {pod.workload.kind}"
+    who = _pods_of(pod.workload)
     default, pod_limit = pod.bounds.default, pod.workload.memory("limits")
     given = f"the default limit {format_memory(default.amount)} that {default.words} gives"
     harm = {}
@@ -200,6 +203,34 @@ def _harm(pod: _Pod, filled: Sequence[Container]) -> Mapping[str, str]:
             wrong = f"with {given}, {refusal.wrong}"
         harm[container.path] = f"{who} will be refused: container {container.name!r}: {wrong}"
     return harm
+
+
+def _refused_for_its_own(pod: _Pod, unlimited: Sequence[Container], *, of_pod: bool) -> Iterator[Violation]:
+    """What the namespace's LimitRanges refuse although nothing is missing; `of_pod`: the pod as a whole, too.
+
+    Only pods are held against a LimitRange: whoever applies a Deployment is not told that it will have none. What the
+    API server refuses without any LimitRange is left to it.
+    """
+    contradicted = refused(pod.workload, ())
+    if "" in contradicted:
+        return
+    spared = {*contradicted, *(container.name for container in unlimited), *([] if of_pod else [""])}
+    names = " and ".join(dict.fromkeys(f"LimitRange {limit_range.name}" for limit_range in pod.ranges))
+    for name, refusal in refused(pod.workload, pod.ranges).items():
+        if name in spared:
+            continue
+        subject = f"container {name!r}" if name else "the pod"
+        yield Violation(
+            refusal.path,
+            name,
+            f"{_pods_of(pod.workload)} will be refused by {names} of namespace {pod.workload.namespace}: {subject}: "
+            f"{refusal.wrong}: set {refusal.path} to {refusal.advice}",
+            hint=helm_value(pod.workload.object, name, "resources") if name else None,
+        )
+
+
+def _pods_of(workload: Workload) -> str:
+    return "this Pod" if workload.kind == "Pod" else f"pods of this {workload.kind}"
 
 
 def _sizes(pod: _Pod, containers: Sequence[Container]) -> Mapping[str, Size | str]:

@@ -53,6 +53,29 @@ def wrong_with(item: Item) -> str:
     return ""
 
 
+_STANDARD_TYPES = ("Container", "PersistentVolumeClaim", "Pod")
+
+
+def wrong_with_items(items: Sequence[Item]) -> Iterator[tuple[str, str]]:
+    """Why the API server would refuse a LimitRange with these items (ValidateLimitRange): (path, what is wrong)."""
+    types: set[str] = set()
+    for index, item in enumerate(items):
+        path = f"spec.limits[{index}]"
+        if item.type not in _STANDARD_TYPES and "/" not in item.type:
+            yield f"{path}.type", f"{item.type!r} is none of {', '.join(_STANDARD_TYPES)}"
+        if item.type in types:
+            yield f"{path}.type", f"a second item of type {item.type}, of which there may be one"
+        types.add(item.type)
+        if item.type == "Pod":
+            for field, amounts in (("default", item.default), ("defaultRequest", item.default_request)):
+                if amounts:
+                    yield f"{path}.{field}", "an item of type Pod has no defaults: they are those of type Container"
+        if item.type == "PersistentVolumeClaim" and "storage" not in {**item.min, **item.max}:
+            yield path, "an item of type PersistentVolumeClaim needs a min or max of storage"
+        if wrong := wrong_with(item):
+            yield path, wrong
+
+
 def _may_overcommit(resource: str) -> bool:
     is_native = "/" not in resource or "kubernetes.io/" in resource
     return is_native and not resource.startswith("hugepages-")
@@ -187,9 +210,14 @@ def _plus(one: Amounts, other: Amounts) -> dict[str, Decimal]:
 
 
 def _refused_by_itself(each: _Filled) -> Iterator[Refusal]:
-    for resource, limit in each.limits.items():
-        request = each.requests.get(resource)
-        if request is not None and request > limit:
+    for resource, request in each.requests.items():
+        if not _may_overcommit(resource) and each.limits.get(resource) != request:
+            wrong = (
+                f"{resource} can't be overcommitted, and its limit isn't its request {show_amount(resource, request)}"
+            )
+            path = f"{each.container.resources_path}.limits.{resource}"
+            yield Refusal(each.container.name, resource, wrong, path, show_amount(resource, request))
+        elif (limit := each.limits.get(resource)) is not None and request > limit:
             wrong = f"its request for {resource}, {show_amount(resource, request)}, is above the limit "
             wrong += show_amount(resource, limit)
             path = f"{each.container.resources_path}.limits.{resource}"

@@ -222,6 +222,11 @@ def is_workload(group: str, kind: str) -> bool:
     return (group, kind) in _PATHS or (group, kind) in _OPERATED
 
 
+def is_validated(group: str, kind: str) -> bool:
+    """Whether the API server itself validates the pod spec in objects of this kind: it knows nothing of custom ones."""
+    return (group, kind) in _PATHS and group in ("", "apps", "batch", "extensions")
+
+
 def read_workload(request: AdmissionRequest) -> Workload | None:
     """The workload that the request's object is, or None; raises BadObject if its fields are of the wrong kind.
 

@@ -1,0 +1,42 @@
+"""Fixtures that run a command of the command line on files of a folder of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.command import Run, Write
+from webhook.cli import main
+from webhook.policy import Object
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes a file of objects (as JSON, which is YAML too) or text into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, *contents: Object | str) -> Path:
+        texts = [each if isinstance(each, str) else json.dumps(each, indent=1) for each in contents]
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n---\n".join(texts))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command; its exit code, output and errors."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str) -> SimpleNamespace:
+        code = main(arguments)
+        printed = capsys.readouterr()
+        return SimpleNamespace(code=code, out=printed.out, err=printed.err)
+
+    return run
