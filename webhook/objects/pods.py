@@ -152,7 +152,7 @@ class Workload(msgspec.Struct, frozen=True, dict=True):
     def _by_place(self) -> Mapping[str, Container]:
         return {place: container for container in self.containers for place in container.places}
 
-    @property
+    @cached_property
     def resources(self) -> Mapping[str, Any]:
         """The pod-level resources; an operator's resource has none, its `spec.resources` is a container's."""
         return _NOTHING if self.is_operated else _read_resources(self.spec, self.spec_path, null="0")

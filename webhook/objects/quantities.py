@@ -63,6 +63,8 @@ def is_fraction_of_byte(value: str | int | float) -> bool:
     return 0 < amount < _PAGE and amount != rounded_up
 
 
+# The same few sizes are told again and again.
+@lru_cache(maxsize=1024)
 def format_memory(amount: int) -> str:
     """Return bytes as a person writes them, exactly: "6Gi", "1536Mi", and "4G" rather than 3906250Ki."""
     if amount == 0:
