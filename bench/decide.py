@@ -95,7 +95,7 @@ def _of_clusters(body: bytes) -> list[Figure]:
     """Monitoring software on a bound volume, in a large cluster and in one of three nodes: about the same."""
     mounting = read_review(_with_claim(body))
     clusters = {
-        size: facts_of([each for some in large_cluster(*size).values() for each in some], fact_kinds())
+        size: facts_of([item for some in large_cluster(*size).values() for item in some], fact_kinds())
         for size in ((10, 3), (10_000, 1_000))
     }
     measures = {size: partial(_microseconds, partial(_decided, mounting, known)) for size, known in clusters.items()}

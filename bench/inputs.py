@@ -147,8 +147,8 @@ def node(index: int) -> dict[str, Any]:
     }
     room = {"cpu": "8", "ephemeral-storage": "100Gi", "memory": "32386052Ki", "pods": "58"}
     images = [
-        {"names": [f"registry.example.com/team/app-{each}@sha256:{each:064}"], "sizeBytes": 123456789}
-        for each in range(50)  # what a kubelet reports at most
+        {"names": [f"registry.example.com/team/app-{index}@sha256:{index:064}"], "sizeBytes": 123456789}
+        for index in range(50)  # what a kubelet reports at most
     ]
     return {
         "apiVersion": "v1",

@@ -198,7 +198,7 @@ def _family(pid: int) -> list[int]:
         children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
     except FileNotFoundError:  # it has ended
         return []
-    return [pid, *(each for child in children for each in _family(child))]
+    return [pid, *(descendant for child in children for descendant in _family(child))]
 
 
 def _proportional_bytes(pid: int) -> int:

@@ -27,8 +27,8 @@ def main(names: list[str]) -> int:
     missed: list[str] = []
     for name in names or PARTS:
         missed += [f"{name}: {figure.what}" for figure in _run(name) if not figure.is_kept]
-    for each in missed:
-        print(f"bound missed: {each}", file=sys.stderr)
+    for exceeded in missed:
+        print(f"bound missed: {exceeded}", file=sys.stderr)
     return int(bool(missed))
 
 

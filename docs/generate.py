@@ -33,7 +33,9 @@ def generated() -> dict[Path, str]:
     ours = [loaded for loaded in load_policies().values() if Path(str(loaded.folder)).parent == ROOT / "policies"]
     parts = {
         "policies": _table(ours),
-        "pages": "".join(f"- [{each.policy.id}]({_page(each, '../')}): {each.policy.summary}\n" for each in ours),
+        "pages": "".join(
+            f"- [{loaded.policy.id}]({_page(loaded, '../')}): {loaded.policy.summary}\n" for loaded in ours
+        ),
         "facts": f"```sh\n{kubectl_get(fact_kinds())} > facts.yaml\n```\n",
     }
     pages = {ROOT / page: _filled((ROOT / page).read_text(), parts) for page in PAGES}

@@ -106,7 +106,7 @@ LEAF, LEAF_KEY = AUTHORITY.issue(NAMES, timedelta(days=90), NOW)
 
 def extensions(pem):
     parsed = x509.load_pem_x509_certificate(pem)
-    return {type(each.value).__name__: (each.value, each.critical) for each in parsed.extensions}
+    return {type(extension.value).__name__: (extension.value, extension.critical) for extension in parsed.extensions}
 
 
 def usages(usage):
@@ -182,7 +182,7 @@ def test_read_certificates(pem, count):
     ],
 )
 def test_find_authority(key, candidates, is_found):
-    found = find_authority(key, [each.certificate for each in candidates])
+    found = find_authority(key, [candidate.certificate for candidate in candidates])
     assert (found and found.certificate) == (AUTHORITY.certificate if is_found else None)
 
 

@@ -95,11 +95,11 @@ def render(variant: str = "defaults", *arguments: str) -> list[Object]:
     given = [*arguments, *(("--values", str(file)) if file else ())]
     done = helm("template", "forestall", CHART, "--namespace", "forestall-system", *given)
     assert done.returncode == 0, done.stderr
-    return [each for each in yaml.safe_load_all(done.stdout) if each]
+    return [obj for obj in yaml.safe_load_all(done.stdout) if obj]
 
 
 def of_kind(objects: list[Object], kind: str) -> dict[str, Object]:
-    return {each["metadata"]["name"]: each for each in objects if each["kind"] == kind}
+    return {obj["metadata"]["name"]: obj for obj in objects if obj["kind"] == kind}
 
 
 def config_of(objects: list[Object]) -> Config:
@@ -110,7 +110,7 @@ def config_of(objects: list[Object]) -> Config:
 def pods_of(objects: list[Object]) -> dict[str, Object]:
     """Name of the Deployment or Job -> its pods' template."""
     found = of_kind(objects, "Deployment") | of_kind(objects, "Job")
-    return {name: each["spec"]["template"] for name, each in found.items()}
+    return {name: deployment["spec"]["template"] for name, deployment in found.items()}
 
 
 @needs_helm
@@ -126,9 +126,9 @@ def test_lint(variant: str) -> None:
 def test_output_is_valid(version: str) -> None:
     """By the API's own published schemas; kinds of others' have none there."""
     for variant in VARIANTS:
-        for each in render(variant, "--kube-version", f"{version}.0"):
-            if each["apiVersion"].partition("/")[0] not in ("monitoring.coreos.com", "cert-manager.io"):
-                kubernetes_validate.validate(each, version, strict=True)
+        for obj in render(variant, "--kube-version", f"{version}.0"):
+            if obj["apiVersion"].partition("/")[0] not in ("monitoring.coreos.com", "cert-manager.io"):
+                kubernetes_validate.validate(obj, version, strict=True)
 
 
 @needs_helm
@@ -247,10 +247,10 @@ def test_names_that_scripts_rely_on(variant: str) -> None:
     assert set(of_kind(objects, "ServiceAccount")) == {"forestall-server", "forestall-controller"}
     assert set(of_kind(objects, "ConfigMap")) == {"forestall-config"}
     assert set(of_kind(objects, "Deployment")) == {"forestall", "forestall-controller"}
-    assert all(each["metadata"]["labels"]["app.kubernetes.io/name"] == "forestall" for each in objects)
+    assert all(obj["metadata"]["labels"]["app.kubernetes.io/name"] == "forestall" for obj in objects)
     # The controller alone makes these.
     assert not {"Secret", "Lease", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"} & {
-        each["kind"] for each in objects
+        obj["kind"] for obj in objects
     }
 
 
@@ -265,7 +265,7 @@ def test_services_lead_to_pods(variant: str) -> None:
         chosen = [pod for pod in pods if wanted <= pod["metadata"]["labels"].items()]
         assert chosen
         for pod in chosen:
-            assert port["targetPort"] in {each["name"] for each in pod["spec"]["containers"][0]["ports"]}
+            assert port["targetPort"] in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
 
 
 @needs_helm
@@ -298,7 +298,9 @@ def test_restricted_pod_security(variant: str) -> None:
 @needs_helm
 def test_tokens_are_only_where_they_are_needed() -> None:
     objects = render()
-    assert {each["automountServiceAccountToken"] for each in of_kind(objects, "ServiceAccount").values()} == {False}
+    assert {account["automountServiceAccountToken"] for account in of_kind(objects, "ServiceAccount").values()} == {
+        False
+    }
     pods = {name: pod["spec"] for name, pod in pods_of(objects).items()}
     assert {name: (pod["serviceAccountName"], pod["automountServiceAccountToken"]) for name, pod in pods.items()} == {
         "forestall": ("forestall-server", True),
@@ -309,7 +311,7 @@ def test_tokens_are_only_where_they_are_needed() -> None:
 
 @needs_helm
 def test_server_gets_no_key_but_its_own_and_waits_for_it() -> None:
-    (secret,) = (each["secret"] for each in pods_of(render())["forestall"]["spec"]["volumes"] if "secret" in each)
+    (secret,) = (volume["secret"] for volume in pods_of(render())["forestall"]["spec"]["volumes"] if "secret" in volume)
     keys = [item["key"] for item in secret["items"]]
     assert (secret["secretName"], secret["optional"], keys) == ("forestall-tls", True, ["tls.crt", "tls.key"])
 
@@ -323,7 +325,9 @@ def test_grace_period_covers_the_drain() -> None:
 @needs_helm
 def test_selectors_never_change() -> None:
     """They are immutable: a version or a release's name in them would make the next upgrade fail."""
-    selectors = [each["spec"]["selector"]["matchLabels"] for each in of_kind(render(), "Deployment").values()]
+    selectors = [
+        deployment["spec"]["selector"]["matchLabels"] for deployment in of_kind(render(), "Deployment").values()
+    ]
     assert selectors == [
         {"app.kubernetes.io/name": "forestall", "app.kubernetes.io/component": component}
         for component in ("controller", "server")
@@ -361,7 +365,7 @@ def test_files_in_arguments_are_mounted() -> None:
         volumes = {volume["name"] for volume in template["spec"]["volumes"]}
         assert {mount["name"] for mount in container["volumeMounts"]} == volumes
         mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-        files = [value for _, is_given, value in (each.partition("=/") for each in container["args"]) if is_given]
+        files = [value for _, is_given, value in (arg.partition("=/") for arg in container["args"]) if is_given]
         assert {f"/{file}".rpartition("/")[0] for file in files} <= mounts
 
 
@@ -394,7 +398,7 @@ def needed(config: Config) -> set[tuple[str, str, str]]:
         for name, section in override.policies.items()
         if section.mode not in (None, "off")
     }
-    active = {name for name, each in config.policies.items() if each.mode != "off"} | overridden
+    active = {name for name, policy in config.policies.items() if policy.mode != "off"} | overridden
     kinds = {kind for name in active for kind in config.policies[name].policy.facts}
     read = {(kind.group, kind.resource, verb) for kind in kinds for verb in ("get", "list", "watch")}
     return set() if config.mode == "off" else read

@@ -56,7 +56,7 @@ def row(manifest: Manifest, container: str) -> Row:
 
 
 def expected(rows: list[dict[str, str]]) -> Counter[Row]:
-    return Counter((each["file"], each["kind"], each["name"], each["container"]) for each in rows)
+    return Counter((row["file"], row["kind"], row["name"], row["container"]) for row in rows)
 
 
 def test_every_container_is_seen() -> None:
@@ -72,7 +72,7 @@ def test_every_container_is_seen() -> None:
 
 def test_memory_limits_finds_exactly_the_containers_without_a_limit() -> None:
     found = Counter(row(manifest, violation.subject) for manifest, violation in violations("memory-limits"))
-    assert found == expected([each for each in index() if each["memory_limit"] == "-"])
+    assert found == expected([row for row in index() if row["memory_limit"] == "-"])
     assert found.total() == 203
 
 
@@ -85,11 +85,11 @@ def bytes_of(quantity: str) -> int:
 
 def test_prometheus_memory_finds_exactly_the_undersized_servers() -> None:
     found = {row(manifest, violation.subject) for manifest, violation in violations("prometheus-memory")}
-    servers = [each for each in index() if each["image"].partition("@")[0].rpartition(":")[0].endswith("/prometheus")]
+    servers = [row for row in index() if row["image"].partition("@")[0].rpartition(":")[0].endswith("/prometheus")]
     small = [
-        each
-        for each in servers
-        if bytes_of(each["memory_request"]) < 4 * 2**30 or bytes_of(each["memory_limit"]) < 6 * 2**30
+        row
+        for row in servers
+        if bytes_of(row["memory_request"]) < 4 * 2**30 or bytes_of(row["memory_limit"]) < 6 * 2**30
     ]
     assert found == set(expected(small))
     assert (len(servers), len(small)) == (18, 14)
@@ -127,6 +127,6 @@ def test_what_check_says_is_what_both_hooks_do() -> None:
             validated = decide(request(mutated.object or manifest.object), NO_FACTS, cfg, today=TODAY, stage="validate")
             assert checked.patch == mutated.patch
             assert checked.allowed == validated.allowed
-            told = Counter((each.policy, each.outcome, each.violation.path) for each in checked.verdicts)
+            told = Counter((verdict.policy, verdict.outcome, verdict.violation.path) for verdict in checked.verdicts)
             done = [*mutated.verdicts, *validated.verdicts]
-            assert told == Counter((each.policy, each.outcome, each.violation.path) for each in done)
+            assert told == Counter((verdict.policy, verdict.outcome, verdict.violation.path) for verdict in done)

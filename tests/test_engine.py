@@ -37,15 +37,15 @@ class Params(msgspec.Struct, frozen=True):
 def examine(request: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
     """Containers have a `size` of at least 4."""
     found = read_workload(request)
-    for each in found.containers if found else ():
-        size = each.spec.get("size")
+    for written in found.containers if found else ():
+        size = written.spec.get("size")
         if size is None or size < 4:
             yield Violation(
-                f"{each.path}.size",
-                each.name,
+                f"{written.path}.size",
+                written.name,
                 f"size {size} is below 4",
                 value=size,
-                fix=Set(f"{each.path}.size", 4) if params.fixable else None,
+                fix=Set(f"{written.path}.size", 4) if params.fixable else None,
                 fix_named=params.named,
                 is_unknown=params.unknown,
                 unseen=params.unseen,
@@ -76,9 +76,10 @@ def settings(
     # The file's own check would refuse a policy that no folder holds, so a real name stands in for it there.
     parsed = config(text.replace("POLICY", "memory-limits"))
     active = ActivePolicy(policy, mode, otherwise, on_error, policy.params(**params))  # type: ignore[arg-type]
-    exemptions = tuple(msgspec.structs.replace(each, policy=policy.id) for each in parsed.exemptions)
+    exemptions = tuple(msgspec.structs.replace(exemption, policy=policy.id) for exemption in parsed.exemptions)
     overrides = tuple(
-        msgspec.structs.replace(each, policies={policy.id: each.policies["memory-limits"]}) for each in parsed.overrides
+        msgspec.structs.replace(override, policies={policy.id: override.policies["memory-limits"]})
+        for override in parsed.overrides
     )
     return replace(parsed, policies={policy.id: active}, exemptions=exemptions, overrides=overrides)
 
@@ -706,7 +707,7 @@ def test_what_others_patch_stands_beside_a_failure() -> None:
         ("size", "patched"),
         ("flip", "failed"),
     ]
-    assert [each["path"] for each in decision.patch] == ["/spec/template/spec/containers/0/size"]
+    assert [operation["path"] for operation in decision.patch] == ["/spec/template/spec/containers/0/size"]
 
 
 def test_a_policy_that_has_not_begun_in_time_counts_as_failed() -> None:
@@ -761,10 +762,13 @@ def test_fixes_of_several_policies_compose() -> None:
 
     def twice(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
         found = read_workload(req)
-        for each in found.containers if found else ():
-            if each.spec.get("twice") != each.spec["size"] * 2:
+        for written in found.containers if found else ():
+            if written.spec.get("twice") != written.spec["size"] * 2:
                 yield Violation(
-                    f"{each.path}.twice", each.name, "twice", fix=Set(f"{each.path}.twice", each.spec["size"] * 2)
+                    f"{written.path}.twice",
+                    written.name,
+                    "twice",
+                    fix=Set(f"{written.path}.twice", written.spec["size"] * 2),
                 )
 
     cfg = settings("patch")

@@ -14,7 +14,7 @@ from webhook.errors import BadManifest, ClusterRefused, Conflict, ForestallError
 GIVEN = {BadManifest: ("web.yaml", 3, "no mapping")} | dict.fromkeys(
     (ClusterRefused, Conflict), (409, "Conflict", "a\nb")
 )
-EVERY = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, ForestallError)]
+EVERY = [error for _, error in inspect.getmembers(errors, inspect.isclass) if issubclass(error, ForestallError)]
 
 
 @pytest.mark.parametrize("type_", EVERY)

@@ -39,7 +39,7 @@ def test_operations(obj: Object, fix: Set, operation: Object) -> None:
 
 def test_later_fixes_see_earlier_ones() -> None:
     operations, patched = apply_sets({}, [Set("a.limits", 2), Set("a.requests", 1)])
-    assert [each["path"] for each in operations] == ["/a", "/a/requests"]
+    assert [operation["path"] for operation in operations] == ["/a", "/a/requests"]
     assert patched == {"a": {"limits": 2, "requests": 1}}
 
 

@@ -149,16 +149,18 @@ def test_sarif_says_it_all() -> None:
     [run] = json.loads(render_sarif(ALL, 2))["runs"]
     rules = run["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == list(load_policies())
-    assert {rules[each["ruleIndex"]]["id"] for each in run["results"]} == {"memory-limits"}
+    assert {rules[result["ruleIndex"]]["id"] for result in run["results"]} == {"memory-limits"}
     levels = ["error", "warning", "warning", "warning", "note", "note", "note", "error"]
-    assert [each["level"] for each in run["results"]] == levels
-    assert [index for index, each in enumerate(run["results"]) if "suppressions" in each] == [6]
+    assert [result["level"] for result in run["results"]] == levels
+    assert [index for index, result in enumerate(run["results"]) if "suppressions" in result] == [6]
     assert run["results"][0]["locations"][0]["physicalLocation"] == {
         "artifactLocation": {"uri": "deploy/web.yaml"},
         "region": {"startLine": 14},
     }
     assert run["invocations"][0]["executionSuccessful"] is False
-    assert [each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]] == [
+    assert [
+        notification["message"]["text"] for notification in run["invocations"][0]["toolExecutionNotifications"]
+    ] == [
         "broken YAML: 100% wrong",
         "not UTF-8",
     ]
@@ -184,7 +186,7 @@ def test_sarif_fingerprints_tell_violations_apart_and_survive_moved_lines() -> N
     moved = finding(judged=dataclasses.replace(WEB, place=WEB.place._replace(line=80)))
     other = finding(path="spec.template.spec.containers[1].resources.limits.memory")
     [run] = json.loads(render_sarif(report(finding(), moved, other), 1))["runs"]
-    first, second, third = (each["partialFingerprints"] for each in run["results"])
+    first, second, third = (result["partialFingerprints"] for result in run["results"])
     assert first == second != third
 
 

@@ -281,9 +281,11 @@ POD_OF_256 = {"resources": {"limits": {"memory": "256Mi"}}}
 def test_a_default_in_a_pod_with_resources_of_its_own(
     containers: list[Object], fields: Object, item: Object, expected: list[str]
 ) -> None:
-    pod = workload("Pod", *(container("abc"[index], **each) for index, each in enumerate(containers)), **fields)
+    pod = workload(
+        "Pod", *(container("abc"[index], **fields_of) for index, fields_of in enumerate(containers)), **fields
+    )
     found = violations(pod, limit_range(**item))
-    assert [size for each in limits_and_requests(found) for size in each.values()] == expected
+    assert [size for amounts in limits_and_requests(found) for size in amounts.values()] == expected
 
 
 def test_a_default_above_the_pod_s_limit() -> None:
@@ -830,8 +832,8 @@ OURS = sized("512Mi", "256Mi")
 )
 def test_what_our_default_gave_follows(old: Object, new: Object, expected: Object) -> None:
     found = updated(deployed(container(**old)), deployed(container(**new)))
-    assert [fixed(each) for each in found] == ([expected] if expected else [])
-    assert not any(each.refused for each in found)
+    assert [fixed(violation) for violation in found] == ([expected] if expected else [])
+    assert not any(violation.refused for violation in found)
 
 
 @pytest.mark.parametrize(
@@ -899,7 +901,7 @@ def test_what_follows_is_what_the_namespace_and_the_parameters_give(
     old: Object, new: Object, cluster: list[Object], params: Object, expected: Object
 ) -> None:
     found = updated(deployed(container(**old)), deployed(container(**new)), *cluster, **params)
-    assert [fixed(each) for each in found] == ([expected] if expected else [])
+    assert [fixed(violation) for violation in found] == ([expected] if expected else [])
 
 
 def test_a_limit_with_room_for_memory_volumes_follows() -> None:
@@ -907,7 +909,7 @@ def test_a_limit_with_room_for_memory_volumes_follows() -> None:
         deployed(container(**SHM, **resources), volumes=[MEMORY_VOLUME])
         for resources in (sized("2560Mi", "256Mi"), sized("2560Mi", "3Gi"))
     )
-    assert [fixed(each) for each in updated(old, new)] == [{PATH: "5Gi"}]
+    assert [fixed(violation) for violation in updated(old, new)] == [{PATH: "5Gi"}]
 
 
 # --- memory volumes
@@ -976,7 +978,7 @@ def test_a_memory_volume_above_the_maximum() -> None:
 
 def test_an_operated_server_writes_to_its_storage() -> None:
     spec = {"storage": {"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}, "containers": [container("proxy")]}
-    found = {each.subject: fixed(each) for each in violations(custom("Alertmanager", spec))}
+    found = {violation.subject: fixed(violation) for violation in violations(custom("Alertmanager", spec))}
     assert found == {
         "alertmanager": {"spec.resources.limits.memory": "1536Mi", "spec.resources.requests.memory": "256Mi"},
         "proxy": {

@@ -61,8 +61,10 @@ def cluster(**item: object) -> ClusterFacts:
 )
 def test_violations(obj: Object, facts: ClusterFacts, params: Params, found: list[str]) -> None:
     violations = list(examine(request(obj), facts, params))
-    assert [each.at_most for each in violations] == found
-    assert {(each.path, each.subject) for each in violations} <= {("metadata.name", obj["metadata"]["name"])}
+    assert [violation.at_most for violation in violations] == found
+    assert {(violation.path, violation.subject) for violation in violations} <= {
+        ("metadata.name", obj["metadata"]["name"])
+    }
 
 
 @pytest.mark.parametrize(

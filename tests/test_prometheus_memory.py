@@ -161,7 +161,9 @@ def test_amounts_are_told_as_they_were_written(
     limit: Any, request_: Any, fields: Object, cluster: list[Object], messages: list[str]
 ) -> None:
     found = violations(prometheus(limit, request_, **fields), NODE, *cluster)
-    assert [each.message.removeprefix("Prometheus container 'prometheus' has memory ") for each in found] == messages
+    assert [
+        violation.message.removeprefix("Prometheus container 'prometheus' has memory ") for violation in found
+    ] == messages
 
 
 @pytest.mark.parametrize(
@@ -202,14 +204,14 @@ OURS = Workloads(labels=({"team": "metering"},), images=("*/our-tsdb",))
 def test_workloads_of_ones_own(labels: Object, containers: list[Object], expected: list[str]) -> None:
     obj = workload("Deployment", *containers)
     obj["spec"]["template"]["metadata"]["labels"] = labels
-    assert list(dict.fromkeys(each.subject for each in violations(obj, workloads=OURS))) == expected
+    assert list(dict.fromkeys(violation.subject for violation in violations(obj, workloads=OURS))) == expected
     obj["spec"]["template"]["metadata"]["labels"] = {}
     obj["metadata"]["labels"] = labels
-    assert list(dict.fromkeys(each.subject for each in violations(obj, workloads=OURS))) == expected
+    assert list(dict.fromkeys(violation.subject for violation in violations(obj, workloads=OURS))) == expected
 
 
 def test_the_message_says_what_was_found_and_what_to_set() -> None:
-    assert [(each.message, each.value) for each in violations(prometheus("3Gi", "2Gi"), NODE)] == [
+    assert [(violation.message, violation.value) for violation in violations(prometheus("3Gi", "2Gi"), NODE)] == [
         ("Prometheus container 'prometheus' has memory request 2Gi: set requests.memory to 4Gi or more", 2 * 2**30),
         ("Prometheus container 'prometheus' has memory limit 3Gi: set limits.memory to 6Gi or more", 3 * 2**30),
     ]

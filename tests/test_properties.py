@@ -94,12 +94,15 @@ def objects(draw: st.DrawFn) -> Object:
         spec: dict[str, Any] = {"resources": draw(resources)}
         if draw(st.booleans()):
             spec["containers"] = [
-                {**each, "name": name} for each, name in zip(draw(containers()), ["prometheus", "x", "y"], strict=False)
+                {**container, "name": name}
+                for container, name in zip(draw(containers()), ["prometheus", "x", "y"], strict=False)
             ]
         return custom(kind, spec)
     fields: dict[str, Any] = {}
     if draw(st.booleans()):
-        fields["initContainers"] = [{**each, "name": f"init-{each['name']}"} for each in draw(containers())]
+        fields["initContainers"] = [
+            {**container, "name": f"init-{container['name']}"} for container in draw(containers())
+        ]
     if draw(st.integers(0, 2)) == 0:
         fields["resources"] = draw(resources)
     return workload(kind, *draw(containers()), **fields)
@@ -137,8 +140,11 @@ def memory(obj: Object) -> dict[tuple[str, str], tuple[int | None, int | None]]:
     found = read_workload(request(obj))
     assert found is not None
     return {
-        (each.path.rpartition("[")[0], each.name): (counted(each.memory("requests")), counted(each.memory("limits")))
-        for each in found.containers
+        (container.path.rpartition("[")[0], container.name): (
+            counted(container.memory("requests")),
+            counted(container.memory("limits")),
+        )
+        for container in found.containers
     }
 
 
@@ -153,22 +159,22 @@ def counted(quantity: Any) -> int | None:
 def violations(obj: Object, cluster: ClusterFacts) -> set[tuple[str, str, str]]:
     """What /validate finds, as policy, subject and path."""
     decision = decide(request(obj), cluster, CONFIG, today=TODAY, stage="validate")
-    return {(each.policy, each.violation.subject, each.violation.path) for each in decision.verdicts}
+    return {(verdict.policy, verdict.violation.subject, verdict.violation.path) for verdict in decision.verdicts}
 
 
 def refused_with(obj: Object, items: list[Item]) -> list[Refusal]:
     """Why the API server refuses the memory of the object's pods."""
     found = read_workload(request(obj))
     assert found is not None
-    return [each for each in refusals(found, items) if each.resource == "memory"]
+    return [refusal for refusal in refusals(found, items) if refusal.resource == "memory"]
 
 
 def check_admission(obj: Object, items: list[Item], changed: set[str], *, alone: bool) -> None:
     """The API server takes the memory of the containers that were `changed`, and of their pod."""
     refused = refused_with(obj, items)
-    assert [str(each) for each in refused if each.container in changed] == []
+    assert [str(refusal) for refusal in refused if refusal.container in changed] == []
     # What two policies set at once, neither has added up.
-    assert not alone or [str(each) for each in refused if not each.container] == []
+    assert not alone or [str(refusal) for refusal in refused if not refusal.container] == []
 
 
 def check_fixes(obj: Object, limit_ranges: list[Object]) -> None:
@@ -185,15 +191,17 @@ def check_fixes(obj: Object, limit_ranges: list[Object]) -> None:
         is_left = verdict.policy == "zonal-volumes" or verdict.violation.subject in refused_by_itself(first.object)
         assert verdict.violation.fix is None or is_left, f"{verdict} was fixable and is left"
     patched = {
-        (each.policy, each.violation.subject, each.violation.path)
-        for each in first.verdicts
-        if each.outcome == "patched"
+        (verdict.policy, verdict.violation.subject, verdict.violation.path)
+        for verdict in first.verdicts
+        if verdict.outcome == "patched"
     }
-    items = [item for each in limit_ranges for item in read_items(each["spec"])]
+    items = [item for limit_range in limit_ranges for item in read_items(limit_range["spec"])]
     had, has = violations(obj, cluster), violations(first.object, cluster)
     # What LimitRanges gave, and the API server then refuses, is nothing that a fix could take away.
-    beyond = {each.container for each in refused_with(obj, items)}
-    assert {each for each in has - had if "" not in beyond and each[1] not in beyond} == set(), "a fix made it worse"
+    beyond = {refusal.container for refusal in refused_with(obj, items)}
+    assert {refusal for refusal in has - had if "" not in beyond and refusal[1] not in beyond} == set(), (
+        "a fix made it worse"
+    )
     assert not has & patched, "what was patched is denied"
     check_refusals(obj, first)
     before, after = memory(obj), memory(first.object)
@@ -211,7 +219,7 @@ def refused_by_itself(obj: Object) -> set[str]:
     """The containers, or "" for the pod, whose memory the API server refuses whatever the namespace says."""
     found = read_workload(request(obj))
     assert found is not None
-    return {each.container for each in refusals(found, ()) if each.resource == "memory"}
+    return {refusal.container for refusal in refusals(found, ()) if refusal.resource == "memory"}
 
 
 def follows(verdict: Verdict) -> bool:
@@ -222,7 +230,7 @@ def follows(verdict: Verdict) -> bool:
 def check_refusals(obj: Object, decision: Decision) -> None:
     """What the API server would refuse, it still refuses, but for what follows."""
     assert decision.object is not None
-    follow = {each.violation.subject for each in decision.verdicts if follows(each)}
+    follow = {verdict.violation.subject for verdict in decision.verdicts if follows(verdict)}
     assert refused_by_itself(obj) - follow <= refused_by_itself(decision.object), "a refusal was mended away"
 
 
@@ -235,9 +243,9 @@ def check_update(old: Object, new: Object, limit_ranges: list[Object], cfg: Conf
     again = decide(request(decision.object, old), facts(*limit_ranges), cfg, today=TODAY, stage="mutate")
     assert again.patch == (), "not idempotent"
     check_refusals(new, decision)
-    may_fall = {each.violation.path: each.violation.subject for each in decision.verdicts if follows(each)}
+    may_fall = {verdict.violation.path: verdict.violation.subject for verdict in decision.verdicts if follows(verdict)}
     before = predecessors(asked)
-    submitted, result = (read_workload(request(each)) for each in (new, decision.object))
+    submitted, result = (read_workload(request(obj)) for obj in (new, decision.object))
     assert submitted is not None
     assert result is not None
     for was, now in zip(submitted.containers, result.containers, strict=True):
@@ -282,12 +290,12 @@ def resized(draw: st.DrawFn, obj: Object, *, rename: bool = False) -> Object:
     obj["metadata"].pop("ownerReferences", None)  # whom it belongs to is another question
     found = read_workload(request(obj))
     assert found is not None
-    for index, each in enumerate(found.containers):
-        if isinstance(each.spec, dict) and each.spec:
+    for index, written in enumerate(found.containers):
+        if isinstance(written.spec, dict) and written.spec:
             if draw(st.booleans()):
-                each.spec["resources"] = draw(st.one_of(st.none(), resources))
+                written.spec["resources"] = draw(st.one_of(st.none(), resources))
             if rename and draw(st.integers(0, 3)) == 0 and not found.is_operated:
-                each.spec["name"] = f"renamed-{index}"
+                written.spec["name"] = f"renamed-{index}"
     return obj
 
 

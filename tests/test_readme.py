@@ -108,7 +108,7 @@ MENTIONED = sorted(
 )
 
 
-@pytest.mark.parametrize(("page", "mention"), [pytest.param(*each, id=each[1]) for each in MENTIONED])
+@pytest.mark.parametrize(("page", "mention"), [pytest.param(*mentioned, id=mentioned[1]) for mentioned in MENTIONED])
 def test_mentioned_command_exists(page: str, mention: str) -> None:
     """Commands within a sentence: the command and its options are known."""
     program, *words = shlex.split(mention.replace("\\|", "|").replace("…", ""))

@@ -340,7 +340,7 @@ class TestRealControlPlane:
         with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), *EVERY_KIND) as watch:
             eventually(lambda: watch.synced)
             assert watch.facts.known == EVERY_KIND
-            assert {each.zone for each in watch.facts.of(NODES).values()} == {"zone-a", "zone-b", "zone-c"}
+            assert {node.zone for node in watch.facts.of(NODES).values()} == {"zone-a", "zone-b", "zone-c"}
             plane.kubectl("create", "namespace", "seen")
             eventually(lambda: "seen" in watch.facts.of(NAMESPACES))
             plane.kubectl("label", "namespace", "seen", "team=sre")

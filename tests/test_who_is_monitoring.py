@@ -190,7 +190,7 @@ ZONAL, UNDERSIZED = ("zonal-volumes", "denied"), ("prometheus-memory", "denied")
 )
 def test_verdicts(obj: Object, expected: dict[tuple[str, str], int]) -> None:
     decision = decide(request(obj), facts(*CLUSTER), config(), today=TODAY)
-    assert Counter((each.policy, each.outcome) for each in decision.verdicts) == expected
+    assert Counter((verdict.policy, verdict.outcome) for verdict in decision.verdicts) == expected
     assert decision.allowed == ("denied" not in {outcome for _, outcome in expected})
 
 

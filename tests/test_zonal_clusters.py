@@ -342,7 +342,9 @@ POOL = [node("p1", "a", pool="metrics"), node("p2", "b"), node("p3", "c")]
 def test_classes_that_bind_immediately(objects: list[Object], spec: Object, expected: str, says: bool) -> None:
     violations = found(facts(*objects), prometheus(**spec))
     assert "".join(map(outcome, violations)) == expected
-    assert [(EARLY in each.message, LATE in each.message) for each in violations] == [(says, says)] * len(violations)
+    assert [(EARLY in violation.message, LATE in violation.message) for violation in violations] == [
+        (says, says)
+    ] * len(violations)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +407,7 @@ def test_the_label_that_pods_are_told_to_select(objects: list[Object], advice: s
     if violation.message.endswith(")") and ": " in advice:
         key, _, value = advice.partition("nodeSelector ")[2].removesuffix(")").partition(": ")
         pinned = found(facts(*objects), prometheus(nodeSelector={key: value}))
-        assert [outcome(each) for each in pinned] in ([], [NOTED]), "the advice helps"
+        assert [outcome(violation) for violation in pinned] in ([], [NOTED]), "the advice helps"
 
 
 @pytest.mark.parametrize(
@@ -449,14 +451,16 @@ def test_where_the_pods_may_run(objects: list[Object], where: str) -> None:
     ],
 )
 def test_pods_pinned_to_a_zone_without_nodes(objects: list[Object], expected: str) -> None:
-    assert [outcome(each) for each in found(facts(*objects), prometheus(nodeSelector={ZONE: "a"}))] == [expected]
+    assert [outcome(violation) for violation in found(facts(*objects), prometheus(nodeSelector={ZONE: "a"}))] == [
+        expected
+    ]
 
 
 def test_a_node_is_not_pinned_by_its_zone() -> None:
     """A zone has other nodes, which a volume of one node isn't on."""
     cluster = facts(*zoned("a", "a", "b"), default("rancher.io/local-path"))
-    assert [outcome(each) for each in found(cluster, prometheus(nodeSelector={ZONE: "a"}))] == [DENIED]
-    assert [outcome(each) for each in found(cluster, prometheus(nodeSelector={HOST: "n0"}))] == [NOTED]
+    assert [outcome(violation) for violation in found(cluster, prometheus(nodeSelector={ZONE: "a"}))] == [DENIED]
+    assert [outcome(violation) for violation in found(cluster, prometheus(nodeSelector={HOST: "n0"}))] == [NOTED]
 
 
 def test_the_worst_of_a_template_s_claims_counts() -> None:
@@ -467,7 +471,7 @@ def test_the_worst_of_a_template_s_claims_counts() -> None:
     ]
     volumes = [volume("nfs", nfs={}), volume("odd", flexVolume={}), volume("disk", term(ZONE, "b"))]
     outcomes = [
-        [outcome(each) for each in found(facts(*THREE, *made, *volumes), prometheus(replicas=count))]
+        [outcome(violation) for violation in found(facts(*THREE, *made, *volumes), prometheus(replicas=count))]
         for count in (1, 2, 3)
     ]
     assert outcomes == [[], [UNKNOWN], [DENIED]]
@@ -497,4 +501,4 @@ def test_a_volume_that_is_kept_for_a_claim() -> None:
         volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
     )
     cluster = facts(*THREE, kept, claim("data", "default"), default("nfs.csi.k8s.io"))
-    assert [outcome(each) for each in found(cluster, pods)] == [DENIED]
+    assert [outcome(violation) for violation in found(cluster, pods)] == [DENIED]

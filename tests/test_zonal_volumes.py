@@ -332,7 +332,9 @@ def test_outcomes(obj: Object, known: ClusterFacts, params: Any, expected: tuple
     ],
 )
 def test_messages(obj: Object, known: ClusterFacts, path: str, message: str) -> None:
-    assert [(each.path, each.subject, each.message) for each in violations(obj, known)] == [(path, "data", message)]
+    assert [(violation.path, violation.subject, violation.message) for violation in violations(obj, known)] == [
+        (path, "data", message)
+    ]
 
 
 def test_what_the_server_shall_look_up() -> None:
@@ -410,7 +412,9 @@ def test_a_claim_is_patched_whatever_the_mode_from_patch_up(mode: str) -> None:
     replaced = f"mode: {mode}\npolicies: {{zonal-volumes: {{params: {{replacement: {{storageClass: zrs}}}}}}}}"
     for stage in ("mutate", "check"):
         decision = decide(request(claim(**LABELS)), cluster(), config(replaced), today=TODAY, stage=stage)
-        assert [(each["path"], each["value"]) for each in decision.patch] == [("/spec/storageClassName", "zrs")], stage
+        assert [(operation["path"], operation["value"]) for operation in decision.patch] == [
+            ("/spec/storageClassName", "zrs")
+        ], stage
         assert [verdict.outcome for verdict in decision.verdicts] == ["patched"]
 
 
@@ -577,7 +581,7 @@ def test_all_templates_become_empty_dirs_at_once(count: int) -> None:
     mend = config("policies: {zonal-volumes: {mode: patch, params: {replacement: {emptyDir: true}}}}")
     decision = decide(request(obj), absent(*(f"{name}-prometheus-0" for name in names)), mend, today=TODAY)
     assert [verdict.outcome for verdict in decision.verdicts] == ["patched"] * count
-    assert [each["path"] for each in decision.patch] == [
+    assert [operation["path"] for operation in decision.patch] == [
         "/spec/volumeClaimTemplates",
         "/spec/template/spec/volumes",
     ]
@@ -677,17 +681,19 @@ def test_the_corpus() -> None:
 @pytest.mark.skipif(not (SHARED / "recordings").exists(), reason="needs ../shared/recordings")
 def test_the_recorded_prometheus_on_a_bound_zonal_volume() -> None:
     scenario = "storage: prometheus on a bound zonal volume"
-    reviews = [each["review"]["request"] for each in recordings("people.jsonl") if each["scenario"] == scenario]
+    reviews = [
+        recording["review"]["request"] for recording in recordings("people.jsonl") if recording["scenario"] == scenario
+    ]
     bound = {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
-    bound |= next(each["object"] for each in reviews if each["kind"]["kind"] == "PersistentVolumeClaim")
+    bound |= next(review["object"] for review in reviews if review["kind"]["kind"] == "PersistentVolumeClaim")
     known = facts_of([*THREE_ZONES, volume("us-east-1a", name="pv-a"), bound])
     found = [
-        (each["kind"]["kind"], violation.value)
-        for each in reviews
-        for violation in examine(_recorded(each), known, Params())
+        (review["kind"]["kind"], violation.value)
+        for review in reviews
+        for violation in examine(_recorded(review), known, Params())
     ]
     chain = "claim prometheus-server → volume pv-a → node affinity → zone us-east-1a"
-    workloads = [each["kind"]["kind"] for each in reviews if each["kind"]["kind"] != "PersistentVolumeClaim"]
+    workloads = [review["kind"]["kind"] for review in reviews if review["kind"]["kind"] != "PersistentVolumeClaim"]
     assert workloads
     assert found == [(kind, chain) for kind in workloads]
 

@@ -96,11 +96,13 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
         yield _pod_limit(f"{path}.limits.memory", wrong, params)
         return
     unlimited = [
-        each
-        for each in workload.containers
-        if (limit := each.memory("limits")) is None or _why_none(limit, each.amount("limits"))
+        container
+        for container in workload.containers
+        if (limit := container.memory("limits")) is None or _why_none(limit, container.amount("limits"))
     ]
-    trapped = [each for each in workload.containers if exceeds_itself(each)] if request.old_object else []
+    trapped = (
+        [container for container in workload.containers if exceeds_itself(container)] if request.old_object else []
+    )
     ranges = facts.of(LIMIT_RANGES).get(workload.namespace, ())
     if not unlimited and not trapped and not ranges:
         return
@@ -113,7 +115,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     yield from found
     if ranges:
         yield from _refused_for_its_own(pod, unlimited, of_pod=not found)
-    yield from _followed(pod, [each for each in trapped if each not in unlimited])
+    yield from _followed(pod, [container for container in trapped if container not in unlimited])
 
 
 def _why_none(limit: Any, amount: int | None) -> str:
@@ -157,8 +159,8 @@ def _complaints(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[tuple[Con
     """The containers that have no limit, or one from a LimitRange that does harm; what is wrong, and that limit."""
     default = pod.bounds.default
     # The API server fills a default in when the pod is made, but never over a limit that is written.
-    filled = {each.path for each in unlimited if default and each.memory("limits") is None}
-    harm = _harm(pod, [each for each in unlimited if each.path in filled]) if default else {}
+    filled = {container.path for container in unlimited if default and container.memory("limits") is None}
+    harm = _harm(pod, [container for container in unlimited if container.path in filled]) if default else {}
     for container in unlimited:
         limit = container.memory("limits")
         if container.path in filled:
@@ -238,7 +240,7 @@ def _sizes(pod: _Pod, containers: Sequence[Container]) -> Mapping[str, Size | st
     if not containers:
         return {}
     room = _room(pod, containers)
-    return admitted(pod.workload, pod.ranges, {each.path: _size(pod, each, room) for each in containers})
+    return admitted(pod.workload, pod.ranges, {container.path: _size(pod, container, room) for container in containers})
 
 
 def _room(pod: _Pod, containers: Sequence[Container]) -> Bound | None:
@@ -248,12 +250,12 @@ def _room(pod: _Pod, containers: Sequence[Container]) -> Bound | None:
     whole = workload.memory("limits") if whole is None else whole
     if whole is None:
         return None
-    requested = {each.path: pod.requested(each) for each in containers}
+    requested = {container.path: pod.requested(container) for container in containers}
     taken = sum(
         # A lone limit is copied into the request.
-        requested.get(each.path) or each.amount("requests") or each.amount("limits") or 0
-        for each in workload.containers
-        if each.role != "init" and requested.get(each.path) != 0
+        requested.get(container.path) or container.amount("requests") or container.amount("limits") or 0
+        for container in workload.containers
+        if container.role != "init" and requested.get(container.path) != 0
     )
     left = share(whole - taken, sum(not amount for amount in requested.values()))
     return Bound(left, f"the pod's own resources leave each {format_memory(left)}")

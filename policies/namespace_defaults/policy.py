@@ -36,8 +36,8 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     if metadata.get("deletionTimestamp"):
         return
     given = facts.of(LIMIT_RANGES).get(request.name, ())
-    defaults = [each for each in given if each.default is not None]
-    if zero := [each for each in defaults if not each.default]:
+    defaults = [limit_range for limit_range in given if limit_range.default is not None]
+    if zero := [limit_range for limit_range in defaults if not limit_range.default]:
         # Another one beside it is no remedy: of two defaults Kubernetes takes either.
         wrong = f"LimitRange {_names(zero)} of namespace {request.name!r} gives a memory default of 0, which means none"
         yield Violation("metadata.name", request.name, f"{wrong}: {_HARM}: set {_AMOUNTS} in it")
@@ -71,7 +71,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
 
 
 def _names(ranges: Iterable[LimitRange]) -> str:
-    return ", ".join(sorted({each.name for each in ranges}))
+    return ", ".join(sorted({limit_range.name for limit_range in ranges}))
 
 
 POLICY = Policy(

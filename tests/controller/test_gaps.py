@@ -105,8 +105,8 @@ def undecided(began: float, ended: float, stage: Stage = "validate") -> Gap:
 )
 def test_what_passed_undecided_is_a_gap(told: list[list[Gap]], gaps: list[Gap]) -> None:
     record = GapRecord()
-    for number, each in enumerate(told):
-        record = observe(record, at(10 * number), Probed(undecided=tuple(each)))
+    for number, gaps_now in enumerate(told):
+        record = observe(record, at(10 * number), Probed(undecided=tuple(gaps_now)))
     assert record == GapRecord(tuple(gaps))
 
 
@@ -198,7 +198,7 @@ class TestProbing:
     def test_a_probe_is_a_dry_run_in_our_own_namespace(self, probing: Probing) -> None:
         probing.at(0, *BOTH)
         probing.at(10, *BOTH)
-        first, second = (each["metadata"] for each in probing.cluster.probes)
+        first, second = (probe["metadata"] for probe in probing.cluster.probes)
         assert first["namespace"] == "forestall-system"
         assert first["labels"] != second["labels"]
         assert probing.cluster.writes == 0
@@ -383,12 +383,14 @@ class TestAdmittedUnchecked:
     )
     def test_what_was_touched(self, obj: Object, how: list[str]) -> None:
         kind = next(kind for kind in (POD, CLAIM, DEPLOYMENT) if kind.kind == obj["kind"])
-        assert [each.how for each in unchecked([gap(100, 200)], (kind, obj))] == how
+        assert [admitted.how for admitted in unchecked([gap(100, 200)], (kind, obj))] == how
 
     def test_verdicts(self) -> None:
         bad, good = stored(DEPLOYMENT, "bad", 150), stored(DEPLOYMENT, "good", 150, resources=sized("1Gi", "1Gi"))
         found = unchecked([gap(100, 200)], (DEPLOYMENT, bad), (DEPLOYMENT, good))
-        assert [(each.object.name, [finding.verdict.policy for finding in each.findings]) for each in found] == [
+        assert [
+            (admitted.object.name, [finding.verdict.policy for finding in admitted.findings]) for admitted in found
+        ] == [
             ("bad", ["memory-limits"]),
             ("good", []),
         ]
@@ -427,7 +429,7 @@ class TestAdmittedUnchecked:
         fine = stored(REPLICA_SET, "fine", 0, resources=sized("1Gi", "1Gi"))
         pod = stored(POD, "typed", 150, owner=owner)
         found = unchecked([gap(100, 200)], (REPLICA_SET, fine), (POD, pod))
-        assert [each.object.name for each in found] == ["typed"]
+        assert [admitted.object.name for admitted in found] == ["typed"]
 
 
 class Installed:
@@ -469,7 +471,7 @@ def installed(tmp_path: Path) -> Iterator[Installed]:
 @pytest.mark.e2e
 def test_on_a_real_control_plane(installed: Installed) -> None:
     hooks_off = eventually(lambda: installed.record().gaps)
-    assert [(each.stages, each.reason) for each in hooks_off] == [(BOTH, "hooks off")]
+    assert [(gap.stages, gap.reason) for gap in hooks_off] == [(BOTH, "hooks off")]
     installed.register()
     eventually(lambda: installed.record().open is None, "the first gap did not end")
 
@@ -496,9 +498,11 @@ def test_on_a_real_control_plane(installed: Installed) -> None:
     objects = Stored(installed.cluster, judged_kinds(config("")))
     judge = partial(decide, facts=NO_FACTS, config=config(""), today=TODAY)
     listed = [
-        each for each in admitted_unchecked([found], objects, config(""), judge) if each.object.namespace == "default"
+        admitted
+        for admitted in admitted_unchecked([found], objects, config(""), judge)
+        if admitted.object.namespace == "default"
     ]
-    (slipped,) = [each for each in listed if each.findings]
+    (slipped,) = [admitted for admitted in listed if admitted.findings]
     assert (slipped.object.kind, slipped.object.name, slipped.how) == ("Deployment", "slipped", "created")
     assert [(finding.verdict.policy, finding.verdict.outcome) for finding in slipped.findings] == [
         ("memory-limits", "patched")

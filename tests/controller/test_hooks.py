@@ -499,7 +499,9 @@ class TestHooks:
         finally:
             server.stop()
             plane.kubectl("delete", "service", "forestall", "-n", "forestall-system")
-        seen = {(each["name"], each["operation"], each["stage"]) for each in server.log(dry_run=False, kind="Pod")}
+        seen = {
+            (review["name"], review["operation"], review["stage"]) for review in server.log(dry_run=False, kind="Pod")
+        }
         names = ("finalized", "labelled", "annotated", "imaged", "deleted")
         assert seen == {(name, "CREATE", stage) for name in names for stage in STAGES} | {
             (name, "UPDATE", "validate") for name in ("labelled", "annotated", "imaged")

@@ -248,7 +248,7 @@ def owned(obj: Object, kind: str, name: str, **status: Any) -> Object:
 
 
 def metrics(name: str, **memory: str) -> Object:
-    containers = [{"name": each, "usage": {"memory": amount}} for each, amount in memory.items()]
+    containers = [{"name": name, "usage": {"memory": amount}} for name, amount in memory.items()]
     return {
         "apiVersion": "metrics.k8s.io/v1beta1",
         "kind": "Pod",
@@ -514,7 +514,7 @@ def test_namespaces_made_and_deleted_in_a_loop(plane: ControlPlane) -> None:
     creates, replaces = kept.api.verbs("/limitranges")["create"], kept.api.verbs(NAME)["replace"]
     assert 40 <= creates <= 80  # once for each: of those that went, as many as were seen in time
     assert (replaces, kept.api.verbs(NAME)["delete"]) == (0, 0)
-    assert [each for each in events if each["reason"].startswith("LimitRange")] == []
+    assert [event for event in events if event["reason"].startswith("LimitRange")] == []
     namespaces_seen = kept.api.verbs("/pods")["list"]
     passes = kept.api.verbs("/api/v1/namespaces")["list"]
     # Three readings a pass that had news, two writes of the record, eight lists and a create for each namespace.

@@ -274,7 +274,7 @@ class TestConfigurations:
     @pytest.mark.parametrize("text", ["mode: audit", "mode: 'off'", ALL_OFF, "mode: deny"])
     def test_the_probe_reaches_both_at_every_mode(self, text: str) -> None:
         for stage, configuration in made(text).items():
-            assert f"probe.{stage}.forestall.dev" in [each["name"] for each in configuration["webhooks"]]
+            assert f"probe.{stage}.forestall.dev" in [webhook["name"] for webhook in configuration["webhooks"]]
 
     def test_of_another_installation(self) -> None:
         configuration = made("webhooks: {timeoutSeconds: 1}", namespace="guard", port=8443, owner=None)["validate"]
@@ -299,7 +299,7 @@ class TestConfigurations:
         assert configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"] == (
             "forestall-system/forestall-tls"
         )
-        assert [each["clientConfig"].keys() for each in configuration["webhooks"]] == [{"service"}] * 2
+        assert [webhook["clientConfig"].keys() for webhook in configuration["webhooks"]] == [{"service"}] * 2
 
     def test_the_same_configuration_gives_the_same_bytes(self) -> None:
         text = "controllers: [b, a]\nexcludeNamespaces: ['x-*', b, a]"
@@ -324,7 +324,7 @@ def test_globs_as_conditions(globs: list[str], names: list[str]) -> None:
 
 def conditions(text: str, stage: Stage) -> dict[str, str]:
     webhook = made(text)[stage]["webhooks"][0]
-    return {each["name"]: each["expression"] for each in webhook["matchConditions"]}
+    return {condition["name"]: condition["expression"] for condition in webhook["matchConditions"]}
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ class TestCorrected:
         wanted = made("webhooks: {failurePolicy: Fail}", bundle="")["validate"]
         better = corrected(self.stored(lambda obj: obj["webhooks"].clear()), wanted)
         assert better is not None
-        assert [each["failurePolicy"] for each in better["webhooks"]] == ["Ignore", "Ignore"]
+        assert [webhook["failurePolicy"] for webhook in better["webhooks"]] == ["Ignore", "Ignore"]
 
 
 @pytest.fixture(scope="module")
@@ -499,8 +499,8 @@ class Conditions:
             "metadata": {"name": "conditions"},
             "spec": {"policyName": "conditions", "validationActions": ["Warn"]},
         }
-        for each in (policy, binding):
-            plane.kubectl("apply", "-f", "-", input=json.dumps(each))
+        for obj in (policy, binding):
+            plane.kubectl("apply", "-f", "-", input=json.dumps(obj))
         spared = {**READY, "oldObject": {"metadata": {"deletionTimestamp": "2026-11-21T00:00:00Z"}}}
         eventually(lambda: self._warnings(spared))
 
@@ -526,7 +526,9 @@ class Conditions:
         return self.that_spare_by_configuration(request)[configuration]
 
     def that_spare_by_configuration(self, request: Object) -> dict[str, dict[Stage, set[str]]]:
-        found: dict[str, dict[Stage, set[str]]] = {each: {stage: set() for stage in STAGES} for each in CONFIGURATIONS}
+        found: dict[str, dict[Stage, set[str]]] = {
+            configuration: {stage: set() for stage in STAGES} for configuration in CONFIGURATIONS
+        }
         for warning in self._warnings(request):
             name = warning.rpartition(": ")[2]
             assert name in self._expressions, warning
@@ -557,7 +559,7 @@ READY: Object = {
 def variants(recorded: Object) -> Iterator[Object]:
     """The request, and others like it that somebody might send to be let through, or that come close to a condition."""
     yield recorded
-    accounts = [f"system:serviceaccount:{each}:operator" for each in ("ops", recorded["namespace"])]
+    accounts = [f"system:serviceaccount:{namespace}:operator" for namespace in ("ops", recorded["namespace"])]
     for user in ("ann", "operator", "system:kube-controller-manager", *accounts, *set(under_test.IDENTITIES.values())):
         yield {**recorded, "userInfo": {**recorded["userInfo"], "username": user}}
     old, obj = recorded.get("oldObject"), recorded["object"]
@@ -644,7 +646,7 @@ def assert_nothing_is_lost(request: Object, loaded: Any, stage: Stage, names: se
     if decision.verdicts:
         # What was so before is repeated with every change; that is all that goes unsaid.
         assert names == {"not-an-unchanged-pod"}
-        assert {each.note for each in decision.verdicts} == {"it was so before this change"}
+        assert {verdict.note for verdict in decision.verdicts} == {"it was so before this change"}
     else:
         assert decision.skipped or names == {"not-an-unchanged-pod"}
 
@@ -680,5 +682,5 @@ def test_updates_of_pods(spare: Conditions, change: Object, is_spared: bool) -> 
 def test_pods_of_controllers_are_sent_where_there_are_sizes_for_them(spare: Conditions) -> None:
     user = {"username": "system:serviceaccount:kube-system:replicaset-controller"}
     request = {**READY, "operation": "CREATE", "userInfo": user, "object": POD_OF_REPLICASET}
-    spared = {each: found["mutate"] for each, found in spare.that_spare_by_configuration(request).items()}
+    spared = {name: found["mutate"] for name, found in spare.that_spare_by_configuration(request).items()}
     assert spared == {"defaults": {"not-judged-at-its-owner"}, "sizes": set()}

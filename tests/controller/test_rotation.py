@@ -299,7 +299,7 @@ def test_somebody_elses_certificate_by_way_of_an_intermediate_is_in_use():
 
 def _through_an_intermediate():
     below = make_authority(DAY * 50, NOW)
-    issuer, subject = (x509.load_der_x509_certificate(each.certificate.der) for each in (FOREIGN, below))
+    issuer, subject = (x509.load_der_x509_certificate(issuer.certificate.der) for issuer in (FOREIGN, below))
     name, issuer_name, public = subject.subject, issuer.subject, subject.public_key()
     builder = x509.CertificateBuilder(issuer_name, name, public, 7, NOW, NOW + DAY * 50, list(subject.extensions))
     signed = builder.sign(FOREIGN.key, hashes.SHA256()).public_bytes(Encoding.PEM)

@@ -76,7 +76,7 @@ def leading() -> Leading:
 
 def controller(clock: Clock, leading: Leading, *kept: Kept, config: Reloaded[Config] | None = None) -> Controller:
     def make_parts() -> list[Part]:
-        return [Part(f"part-{number}", each.reconcile) for number, each in enumerate(kept)]
+        return [Part(f"part-{number}", keeper.reconcile) for number, keeper in enumerate(kept)]
 
     config = config or follow_config(None)
     return Controller(config, leading, make_parts, clock)  # type: ignore[arg-type]
@@ -332,7 +332,7 @@ def test_two_controllers(plane: ControlPlane, tmp_path: Path) -> None:
     def webhooks() -> list[str]:
         kinds = "mutatingwebhookconfiguration,validatingwebhookconfiguration"
         listed = json.loads(plane.kubectl("get", kinds, "-o", "json"))["items"]
-        return sorted(webhook["name"] for each in listed for webhook in each["webhooks"])
+        return sorted(webhook["name"] for configuration in listed for webhook in configuration["webhooks"])
 
     probes = ["probe.mutate.forestall.dev", "probe.validate.forestall.dev"]
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -370,9 +370,9 @@ def test_two_controllers(plane: ControlPlane, tmp_path: Path) -> None:
                 assert done.returncode == 0, done.stderr
                 eventually(lambda: len(webhooks()) == count, f"hooks {command} did nothing")  # noqa: B023
         finally:
-            codes = [each.stop() for each in (one, two) if each.process.poll() is None]
+            codes = [replica.stop() for replica in (one, two) if replica.process.poll() is None]
     assert codes == [0]
-    refused = [line for each in (one, two) for line in each.lines("error") if "403" in line.get("error", "")]
+    refused = [line for replica in (one, two) for line in replica.lines("error") if "403" in line.get("error", "")]
     assert refused == [], "the chart's rights are too narrow"
 
 

@@ -41,7 +41,7 @@ def encoded(pem: bytes) -> str:
 
 def registered(text: str = "", pem: bytes = CA.certificate.pem) -> dict[Stage, list[Object]]:
     made = configurations(config(text), encoded(pem), namespace=SYSTEM)
-    return {stage: [json.loads(json.dumps(each))] for stage, each in zip(STAGES, made, strict=True)}
+    return {stage: [json.loads(json.dumps(configuration))] for stage, configuration in zip(STAGES, made, strict=True)}
 
 
 def replica(
@@ -76,7 +76,7 @@ def healthy(**changed: Any) -> Survey:
 
 def said(name: str, survey: Survey) -> list[tuple[str, str]]:
     """Status and what was seen."""
-    return [(each.status, each.seen) for each in diagnose(survey) if each.name == name]
+    return [(check.status, check.seen) for check in diagnose(survey) if check.name == name]
 
 
 def template(name: str, namespace: str, *containers: Object) -> AdmissionRequest:

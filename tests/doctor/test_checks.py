@@ -80,7 +80,7 @@ def test_what_was_found_before_a_check_failed_stays() -> None:
         yield Remark("fail", "found")
         raise FactsUnavailable("then nothing")
 
-    assert [each.status for each in _run(check, healthy())] == ["fail", "unknown"]
+    assert [remark.status for remark in _run(check, healthy())] == ["fail", "unknown"]
 
 
 def test_no_cluster_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

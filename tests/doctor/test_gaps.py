@@ -97,7 +97,7 @@ class TestGaps:
         request = template("web", "shop", container())
         gap = ago(2 * DAY, 2 * DAY - MINUTE)
         slipped = Slipped(5, [unchecked(request, gap)])
-        checks = [each for each in diagnose(healthy(state=state(gap), slipped=slipped)) if each.name == "gaps"]
+        checks = [check for check in diagnose(healthy(state=state(gap), slipped=slipped)) if check.name == "gaps"]
         assert checks == [
             Check(
                 "gaps",
@@ -148,7 +148,7 @@ class TestGaps:
             cluster.put({"apiVersion": "apps/v1", "kind": "Deployment", **request.object, "metadata": metadata})
         gap = Gap(BOTH, NOW - timedelta(hours=2), "no answer")
         slipped = _slipped(cluster, config(text), NO_FACTS, [gap])
-        assert (slipped.count, [each.object.name for each in slipped.violating]) == (2, names)
+        assert (slipped.count, [admitted.object.name for admitted in slipped.violating]) == (2, names)
 
     def test_what_could_not_be_listed(self) -> None:
         gap = ago(2 * DAY, 2 * DAY - MINUTE)

@@ -144,7 +144,7 @@ class TestRules:
         hooks = registered()
         rules = hooks["validate"][0]["webhooks"][0]["rules"]
         for rule in rules:
-            rule["resources"] = [each for each in rule["resources"] if each != "pods/resize"]
+            rule["resources"] = [resource for resource in rule["resources"] if resource != "pods/resize"]
         rules.append({"apiGroups": [""], "resources": resources, "operations": ["UPDATE"]})
         texts = [text for status, text in said("rules", healthy(hooks=hooks)) if status == "fail"]
         assert any("isn't asked about UPDATE of pods/resize" in text for text in texts) is not is_covered

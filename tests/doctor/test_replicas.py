@@ -72,7 +72,7 @@ def test_spread(replicas: list[ServerEndpoint], nodes: Any, expected: tuple[str,
 def test_endpoints_of_endpoint_slices() -> None:
     conditions = [{"ready": True}, {"ready": False}, {}]
     endpoints: list[Object] = [
-        {"addresses": [f"10.0.0.{index}"], "conditions": each} for index, each in enumerate(conditions)
+        {"addresses": [f"10.0.0.{index}"], "conditions": condition} for index, condition in enumerate(conditions)
     ]
     endpoints[0]["nodeName"] = "a"
     cluster = named({"endpoints": endpoints, "ports": [{"name": "https", "port": 8443}]}, {"endpoints": None})

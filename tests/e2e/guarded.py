@@ -220,7 +220,7 @@ class Guarded:
     def try_apply(
         self, *objects: Object, arguments: tuple[str, ...] = (), user: str = "admin"
     ) -> subprocess.CompletedProcess[str]:
-        documents = "\n---\n".join(json.dumps(each) for each in objects)
+        documents = "\n---\n".join(json.dumps(obj) for obj in objects)
         return self.try_kubectl("apply", "-f", "-", *arguments, input=documents, user=user)
 
     def helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -240,14 +240,14 @@ class Guarded:
     def pods(self, namespace: str, selector: str = "") -> list[Object]:
         """The pods that are not being deleted."""
         listed = json.loads(self.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))
-        return [each for each in listed["items"] if "deletionTimestamp" not in each["metadata"]]
+        return [item for item in listed["items"] if "deletionTimestamp" not in item["metadata"]]
 
     def running(self, namespace: str, count: int = 1, selector: str = "") -> list[Object]:
         """Wait until just so many pods run, and return them."""
 
         def all_run() -> list[Object]:
             pods = self.pods(namespace, selector)
-            phases = [each["status"].get("phase") for each in pods]
+            phases = [pod["status"].get("phase") for pod in pods]
             return pods if phases == ["Running"] * count else []
 
         pods: list[Object] = eventually(all_run, f"{count} pods in {namespace} don't run")
@@ -280,7 +280,7 @@ class Guarded:
 
     def annotations(self, **wanted: str) -> Mapping[str, str]:
         """Forestall's audit annotations of a person's last such request, by stage and outcome: "validate/denied"."""
-        events = [each for each in self.audited(**wanted) if not each["user"]["username"].startswith("system:")]
+        events = [event for event in self.audited(**wanted) if not event["user"]["username"].startswith("system:")]
         annotations = events[-1].get("annotations", {})
         return {
             key.replace(".forestall.dev/", "/"): value for key, value in annotations.items() if ".forestall.dev/" in key
@@ -306,7 +306,7 @@ def prepare(plane: ControlPlane) -> Path:
         },
         *map(storage_class, ("ebs", "ebs-regional"), ("ebs.csi.aws.com", "efs.csi.aws.com")),
     ]
-    plane.kubectl("apply", "-f", "-", input="\n---\n".join(json.dumps(each) for each in objects))
+    plane.kubectl("apply", "-f", "-", input="\n---\n".join(json.dumps(obj) for obj in objects))
     if (crds := SHARED / "cluster" / "crds").is_dir():
         plane.kubectl("apply", "--server-side", "-f", str(crds))
     token = plane.kubectl("create", "token", "forestall", "-n", "forestall-system", "--duration=24h").strip()

@@ -179,7 +179,7 @@ def read_calls(plane: ControlPlane) -> Calls:
         (name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), int(float(value)))
         for name, labels, value in _SAMPLE.findall(text)
     ]
-    ours = [each for each in samples if each[1].get("name") in ("mutate.forestall.dev", "validate.forestall.dev")]
+    ours = [sample for sample in samples if sample[1].get("name") in ("mutate.forestall.dev", "validate.forestall.dev")]
     return Calls(
         sum(value for name, labels, value in ours if name == "request_total" and labels["type"] == "validating"),
         sum(value for name, _, value in ours if name == "fail_open_count"),
@@ -202,7 +202,9 @@ class Row(NamedTuple):
 def show(rows: Iterable[Row]) -> str:
     """The table, as Markdown."""
     titles = ("event", "requests", *OUTCOMES, "/validate called", "failed open", "failed closed")
-    lines = [(row.event, row.counted.total(), *(row.counted[each] for each in OUTCOMES), *row.calls) for row in rows]
+    lines = [
+        (row.event, row.counted.total(), *(row.counted[outcome] for outcome in OUTCOMES), *row.calls) for row in rows
+    ]
     widths = [max(len(f"{line[column]}") for line in (titles, *lines)) for column in range(len(titles))]
     table: list[Sequence[Any]] = [titles, ["-" * width for width in widths], *lines]
     return "\n".join(

@@ -41,7 +41,7 @@ class Room:
 
     def get(self, resource: str) -> list[Object]:
         found = json.loads(self._plane.kubectl("get", resource, "-A", "-o", "json"))["items"]
-        return [each for each in found if each["metadata"].get("namespace") in (None, self.name)]
+        return [obj for obj in found if obj["metadata"].get("namespace") in (None, self.name)]
 
     def add_node(self, name: str, labels: dict[str, str]) -> None:
         name = f"{self.name}-{name}"
@@ -52,7 +52,7 @@ class Room:
 
     def advice(self, obj: Object) -> str:
         """What the policy says of it in this cluster."""
-        known = facts_of([each for kind in ("nodes", "pv", "pvc", "storageclasses") for each in self.get(kind)])
+        known = facts_of([obj for kind in ("nodes", "pv", "pvc", "storageclasses") for obj in self.get(kind)])
         (violation,) = examine(request(obj), known, Params())
         return violation.message
 
@@ -94,7 +94,9 @@ def make_room(plane: ControlPlane, request: pytest.FixtureRequest) -> Any:
 
 
 def volume(name: str, namespace: str, claimed_by: str, class_name: str, reached: dict[str, list[str]]) -> Object:
-    terms = [{"matchExpressions": [{"key": key, "operator": "In", "values": each}]} for key, each in reached.items()]
+    terms = [
+        {"matchExpressions": [{"key": key, "operator": "In", "values": values}]} for key, values in reached.items()
+    ]
     affinity = {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}} if terms else {}
     spec = {
         "accessModes": ["ReadWriteOnce"],
@@ -286,8 +288,8 @@ def test_a_class_that_waits_for_the_pod(make_room: Any) -> None:
 
 
 def _is_refused(room: Room) -> bool:
-    conditions = [each for pod in room.get("pods") for each in pod["status"].get("conditions", [])]
-    return any("PersistentVolume's node affinity" in each.get("message", "") for each in conditions)
+    conditions = [condition for pod in room.get("pods") for condition in pod["status"].get("conditions", [])]
+    return any("PersistentVolume's node affinity" in condition.get("message", "") for condition in conditions)
 
 
 def test_an_ephemeral_volume(make_room: Any) -> None:

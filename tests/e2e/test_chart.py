@@ -67,7 +67,9 @@ def may(plane: ControlPlane, user: str, verb: str, resource: str, namespace: str
 
 def images_of(plane: ControlPlane) -> set[str]:
     deployments = get(plane, "deployments", f"--namespace={SYSTEM}")["items"]
-    return {each["spec"]["template"]["spec"]["containers"][0]["image"].partition(":")[2] for each in deployments}
+    return {
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"].partition(":")[2] for deployment in deployments
+    }
 
 
 def packaged(folder: Path, version: str) -> Path:
@@ -106,7 +108,7 @@ def served(plane: ControlPlane) -> set[str]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_api_server_takes_the_variant(plane: ControlPlane, served: set[str], variant: str) -> None:
     """Kinds that this cluster doesn't have aside."""
-    objects = [each for each in render(variant) if each["apiVersion"] in served]
+    objects = [obj for obj in render(variant) if obj["apiVersion"] in served]
     plane.try_kubectl("create", "namespace", SYSTEM)
     strict = ("--dry-run=server", "--validate=strict", "--filename=-")
     plane.kubectl("apply", *strict, input=json.dumps(listed(objects)))
@@ -209,7 +211,7 @@ def test_server_becomes_ready_with_its_role(plane: ControlPlane, namespace: str,
 # Upgraded
 
 
-@pytest.mark.parametrize("previous", [*RELEASED, "0.0.1"], ids=lambda each: getattr(each, "stem", each))
+@pytest.mark.parametrize("previous", [*RELEASED, "0.0.1"], ids=lambda version: getattr(version, "stem", version))
 def test_upgrade_and_rollback(plane: ControlPlane, namespace: str, previous: Path | str, tmp_path: Path) -> None:
     """From every released chart, and from the present one under an older name: nothing immutable may hold a version."""
     old = previous if isinstance(previous, Path) else packaged(tmp_path, previous)
@@ -241,7 +243,7 @@ def block(plane: ControlPlane, namespace: str) -> None:
 
 
 def test_what_the_uninstall_job_runs_unblocks(plane: ControlPlane, namespace: str) -> None:
-    (job,) = (each for each in render() if each["kind"] == "Job")
+    (job,) = (obj for obj in render() if obj["kind"] == "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     helm(plane, "install", "forestall", CHART)
     block(plane, namespace)

@@ -39,8 +39,8 @@ class Running:
         """The exit code, and name, status, what is seen and what to do of all that isn't ok."""
         done = self.installation.forestall("doctor", "--output=json")
         checks = json.loads(done.stdout)["checks"]
-        found = [(each["name"], each["status"], each["seen"], each["todo"]) for each in checks]
-        return done.returncode, [each for each in found if each[1] != "ok"]
+        found = [(check["name"], check["status"], check["seen"], check["todo"]) for check in checks]
+        return done.returncode, [check for check in found if check[1] != "ok"]
 
     def seen(self) -> list[str]:
         return [seen for _, _, seen, _ in self.doctor()[1]]
@@ -119,7 +119,7 @@ def test_a_sound_installation_needs_nothing(running: Running) -> None:
 def test_who_may_do_nothing_is_told_so(running: Running) -> None:
     kubeconfig = running.plane.dev_kubeconfig
     done = running.installation.forestall("doctor", "--output=json", f"--kubeconfig={kubeconfig}")
-    statuses = {each["name"]: each["status"] for each in json.loads(done.stdout)["checks"]}
+    statuses = {check["name"]: check["status"] for check in json.loads(done.stdout)["checks"]}
     assert done.returncode == 1
     assert {name for name, status in statuses.items() if status == "ok"} == {"api-server", "clock"}
     assert set(statuses.values()) == {"ok", "unknown"}
@@ -174,7 +174,7 @@ def test_an_edited_bundle_until_the_controller_mends_it(running: Running) -> Non
 
 
 def narrow(hook: Object) -> None:
-    (rule,) = (each for each in hook["webhooks"][0]["rules"] if "jobs" in each["resources"])
+    (rule,) = (rule for rule in hook["webhooks"][0]["rules"] if "jobs" in rule["resources"])
     rule["resources"].remove("jobs")
 
 

@@ -196,7 +196,7 @@ class TestChange:
         attached = cluster.try_kubectl("debug", name, "--image=busybox", "--container=look", "-n", web)
         assert (attached.returncode, "memory-limits" in attached.stderr) == (0, False)
         (now,) = cluster.running(web)
-        assert [each["name"] for each in now["spec"]["ephemeralContainers"]] == ["look"]
+        assert [container["name"] for container in now["spec"]["ephemeralContainers"]] == ["look"]
         copy = cluster.try_kubectl(*("debug", name, "--image=busybox", "--container=look", "--copy-to=copy", "-n", web))
         assert patched("look", "spec.containers[1]") in copy.stderr
 

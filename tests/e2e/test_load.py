@@ -67,7 +67,7 @@ def leader_killed(installation: Replicated) -> None:
 def _replace(installation: Replicated, leave: Callable[[], None]) -> None:
     old = leader(installation)
     leave()
-    (new,) = (each for each in installation.controllers if each is not old)
+    (new,) = (controller for controller in installation.controllers if controller is not old)
     acts = 'forestall_controller_last_success_timestamp_seconds{part="hooks"}'
     eventually(lambda: leads(new) and acts in new.get("/metrics"))
     old.start()

@@ -95,7 +95,7 @@ def observatory(cluster: Guarded, namespace: str) -> Object:
     """A resource of an operator's own, as far as its kind isn't judged, and the rights to make what belongs to it."""
     metadata = {"name": "obs", "namespace": namespace}
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
-    for account in (f"system:serviceaccount:{each}:operator" for each in ("operators", namespace)):
+    for account in (f"system:serviceaccount:{place}:operator" for place in ("operators", namespace)):
         name = account.replace(":", "-")
         cluster.kubectl("create", "rolebinding", name, "--clusterrole=edit", f"--user={account}", "-n", namespace)
     return cluster.get("configmap", "obs", namespace)

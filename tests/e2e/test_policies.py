@@ -164,7 +164,7 @@ class TestZonalVolumes:
             warning = cluster.apply(stateful)
         assert warning.endswith(" (patched: volumeClaimTemplates, template.spec.volumes in spec)\n")
         (pod,) = cluster.running(namespace)
-        volumes = [each for each in pod["spec"]["volumes"] if each["name"] == "data"]
+        volumes = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "data"]
         assert volumes == [{"name": "data", "emptyDir": {"sizeLimit": "8Gi"}}]
         assert json.loads(cluster.kubectl("get", "pvc", "-n", namespace, "-o", "json"))["items"] == []
 

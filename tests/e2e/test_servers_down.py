@@ -55,12 +55,12 @@ def metric(installation: Replicated, sample: str) -> float:
 def events(installation: Replicated) -> Counter[str]:
     """Why, and how often."""
     listed = json.loads(installation.plane.kubectl("get", "events", f"--namespace={SYSTEM}", "--output=json"))
-    return Counter(each["reason"] for each in listed["items"] if each["involvedObject"]["name"] == "forestall-state")
+    return Counter(item["reason"] for item in listed["items"] if item["involvedObject"]["name"] == "forestall-state")
 
 
 def doctor(installation: Replicated, check: str) -> list[Any]:
     done = run(installation, "forestall doctor --output=json")
-    return [each for each in json.loads(done.stdout)["checks"] if each["name"] == check]
+    return [found for found in json.loads(done.stdout)["checks"] if found["name"] == check]
 
 
 # Fail
@@ -115,7 +115,7 @@ def it_stays_off(installation: Replicated) -> None:
     eventually(lambda: metric(installation, _HOOKS_LOOKED_AT) >= seen_at + 5)
     assert installation.plane.kubectl("get", HOOKS, "--output=name") == ""
     assert events(installation)["HooksOff"] == 2
-    assert [each["status"] for each in doctor(installation, "hooks")] == ["fail", "fail"]
+    assert [check["status"] for check in doctor(installation, "hooks")] == ["fail", "fail"]
 
 
 _HOOKS_LOOKED_AT = 'forestall_controller_last_success_timestamp_seconds{part="hooks"}'
@@ -151,8 +151,8 @@ def test_what_came_in_is_found_within_a_minute(tmp_path: Path) -> None:
         assert gap["began"] < gap["ended"]
         assert events(installation) - events_before == {"GapBegan": 1, "GapEnded": 1}
         assert all(metric(installation, f'forestall_gap_seconds_total{{stage="{stage}"}}') > 0 for stage in STAGES)
-        found = [each["seen"] for each in doctor(installation, "gaps")]
-        assert len([each for each in found if each.startswith("Deployment shop/web")]) == 1, found
+        found = [check["seen"] for check in doctor(installation, "gaps")]
+        assert len([seen for seen in found if seen.startswith("Deployment shop/web")]) == 1, found
         assert time.monotonic() - recovered_at < 60
 
 

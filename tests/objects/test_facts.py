@@ -275,7 +275,9 @@ def test_limits_of_a_container_are_defaulted_as_the_api_does(
 def test_limit_range_items(items: list[Object], facts: list[tuple[str, int | None, int | None, float | None]]) -> None:
     (reference, found) = read_fact(limits(*items), KINDS) or pytest.fail("no fact")
     assert reference == FactReference(LIMIT_RANGES, "shop", "limits")
-    assert [(each.type, each.default, each.max, each.max_ratio) for each in found] == facts
+    assert [
+        (limit_range.type, limit_range.default, limit_range.max, limit_range.max_ratio) for limit_range in found
+    ] == facts
 
 
 NULLS = json.loads((DATA / "nulls.json").read_text())
@@ -480,7 +482,10 @@ class TestWithObjects:
             ]
         )
         after = before.with_objects([limits(item(max="4Mi"), name="a")], KINDS)
-        assert [(each.name, each.max) for each in after.of(LIMIT_RANGES)["shop"]] == [("b", 2 * MI), ("a", 4 * MI)]
+        assert [(limit_range.name, limit_range.max) for limit_range in after.of(LIMIT_RANGES)["shop"]] == [
+            ("b", 2 * MI),
+            ("a", 4 * MI),
+        ]
         assert after.of(LIMIT_RANGES)["other"] == before.of(LIMIT_RANGES)["other"]
         assert len(before.of(LIMIT_RANGES)["shop"]) == 3
 
@@ -516,7 +521,7 @@ class TestWithObjects:
         old = an("StorageClass", "old", metadata={"creationTimestamp": "2020-01-01T00:00:00Z"})
         facts = facts_of([old]).with_objects([an("StorageClass", "old"), an("StorageClass", "new")], KINDS)
         assert facts.of(STORAGE_CLASSES)["old"].created == "2020-01-01T00:00:00Z"
-        assert max(facts.of(STORAGE_CLASSES).values(), key=lambda each: each.created).name == "new"
+        assert max(facts.of(STORAGE_CLASSES).values(), key=lambda storage_class: storage_class.created).name == "new"
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,10 @@ def as_made(pod: Object) -> dict[str, Given]:
     read = read_workload(request(pod))
     assert read is not None
     return {
-        each.path: Given(read_amounts(each.resources.get("requests")), read_amounts(each.resources.get("limits")))
-        for each in read.containers
+        container.path: Given(
+            read_amounts(container.resources.get("requests")), read_amounts(container.resources.get("limits"))
+        )
+        for container in read.containers
     }
 
 
@@ -112,7 +114,7 @@ def test_we_refuse_and_fill_in_what_a_real_api_server_does(plane: ControlPlane) 
         cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         kinds = ["Container", "Pod"] if dice.chance(0.4) else ["Container"]
         ranges = [dice.limit_range(kind) for kind in kinds]
-        stored = [asked(cluster, f"{path}/limitranges", each)[0] for each in ranges]
+        stored = [asked(cluster, f"{path}/limitranges", limit_range)[0] for limit_range in ranges]
         for limits, answer in zip(ranges, stored, strict=True):
             # Null is 0 to the API server.
             (item,) = read_items(json.loads(json.dumps(limits["spec"]).replace("null", '"0"')))

@@ -50,7 +50,7 @@ def read(**spec: Any) -> Workload:
 
 
 def names(cluster: ClusterFacts = CLUSTER, **spec: Any) -> list[str]:
-    return sorted(each.name for group in usable_nodes(read_placement(read(**spec)), cluster) for each in group)
+    return sorted(node.name for group in usable_nodes(read_placement(read(**spec)), cluster) for node in group)
 
 
 def required(*terms: Object) -> Object:

@@ -28,7 +28,7 @@ def read(obj: Object) -> Workload:
 )
 def test_a_kind_is_known_whatever_its_version(version: str) -> None:
     found = read({**workload(), "apiVersion": version})
-    assert [each.path for each in found.containers] == ["spec.template.spec.containers[0]"]
+    assert [container.path for container in found.containers] == ["spec.template.spec.containers[0]"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_roles_and_their_order() -> None:
     pod = workload(
         "Pod", container("app"), initContainers=[container("init"), container("side", restartPolicy="Always")]
     )
-    assert [(each.name, each.role) for each in read(pod).containers] == [
+    assert [(container.name, container.role) for container in read(pod).containers] == [
         ("init", "init"),
         ("side", "sidecar"),
         ("app", "container"),
@@ -78,7 +78,7 @@ def test_roles_and_their_order() -> None:
     ],
 )
 def test_nulls_read_as_absent(obj: Object) -> None:
-    assert all(each.memory("limits") is None for each in read(obj).containers)
+    assert all(container.memory("limits") is None for container in read(obj).containers)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def put(obj: Object, path: list[str | int], value: Any) -> Object:
 def amounts(obj: Object, sent: Any) -> list[tuple[str, int | None]]:
     """Of the parts that were sent, what the container or the pod has."""
     found = read(obj)
-    (each,) = found.containers
+    (container,) = found.containers
     return [
-        (part, each.amount(part) if each.resources else found.memory(part))
+        (part, container.amount(part) if container.resources else found.memory(part))
         for part in ("limits", "requests")
         if part in (sent or {})
     ]
@@ -188,7 +188,7 @@ def test_amounts() -> None:
     ],
 )
 def test_where_an_operator_s_container_has_its_memory(spec: Object, name: str, limit: str, path: str) -> None:
-    (found,) = [each for each in read(custom("Prometheus", spec)).containers if each.name == name]
+    (found,) = [container for container in read(custom("Prometheus", spec)).containers if container.name == name]
     assert (found.memory("limits"), found.memory_path("limits")) == (limit, path)
 
 
@@ -225,7 +225,7 @@ def test_where_an_operator_s_container_has_its_memory(spec: Object, name: str, l
     ],
 )
 def test_what_only_amends_an_operator_s_container(kind: str, spec: Object, expected: list[str]) -> None:
-    assert [each.name for each in read(custom(kind, spec)).containers] == expected
+    assert [container.name for container in read(custom(kind, spec)).containers] == expected
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_an_operator_s_image(spec: Object, image: str) -> None:
 def test_a_workload_is_read_once_and_kept_with_its_request_alone() -> None:
     first, second = request(workload(name="a")), request(workload(name="b"))
     found = read_workload(first)
-    assert [read_workload(each).name for each in (first, second, first)] == ["a", "b", "a"]  # type: ignore[union-attr]
+    assert [read_workload(pod).name for pod in (first, second, first)] == ["a", "b", "a"]  # type: ignore[union-attr]
     assert read_workload(first) is found
     patched = msgspec.structs.replace(first, object=second.object)
     assert read_workload(patched).object is second.object  # type: ignore[union-attr]

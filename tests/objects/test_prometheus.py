@@ -19,7 +19,7 @@ def read(obj: Object) -> Workload:
 
 
 def series(obj: Object) -> list[str]:
-    return [each.name for each in series_containers(read(obj))]
+    return [container.name for container in series_containers(read(obj))]
 
 
 def test_series_are_in_the_server_alone() -> None:
@@ -234,4 +234,4 @@ def test_agents_of_the_operator(kind: str, spec: Object, expected: bool) -> None
 
 def test_what_is_added_to_an_agent_is_no_agent() -> None:
     found = read(custom("PrometheusAgent", {"containers": [container("more", "prom/prometheus")]}))
-    assert [is_agent(found, each) for each in series_containers(found)] == [False, True]
+    assert [is_agent(found, container) for container in series_containers(found)] == [False, True]

@@ -39,7 +39,7 @@ def test_as_the_scheduler_says(asked: Object) -> None:
         name
         for name in SAID["nodes"]
         if tie.extent == "nothing"
-        or reach_of(tie, ANYWHERE, facts(*(each for each in nodes if each["metadata"]["name"] == name)), ()).extent
+        or reach_of(tie, ANYWHERE, facts(*(node for node in nodes if node["metadata"]["name"] == name)), ()).extent
         == "all"
     ]
     assert reached == asked["reached"]

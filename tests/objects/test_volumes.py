@@ -21,7 +21,7 @@ def found(obj: Object, cluster: ClusterFacts = NO_FACTS) -> list[StoredVolume]:
 
 
 def rows(obj: Object, cluster: ClusterFacts = NO_FACTS) -> list[tuple[str, str, str]]:
-    return [(each.name, each.route, each.path) for each in found(obj, cluster)]
+    return [(volume.name, volume.route, volume.path) for volume in found(obj, cluster)]
 
 
 def stateful_set(*templates: Object, spec: Object | None = None, **fields: Any) -> Object:
@@ -173,7 +173,7 @@ def test_which_host_paths_may_hold_data(host_path: Object, is_storage: bool) -> 
 
 
 def names(obj: Object) -> list[str]:
-    return [reference.name for each in found(obj) for reference in each.claims]
+    return [reference.name for volume in found(obj) for reference in volume.claims]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_claims_that_are_not_looked_at_count_as_the_class_makes_them() -> None:
     existing = [claim(f"data-db-{ordinal}", bound="nfs") for ordinal in range(1000)]
     cluster = facts(storage_class(), volume("nfs", nfs={}), *existing)
     ties = [found(stateful_set(template(), spec={"replicas": count}), cluster)[0].ties for count in (1000, 1001)]
-    assert [{tie.extent for tie in each} for each in ties] == [{"nothing"}, {"nothing", "group"}]
+    assert [{tie.extent for tie in ty} for ty in ties] == [{"nothing"}, {"nothing", "group"}]
 
 
 TO_NFS = " → volume nfs → nfs → not tied to a zone"

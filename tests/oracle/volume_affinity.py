@@ -67,7 +67,7 @@ def ask(plane: ControlPlane) -> list[Object]:
     plane.kubectl("apply", "-f", "-", input="\n".join(json.dumps(_node(name)) for name in NODES))
     plane.kubectl("apply", "-f", "-", input="\n".join(json.dumps(obj) for name in VOLUMES for obj in _volume(name)))
     pods = [(volume, node) for volume in VOLUMES for node in NODES]
-    plane.kubectl("apply", "-f", "-", input="\n".join(json.dumps(_pod(*each)) for each in pods))
+    plane.kubectl("apply", "-f", "-", input="\n".join(json.dumps(_pod(*pod)) for pod in pods))
     answers = _answers(plane, len(pods))
     return [
         {**VOLUMES[volume], "id": volume, "reached": [node for node in NODES if answers[f"{volume}-{node}"]]}
@@ -90,7 +90,9 @@ def _is_scheduled(pod: Object) -> bool | None:
     if pod["spec"].get("nodeName"):
         return True
     conditions = pod["status"].get("conditions") or []
-    message = next((each.get("message", "") for each in conditions if each["type"] == "PodScheduled"), "")
+    message = next(
+        (condition.get("message", "") for condition in conditions if condition["type"] == "PodScheduled"), ""
+    )
     says_no = "volume's node affinity" in message or "available volume zone" in message
     says_no = says_no or "PersistentVolume's node affinity" in message
     return False if says_no else None

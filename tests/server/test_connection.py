@@ -136,8 +136,8 @@ def test_what_follows_a_refused_request_is_not_answered() -> None:
     async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(get("/a", headers="a: b\r\n" * 200) + get("/b"))
         assert await reader.readline() == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-        (each,) = host.connections
-        each.cut()
+        (client,) = host.connections
+        client.cut()
         assert (await reader.read()).count(b"HTTP/1.1") == 0
         assert (host.application.asked, host.application.told) == ([], [(431, "/a")])
 
@@ -148,12 +148,12 @@ def test_a_request_that_is_half_there_waits_for_the_one_before_it() -> None:
     async def about(host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(get("/later") + get("/b")[:-10])
         await asyncio.sleep(0.05)
-        (each,) = host.connections
-        each.reading_since, began = 1.0, time.monotonic()
-        each.cut()
+        (client,) = host.connections
+        client.reading_since, began = 1.0, time.monotonic()
+        client.cut()
         host.application.go_on.set()
         assert await reader.readexactly(len(ok("/later"))) == ok("/later")
-        assert each.reading_since > began
+        assert client.reading_since > began
         writer.write(get("/b")[-10:])
         assert await reader.readexactly(len(ok("/b"))) == ok("/b")
 
@@ -191,8 +191,8 @@ def test_what_is_sent_meanwhile_stays_with_the_client() -> None:
         await asyncio.sleep(0.05)
         writer.write(get("/b") * 500_000)
         await asyncio.sleep(0.1)
-        (each,) = host.connections
-        assert len(each._waiting) == 0
+        (client,) = host.connections
+        assert len(client._waiting) == 0
         writer.transport.abort()
         host.application.go_on.set()
 
@@ -209,8 +209,8 @@ def test_a_client_that_takes_no_answers_gets_no_more_of_them() -> None:
             asked = len(host.application.asked)
             await asyncio.sleep(0.3)
         assert asked < 2500
-        (each,) = host.connections
-        assert each.transport.get_write_buffer_size() < 200_000
+        (client,) = host.connections
+        assert client.transport.get_write_buffer_size() < 200_000
         reader._transport.resume_reading()  # type: ignore[attr-defined]
         while len(host.application.asked) < 3000:
             await reader.read(2**20)
@@ -350,8 +350,8 @@ def test_bodies_that_are_half_there_are_bounded_together(monkeypatch: pytest.Mon
         # What it goes on sending is swallowed, so that it comes to read the answer.
         writer.write(b"x" * 950 + get("/b"))
         await asyncio.sleep(0.05)
-        (each,) = host.connections
-        each.cut()
+        (client,) = host.connections
+        client.cut()
         assert (await reader.read()).endswith(b"too many large requests at once, and this one was slow to arrive\n")
         assert host.application.told == [(503, "/a")]
 

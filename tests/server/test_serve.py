@@ -124,7 +124,7 @@ def test_one_log_line_per_review_without_the_object(server):
     server.ask(
         post(review("logged", name="", object=workload(image="secret/image:1", metadata={"generateName": "web-"})))
     )
-    (line,) = eventually(lambda: [each for each in server.logged("review") if each["uid"] == "logged"])
+    (line,) = eventually(lambda: [entry for entry in server.logged("review") if entry["uid"] == "logged"])
     assert line.pop("milliseconds") > 0
     assert line.pop("time")
     assert line == {
@@ -438,11 +438,11 @@ def test_a_log_that_nobody_reads_stops_no_answer(tmp_path):
 
 def test_probes_survive_half_a_request(server):
     slow = [socket.create_connection(("127.0.0.1", server.metrics_port)) for _ in range(20)]
-    for each in slow:
-        each.sendall(b"GET /healthz HTTP/1.1\r\nHo")
+    for connection in slow:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHo")
     assert server.get("/healthz") == (200, "ok\n")
-    for each in slow:
-        each.close()
+    for connection in slow:
+        connection.close()
 
 
 def test_no_tls_is_no_harm(server):

@@ -59,7 +59,7 @@ def test_what_both_admit_is_never_refused(before: str, after: str) -> None:
     refused = [
         (name, how, f"judged by the {who}")
         for name, obj in OBJECTS.items()
-        if all(decide(request(obj), NO_FACTS, each, today=TODAY).allowed for each in (old, new))
+        if all(decide(request(obj), NO_FACTS, config, today=TODAY).allowed for config in (old, new))
         for how, asked in mutated(request(obj), old, new)
         for who, decision in (
             ("old", told(asked, old, "validate")),
@@ -120,12 +120,12 @@ def test_mutating_rules_stay_as_wide_as_they_were() -> None:
         name: configurations(new, "", namespace="forestall-system", earlier=earlier)
         for name, new, earlier in (("before", before, ()), ("after", after, ()), ("between", after, (before,)))
     }
-    judging = {name: [each["webhooks"][0] for each in both] for name, both in asked.items()}
+    judging = {name: [configuration["webhooks"][0] for configuration in both] for name, both in asked.items()}
     mutating = {name: webhook for name, (webhook, _) in judging.items()}
     assert mutating["between"]["rules"] == mutating["before"]["rules"]
     (selected,) = mutating["between"]["namespaceSelector"]["matchExpressions"]
     assert {"web", "shop"} & set(selected["values"]) == {"web"}
-    conditions = {each["name"]: each["expression"] for each in mutating["between"]["matchConditions"]}
+    conditions = {condition["name"]: condition["expression"] for condition in mutating["between"]["matchConditions"]}
     assert conditions["not-in-an-excluded-namespace"] == '!request.namespace.matches("^(shared\\\\-.*)$")'
     assert '["operator"]' in conditions["not-judged-at-its-owner"]
     assert mutating["after"]["name"] == "probe.mutate.forestall.dev"

@@ -227,7 +227,9 @@ def _not_owned(stage: Stage, config: Config) -> str:
     """
     pairs = {(*key, user) for key, identity in IDENTITIES.items() for user in (identity, CONTROLLER_MANAGER)}
     known = [f"{group}/{kind} {user}" for group, kind, user in sorted(pairs)]
-    judged = sorted({f"{each.group}/{each.kind}" for each in config.workloads if each[:2] not in IDENTITIES})
+    judged = sorted(
+        {f"{workload.group}/{workload.kind}" for workload in config.workloads if workload[:2] not in IDENTITIES}
+    )
     group = 'owner.apiVersion.contains("/") ? owner.apiVersion.split("/")[0] : ""'
     kind, user = f'({group}) + "/" + owner.kind', "request.userInfo.username"
     built_in = f'{kind} + " " + {user} in {_cel(known)}'

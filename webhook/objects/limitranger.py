@@ -134,7 +134,7 @@ def given(workload: Workload, items: Sequence[Item]) -> dict[str, Given]:
     """
     pod = _decode(workload)
     _fill(pod, items)
-    found = {each.container.path: Given(each.requests, each.limits) for each in pod.containers}
+    found = {filled.container.path: Given(filled.requests, filled.limits) for filled in pod.containers}
     return {**found, "": Given(pod.requests, pod.limits)}
 
 
@@ -146,15 +146,17 @@ def refusals(workload: Workload, items: Sequence[Item]) -> list[Refusal]:
     pod = _decode(workload)
     _fill(pod, items)
     found = [*_refused_by_the_pod(pod)]
-    for each in pod.containers:
-        found += _refused_by_itself(each)
+    for filled in pod.containers:
+        found += _refused_by_itself(filled)
         for item in items:
             if item.type == "Container":
-                found += _bounded(item, each.container.name, each.container.resources_path, each.requests, each.limits)
+                found += _bounded(
+                    item, filled.container.name, filled.container.resources_path, filled.requests, filled.limits
+                )
     for item in items:
         if item.type == "Pod":
-            requests = {**_sum([(each, each.requests) for each in pod.containers]), **pod.requests}
-            limits = {**_sum([(each, each.limits) for each in pod.containers]), **pod.limits}
+            requests = {**_sum([(filled, filled.requests) for filled in pod.containers]), **pod.requests}
+            limits = {**_sum([(filled, filled.limits) for filled in pod.containers]), **pod.limits}
             found += _bounded(item, "", f"{workload.spec_path}.resources", requests, limits)
     return found
 
@@ -169,7 +171,7 @@ def _decode(workload: Workload) -> _Pod:
     pod_limits = read_amounts(mapping(resources, "limits", path))
     pod_requests = read_amounts(mapping(resources, "requests", path))
     if pod_limits:
-        requests = _sum([(each, each.requests) for each in containers])
+        requests = _sum([(filled, filled.requests) for filled in containers])
         pod_requests = {**pod_limits, **{key: requests[key] for key in requests if _is_shared(key)}, **pod_requests}
     return _Pod(workload, containers, pod_requests, pod_limits)
 
@@ -183,9 +185,9 @@ def _fill(pod: _Pod, items: Sequence[Item]) -> None:
     for item in items:
         if item.type != "Container":
             continue
-        for each in pod.containers:
-            each.limits.update({**item.default, **each.limits})
-            each.requests.update({**item.default_request, **each.requests})
+        for filled in pod.containers:
+            filled.limits.update({**item.default, **filled.limits})
+            filled.requests.update({**item.default_request, **filled.requests})
 
 
 def _sum(parts: Sequence[tuple[_Filled, Amounts]]) -> dict[str, Decimal]:
@@ -193,8 +195,8 @@ def _sum(parts: Sequence[tuple[_Filled, Amounts]]) -> dict[str, Decimal]:
     total: dict[str, Decimal] = {}
     sidecars: dict[str, Decimal] = {}
     highest: dict[str, Decimal] = {}
-    for each, amounts in parts:
-        role = each.container.role
+    for filled, amounts in parts:
+        role = filled.container.role
         if role != "init":
             total = _plus(total, amounts)
         if role == "sidecar":
@@ -209,32 +211,32 @@ def _plus(one: Amounts, other: Amounts) -> dict[str, Decimal]:
     return {key: one.get(key, Decimal(0)) + other.get(key, Decimal(0)) for key in {**one, **other}}
 
 
-def _refused_by_itself(each: _Filled) -> Iterator[Refusal]:
-    for resource, request in each.requests.items():
-        if not _may_overcommit(resource) and each.limits.get(resource) != request:
+def _refused_by_itself(filled: _Filled) -> Iterator[Refusal]:
+    for resource, request in filled.requests.items():
+        if not _may_overcommit(resource) and filled.limits.get(resource) != request:
             wrong = (
                 f"{resource} can't be overcommitted, and its limit isn't its request {show_amount(resource, request)}"
             )
-            path = f"{each.container.resources_path}.limits.{resource}"
-            yield Refusal(each.container.name, resource, wrong, path, show_amount(resource, request))
-        elif (limit := each.limits.get(resource)) is not None and request > limit:
+            path = f"{filled.container.resources_path}.limits.{resource}"
+            yield Refusal(filled.container.name, resource, wrong, path, show_amount(resource, request))
+        elif (limit := filled.limits.get(resource)) is not None and request > limit:
             wrong = f"its request for {resource}, {show_amount(resource, request)}, is above the limit "
             wrong += show_amount(resource, limit)
-            path = f"{each.container.resources_path}.limits.{resource}"
-            yield Refusal(each.container.name, resource, wrong, path, f"{show_amount(resource, request)} or more")
+            path = f"{filled.container.resources_path}.limits.{resource}"
+            yield Refusal(filled.container.name, resource, wrong, path, f"{show_amount(resource, request)} or more")
 
 
 def _refused_by_the_pod(pod: _Pod) -> Iterator[Refusal]:
-    for each in pod.containers:
-        for resource, limit in each.limits.items():
+    for filled in pod.containers:
+        for resource, limit in filled.limits.items():
             most = pod.limits.get(resource)
             # The API server looks at the containers alone here, not at init containers.
-            if most is not None and limit > most and each.container.role == "container":
+            if most is not None and limit > most and filled.container.role == "container":
                 wrong = f"the limit {show_amount(resource, limit)} is above the pod's own limit for {resource}, "
                 wrong += show_amount(resource, most)
-                path = f"{each.container.resources_path}.limits.{resource}"
-                yield Refusal(each.container.name, resource, wrong, path, f"{show_amount(resource, most)} or less")
-    total = _sum([(each, each.requests) for each in pod.containers])
+                path = f"{filled.container.resources_path}.limits.{resource}"
+                yield Refusal(filled.container.name, resource, wrong, path, f"{show_amount(resource, most)} or less")
+    total = _sum([(filled, filled.requests) for filled in pod.containers])
     for resource, request in pod.requests.items():
         if request > (most := pod.limits.get(resource, request)):
             wrong = f"its request for {resource}, {show_amount(resource, request)}, is above its limit "

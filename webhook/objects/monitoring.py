@@ -51,8 +51,8 @@ def is_monitoring(workload: Workload) -> str | None:
     """What tells that the workload is monitoring software: "image grafana/grafana:12.3.1"; None if it is not."""
     if f"{workload.group}/{workload.kind}" in _NAMES.kinds:
         return f"kind {workload.kind}"
-    containers = [each for each in workload.containers if each.role != "init"]
-    roles = [product_of(each.image).role for each in containers]
+    containers = [container for container in workload.containers if container.role != "init"]
+    roles = [product_of(container.image).role for container in containers]
     if "monitoring" in roles:
         return f"image {containers[roles.index('monitoring')].image}"
     if "other" not in roles:
@@ -96,7 +96,7 @@ def _is_own_name(key: str, name: Any, containers: Sequence[Container]) -> bool:
 
 
 def _last_segments(containers: Sequence[Container]) -> set[str]:
-    return {_last_segment(each.image) for each in containers}
+    return {_last_segment(container.image) for container in containers}
 
 
 def _last_segment(image: str) -> str:

@@ -90,7 +90,10 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
     def keys(self) -> frozenset[str]:
         """The labels that it asks for."""
         terms = self.terms or ()
-        return frozenset([each.key for each in self.selector] + [each.key for term in terms for each in term])
+        return frozenset(
+            [requirement.key for requirement in self.selector]
+            + [requirement.key for term in terms for requirement in term]
+        )
 
     @property
     def pinned_node(self) -> str:
@@ -110,15 +113,19 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
 
 
 def _named(requirements: Iterable[Requirement], keys: frozenset[str]) -> list[set[str]]:
-    return [set(each.values) for each in requirements if each.operator == "In" and each.key in keys]
+    return [
+        set(requirement.values)
+        for requirement in requirements
+        if requirement.operator == "In" and requirement.key in keys
+    ]
 
 
 def _zone_holds(requirements: Iterable[Requirement], zone: str) -> bool:
     # Nodes needn't have the other keys, and a label that isn't there satisfies NotIn and DoesNotExist.
     return all(
-        holds(each, zone)
-        for each in requirements
-        if each.key == ZONE_LABEL or (each.operator == "In" and each.key in ZONE_KEYS)
+        holds(requirement, zone)
+        for requirement in requirements
+        if requirement.key == ZONE_LABEL or (requirement.operator == "In" and requirement.key in ZONE_KEYS)
     )
 
 
@@ -157,11 +164,11 @@ def _read_placement(workload: Workload) -> Placement:
 
 def _bounded(terms: tuple[Term, ...]) -> tuple[Term, ...] | None:
     """The terms, or no requirement at all, which is the strict reading, where they are too many."""
-    expressions = [each for term in terms for each in term]
+    expressions = [requirement for term in terms for requirement in term]
     is_bounded = (
         len(terms) <= _MOST_TERMS
         and len(expressions) <= _MOST_EXPRESSIONS
-        and sum(len(each.values) for each in expressions) <= _MOST_VALUES
+        and sum(len(requirement.values) for requirement in expressions) <= _MOST_VALUES
     )
     return tuple(tuple(map(_read_requirement, term)) for term in terms) if is_bounded else None
 
@@ -267,7 +274,7 @@ def largest_node(workload: Workload, facts: ClusterFacts) -> Node | None:
 
 def _all_hold(requirements: Iterable[Requirement], labels: Mapping[str, str], name: str) -> bool:
     # Asked for each node: a generator takes twice as long.
-    for each in requirements:  # noqa: SIM110
-        if not holds(each, name if each.key == NAME_FIELD else labels.get(each.key)):
+    for requirement in requirements:
+        if not holds(requirement, name if requirement.key == NAME_FIELD else labels.get(requirement.key)):
             return False
     return True

@@ -251,22 +251,24 @@ def predecessors(request: AdmissionRequest) -> Mapping[str, Container]:
 
 
 def _matched(now: Sequence[Container], before: Sequence[Container]) -> Mapping[str, Container]:
-    names = {each.name: each for each in before}
-    matched = {each.path: names[each.name] for each in now if each.name in names}
-    kept = {each.name for each in now}
-    for same in (lambda each: each.image, _repository):
-        new = _alone([each for each in now if each.path not in matched], same)
-        gone = _alone([each for each in before if each.name not in kept], same)
+    names = {container.name: container for container in before}
+    matched = {container.path: names[container.name] for container in now if container.name in names}
+    kept = {container.name for container in now}
+    for same in (lambda container: container.image, _repository):
+        new = _alone([container for container in now if container.path not in matched], same)
+        gone = _alone([container for container in before if container.name not in kept], same)
         matched |= {new[image].path: gone[image] for image in new.keys() & gone.keys()}
-        kept |= {each.name for each in matched.values()}
+        kept |= {container.name for container in matched.values()}
     return matched
 
 
 def _alone(containers: Sequence[Container], key: Callable[[Container], str]) -> dict[str, Container]:
     """Those that share their image with none of the others, by it."""
-    images = [key(each) for each in containers]
+    images = [key(container) for container in containers]
     counts = Counter(images)
-    return {image: each for image, each in zip(images, containers, strict=True) if image and counts[image] == 1}
+    return {
+        image: container for image, container in zip(images, containers, strict=True) if image and counts[image] == 1
+    }
 
 
 def _repository(container: Container) -> str:

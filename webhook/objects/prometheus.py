@@ -62,7 +62,7 @@ Prometheus 2, and two of Google's build); after any other one a word is its valu
 
 def series_containers(workload: Workload) -> list[Container]:
     """The containers that hold Prometheus' time series, in agent mode too (`is_agent` tells)."""
-    return [each for each in workload.containers if holds_series(workload, each)]
+    return [container for container in workload.containers if holds_series(workload, container)]
 
 
 def holds_series(workload: Workload, container: Container) -> bool:
@@ -160,7 +160,7 @@ def _operated_arguments(spec: Mapping[str, Any]) -> list[str]:
     """What an operator's resource adds to the command line of its Prometheus."""
     features = ",".join(_strings(spec.get("enableFeatures")))
     additional = items(spec, "additionalArgs", "spec")
-    arguments = [(f"--{each.get('name')}", each.get("value")) for each in additional]
+    arguments = [(f"--{argument.get('name')}", argument.get("value")) for argument in additional]
     return [f"--enable-feature={features}", *(f"{name}={value}" if value else name for name, value in arguments)]
 
 

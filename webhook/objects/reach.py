@@ -86,7 +86,9 @@ def _of_named(tie: Tie, nodes: list[Node], to_come: list[Node], cluster: list[No
     """Of a volume of which the nodes are known that reach it, by their labels."""
     near, far = _parted(tie.terms, nodes)
     if all(key in ZONE_KEYS or is_node_key(key) or is_region_key(key) for key in tie.asked):
-        new = _parted([[each for each in term if not is_region_key(each.key)] for term in tie.terms], to_come)
+        new = _parted(
+            [[requirement for requirement in term if not is_region_key(requirement.key)] for term in tie.terms], to_come
+        )
         near, far = near + new[0], far + new[1]
     if near and not far:
         return Reach("all")
@@ -144,7 +146,7 @@ def _telling(keys: Sequence[str], near: list[Node], far: list[Node]) -> str:
     """Of the labels that tell the nodes near a volume from those far from it, the one that people know best."""
     nodes = near + far
     for key in (*keys, ZONE_LABEL):
-        here, there = ({label_of(node, key) for node in each} for each in (near, far))
+        here, there = ({label_of(node, key) for node in nodes} for nodes in (near, far))
         if None not in here | there and not here & there:
             return _usual(key, nodes)
     return HOST_LABEL

@@ -99,29 +99,35 @@ class Bounds:
     def of(cls, ranges: Sequence[LimitRange]) -> Self:
         # Only those of type Container give anything, or bound a container from below. A container can't have more than
         # its whole pod may, though, and where each keeps to a ratio their sum does.
-        ours = [each for each in ranges if each.type == "Container"]
+        ours = [limit_range for limit_range in ranges if limit_range.type == "Container"]
         minima = [
-            Bound(each.min, f"the minimum {format_memory(each.min)} of {_called(each)}") for each in ours if each.min
+            Bound(limit_range.min, f"the minimum {format_memory(limit_range.min)} of {_called(limit_range)}")
+            for limit_range in ours
+            if limit_range.min
         ]
         maxima = [
-            Bound(each.max, f"{_called(each)} allows {format_memory(each.max)} at most")
-            for each in ranges
-            if each.max is not None
+            Bound(limit_range.max, f"{_called(limit_range)} allows {format_memory(limit_range.max)} at most")
+            for limit_range in ranges
+            if limit_range.max is not None
         ]
         # As text, since 1.1 is no sum of powers of two.
-        ratios = [_Ratio(Fraction(str(each.max_ratio)), _called(each)) for each in ranges if each.max_ratio]
+        ratios = [
+            _Ratio(Fraction(str(limit_range.max_ratio)), _called(limit_range))
+            for limit_range in ranges
+            if limit_range.max_ratio
+        ]
         # Of several the API server takes either: the first stands for them, but one of 0 may be the one.
         defaults = [
-            Bound(each.default, f"namespace {each.namespace}'s {_called(each)}")
-            for each in ours
-            if each.default is not None
+            Bound(limit_range.default, f"namespace {limit_range.namespace}'s {_called(limit_range)}")
+            for limit_range in ours
+            if limit_range.default is not None
         ]
-        requests = [each.default_request for each in ours if each.default_request is not None]
+        requests = [limit_range.default_request for limit_range in ours if limit_range.default_request is not None]
         return cls(
             max(minima, default=_NO_LEAST),
             min(maxima, default=NO_MOST),
             min(ratios, default=None),
-            defaults[0] if defaults and all(each.amount for each in defaults) else None,
+            defaults[0] if defaults and all(default.amount for default in defaults) else None,
             requests[0] if requests and requests[0] else None,
         )
 
@@ -144,8 +150,8 @@ class Bounds:
         return Size(size, min(wanted, most_request.amount, size))
 
 
-def _called(each: LimitRange) -> str:
-    return f"LimitRange {each.name}"
+def _called(limit_range: LimitRange) -> str:
+    return f"LimitRange {limit_range.name}"
 
 
 def _times(ratio: _Ratio, request: Bound) -> Bound:
@@ -160,8 +166,8 @@ def _up_to_mebibytes(amount: int) -> int:
 
 def share(room: int, count: int) -> int:
     """What each of `count` may have of `room`, in whole MiB where it is that much."""
-    each = max(room, 0) // max(count, 1)
-    return each if each < _MEBIBYTE else each - each % _MEBIBYTE
+    part = max(room, 0) // max(count, 1)
+    return part if part < _MEBIBYTE else part - part % _MEBIBYTE
 
 
 def exceeds_itself(container: Container) -> bool:
@@ -190,7 +196,7 @@ class Given(NamedTuple):
 def given(workload: Workload, ranges: tuple[LimitRange, ...]) -> Mapping[str, Given]:
     """What the API server makes of the memory that is written: by container's path, the pod's own by none ("")."""
     found = limitranger.given(_memory_alone(workload, {}), _items(ranges))
-    return {path: Given(_bytes(each.requests), _bytes(each.limits)) for path, each in found.items()}
+    return {path: Given(_bytes(container.requests), _bytes(container.limits)) for path, container in found.items()}
 
 
 def _bytes(amounts: Amounts) -> int | None:
@@ -208,7 +214,7 @@ def refused(
         for refusal in refusals(_memory_alone(workload, sizes or {}), _items(ranges))
         if refusal.resource == "memory"
     ]
-    return {each.container: each for each in reversed(found)}
+    return {refusal.container: refusal for refusal in reversed(found)}
 
 
 def admitted(
@@ -220,10 +226,10 @@ def admitted(
         return sizes
     found = refused(workload, ranges, fitting)
     reasons = {
-        each.path: f"with limit {format_memory(size.limit)} and request {format_memory(size.request)} the pod would be "
-        f"refused: {refusal}"
-        for each in workload.containers
-        if (size := fitting.get(each.path)) and (refusal := found.get(each.name) or found.get(""))
+        container.path: f"with limit {format_memory(size.limit)} and request {format_memory(size.request)} the pod "
+        f"would be refused: {refusal}"
+        for container in workload.containers
+        if (size := fitting.get(container.path)) and (refusal := found.get(container.name) or found.get(""))
     }
     return {**sizes, **reasons}
 
@@ -234,7 +240,8 @@ def _items(ranges: tuple[LimitRange, ...]) -> tuple[Item, ...]:
 
 def _memory_alone(workload: Workload, sizes: Mapping[str, Size]) -> Workload:
     containers = tuple(
-        msgspec.structs.replace(each, resources=_resources(each, sizes.get(each.path))) for each in workload.containers
+        msgspec.structs.replace(container, resources=_resources(container, sizes.get(container.path)))
+        for container in workload.containers
     )
     parts: dict[str, Any] = {part: _amounts(workload.memory(part)) for part in ("limits", "requests")}
     return msgspec.structs.replace(workload, containers=containers, spec={"resources": parts})

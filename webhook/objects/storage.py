@@ -81,7 +81,7 @@ class Tie(msgspec.Struct, frozen=True, gc=False):
     @property
     def asked(self) -> frozenset[str]:
         """The labels that a node must be asked for."""
-        return frozenset([*self.keys, *(each.key for term in self.terms for each in term)])
+        return frozenset([*self.keys, *(requirement.key for term in self.terms for requirement in term)])
 
     @property
     def places(self) -> frozenset[str]:
@@ -193,7 +193,7 @@ def kept_volume(namespace: str, name: str, facts: ClusterFacts) -> str:
     global _last_kept  # noqa: PLW0603
     volumes = facts.of(VOLUMES)
     if _last_kept is None or _last_kept[0] is not volumes:
-        _last_kept = volumes, {each.claim: each.name for each in volumes.values() if each.claim is not None}
+        _last_kept = volumes, {volume.claim: volume.name for volume in volumes.values() if volume.claim is not None}
     return _last_kept[1].get((namespace, name), "")
 
 
@@ -236,9 +236,10 @@ def tie_of_class(name: str | None, facts: ClusterFacts) -> Tie:
 def _default_class(facts: ClusterFacts) -> StorageClass | None:
     """Of several defaults the API server takes the newest, and of equally new ones the first by name."""
     defaults = sorted(
-        (each for each in facts.of(STORAGE_CLASSES).values() if each.is_default), key=lambda each: each.name
+        (storage_class for storage_class in facts.of(STORAGE_CLASSES).values() if storage_class.is_default),
+        key=lambda storage_class: storage_class.name,
     )
-    return max(defaults, key=lambda each: each.created, default=None)
+    return max(defaults, key=lambda storage_class: storage_class.created, default=None)
 
 
 def _tie_of_found(found: StorageClass, facts: ClusterFacts) -> Tie:
@@ -292,7 +293,7 @@ def _tie_by_rule(
         return Tie("unknown", ("not in the table of provisioners",))
     if rule.any_case:
         parameters = {name.lower(): value.lower() for name, value in parameters.items()}
-    case = next((each for each in rule.unless if _fits(each, parameters.get(each.parameter))), None)
+    case = next((case for case in rule.unless if _fits(case, parameters.get(case.parameter))), None)
     chain = () if case is None else (f"{case.parameter} {parameters[case.parameter]}",)
     tied = rule.tied if case is None else case.tied
     if is_made and case is None and rule.made == "unknown":
@@ -327,12 +328,14 @@ def _told(terms: Iterable[Term], facts: ClusterFacts) -> tuple[Term, ...]:
     """The terms without what they ask of regions, where no node says anything of its region."""
     if not node_labels(facts).isdisjoint(REGION_LABELS):
         return tuple(terms)
-    return tuple(tuple(each for each in term if each.key not in REGION_LABELS) or term for term in terms)
+    return tuple(
+        tuple(requirement for requirement in term if requirement.key not in REGION_LABELS) or term for term in terms
+    )
 
 
 def _keys_of(terms: Iterable[Term]) -> tuple[str, ...]:
     """The labels that the terms ask for, regions last: a zone says more."""
-    keys = dict.fromkeys(each.key for term in terms for each in term)
+    keys = dict.fromkeys(requirement.key for term in terms for requirement in term)
     return tuple(sorted(keys, key=is_region_key))
 
 
@@ -340,8 +343,12 @@ def _named(terms: tuple[Term, ...], key: str) -> frozenset[str]:
     """The values of a label that the terms name, if that is all they ask for besides regions; else empty."""
     values: frozenset[str] = frozenset()
     for term in terms:
-        named = [frozenset(each.values) for each in term if each.operator == "In" and each.key == key]
-        if not named or len(named) < sum(not is_region_key(each.key) for each in term):
+        named = [
+            frozenset(requirement.values)
+            for requirement in term
+            if requirement.operator == "In" and requirement.key == key
+        ]
+        if not named or len(named) < sum(not is_region_key(requirement.key) for requirement in term):
             return frozenset()
         values |= frozenset.intersection(*named)
     return values
@@ -359,4 +366,4 @@ def _in_zones(zones: frozenset[str], facts: ClusterFacts) -> tuple[Term, ...]:
 
 
 def _non_empty(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(name for each in names if (name := each.strip()))
+    return frozenset(name for text in names if (name := text.strip()))

@@ -82,7 +82,9 @@ def _first(node: Node, keys: Iterable[str]) -> str | None:
 
 def admits(terms: Iterable[Term], node: Node) -> bool:
     """Whether one of these alternatives holds for a node; a term without expressions holds for none."""
-    return any(term and all(holds(each, label_of(node, each.key)) for each in term) for term in terms)
+    return any(
+        term and all(holds(requirement, label_of(node, requirement.key)) for requirement in term) for term in terms
+    )
 
 
 def holds(requirement: Requirement, value: str | None) -> bool:

@@ -118,7 +118,7 @@ def _may_hold_data(host_path: Mapping[str, Any], at: str) -> bool:
     kind, place = text(host_path, "type", at), normpath(f"/{text(host_path, 'path', at).lstrip('/')}")
     if kind == "BlockDevice":
         return True
-    is_of_the_node = place.startswith(tuple(f"{each}/" for each in _OF_THE_NODE)) or place in _OF_THE_NODE
+    is_of_the_node = place.startswith(tuple(f"{folder}/" for folder in _OF_THE_NODE)) or place in _OF_THE_NODE
     return kind not in _SINGLE_FILES and not is_of_the_node and not place.endswith(_FILE_SUFFIXES)
 
 

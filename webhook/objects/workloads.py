@@ -20,7 +20,7 @@ class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fiel
 
     def name(self, workload: Workload) -> bool:
         """Whether its labels, its pods' labels or an image are named here."""
-        return self.name_labels_of(workload) or any(self.name_image(each) for each in workload.containers)
+        return self.name_labels_of(workload) or any(self.name_image(container) for container in workload.containers)
 
     def name_labels_of(self, workload: Workload) -> bool:
         own = mapping(mapping(workload.object, "metadata", ""), "labels", "metadata")
