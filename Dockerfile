@@ -1,5 +1,7 @@
 # Everything that is installed is named in a lock file with its hash: the build tools, the dependencies, and nothing else.
-FROM docker.io/library/python:3.13-slim-bookworm AS build
+# The base is pinned, too: whoever renews it takes the digest that `docker buildx imagetools inspect` prints for the tag.
+ARG BASE=docker.io/library/python:3.13.14-slim-bookworm@sha256:67a1e1f215ccda113cfc024e8639049257e88f273898f595b61476d128d387e8
+FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements-build.lock requirements.lock ./
@@ -12,7 +14,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 RUN python -m venv --without-pip /opt/forestall \
     && pip --python /opt/forestall/bin/python install --no-index --no-deps /wheels/*.whl
 
-FROM docker.io/library/python:3.13-slim-bookworm
+FROM ${BASE}
 COPY --from=build /opt/forestall /opt/forestall
 ENV PATH=/opt/forestall/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 # A number, so that Kubernetes' runAsNonRoot can tell. The root file system may be read-only: /dev/shm, which every

@@ -285,9 +285,14 @@ def test_the_ratchet_does_not_patch_unless_told() -> None:
     assert judged(request(labelled, SMALL), settings("deny", text="ratchet: false")).allowed is False
 
 
-def test_an_object_being_deleted_is_allowed() -> None:
+def test_an_object_being_deleted_is_let_go() -> None:
+    """Its finalizers are taken away by updates. What else changes is judged: it may outlive the object."""
     deleting = {**SMALL, "metadata": {**SMALL["metadata"], "deletionTimestamp": "2026-11-21T00:00:00Z"}}
-    assert judged(request(deleting, deleting), settings("deny", text="ratchet: false")).skipped == "being deleted"
+    released = {**deleting, "metadata": {**deleting["metadata"], "finalizers": []}}
+    cfg = settings("deny", text="ratchet: false")
+    assert judged(request(released, deleting), cfg).skipped == "being deleted"
+    assert judged(request({**deleting, "spec": {**SMALL["spec"], "new": 1}}, deleting), cfg).allowed is False
+    assert judged(request({**deleting, "template": {}}, deleting), cfg).allowed is False
     assert judged(request(deleting), settings("deny")).allowed is False, "on CREATE it is only typed"
 
 

@@ -154,6 +154,13 @@ def test_build_context_is_all_that_the_image_copies() -> None:
     assert {line[1:] for line in ignored if line.startswith("!")} == copied
 
 
+def test_base_image_is_one_that_never_changes() -> None:
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    (default,) = re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE)
+    assert set(bases) == {"${BASE}"}
+    assert re.fullmatch(r"docker\.io/library/python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}", default)
+
+
 def test_image_runs_as_a_number_and_without_a_shell() -> None:
     final = DOCKERFILE.rpartition("\nFROM ")[2]
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", final, re.MULTILINE)

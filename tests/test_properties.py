@@ -268,6 +268,10 @@ def check_update(old: Object, new: Object, limit_ranges: list[Object], cfg: Conf
 @given(objects(), ranges)
 @example(workload("Pod", container(resources=None)), [])
 @example(workload("Deployment", container(**sized("0", "64Mi"))), [])
+@example(
+    workload("Pod", container(resources={"requests": {"memory": "0.3Gi"}}), resources={}),
+    [limit_range(maxLimitRequestRatio="1")],
+)
 def test_fixes_of_generated_objects(obj: Object, limit_ranges: list[Object]) -> None:
     check_fixes(obj, limit_ranges)
 

@@ -1,7 +1,8 @@
-"""What SECURITY.md says that somebody with every right in a namespace can't do."""
+"""What SECURITY.md says that somebody with every right in a namespace can't do, and that it names its tests."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -240,3 +241,20 @@ def test_no_operator_is_denied_for_want_of_a_decision(user: str, allowed: bool) 
     asked = request(disguised("StatefulSet", ownerReferences=[OBSERVATORY]), user=user)
     cfg = config("policies: {memory-limits: {onError: deny}}")
     assert undecided(asked, cfg, "validate", TimeUp("the API server's timeout passed")).allowed is allowed
+
+
+# --- SECURITY.md
+
+PAGE = (ROOT / "SECURITY.md").read_text()
+TEST = re.compile(r"(tests/[\w/]+\.py)::(test_\w+)")
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(TEST.findall(PAGE))))
+def test_a_test_that_is_named_is_there(file: str, name: str) -> None:
+    assert re.search(rf"^ *def {name}\(", (ROOT / file).read_text(), re.MULTILINE)
+
+
+def test_every_claim_names_its_tests() -> None:
+    claims = PAGE.partition("| can't |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(claims) > 10
+    assert [claim for claim in claims if not TEST.search(claim)] == []

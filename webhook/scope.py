@@ -139,13 +139,20 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
     if is_excluded(request.namespace, config):
         return "excluded namespace"
     # On CREATE a deletionTimestamp is something that a person typed and the API server drops.
-    if metadata_of(request.old_object).get("deletionTimestamp"):
+    if metadata_of(request.old_object).get("deletionTimestamp") and not _is_respecified(request):
         return "being deleted"
     if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
         return "mirror pod"
     if owner and owner.maker == "controller" and (stage == "validate" or not may_patch(request.kind, owner, config)):
         return f"{'judged at' if owner.is_judged else 'made by'} its {owner.kind}"
     return ""
+
+
+def _is_respecified(request: AdmissionRequest) -> bool:
+    """Whether more than metadata changes: an object that is being deleted needs no other change to be let go, and a
+    StatefulSet's new template is kept as a ControllerRevision, which outlives it."""
+    old, new = request.old_object or {}, request.object or {}
+    return any(old.get(field) != new.get(field) for field in (old.keys() | new.keys()) - {"metadata"})
 
 
 def may_patch(kind: str, owner: Owner, config: Config) -> bool:

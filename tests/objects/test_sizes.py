@@ -180,3 +180,14 @@ def test_admitted(fields: Object, items: dict[str, Any], refused: str) -> None:
         assert str(found).startswith(f"with limit 512Mi and request 256Mi the pod would be refused: {refused}")
     else:
         assert found == size
+
+
+def test_what_is_not_changed_counts_as_it_is_written() -> None:
+    """0.3Gi are 322122547.2 bytes, of which one time is less than the next whole byte."""
+    asked = container(resources={"requests": {"memory": "0.3Gi"}})
+    pod = read_workload(request(workload("Pod", asked)))
+    assert pod is not None
+    size = Size(parse_memory("0.3Gi"), parse_memory("0.3Gi"))
+    ranges = facts(limit_range(maxLimitRequestRatio="1")).of(LIMIT_RANGES)["shop"]
+    (found,) = admitted(pod, ranges, {"spec.containers[0]": size}).values()
+    assert str(found).startswith("with limit 322122548 and request 322122548 the pod would be refused: ")

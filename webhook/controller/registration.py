@@ -201,7 +201,7 @@ def _conditions(stage: Stage, config: Config) -> dict[str, str]:
     globs = [glob for glob in config.exclude_namespaces if set("*?") & set(glob) and "[" not in glob]
     return {
         "not-in-an-excluded-namespace": f"!request.namespace.matches({_cel(_regex(globs))})" if globs else "",
-        "not-being-deleted": "oldObject == null || !has(oldObject.metadata.deletionTimestamp)",
+        "not-being-deleted": _kept_or_respecified(config),
         "not-judged-at-its-owner": _not_owned(stage, config),
         # Without the ratchet, what was there before is denied, whatever changes.
         "not-an-unchanged-pod": _CHANGED_POD if stage == "validate" and config.ratchet else "",
@@ -218,6 +218,16 @@ _CHANGED_POD = (
     f" != (has(oldObject.metadata.{field}) ? oldObject.metadata.{field} : {empty})"
     for field, empty in (("labels", "{}"), ("annotations", "{}"), ("ownerReferences", "[]"))
 )
+
+
+def _kept_or_respecified(config: Config) -> str:
+    """Whether the object isn't being deleted, or what is judged of it changes (scope._is_respecified)."""
+    changes = "".join(
+        f" || has(object.{field}) != has(oldObject.{field})"
+        f" || has(object.{field}) && object.{field} != oldObject.{field}"
+        for field in sorted({"spec", "template", *config.object_fields})
+    )
+    return f"oldObject == null || !has(oldObject.metadata.deletionTimestamp){changes}"
 
 
 def _not_owned(stage: Stage, config: Config) -> str:

@@ -16,13 +16,14 @@ from webhook.objects import limitranger
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.facts.limit_ranges import Amounts, Item
 from webhook.objects.limitranger import Refusal, refusals
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Container, Workload, mapping
 from webhook.objects.quantities import MAX_BYTES, format_memory
 from webhook.policy import Set
 
 _MEBIBYTE = 2**20
 
 Part = Literal["requests", "limits"]
+_PARTS: tuple[Part, ...] = ("limits", "requests")
 
 
 class Bound(NamedTuple):
@@ -243,15 +244,18 @@ def _memory_alone(workload: Workload, sizes: Mapping[str, Size]) -> Workload:
         msgspec.structs.replace(container, resources=_resources(container, sizes.get(container.path)))
         for container in workload.containers
     )
-    parts: dict[str, Any] = {part: _amounts(workload.memory(part)) for part in ("limits", "requests")}
+    path = f"{workload.spec_path}.resources"
+    parts = {part: _memory_of(mapping(workload.resources, part, path).get("memory")) for part in _PARTS}
     return msgspec.structs.replace(workload, containers=containers, spec={"resources": parts})
 
 
 def _resources(container: Container, size: Size | None) -> dict[str, Any]:
-    if size is not None:
-        return {"limits": {"memory": size.limit}, "requests": {"memory": size.request}}
-    return {part: _amounts(container.amount(part)) for part in ("limits", "requests")}
+    """What isn't changed stays as it is written: the API server adds up and compares fractions of a byte, too."""
+    if size is None:
+        return {part: _memory_of(container.memory(part)) for part in _PARTS}
+    amounts: Mapping[Part, int] = {"limits": size.limit, "requests": size.request}
+    return {part: {"memory": spell(amount, part, container)} for part, amount in amounts.items()}
 
 
-def _amounts(amount: int | None) -> dict[str, int]:
-    return {} if amount is None else {"memory": amount}
+def _memory_of(written: Any) -> dict[str, Any]:
+    return {} if written is None else {"memory": written}
