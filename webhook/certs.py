@@ -271,7 +271,7 @@ class Authority(NamedTuple):
 def make_authority(life: timedelta, now: datetime) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    # Each has a name of its own: some verifiers look no further than the first CA of the issuer's name.
+    # Every CA gets a name of its own: some verifiers look no further than the first CA of the issuer's name.
     name = _name(f"forestall CA {identifier.digest[:4].hex()}")
     certificate = (
         _builder(name, key, now, now + life)

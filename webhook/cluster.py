@@ -43,7 +43,7 @@ _RECONNECT_SECONDS = 10.0
 _LOOK_UPS_AT_ONCE = 8
 _CALL_SECONDS = 10.0
 _STATUS_BYTES = 1 << 16
-"""Of a refusal that is read: an admission webhook's message, the longest there is, may quote many containers."""
+"""Bytes of a refusal that are read: an admission webhook's message, the longest there is, may quote many containers."""
 
 _NO_FILES = dict.fromkeys(("ca_certs", "ca_cert_data", "cert_file", "key_file"))
 
@@ -256,7 +256,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def _answering(self, call: str) -> Iterator[None]:
-        """Whatever keeps an answer from being had, said in one line with the call that it was for."""
+        """Raises FactsUnavailable, in one line that names the call, for whatever keeps it from being answered."""
         try:
             yield
         except (urllib3.exceptions.HTTPError, OSError, *UNDECODABLE) as error:

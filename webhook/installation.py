@@ -17,7 +17,7 @@ SERVER: Final = "forestall-server"
 """The servers' ServiceAccount, and the ClusterRole of what they may read."""
 
 CONTROLLER: Final = "forestall-controller"
-"""The controller's Deployment, ServiceAccount and Lease, and its ClusterRole, with which all goes that it makes."""
+"""The controller's Deployment, ServiceAccount and Lease, and its ClusterRole: what it makes is deleted with that."""
 
 CONFIG: Final = "forestall-config"
 """The ConfigMap of the configuration, which stands in its key CONFIG_KEY."""
@@ -33,7 +33,7 @@ LIMIT_RANGES_RECORD: Final = "forestall-limitranges"
 """The ConfigMap in which the controller remembers which LimitRanges are its own, and says which it didn't make."""
 
 LABELS: Final = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": NAME}
-"""Of all that the controller makes. For people and their selectors: they prove nothing."""
+"""Labels of all that the controller makes, for people's selectors. Anybody can write them: they prove nothing."""
 
 REVIEWS_PORT: Final = 8443
 """Where a server answers the API server."""

@@ -208,7 +208,7 @@ def write_review(line: ReviewLine) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """The traceback, without the frames between that nobody reads; of messages, which may quote an object, a part."""
+    """The traceback's last eight frames, and of the messages, which may quote an object, the beginning."""
     return "".join(f"{line[:_MESSAGE_LENGTH].rstrip()}\n" for line in traceback.format_exception(error, limit=-8))
 
 

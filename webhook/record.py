@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 VERSION = "1"
-"""Of what all values mean; a ConfigMap that doesn't say is of this one."""
+"""The version of what all values mean; a ConfigMap that names none is of this one."""
 _VERSION_KEY = "version"
 MOST_BYTES = 900_000
-"""All values of a ConfigMap together; the API server takes 1 MiB, metadata included."""
+"""Bytes of all values of a ConfigMap together, at most; the API server takes 1 MiB, metadata included."""
 
 
 class _Cluster(Protocol):
@@ -75,7 +75,7 @@ class Record(Generic[T]):
         self._new = new
 
     def read(self) -> Kept[T]:
-        """Raises FactsUnavailable or ClusterRefused."""
+        """The value as it is stored; raises FactsUnavailable or ClusterRefused."""
         return read_value(self._cluster.get(self._path), self._key, self._type, self._new)
 
     def write(
@@ -115,7 +115,7 @@ def _excess(data: Mapping[str, str]) -> str:
 
 
 def owner_reference(owner: Object) -> Object:
-    """For objects that are to go with the owner."""
+    """The ownerReference with which an object is deleted when the owner is."""
     metadata = owner["metadata"]
     return {field: owner[field] for field in ("apiVersion", "kind")} | {
         field: metadata[field] for field in ("name", "uid")

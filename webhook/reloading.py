@@ -19,7 +19,7 @@ Contents = tuple[bytes, ...]
 """What the files held, in their order."""
 
 _REMEMBERED = 3
-"""Values that were replaced and are kept: one, and those of whoever corrects it at once."""
+"""Replaced values that are kept at most: more than one, since a change may be corrected at once."""
 
 
 class Version(msgspec.Struct, frozen=True):

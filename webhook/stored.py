@@ -117,7 +117,7 @@ def read_items(cluster: Reader, path: str, *, labels: str = "") -> Iterator[Body
 
 
 def _key(item: Body) -> str:
-    """What the API server sorts by."""
+    """Namespace and name, by which the API server sorts a list."""
     return "/".join(read_name(item))
 
 
@@ -134,7 +134,7 @@ def read_objects(cluster: Reader, path: str, kind: str, *, labels: str = "") -> 
 
 
 def readable(objects: Iterable[Object | Unreadable]) -> Iterator[Object]:
-    """Those that could be read, where the others don't matter."""
+    """The objects that could be read; the others are passed over."""
     return (obj for obj in objects if not isinstance(obj, Unreadable))
 
 

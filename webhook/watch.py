@@ -27,7 +27,7 @@ _GRACE_SECONDS = 15.0
 _GOOD_SECONDS = 10.0
 _COALESCE_SECONDS = 0.1
 _LONGEST_PAUSE = {False: 10.0, True: 60.0}
-"""By whether it is refused: that lasts until somebody changes the cluster's RBAC."""
+"""Seconds between two attempts, at most; True is for a kind that may not be read, until somebody changes RBAC."""
 _FORGET_AFTER = 7
 
 log = structlog.get_logger()
@@ -92,12 +92,12 @@ def list_kind(cluster: Cluster, kind: FactKind[Any, Any]) -> Listed:
 
 
 def _is_refusal(answer: ClusterRefused) -> bool:
-    """We may not read it, or the cluster doesn't have it: waiting for it makes no sense."""
+    """Whether we may not read the kind, or the cluster doesn't have it: waiting for it makes no sense."""
     return answer.status in (403, 404)
 
 
 def _is_expired(answer: ClusterRefused) -> bool:
-    """The version is too old, or, after etcd was restored from a backup, too new: only a new list helps."""
+    """Whether the version is too old, or, after etcd was restored from a backup, too new: only a new list helps."""
     return answer.status in (400, 410, 504)
 
 
@@ -202,7 +202,7 @@ class Watch:
 
     def __init__(self, cluster: Cluster, kinds: Iterable[FactKind[Any, Any]]) -> None:
         self.facts: ClusterFacts = NO_FACTS
-        """As of the kind that was last heard of the longest time ago, in `read_at`."""
+        """The facts now; their `read_at` is when the kind that has been silent longest was last heard of."""
         self.listed: frozenset[str] = frozenset()
         """The kinds, by their full resource, that were listed at least once since start(), whatever has become of them
         since, and those that the cluster doesn't serve."""
@@ -350,7 +350,7 @@ class Watch:
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """Lines as soon as they are whole."""
+    """The answer's lines, each as soon as it is whole."""
     rest = b""
     while chunk := response.read1(1 << 16):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -358,7 +358,7 @@ def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 
 
 def _hang_up(response: urllib3.BaseHTTPResponse) -> None:
-    """End another thread's read."""
+    """Close the connection below an answer that another thread reads: its read ends."""
     with contextlib.suppress(ValueError, RuntimeError, OSError):  # it has ended by itself
         response.shutdown()
 

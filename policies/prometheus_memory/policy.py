@@ -121,7 +121,7 @@ def _short(pod: _Pod, container: Container, floor: _Floor) -> list[_Short]:
 
 
 def _found(pod: _Pod, container: Container, part: _Part) -> _Found:
-    """The container's, or else the pod's request; of their limits the lower one, which kills."""
+    """The request of the container, or else of the pod; of their limits the lower one, which is what kills it."""
     own, whole = pod.given[container.path], pod.given[""]
     if part == "requests":
         amount = whole.request if own.request is None else own.request
@@ -238,7 +238,7 @@ def _size(pod: _Pod, container: Container, bounds: Bounds, most: Bound, floor: _
 
 
 def _enough(has: int | None, least: int, had: int | None) -> int:
-    """What there is, if that is enough; else what is, and no less than there was before the change."""
+    """The amount that a container has, if it is enough; else the least that is, and no less than it had before."""
     return has if has is not None and has >= least else max(least, had or 0)
 
 

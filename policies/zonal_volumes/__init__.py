@@ -1,1 +1,1 @@
-"""Every container has a memory limit."""
+"""Monitoring software doesn't leave its data behind on a volume in another zone."""

@@ -128,7 +128,7 @@ class _Listed:
         for kind, listed in self._objects.items():
             for obj in listed:
                 name = obj["metadata"]["name"]
-                # What makes these makes them anew, from a template that is among the others.
+                # A controller made it, and makes it anew from its own template, which is listed as well.
                 is_made = kind.kind in ("ReplicaSet", "Job") and self._owners.get((kind.kind, name)) in self._names
                 if is_made or _is_over(kind.kind, obj):
                     continue

@@ -77,7 +77,7 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     refused: bool = False
 
     def includes(self, at: datetime) -> bool:
-        """Whether what happened then may have been let through unchecked."""
+        """Whether a write at this time may have been let through unchecked in this gap."""
         return self.began - _AROUND <= at and (self.ended is None or at <= self.ended + _AROUND)
 
     def __str__(self) -> str:

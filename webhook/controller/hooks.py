@@ -101,7 +101,8 @@ class Hooks:
     def reconcile(self, config: Config, now: datetime) -> None:
         owner, port = self._look_at_installation(now)
         if owner is None:
-            # Nothing would remove what we made, once the chart is gone; and it may be on its way.
+            # The configurations go with this ClusterRole. Without it the chart is being removed, or may be, and
+            # whatever was made now would stay behind.
             self._wait(f"{_OWNER_PATH} is missing")
             return
         kept = self._record.read()

@@ -21,7 +21,7 @@ from webhook.policy import Object
 
 LEASE_SECONDS = 15
 RENEW_SECONDS = 10.0
-"""For so long after its last renewal a leader leads: less than the Lease holds, so that two never overlap."""
+"""Seconds for which a leader leads after its last renewal: fewer than the Lease holds, so that two never overlap."""
 RETRY_SECONDS = 2.0
 
 _MOST_TRANSITIONS = 2**31 - 1  # somebody's edit; one more, and the API would refuse the Lease

@@ -251,7 +251,7 @@ def _given_by(obj: Object) -> str:
     try:
         defaults = memory_defaults(read_items(obj["spec"]))
     except BadQuantity:
-        defaults = [Decimal(1)]  # not of this world; whatever it is, somebody has thought of memory
+        defaults = [Decimal(1)]  # an amount that can't be read counts as a default: somebody has set one
     if defaults and not any(defaults):
         return f"LimitRange {name} gives a memory default of 0, which means none, and of two Kubernetes takes either"
     return f"LimitRange {name} already gives a memory default" if defaults else ""

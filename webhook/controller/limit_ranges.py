@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _LOOK_AGAIN = timedelta(minutes=5)
-"""After which workloads that kept a LimitRange away are looked at again, to see whether they were mended."""
+"""Time after which workloads that kept a LimitRange away are looked at again: they may have been mended."""
 _READ_AGAIN = timedelta(minutes=1)
-"""After which all namespaces and LimitRanges are read again, although nothing was heard of a change."""
+"""Time after which all namespaces and LimitRanges are read again, although the watch told of no change."""
 _LOOKS_AT_ONCE = 10
 """Namespaces whose workloads are listed in one pass; each takes about ten calls, and the loop has other work."""
 _TOLD_AT_ONCE = 20
@@ -147,7 +147,7 @@ class Limits:
         self._write_state(state, made)
 
     def _read_limit_ranges(self) -> tuple[Objects, dict[str, Unreadable]]:
-        """Those that can be read, and of the others one for each namespace."""
+        """The LimitRanges that can be read; and by namespace, one of those that can't."""
         limit_ranges: Objects = []
         odd: dict[str, Unreadable] = {}
         for obj in read_objects(self._cluster, "/api/v1/limitranges", "LimitRange"):

@@ -88,8 +88,8 @@ class Step(NamedTuple):
 def settling(certificates: Certificates) -> timedelta:
     """How long something has to be seen before it counts as true everywhere.
 
-    Between a write and all who live by it are other API servers' caches, the kubelet's cache for pods that start just
-    now, and the second worker of each replica.
+    A write is followed late by other API servers' caches, by the kubelet's cache for pods that start just now, and by
+    the workers of each replica.
     """
     return min(_LONGEST_SETTLING, timedelta(seconds=certificates.serving_life / 4))
 

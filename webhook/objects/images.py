@@ -93,7 +93,7 @@ def _match_image(pattern: str, image: str) -> bool:
 
 
 def _forms(text: str) -> set[str]:
-    """Everything that an operator may call this image."""
+    """Every text that a pattern for this image is compared with."""
     try:
         image = parse_image(text)
     except BadImage:

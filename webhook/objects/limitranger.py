@@ -127,7 +127,7 @@ class Given(NamedTuple):
 
 
 def given(workload: Workload, items: Sequence[Item]) -> dict[str, Given]:
-    """What the containers of this workload's pods have, by path, and the pod itself, by none ("").
+    """What the containers of this workload's pods have, by path, and the pod itself, under "".
 
     A limit is its request, if none is written; what LimitRanges give comes after that. Of several defaults for a
     resource the first counts. Raises BadObject or BadQuantity.

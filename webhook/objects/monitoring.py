@@ -91,7 +91,7 @@ def _label_of(labels: Mapping[str, Any], containers: Sequence[Container] = ()) -
 
 
 def _is_own_name(key: str, name: Any, containers: Sequence[Container]) -> bool:
-    """Whether it is an application of one's own that is named tempo: its image and its label `app` say it alike."""
+    """Whether the label names somebody's own application, called by a common word such as "tempo", as its image is."""
     return key in _ANYBODYS and name in WORDS and name in _last_segments(containers)
 
 

@@ -88,7 +88,7 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def keys(self) -> frozenset[str]:
-        """The labels that it asks for."""
+        """The keys of the labels that the pod requires of its node."""
         terms = self.terms or ()
         return frozenset(
             [requirement.key for requirement in self.selector]

@@ -1,7 +1,7 @@
 """Where a pod hides inside each kind, and the containers in it.
 
 A kind is known by group and kind, whatever its version: charts still bring extensions/v1beta1 and apps/v1beta2.
-Explicit nulls (`initContainers: null`), which Helm charts love, read as absent, but for amounts: `memory: null` is "0"
+Explicit nulls (`initContainers: null`), which Helm charts write, read as absent, but for amounts: `memory: null` is "0"
 to the API server, and nothing only in an operator's resource (tests/data/nulls.json).
 """
 
@@ -100,22 +100,22 @@ class Container(msgspec.Struct, frozen=True, gc=False):
     overrides_path: str = ""
 
     def memory(self, part: Literal["requests", "limits"]) -> Any:
-        """The quantity as it was written, or None."""
+        """The container's memory request or limit, as it was written; None where there is none."""
         amounts = self.resources.get(part)
         return amounts.get("memory") if amounts else None
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Below which paths what is said of this container stands."""
+        """The paths below which everything about this container is written."""
         # The container that an operator makes is found at "spec", where everything else is as well.
         return (self.path, self.resources_path) if "[" in self.path else (self.resources_path,)
 
     def amount(self, part: Literal["requests", "limits"]) -> int | None:
-        """The same in bytes, or None; raises BadObject if it is no quantity."""
+        """The container's memory request or limit in bytes, None without one; raises BadObject for no quantity."""
         return _amount(self.memory(part), self.memory_path(part))
 
     def memory_path(self, part: Literal["requests", "limits"]) -> str:
-        """Where that quantity stands, or would have to stand to count."""
+        """The path of the container's memory request or limit, or where one would have to be written to count."""
         amended = self.overrides.get(part)
         above = self.overrides_path if amended and amended.get("memory") is not None else self.resources_path
         return f"{above}.{part}.memory"
@@ -263,7 +263,7 @@ def _matched(now: Sequence[Container], before: Sequence[Container]) -> Mapping[s
 
 
 def _alone(containers: Sequence[Container], key: Callable[[Container], str]) -> dict[str, Container]:
-    """Those that share their image with none of the others, by it."""
+    """Image -> container, for the containers whose image none of the others has."""
     images = [key(container) for container in containers]
     counts = Counter(images)
     return {

@@ -99,7 +99,7 @@ def _plain(segment: str) -> str:
 
 
 def _readings(above: list[str], base: str) -> Iterator[_Reading]:
-    """From the plainest."""
+    """What the image's path may mean, the plainest reading first."""
     name = _plain(base)
     # docker.io-grafana/loki
     above += [_REGISTRY.sub("", part, count=1) for part in above]

@@ -99,7 +99,7 @@ def _is_server(workload: Workload, container: Container) -> bool:
 
 
 def _runs_promtool(container: Container) -> bool:
-    """The server's image brings promtool, which checks rules in Jobs and holds nothing."""
+    """Whether the container runs promtool, which is in the server's image, checks rules and holds no series."""
     command, shell = _strings(container.spec.get("command")), _shell_words(container)
     if shell is None:
         return bool(command) and _base(command[0]) == "promtool"

@@ -127,7 +127,7 @@ class Memory(int):
 def _read(value: str | int | float) -> tuple[Decimal, int]:
     """The exact amount, and the same in whole units as parse_memory rounds it."""
     text = value if isinstance(value, str) else _as_text(value)
-    # Longer texts come from nobody honest and would fill the cache's memory.
+    # No amount needs a longer text, and long ones would fill the cache's memory.
     return _read_cached(text) if len(text) <= 32 else _read_text(text)
 
 

@@ -83,7 +83,7 @@ def _in_zone(zone: str, tie: Tie) -> Node:
 
 
 def _of_named(tie: Tie, nodes: list[Node], to_come: list[Node], cluster: list[Node]) -> Reach:
-    """Of a volume of which the nodes are known that reach it, by their labels."""
+    """The reach of a volume whose terms say, by labels, which nodes reach it."""
     near, far = _parted(tie.terms, nodes)
     if all(key in ZONE_KEYS or is_node_key(key) or is_region_key(key) for key in tie.asked):
         new = _parted(
@@ -99,7 +99,7 @@ def _of_named(tie: Tie, nodes: list[Node], to_come: list[Node], cluster: list[No
     if not far:
         # Of nodes in a single zone that are yet to come, one is as good as the other.
         return Reach("all" if len(to_come) == 1 else "unknown", key)
-    # Where it is reached from, if its pods may go nowhere near it.
+    # No allowed node reaches it: the pin leads to the cluster's nodes that do.
     there, elsewhere = _parted(tie.terms, cluster)
     return Reach("none", key, _places(key, far), count, _pin(_telling(tie.keys, there, elsewhere), there))
 
@@ -115,7 +115,7 @@ def _parted(terms: Iterable[Sequence[Requirement]], nodes: Iterable[Node]) -> tu
 
 
 def _of_group(tie: Tie, nodes: list[Node], to_come: list[Node], cluster: list[Node]) -> Reach:
-    """Of a volume that is going to be in one place, or in several, of those that a label makes."""
+    """The reach of a volume that is in one or several of the places that a label makes of nodes."""
     key = next((key for key in tie.keys if any(key in node.labels for node in nodes)), tie.keys[-1])
     values = _places(key, nodes)
     if values and values <= {"", *tie.no_place}:
@@ -138,7 +138,7 @@ def _of_group(tie: Tie, nodes: list[Node], to_come: list[Node], cluster: list[No
 
 
 def _places(key: str, nodes: Iterable[Node]) -> frozenset[str]:
-    """Where the nodes are by a label; one without it is where no volume of its driver goes."""
+    """The places of these nodes by a label; a node without the label is in none, and gets no volume of that driver."""
     return frozenset(value for node in nodes if (value := label_of(node, key)) is not None)
 
 
@@ -146,14 +146,14 @@ def _telling(keys: Sequence[str], near: list[Node], far: list[Node]) -> str:
     """Of the labels that tell the nodes near a volume from those far from it, the one that people know best."""
     nodes = near + far
     for key in (*keys, ZONE_LABEL):
-        here, there = ({label_of(node, key) for node in nodes} for nodes in (near, far))
+        here, there = ({label_of(node, key) for node in side} for side in (near, far))
         if None not in here | there and not here & there:
             return _usual(key, nodes)
     return HOST_LABEL
 
 
 def _usual(key: str, nodes: list[Node]) -> str:
-    """The usual label where it says the same of all nodes as a driver's own."""
+    """The well-known label if it groups these nodes just as this driver's own does, else the driver's."""
     usual = HOST_LABEL if is_node_key(key) else ZONE_LABEL
     return usual if all(label_of(node, key) == label_of(node, usual) for node in nodes) else key
 

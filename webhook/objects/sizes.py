@@ -46,7 +46,7 @@ class Wish(NamedTuple):
 
     @classmethod
     def fixed(cls, amount: int, noun: str) -> Self:
-        """One that may not be moved, such as "its request"."""
+        """A wish that may not be moved; the noun is what its amount is, such as "its request"."""
         shown = format_memory(amount)
         return cls(amount, Bound(amount, f"{noun} {shown}"), Bound(amount, f"{noun} is {shown}"))
 
@@ -133,7 +133,7 @@ class Bounds:
         )
 
     def within(self, most: Bound) -> Self:
-        """The same, with one upper bound more."""
+        """These bounds with one upper bound more."""
         return replace(self, most=min(self.most, most))
 
     def fit(self, limit: Wish, request: Wish) -> Size | str:
@@ -195,7 +195,7 @@ class Given(NamedTuple):
 
 
 def given(workload: Workload, ranges: tuple[LimitRange, ...]) -> Mapping[str, Given]:
-    """What the API server makes of the memory that is written: by container's path, the pod's own by none ("")."""
+    """What the API server makes of the memory that is written: by container's path, the pod's own under ""."""
     found = limitranger.given(_memory_alone(workload, {}), _items(ranges))
     return {path: Given(_bytes(container.requests), _bytes(container.limits)) for path, container in found.items()}
 
@@ -209,7 +209,7 @@ def refused(
     workload: Workload, ranges: tuple[LimitRange, ...], sizes: Mapping[str, Size] | None = None
 ) -> Mapping[str, Refusal]:
     """Why the API server would refuse the memory of this workload's pods, once the containers at these paths have
-    these sizes: by container's name, the whole pod's by none."""
+    these sizes: by container's name, the whole pod's under ""."""
     found = [
         refusal
         for refusal in refusals(_memory_alone(workload, sizes or {}), _items(ranges))
@@ -221,7 +221,7 @@ def refused(
 def admitted(
     workload: Workload, ranges: tuple[LimitRange, ...], sizes: Mapping[str, Size | str]
 ) -> Mapping[str, Size | str]:
-    """These sizes, by container's path; instead of each with which the API server would refuse the pod, the reason."""
+    """These sizes, by container's path; in place of one that makes the API server refuse the pod, the reason."""
     fitting = {path: size for path, size in sizes.items() if isinstance(size, Size)}
     if not fitting or not (ranges or workload.resources):
         return sizes

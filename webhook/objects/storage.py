@@ -56,9 +56,9 @@ class Tie(msgspec.Struct, frozen=True, gc=False):
     keys     the labels that tell the nodes that reach it from the others
     no_place values of those labels that are no place: the volume then goes to any node
     binds    "Immediate" if the volume is made before its pod has a node
-    is_made  it is there
-    is_kept  its claim is there, and keeps its class whatever a template says
-    unseen   what would have to be seen to tell
+    is_made  the volume exists
+    is_kept  its claim exists, and keeps its class whatever a template says
+    unseen   the cluster objects that would have to be seen to tell
     """
 
     extent: Extent
@@ -104,11 +104,11 @@ class Tie(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def without_chain(self) -> Tie:
-        """What it is tied to, however that is known."""
+        """This tie without its chain: ties that are known by different ways then compare equal."""
         return msgspec.structs.replace(self, chain=(), unseen=())
 
     def after(self, *steps: str) -> Tie:
-        """The same, reached by `steps`."""
+        """This tie, with these steps at the beginning of its chain."""
         return msgspec.structs.replace(self, chain=(*steps, *self.chain))
 
 
@@ -206,7 +206,7 @@ def tie_of_bound(name: str, facts: ClusterFacts) -> Tie:
 
 
 def _unseen(reference: FactReference, facts: ClusterFacts) -> Tie:
-    """It may be absent, or newer than what we have seen: only a look-up tells."""
+    """The tie of an object that the facts lack: it may be absent, or newer than they are; only a look-up tells."""
     if reference in facts.absent:
         return Tie("unknown", ("which does not exist",))
     if reference in facts.unreadable:
@@ -251,7 +251,7 @@ def _tie_of_found(found: StorageClass, facts: ClusterFacts) -> Tie:
     if tie.extent == "group":
         keys = (key, *tie.keys) if is_zone_key(key) and not is_node_key(tie.keys[0]) else tie.keys
         return msgspec.structs.replace(tie, terms=allowed, keys=keys)
-    # Several only limit the choice, which is none where any place will do.
+    # Of a volume that any node reaches, several allowed places say nothing; a single one is where it will be.
     if tie.extent in ("nothing", "unknown") and len(_named(allowed, key)) == 1:
         chain = (*tie.chain, "allowedTopologies")
         return msgspec.structs.replace(tie, extent="nodes", chain=chain, terms=allowed, keys=(key,))
@@ -288,7 +288,7 @@ def tie_of_source(source: str, facts: ClusterFacts) -> Tie:
 def _tie_by_rule(
     rule: _Rule | None, parameters: Mapping[str, str], facts: ClusterFacts, *, is_made: bool = False
 ) -> Tie:
-    """By the table; of a volume that is made, the parameters are what its attributes still tell."""
+    """The tie by the table of provisioners; an existing volume's parameters are what its attributes still tell."""
     if rule is None:
         return Tie("unknown", ("not in the table of provisioners",))
     if rule.any_case:

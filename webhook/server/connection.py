@@ -100,7 +100,7 @@ class Host(Protocol):
         """Count a connection in."""
 
     def forget(self, connection: Connection) -> None:
-        """Count it out."""
+        """Stop counting a connection that has ended."""
 
     def make_room(self) -> None:
         """Cut connections that hold bodies back, until the others' have room."""
@@ -111,7 +111,7 @@ class _Stop(Exception):  # noqa: N818 - an answer, not an error of ours
 
 
 def one_line(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """A refusal."""
+    """A refusal with this status: the text as one line."""
     line = " ".join(text.split())[:500]
     return Response(status, f"{line}\n".encode("utf-8", "replace"), headers=headers)
 
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
         # It refers to us, and the collector comes by rarely.
         del self._parser
 
-    # What arrives
+    # Requests
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
             if before == (self.reading_since, self.requests, self._received):
                 self._count_head(len(data))
         except httptools.HttpParserUpgrade:
-            pass  # answered as the request that it also is; what follows it is nothing that we speak
+            pass  # the request is answered as any other; what follows it isn't HTTP
         except (httptools.HttpParserError, _Stop) as error:
             self._refusal = self._refusal or one_line(400, f"not HTTP/1.1: {error}")
         self._answer()
@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
         self._host.turns.give_back(self)
 
     def _wait(self) -> None:
-        """Read no further until it's our turn, or the answer is due."""
+        """Stop reading until it is this connection's turn to send a large body, or the answer is due."""
         self._waits = True
         seconds = min(self._host.application.seconds_for(self._query), _WAIT_SECONDS)
         left = self._began + seconds - time.monotonic()
@@ -247,12 +247,12 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def go_on(self) -> None:
-        """It's our turn."""
+        """Read the large body: this connection's turn has come."""
         self._end_wait()
         self._go_on()
 
     def lose_turn(self) -> None:
-        """What goes on arriving is no longer kept."""
+        """Keep no more of the large body: this connection's turn has ended."""
         if self.reading_since is not None:
             self._drop(_TOO_SLOW)
 
@@ -293,14 +293,14 @@ class Connection(asyncio.Protocol):
         return self._target.partition(b"?")[2]
 
     def _let_go(self) -> None:
-        """The body is no longer half received."""
+        """Give up the bytes of the body that has arrived, or been dropped, and the turn for it."""
         self._host.held_bytes -= len(self._body)
         self._body = b""
         if self._waits:
             self._end_wait()
             self._host.turns.give_back(self)
 
-    # What is answered
+    # Answers
 
     def _answer(self) -> None:
         """Answer the first request that has arrived; what came with it waits until others had their turn."""
@@ -324,7 +324,7 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Read on, or first answer what is there."""
+        """Answer the next request that has arrived; if none has, go on reading."""
         if self.transport.is_closing():
             return
         is_free = self._is_writable and not self.is_answering and not self._waits
@@ -375,7 +375,7 @@ class Connection(asyncio.Protocol):
         self._write(refusal, None, is_last=True)
 
     def pause_writing(self) -> None:
-        """The client doesn't take our answers: it gets no more of them."""
+        """Write no further answers: the client doesn't take those that were written."""
         self._is_writable = False
         self._go_on()
 
@@ -383,7 +383,7 @@ class Connection(asyncio.Protocol):
         self._is_writable = True
         self._go_on()
 
-    # What the worker does about it
+    # Called by the worker
 
     def cut(self) -> None:
         """End a request that takes too long to arrive."""
@@ -395,12 +395,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the client doesn't take what was written, be it our goodbye."""
+        """Whether the client doesn't take what was written to it, or doesn't answer that the connection ends."""
         return not self._is_writable or self.transport.is_closing()
 
     @property
     def held_bytes(self) -> int:
-        """Of a body that has not arrived as a whole, and can be let go."""
+        """Bytes of a body that has not arrived as a whole, and can be let go."""
         return 0 if self.is_answering or self._waiting or self._is_refused else len(self._body)
 
     def make_way(self) -> None:
@@ -419,7 +419,7 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         """Close between two requests, unless the next one has already reached this machine.
 
-        HTTP/1.1 knows no way to tell a client beforehand. What remains is a request that crosses our goodbye on the
+        HTTP/1.1 knows no way to tell a client beforehand. What remains is a request that crosses our closing on the
         wire, after the connection has been idle for seconds; Go's transport sends such a request again if it had
         written nothing of it.
         """

@@ -192,7 +192,7 @@ class Judge:
             try:
                 found = await asyncio.wait_for(self._in_thread(wanted, left), left)
                 facts = facts.with_facts(found.facts, absent=found.absent)
-            except Exception as error:  # there is a decision, as good as it can be without
+            except Exception as error:  # the first decision stands, made without what could not be looked up
                 log.warning("look-up failed", uid=case.request.uid, error=str(error)[:500] or "time is up")
                 break
             decision = self._decide(case, facts)

@@ -130,7 +130,7 @@ _APART = 60.0
 """Seconds without an undecided review that end a spell."""
 
 _TOLD = 600.0
-"""Seconds for which a spell is told of: whoever asks does so every ten."""
+"""Seconds for which a spell is told to the controller, whose probes ask every ten."""
 
 
 FactCounts = dict[str, dict[str, int]]

@@ -1,4 +1,4 @@
-"""What the processes of one replica tell each other: who lives, who is ready, whether the end has come."""
+"""What the processes of one replica tell each other: which workers live and are ready, and whether it is draining."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ def _give_memory_back() -> None:
 
 
 def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> Config:
-    """The configuration, with the namespace that this pod runs in excluded: we must not keep us from starting."""
+    """The configuration, this pod's own namespace excluded: Forestall must not keep itself from starting."""
     if not own_namespace.exists():
         return config
     return exclude_own_namespace(config, own_namespace.read_text().strip())

@@ -142,7 +142,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     async def _accept(self) -> None:
         """Take connections one by one, with a pause in which another worker takes the next.
 
-        Whoever is woken first would take all that wait, and be alone with them for as long as they live.
+        The worker that wakes first would otherwise take all that wait, and have to answer them alone until they close.
         """
         listener, tls = self.sockets[0].sock, self._tls()
         listener.setblocking(False)
@@ -341,7 +341,7 @@ class Replica(BaseApplication):  # type: ignore[misc]
 
 
 def _try_port(address: str, port: int) -> None:
-    """Raise SystemRefused, where gunicorn would try for five seconds and say so each time."""
+    """Raise SystemRefused if the port can't be had; gunicorn would try for five seconds, and log every time."""
     is_ipv6 = ":" in address
     try:
         family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
@@ -392,6 +392,6 @@ class ReplicaArbiter(Arbiter):  # type: ignore[misc]
         self._end = time.monotonic() + self.app.drain_delay
 
     def handle_hup(self) -> None:
-        """Nothing: files are read again when they change, without new processes."""
+        """Do nothing on SIGHUP: files are read again when they change, without new processes."""
 
     handle_usr2 = handle_ttin = handle_ttou = handle_hup

@@ -57,7 +57,7 @@ def claim_class(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str | N
 
 
 def _applied(found: Claim, seen: Claim | None) -> Claim:
-    """A chart's claim never names its volume, and applying it doesn't unbind the one that is there."""
+    """The claim once it is applied: a manifest names no volume, and applying it leaves the claim bound as it was."""
     if found.volume or seen is None:
         return found
     storage_class = seen.storage_class if found.storage_class is None else found.storage_class

@@ -1,6 +1,6 @@
 """Cluster objects as they arrive: typed, so that only the fields that are read are ever built.
 
-Every field is optional and nullable, since Helm charts love explicit nulls. `decode_fact` reads the API server's JSON,
+Every field is optional and nullable, since Helm charts write explicit nulls. `decode_fact` reads the API server's JSON,
 `read_fact` an object from a file; both give the same record for the same object.
 """
 
@@ -66,7 +66,7 @@ def decode_fact(kind: FactKind[Any, Record], body: bytes | bytearray | msgspec.R
 def _read(
     kind: FactKind[Any, Record], parse: Callable[[Any], Any], namespace: str = "default"
 ) -> tuple[FactReference, Record]:
-    """The record of what `parse` makes of an object when given a type."""
+    """An object's reference and record; `parse` reads the object as the type that it is given."""
     try:
         wired = parse(kind.wire)
     except msgspec.ValidationError as error:

@@ -128,7 +128,7 @@ def _read_item(item: _Limits, path: str) -> Item:
 
 
 def _amounts(amounts: Mapping[str, Any] | None, path: str, *, null: int | None = 0) -> dict[str, Decimal]:
-    """The amounts as numbers. Null is 0 to the API server; one that comes from a chart has not been there yet."""
+    """The amounts as numbers; one of null counts as `null` says, and is left out where that is None."""
     read = {}
     for resource, written in (amounts or {}).items():
         amount = null if written is None else written

@@ -38,7 +38,7 @@ class ClusterFacts:
         return [
             reference
             for reference in self.unreadable
-            if reference.kind == kind and reference.namespace in (namespace, "")  # a name that isn't known, either
+            if reference.kind == kind and reference.namespace in (namespace, "")  # "": a namespace that isn't known
         ]
 
     def with_objects(self, objects: Iterable[Object], kinds: Iterable[FactKind[Any, Any]]) -> ClusterFacts:

@@ -52,7 +52,7 @@ def _read(reference: FactReference, metadata: Metadata, wired: _StorageClass) ->
 
 
 def _applied(found: StorageClass, seen: StorageClass | None) -> StorageClass:
-    """A class that is yet to be created is the newest."""
+    """The class once it is applied: one that isn't in the cluster yet is then the newest."""
     if found.created:
         return found
     return msgspec.structs.replace(found, created=seen.created if seen is not None else _NOT_YET_CREATED)
