@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -15,7 +15,7 @@ from webhook.objects.helm_values import helm_value
 from webhook.objects.images import match_image
 from webhook.objects.limitranger import Refusal
 from webhook.objects.memory_volumes import memory_volumes, written_by
-from webhook.objects.pods import Container, Workload, mapping, predecessors, read_workload
+from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
 from webhook.objects.products import AGENTS, product_of
 from webhook.objects.prometheus import holds_series, is_agent
 from webhook.objects.quantities import Memory, format_memory, is_fraction_of_byte, parse_memory
@@ -72,9 +72,7 @@ class _Pod(NamedTuple):
     def limit_before(self, container: Container) -> Any:
         """The limit that the container had before the change, as it was written; None for what counts as none."""
         before = self.before.get(container.path)
-        if before is None or (limit := before.memory("limits")) is None:
-            return None
-        return None if _why_none(limit, before.amount("limits")) else limit
+        return None if before is None or _why_none(before) else before.memory("limits")
 
     def requested(self, container: Container) -> int:
         """What somebody asked for, in bytes, now or before the change; 0 if nobody did."""
@@ -90,15 +88,11 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     workload = read_workload(request)
     if workload is None:
         return
-    path = f"{workload.spec_path}.resources"
-    of_pod = mapping(workload.resources, "limits", path).get("memory")
-    if of_pod is not None and (wrong := _why_none(of_pod, workload.memory("limits"))):
-        yield _pod_limit(f"{path}.limits.memory", wrong, params)
+    if wrong := _why_none(workload):
+        yield _pod_limit(workload.memory_path("limits"), wrong, params)
         return
     unlimited = [
-        container
-        for container in workload.containers
-        if (limit := container.memory("limits")) is None or _why_none(limit, container.amount("limits"))
+        container for container in workload.containers if container.memory("limits") is None or _why_none(container)
     ]
     trapped = (
         [container for container in workload.containers if exceeds_itself(container)] if request.old_object else []
@@ -118,9 +112,12 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     yield from _followed(pod, [container for container in trapped if container not in unlimited])
 
 
-def _why_none(limit: Any, amount: int | None) -> str:
-    """Why a limit that is written counts as none; empty if it counts."""
-    if not amount:
+def _why_none(of: Container | Workload) -> str:
+    """Why the limit that is written counts as none; empty if it counts, and where none is written."""
+    limit = of.memory("limits")
+    if limit is None:
+        return ""
+    if not of.amount("limits"):
         return f"{limit}, which means none"
     if is_fraction_of_byte(limit):
         meant = f" (was {str(limit)[:-1]}Mi meant?)" if str(limit).endswith("m") else ""
@@ -166,15 +163,13 @@ def _complaints(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[tuple[Con
         if container.path in filled:
             if wrong := harm.get(container.path):
                 yield container, wrong, default and default.amount
-        elif pod.workload.memory("limits") is None:
+        elif pod.workload.amount("limits") is None:
             if limit is None and pod.unread:
                 raise FactsUnavailable(
                     f"container {container.name!r} has no memory limit, and {pod.unread}, which may give it one, could "
                     "not be read"
                 )
-            missing = (
-                "no memory limit" if limit is None else f"memory limit {_why_none(limit, container.amount('limits'))}"
-            )
+            missing = "no memory limit" if limit is None else f"memory limit {_why_none(container)}"
             had = "" if (before := pod.limit_before(container)) is None else f", where it had {before}"
             yield container, f"container {container.name!r} has {missing}{had}", None
 
@@ -190,7 +185,7 @@ def _harm(pod: _Pod, filled: Sequence[Container]) -> Mapping[str, str]:
     # Where the pod as a whole contradicts itself, no default is to blame.
     of_pod = None if "" in refused(pod.workload, ()) else found.get("")
     who = _pods_of(pod.workload)
-    default, pod_limit = pod.bounds.default, pod.workload.memory("limits")
+    default, pod_limit = pod.bounds.default, pod.workload.amount("limits")
     given = f"the default limit {format_memory(default.amount)} that {default.words} gives"
     harm = {}
     for container in filled:
@@ -246,8 +241,8 @@ def _sizes(pod: _Pod, containers: Sequence[Container]) -> Mapping[str, Size | st
 def _room(pod: _Pod, containers: Sequence[Container]) -> Bound | None:
     """What the pod's own resources leave each of the containers to request, as the API server adds them up."""
     workload = pod.workload
-    whole = workload.memory("requests")
-    whole = workload.memory("limits") if whole is None else whole
+    whole = workload.amount("requests")
+    whole = workload.amount("limits") if whole is None else whole
     if whole is None:
         return None
     requested = {container.path: pod.requested(container) for container in containers}
@@ -269,7 +264,7 @@ def _size(pod: _Pod, container: Container, room: Bound | None) -> Size | str:
     if pod.unread and bounds.default is None:
         return f"set limits.memory, within {pod.unread}, which could not be read"
     given = bounds.default if container.memory("limits") is None else None
-    pod_limit, pod_request = pod.workload.memory("limits"), pod.workload.memory("requests")
+    pod_limit, pod_request = pod.workload.amount("limits"), pod.workload.amount("requests")
     if pod_limit is not None:
         bounds = bounds.within(Bound(pod_limit, f"the pod's own limit is {format_memory(pod_limit)}"))
     elif pod_request is not None and given is None and had is None:
@@ -332,32 +327,28 @@ def _requested(container: Container) -> int:
 def _lost_pod_limit(pod: _Pod, unlimited: Sequence[Container], request: AdmissionRequest) -> Violation | None:
     """The pod's own limit that vanished since this earlier request, where it was all that its containers had."""
     before = read_workload(request)
-    path = f"{pod.workload.spec_path}.resources"
-    written = before and mapping(before.resources, "limits", path).get("memory")
-    if before is None or written is None or _why_none(written, had := before.memory("limits")) or had is None:
+    if before is None or _why_none(before) or (had := before.amount("limits")) is None:
         return None
-    if pod.bounds.default or pod.unread or pod.workload.memory("limits") is not None:
+    if pod.bounds.default or pod.unread or pod.workload.amount("limits") is not None:
         return None
-    amounts = {"limits": max(had, pod.workload.memory("requests") or 0)}
-    if pod.workload.memory("requests") is None and (requested := before.memory("requests")) is not None:
+    amounts: dict[ResourcePart, int] = {"limits": max(had, pod.workload.amount("requests") or 0)}
+    if pod.workload.amount("requests") is None and (requested := before.amount("requests")) is not None:
         amounts["requests"] = requested
     refusal = _why_refused(pod, amounts)
-    limit = format_memory(amounts["limits"])
-    advice = (
-        f"with that again the pod would be refused: {refusal}" if refusal else f"set {path}.limits.memory to {limit}"
-    )
+    path, limit = pod.workload.memory_path("limits"), format_memory(amounts["limits"])
+    advice = f"with that again the pod would be refused: {refusal}" if refusal else f"set {path} to {limit}"
     return Violation(
-        f"{path}.limits.memory",
+        path,
         "",
-        f"the pod has no memory limit of its own, where it had {written}, and container {unlimited[0].name!r} has "
-        f"none: {advice}",
+        f"the pod has no memory limit of its own, where it had {before.memory('limits')}, and container "
+        f"{unlimited[0].name!r} has none: {advice}",
         fix=None
         if refusal
-        else tuple(Set(f"{path}.{part}.memory", format_memory(amount)) for part, amount in amounts.items()),
+        else tuple(Set(pod.workload.memory_path(part), format_memory(amount)) for part, amount in amounts.items()),
     )
 
 
-def _why_refused(pod: _Pod, amounts: Mapping[str, int]) -> Refusal | None:
+def _why_refused(pod: _Pod, amounts: Mapping[ResourcePart, int]) -> Refusal | None:
     """Why the API server would refuse the pod with these amounts of its own."""
     resources = dict(pod.workload.resources)
     for part, amount in amounts.items():
@@ -386,12 +377,12 @@ def _followed(pod: _Pod, containers: Sequence[Container]) -> Iterator[Violation]
                 yield _follower(container, "limits", format_memory(size.limit))
 
 
-def _without(container: Container, *parts: str) -> Container:
+def _without(container: Container, *parts: ResourcePart) -> Container:
     resources = {part: amounts for part, amounts in container.resources.items() if part not in parts}
     return msgspec.structs.replace(container, resources=resources)
 
 
-def _follower(container: Container, part: Literal["requests", "limits"], amount: str | int) -> Violation:
+def _follower(container: Container, part: ResourcePart, amount: str | int) -> Violation:
     requested, limit = container.memory("requests"), container.memory("limits")
     if part == "requests":
         wrong = f"request {requested}, which is the default's, above its limit {limit}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +12,7 @@ from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, NODES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.nodes import largest_node
-from webhook.objects.pods import Container, Workload, mapping, predecessors, read_workload
+from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
 from webhook.objects.prometheus import SERVER_NAMES, is_agent, series_containers
 from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
 from webhook.objects.sizes import Bound, Bounds, Given, Size, Wish, admitted, exceeds_itself, given, unread_ranges
@@ -20,7 +20,6 @@ from webhook.objects.workloads import Workloads
 from webhook.policy import AdmissionRequest, Policy, Violation
 
 _MEBIBYTE = 2**20
-_Part = Literal["requests", "limits"]
 
 
 class _Found(NamedTuple):
@@ -33,7 +32,7 @@ class _Found(NamedTuple):
 class _Short(NamedTuple):
     """What is too small, as it was found, and the least that it has to be."""
 
-    part: _Part
+    part: ResourcePart
     found: _Found
     least: int
 
@@ -120,7 +119,7 @@ def _short(pod: _Pod, container: Container, floor: _Floor) -> list[_Short]:
     return [each for each in parts if each.found.amount is None or each.found.amount < each.least]
 
 
-def _found(pod: _Pod, container: Container, part: _Part) -> _Found:
+def _found(pod: _Pod, container: Container, part: ResourcePart) -> _Found:
     """The request of the container, or else of the pod; of their limits the lower one, which is what kills it."""
     own, whole = pod.given[container.path], pod.given[""]
     if part == "requests":
@@ -130,16 +129,15 @@ def _found(pod: _Pod, container: Container, part: _Part) -> _Found:
     return _Found(amount, "" if amount is None else _words(pod, container, part, amount))
 
 
-def _words(pod: _Pod, container: Container, part: _Part, amount: int) -> str:
+def _words(pod: _Pod, container: Container, part: ResourcePart, amount: int) -> str:
     """The amount as it was written, and who gave it, if that is not the container."""
     written, limit = container.memory(part), container.memory("limits")
     if written is not None and container.amount(part) == amount:
         return str(written)
     if part == "requests" and limit is not None and container.amount("limits") == amount:
         return f"{limit}, which is its limit"
-    of_pod = mapping(pod.workload.resources, part, pod.workload.spec_path).get("memory")
-    if of_pod is not None and pod.workload.memory(part) == amount:
-        return f"{of_pod}, which is the pod's own"
+    if pod.workload.amount(part) == amount:
+        return f"{pod.workload.memory(part)}, which is the pod's own"
     givers = [
         each.name
         for each in pod.ranges

@@ -124,7 +124,7 @@ def amounts(obj: Object, sent: Any) -> list[tuple[str, int | None]]:
     found = read(obj)
     (container,) = found.containers
     return [
-        (part, container.amount(part) if container.resources else found.memory(part))
+        (part, container.amount(part) if container.resources else found.amount(part))
         for part in ("limits", "requests")
         if part in (sent or {})
     ]
@@ -154,7 +154,7 @@ def test_a_limit_of_null_is_one_of_0(kind: str) -> None:
 def test_amounts() -> None:
     (found,) = read(workload("Pod", container(**sized("1Gi", 1024)))).containers
     assert (found.memory("limits"), found.amount("limits"), found.amount("requests")) == ("1Gi", 2**30, 1024)
-    assert read(workload("Pod", resources={"limits": {"memory": "2Gi"}})).memory("limits") == 2**31
+    assert read(workload("Pod", resources={"limits": {"memory": "2Gi"}})).amount("limits") == 2**31
 
 
 @pytest.mark.parametrize(

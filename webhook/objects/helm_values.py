@@ -56,18 +56,22 @@ def helm_value(obj: Object, name: str, what: Value) -> str | None:
     kube-prometheus-stack), how it was installed: a wrong value is worse advice than none.
     """
     metadata = mapping(obj, "metadata", "")
-    labels, annotations = mapping(metadata, "labels", "metadata"), mapping(metadata, "annotations", "metadata")
+    labels = mapping(metadata, "labels", "metadata")
     labelled = _first(labels, "helm.sh/chart", "chart")
-    chart = _VERSION.sub("", labelled)
+    named = _VERSION.sub("", labelled)
+    # Kubecost strips the chart from its subcharts' labels; `app` still names it.
+    chart = named or _first(labels, "app")
+    if chart not in _read_charts().charts:
+        return None
+    annotations = mapping(metadata, "annotations", "metadata")
     release = _first(annotations, "meta.helm.sh/release-name") or _first(
         labels, "app.kubernetes.io/instance", "release"
     )
-    # Kubecost strips the chart from its subcharts' labels; `app` still names it.
-    above = _values_above(chart or _first(labels, "app"), release, is_labelled=bool(chart))
+    above = _values_above(chart, release, is_labelled=bool(named))
     if above is None:
         return None
     component = _first(labels, "app.kubernetes.io/component", "component")
-    known = _known(chart or _first(labels, "app"), _version(labelled))
+    known = _known(chart, _version(labelled))
     value = _find(known, (component, obj.get("kind", ""), "*"), name, _key(obj, what))
     return f"{above}{value}" if value else None
 

@@ -20,6 +20,7 @@ from webhook.objects.quantities import parse_memory
 from webhook.policy import AdmissionRequest, GroupKind, Object, Violation
 
 Role = Literal["container", "init", "sidecar"]
+ResourcePart = Literal["requests", "limits"]
 
 POD = GroupKind("", "Pod", "pods")
 
@@ -99,7 +100,7 @@ class Container(msgspec.Struct, frozen=True, gc=False):
     overrides: Mapping[str, Any] = _NOTHING
     overrides_path: str = ""
 
-    def memory(self, part: Literal["requests", "limits"]) -> Any:
+    def memory(self, part: ResourcePart) -> Any:
         """The container's memory request or limit, as it was written; None where there is none."""
         amounts = self.resources.get(part)
         return amounts.get("memory") if amounts else None
@@ -110,11 +111,11 @@ class Container(msgspec.Struct, frozen=True, gc=False):
         # The container that an operator makes is found at "spec", where everything else is as well.
         return (self.path, self.resources_path) if "[" in self.path else (self.resources_path,)
 
-    def amount(self, part: Literal["requests", "limits"]) -> int | None:
+    def amount(self, part: ResourcePart) -> int | None:
         """The container's memory request or limit in bytes, None without one; raises BadObject for no quantity."""
-        return _amount(self.memory(part), self.memory_path(part))
+        return _amount(self, part)
 
-    def memory_path(self, part: Literal["requests", "limits"]) -> str:
+    def memory_path(self, part: ResourcePart) -> str:
         """The path of the container's memory request or limit, or where one would have to be written to count."""
         amended = self.overrides.get(part)
         above = self.overrides_path if amended and amended.get("memory") is not None else self.resources_path
@@ -157,24 +158,34 @@ class Workload(msgspec.Struct, frozen=True, dict=True):
         """The pod-level resources; an operator's resource has none, its `spec.resources` is a container's."""
         return _NOTHING if self.is_operated else _read_resources(self.spec, self.spec_path, null="0")
 
-    def memory(self, part: Literal["requests", "limits"]) -> int | None:
-        """The pod-level amount in bytes, or None; raises BadObject if it is no quantity."""
-        path = f"{self.spec_path}.resources"
-        quantity = mapping(self.resources, part, path).get("memory")
-        return _amount(quantity, f"{path}.{part}.memory")
+    def memory(self, part: ResourcePart) -> Any:
+        """The pod's own memory request or limit, as it was written; None where there is none."""
+        amounts = self.resources.get(part)
+        return amounts.get("memory") if amounts else None
+
+    def amount(self, part: ResourcePart) -> int | None:
+        """The pod's own memory request or limit in bytes, None without one; raises BadObject for no quantity."""
+        return _amount(self, part)
+
+    def memory_path(self, part: ResourcePart) -> str:
+        """The path of the pod's own memory request or limit, or where one would have to be written."""
+        return f"{self.spec_path}.resources.{part}.memory"
 
 
 def join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _amount(quantity: Any, path: str) -> int | None:
+def _amount(of: Container | Workload, part: ResourcePart) -> int | None:
+    quantity = of.memory(part)
+    if quantity is None:
+        return None
     try:
-        amount = None if quantity is None else parse_memory(quantity)
+        amount = parse_memory(quantity)
     except BadQuantity as error:
-        raise BadObject(f"{path}: {error}") from error
-    if amount is not None and amount < 0:
-        raise BadObject(f"{path}: {quantity} is negative, which the API server refuses")
+        raise BadObject(f"{of.memory_path(part)}: {error}") from error
+    if amount < 0:
+        raise BadObject(f"{of.memory_path(part)}: {quantity} is negative, which the API server refuses")
     return amount
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -16,14 +16,12 @@ from webhook.objects import limitranger
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.facts.limit_ranges import Amounts, Item
 from webhook.objects.limitranger import Refusal, refusals
-from webhook.objects.pods import Container, Workload, mapping
+from webhook.objects.pods import Container, ResourcePart, Workload
 from webhook.objects.quantities import MAX_BYTES, format_memory
 from webhook.policy import Set
 
 _MEBIBYTE = 2**20
-
-Part = Literal["requests", "limits"]
-_PARTS: tuple[Part, ...] = ("limits", "requests")
+_PARTS: tuple[ResourcePart, ...] = ("limits", "requests")
 
 
 class Bound(NamedTuple):
@@ -59,7 +57,7 @@ class Size(NamedTuple):
 
     def sets(self, container: Container, before: Container | None) -> tuple[Set, ...]:
         """What has to be set to give it to the container; an amount that it had before is spelt as it was."""
-        amounts: Mapping[Part, int] = {"limits": self.limit, "requests": self.request}
+        amounts: Mapping[ResourcePart, int] = {"limits": self.limit, "requests": self.request}
         return tuple(
             Set(container.memory_path(part), spell(amount, part, before))
             for part, amount in amounts.items()
@@ -67,7 +65,7 @@ class Size(NamedTuple):
         )
 
 
-def spell(amount: int, part: Part, before: Container | None) -> str | int:
+def spell(amount: int, part: ResourcePart, before: Container | None) -> str | int:
     """The amount as it was written before the change, if it is the same: 4G, not 3906250Ki."""
     written: str | int = format_memory(amount)
     if before and before.amount(part) == amount:
@@ -98,6 +96,8 @@ class Bounds:
 
     @classmethod
     def of(cls, ranges: Sequence[LimitRange]) -> Self:
+        if not ranges:
+            return cls()
         # Only those of type Container give anything, or bound a container from below. A container can't have more than
         # its whole pod may, though, and where each keeps to a ratio their sum does.
         ours = [limit_range for limit_range in ranges if limit_range.type == "Container"]
@@ -244,8 +244,7 @@ def _memory_alone(workload: Workload, sizes: Mapping[str, Size]) -> Workload:
         msgspec.structs.replace(container, resources=_resources(container, sizes.get(container.path)))
         for container in workload.containers
     )
-    path = f"{workload.spec_path}.resources"
-    parts = {part: _memory_of(mapping(workload.resources, part, path).get("memory")) for part in _PARTS}
+    parts = {part: _memory_of(workload.memory(part)) for part in _PARTS}
     return msgspec.structs.replace(workload, containers=containers, spec={"resources": parts})
 
 
@@ -253,7 +252,7 @@ def _resources(container: Container, size: Size | None) -> dict[str, Any]:
     """What isn't changed stays as it is written: the API server adds up and compares fractions of a byte, too."""
     if size is None:
         return {part: _memory_of(container.memory(part)) for part in _PARTS}
-    amounts: Mapping[Part, int] = {"limits": size.limit, "requests": size.request}
+    amounts: Mapping[ResourcePart, int] = {"limits": size.limit, "requests": size.request}
     return {part: {"memory": spell(amount, part, container)} for part, amount in amounts.items()}
 
 
