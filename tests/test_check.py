@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.builders import DATA, container, limit_range, sized, workload
 from tests.command import Run, Write, judged
+from webhook import check
+from webhook.files import manifests
+from webhook.files.templates import unfold
 from webhook.policy import Object
 
 # --- What the API server refuses
@@ -59,3 +65,173 @@ def test_a_limit_range_that_cannot_exist_gives_nothing(write: Write, run: Run) -
         "server refuses"
     )
     assert [result["outcome"] for result in document["results"]] == ["patched"]
+
+
+# --- Dumps of a cluster
+
+
+def owned(obj: Object, kind: str, name: str, uid: str = "u1", **metadata: Any) -> Object:
+    """The object, made by the controller of that workload."""
+    group = "" if kind == "Pod" else "apps/"
+    reference = {"apiVersion": f"{group}v1", "kind": kind, "name": name, "uid": uid, "controller": True}
+    return {**obj, "metadata": {**obj["metadata"], **metadata, "ownerReferences": [reference]}}
+
+
+def called(obj: Object, uid: str) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "uid": uid}}
+
+
+def listed(*objects: Object) -> Object:
+    return {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+
+
+DEPLOYMENT = workload("Deployment", name="web")
+REPLICA_SET = owned(workload("ReplicaSet", name="web-1"), "Deployment", "web")
+POD = owned(workload("Pod", name="web-1-x"), "ReplicaSet", "web-1", "u2")
+IDLE = {**REPLICA_SET, "spec": {**REPLICA_SET["spec"], "replicas": 0}}
+
+
+@pytest.mark.parametrize(
+    ("objects", "kinds"),
+    [
+        pytest.param([called(DEPLOYMENT, "u1"), called(REPLICA_SET, "u2"), POD], ["Deployment"], id="chain"),
+        pytest.param([called(REPLICA_SET, "u2"), POD], ["ReplicaSet"], id="the-topmost-that-is-there"),
+        pytest.param([POD], ["Pod"], id="typed-reference"),
+        pytest.param([called(DEPLOYMENT, "other"), REPLICA_SET], ["Deployment", "ReplicaSet"], id="another-uid"),
+        pytest.param([DEPLOYMENT, REPLICA_SET], ["Deployment", "ReplicaSet"], id="manifests-without-uids"),
+        pytest.param([listed(DEPLOYMENT, REPLICA_SET)], ["Deployment"], id="list-without-uids"),
+        pytest.param([called(IDLE, "u9")], [], id="old-replica-set"),
+        pytest.param([IDLE], ["ReplicaSet"], id="idle-by-a-typed-reference"),
+        pytest.param(
+            [called(IDLE, "u2"), POD],
+            ["Pod"],
+            id="what-nobody-answers-for-answers-for-nothing",
+        ),
+        pytest.param(
+            [
+                called(owned(workload("Pod", name="a"), "Pod", "b", "u2"), "u1"),
+                called(owned(workload("Pod", name="b"), "Pod", "a", "u1"), "u2"),
+            ],
+            ["Pod", "Pod"],
+            id="a-circle",
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_worth_two", [False, True])
+def test_a_dump_is_judged_at_its_owners(
+    write: Write,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    objects: list[Object],
+    kinds: list[str],
+    is_worth_two: bool,
+) -> None:
+    monkeypatch.setattr(check, "is_worth_two", lambda _files: is_worth_two)
+    for index, obj in enumerate(objects):
+        write(f"{index}.yaml", obj)
+    document = judged(run, ".")
+    assert [result["kind"] for result in document["results"]] == kinds
+    assert document["summary"]["workloads"] == len(kinds)
+
+
+DUMP = f"""\
+apiVersion: v1
+items:
+{yaml.safe_dump([called(DEPLOYMENT, "u1"), REPLICA_SET])}\
+- apiVersion: v1
+  kind: Pod
+  metadata: {{name: loose, namespace: shop}}
+  spec:
+    containers:
+    - {{name: web, image: nginx}}
+kind: List
+metadata:
+  resourceVersion: ""
+"""
+BROKEN_DUMP = DUMP.replace("- {name: web, image: nginx}", "- {name: web, image: nginx")
+ODD_DUMP = DUMP.replace("kind: Pod\n", "Kind: Pod\n")
+FOLDED_DUMP = DUMP.replace("name: loose", 'name: "lo\\\n- ose"')
+
+
+@pytest.mark.parametrize("text", [DUMP, BROKEN_DUMP, ODD_DUMP, FOLDED_DUMP, json.dumps(yaml.safe_load(DUMP), indent=1)])
+def test_a_long_list_is_read_item_by_item_as_it_is_read_whole(
+    write: Write, run: Run, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    write("a.yaml", text)
+    whole = judged(run, "a.yaml")
+    monkeypatch.setattr(manifests, "LARGE", 1)
+    by_item = judged(run, "a.yaml")
+    if text == BROKEN_DUMP:  # what stands before the fault is judged
+        assert (len(whole["results"]), len(by_item["results"])) == (0, 1)
+        whole["results"] = by_item["results"]
+        whole["summary"] = by_item["summary"]
+    assert by_item == whole
+
+
+_PEAK = """
+import resource, sys
+from webhook.cli import main
+main(["check", sys.argv[1], "--output", "json"])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr)
+"""
+
+
+def peak(file: str) -> int:
+    """Bytes that check holds at most for this file."""
+    ended = subprocess.run([sys.executable, "-c", _PEAK, file], capture_output=True, text=True, check=True)
+    return int(ended.stderr.split()[-1])
+
+
+def test_a_dump_takes_no_more_than_four_times_its_size(write: Write) -> None:
+    pods = [
+        called(
+            owned(
+                workload("Pod", container(env=[{"name": "A", "value": "a" * 500}]), name=f"web-1-{index}"),
+                "ReplicaSet",
+                "web-1",
+            ),
+            f"p{index}",
+        )
+        for index in range(6000)
+    ]
+    dump = write("dump.yaml", DUMP.replace("kind: List", yaml.dump(pods, Dumper=yaml.CSafeDumper) + "kind: List"))
+    write("small.yaml", DUMP)
+    assert peak("dump.yaml") - peak("small.yaml") < 4 * dump.stat().st_size
+
+
+# --- OpenShift's Templates
+
+TEMPLATE: Object = {
+    "apiVersion": "template.openshift.io/v1",
+    "kind": "Template",
+    "metadata": {"name": "shop"},
+    "parameters": [{"name": "MEMORY", "value": "256Mi"}, {"name": "OPEN"}, {"name": "COUNT", "value": "2"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param(sized("${MEMORY}"), [], id="value"),
+        pytest.param({}, [("memory-limits", "patched")], id="nothing-open"),
+        pytest.param(sized("${OPEN}"), [("memory-limits", "unknown")], id="open-amount"),
+        pytest.param({**sized("1Gi"), "image": "${OPEN}:v3"}, [("prometheus-memory", "unknown")], id="open-image"),
+        pytest.param({**sized("1Gi"), "image": "shop/${OPEN}-web"}, [], id="open-part-that-nothing-depends-on"),
+        pytest.param({**sized("1Gi"), "args": ["${SHELL_VARIABLE}"]}, [], id="no-parameter"),
+    ],
+)
+def test_a_template_is_unfolded(write: Write, run: Run, fields: Object, expected: list[tuple[str, str]]) -> None:
+    web = workload("Deployment", {**container(), **fields})
+    write("a.yaml", {**TEMPLATE, "objects": [web]})
+    ended = run("check", "a.yaml", "--output", "json")
+    document = json.loads(ended.out)
+    assert [(result["policy"], result["outcome"]) for result in document["results"]] == expected
+    assert (ended.code, document["errors"], document["summary"]["objects"]) == (0, [], 1)
+    assert all("OPEN" in result["message"] for result in document["results"] if result["outcome"] == "unknown")
+
+
+def test_a_whole_value_is_no_text() -> None:
+    web = workload("Deployment", container(**sized("1Gi")))
+    web["spec"]["replicas"] = "${{COUNT}}"
+    (obj,) = [unfolded.object for unfolded in unfold({**TEMPLATE, "objects": [web]})]
+    assert obj["spec"]["replicas"] == 2

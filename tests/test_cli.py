@@ -193,10 +193,10 @@ def test_second_process_that_fails_fails_the_run(write: Write, run: Run, monkeyp
     parent = os.getpid()
     judge = check._Run.judge
 
-    def fail(self: check._Run, read: Any) -> check.Report:
+    def fail(self: check._Run, *arguments: Any) -> check.Report:
         if os.getpid() != parent:
             raise ZeroDivisionError("a bug")
-        return judge(self, read)
+        return judge(self, *arguments)
 
     monkeypatch.setattr(check, "is_worth_two", lambda files: True)
     monkeypatch.setattr(check._Run, "judge", fail)

@@ -16,15 +16,19 @@ import msgspec
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, BadManifest, BadObject
-from webhook.files.manifests import STDIN, Manifest, find_files, read_file
+from webhook.files.dump import Identity, Member, Members, identity_of, is_judged_elsewhere, member_of
+from webhook.files.folders import find_files
+from webhook.files.manifests import STDIN, Manifest, take_file
+from webhook.files.templates import fill
 from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
 from webhook.halves import in_two, is_worth_two, split
 from webhook.loader import fact_kinds
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import refusals, wrong_with_items
-from webhook.objects.pods import is_validated, mapping, read_workload
-from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Object, Outcome
+from webhook.objects.owners import controller_of
+from webhook.objects.pods import is_validated, is_workload, mapping, read_workload
+from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Object, Outcome, Violation, weakest
 from webhook.scope import locate_pod_spec
 
 Progress = Callable[[float], None]
@@ -95,22 +99,22 @@ def check_files(
 
 def _check_in_one(files: Sequence[str], run: _Run, progress: Progress) -> Report:
     read = run.read(files, progress)
-    run.learn(read.cluster_objects)
-    return run.judge(read)
+    run.learn(read.shared.cluster_objects)
+    return run.judge(read, read.shared.members)
 
 
 def _check_in_two(files: Sequence[str], run: _Run, progress: Progress) -> Report:
-    """As _check_in_one. The two processes tell each other the cluster objects that their files hold."""
+    """As _check_in_one. The two processes tell each other what of their files counts for all."""
 
-    def finish(read: _Read, theirs: list[_ClusterObject]) -> Report:
-        run.learn(_in_order(files, [*read.cluster_objects, *theirs]))
-        return run.judge(read)
+    def finish(read: _Read, theirs: _Shared) -> Report:
+        run.learn(_in_order(files, [*read.shared.cluster_objects, *theirs.cluster_objects]))
+        return run.judge(read, {**theirs.members, **read.shared.members})
 
     ours, theirs = split(files)
     reports = in_two(
         lambda: run.read(ours, progress),
         lambda: run.read(theirs, lambda _done: None),
-        lambda read: read.cluster_objects,
+        lambda read: read.shared,
         finish,
     )
     return _merge(files, *reports)
@@ -141,12 +145,20 @@ def _in_order(files: Sequence[str], objects: list[_ClusterObject]) -> list[_Clus
 
 
 @dataclass(slots=True)
+class _Shared:
+    """What of some files counts for all: what facts are made of, and which workloads there are."""
+
+    cluster_objects: list[_ClusterObject] = field(default_factory=list)
+    members: dict[Identity, Member] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Read:
-    """What is in the files: how many objects, and those that are judged or that facts are made of."""
+    """What is in the files: how many objects, those that are judged, and what counts for all files."""
 
     objects: int = 0
     judged: list[Manifest] = field(default_factory=list)
-    cluster_objects: list[_ClusterObject] = field(default_factory=list)
+    shared: _Shared = field(default_factory=_Shared)
     errors: list[BadManifest] = field(default_factory=list)
 
 
@@ -162,25 +174,25 @@ class _Run:
     def read(self, files: Sequence[str], progress: Progress) -> _Read:
         read = _Read()
         for index, file in enumerate(files):
-            manifests, errors = read_file(file)
-            read.objects += len(manifests)
-            read.errors += errors
-            for manifest in manifests:
-                self._sort_in(manifest, read)
+            read.errors += take_file(file, lambda manifest: self._sort_in(manifest, read))
             progress((index + 1) / len(files))
         return read
 
     def _sort_in(self, manifest: Manifest, read: _Read) -> None:
+        read.objects += 1
         obj = manifest.object
+        key = _group(obj), obj["kind"]
         try:
             if (fact := read_fact(obj, fact_kinds(), namespace=self.namespace)) is not None:
                 _validate_fact(obj, fact[0].kind)
-                read.cluster_objects.append(_ClusterObject(manifest.file, *fact))
+                read.shared.cluster_objects.append(_ClusterObject(manifest.file, *fact))
+            if is_workload(*key) or key in self.config.pod_spec_paths:
+                read.shared.members[identity_of(obj, self._namespace(obj))] = member_of(manifest, obj)
         except UNREADABLE as error:
             read.errors.append(_refused(manifest, error))
             return
-        if (_group(obj), obj["kind"]) in self.config.judged:
-            read.judged.append(manifest)
+        if key in self.config.judged:
+            read.judged.append(manifest.packed())
 
     def _namespace(self, obj: Object) -> str:
         metadata = obj.get("metadata") or {}
@@ -191,10 +203,16 @@ class _Run:
     def learn(self, objects: Iterable[_ClusterObject]) -> None:
         self.facts = self.facts.with_facts((found.reference, found.record) for found in objects)
 
-    def judge(self, read: _Read) -> Report:
+    def judge(self, read: _Read, members: Members) -> Report:
         report = Report(objects=read.objects, errors=read.errors)
         for manifest in read.judged:
-            self._judge_one(manifest, report)
+            obj = manifest.object
+            # Two files may hold an object of one name: its own reference counts.
+            if not (
+                controller_of(obj)
+                and is_judged_elsewhere(identity_of(obj, self._namespace(obj)), member_of(manifest, obj), members)
+            ):
+                self._judge_one(manifest, obj, report)
         report.errors.sort(key=lambda error: (error.file, error.line))
         return report
 
@@ -211,20 +229,22 @@ class _Run:
         )
         return locate_pod_spec(request, self.config)
 
-    def _judge_one(self, manifest: Manifest, report: Report) -> None:
-        request = self._request(manifest.object)
+    def _judge_one(self, manifest: Manifest, obj: Object, report: Report) -> None:
+        request = self._request(obj)
         try:
-            read_workload(request)
+            if not manifest.open:
+                read_workload(request)
             decision = decide(request, self.facts, self.config, today=self.today)
+            if decision.skipped:
+                return
+            if manifest.open:
+                decision = self._left_open(manifest.open, request, decision)
+            else:
+                _raise_unreadable(decision)
+                report.errors += [_refused(manifest, error) for error in _wrong_with(request, decision)]
         except UNREADABLE as error:
             report.errors.append(_refused(manifest, error))
             return
-        if decision.skipped:
-            return
-        if unreadable := [error for error in decision.failures.values() if isinstance(error, UNREADABLE)]:
-            report.errors.append(_refused(manifest, unreadable[0]))
-            return
-        report.errors += [_refused(manifest, error) for error in _wrong_with(request, decision)]
         judged = object_of(request, Place(manifest.file, manifest.line))
         report.judged.append(judged)
         report.findings += findings_of(
@@ -234,9 +254,41 @@ class _Run:
             judged,
             lambda path: Place(manifest.file, manifest.line_of(path)),
         )
+        manifest.forget_lines()
         for policy_id, failure in decision.failures.items():
             if not isinstance(failure, NOT_OURS):
                 report.bugs.setdefault(policy_id, f"{judged}: {''.join(traceback.format_exception(failure))}")
+
+    def _left_open(self, parameters: frozenset[str], request: AdmissionRequest, decision: Decision) -> Decision:
+        """The decision, and what can't be told for parameters without a value: what would be found were they a
+        Prometheus'. An amount that is one of them is told by the decision itself: it can't be read."""
+        probe = fill(request.object, dict.fromkeys(parameters, "prometheus"), set())
+        found = {(verdict.policy, verdict.violation.path) for verdict in decision.verdicts}
+        other = decide(msgspec.structs.replace(request, object=probe), self.facts, self.config, today=self.today)
+        depending = {
+            (verdict.policy, verdict.violation.subject): verdict
+            for verdict in reversed(other.verdicts)
+            if (verdict.policy, verdict.violation.path) not in found and verdict.outcome != "exempted"
+        }
+        names = " and ".join(f"${{{name}}}" for name in sorted(parameters))
+        message = f"cannot tell: it depends on {names}, which the Template gives no value"
+        unknown = [
+            msgspec.structs.replace(
+                verdict,
+                mode=weakest(verdict.mode, "warn"),
+                outcome="unknown",
+                violation=Violation(verdict.violation.path, subject, message, is_unknown=True),
+            )
+            for (_, subject), verdict in depending.items()
+        ]
+        return msgspec.structs.replace(decision, verdicts=(*decision.verdicts, *unknown))
+
+
+def _raise_unreadable(decision: Decision) -> None:
+    """Raise what kept a policy from reading the object, if anything did."""
+    for failure in decision.failures.values():
+        if isinstance(failure, UNREADABLE):
+            raise failure
 
 
 def _validate_fact(obj: Object, kind: FactKind[Any, Any]) -> None:

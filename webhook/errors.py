@@ -45,13 +45,17 @@ class BadObject(ForestallError):
 
 
 class BadManifest(ForestallError):
-    """A document that cannot be read as Kubernetes objects."""
+    """A document that cannot be read as Kubernetes objects.
 
-    def __init__(self, file: str, line: int, message: str) -> None:
-        super().__init__(file, line, message)  # so that it survives being sent to another process
+    `is_foreign`: it may well be something else, such as a package.json.
+    """
+
+    def __init__(self, file: str, line: int, message: str, is_foreign: bool = False) -> None:
+        super().__init__(file, line, message, is_foreign)  # so that it survives being sent to another process
         self.file = file
         self.line = line
         self.message = message
+        self.is_foreign = is_foreign
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.message}"

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.builders import DATA, SHARED
 from webhook.errors import BadManifest
-from webhook.files.manifests import Manifest, find_files, read_file, read_manifests
+from webhook.files.folders import find_files
+from webhook.files.manifests import Manifest, read_file, read_manifests
 
 MANIFESTS = DATA / "manifests"
 KUBECTL = json.loads((MANIFESTS / "kubectl.json").read_text())

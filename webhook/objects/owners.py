@@ -92,6 +92,22 @@ def operator_of(obj: Object | None) -> str:
     return f"{reference.get('kind') or ''} {reference.get('name') or ''}"
 
 
+class Controller(NamedTuple):
+    """The controller that an object names."""
+
+    group: str
+    kind: str
+    name: str
+    uid: str
+
+
+def controller_of(obj: Object) -> Controller | None:
+    """Raises BadObject."""
+    if (reference := _controller_reference(obj)) is None:
+        return None
+    return Controller(*_key(reference), str(reference.get("name") or ""), str(reference.get("uid") or ""))
+
+
 def _key(reference: Mapping[str, Any]) -> tuple[str, str]:
     """Its group and kind."""
     return str(reference.get("apiVersion") or "").rpartition("/")[0], str(reference.get("kind") or "")
