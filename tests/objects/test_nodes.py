@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.builders import facts, request, workload
+from webhook.errors import BadObject
 from webhook.objects.facts import NODES, ClusterFacts
 from webhook.objects.nodes import Placement, largest_node, read_placement, usable_nodes
 from webhook.objects.pods import Workload, read_workload
@@ -296,3 +297,23 @@ def test_largest_node() -> None:
     assert largest is not None
     assert largest.name == "n99"
     assert largest_node(read(nodeSelector={"pool": "none"}), CLUSTER) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        pytest.param({"nodeName": 5}, "nodeName is a number, not a string", id="node-name"),
+        *(
+            pytest.param(
+                {"tolerations": [{"operator": "Exists"}, {field: ["pool"]}]},
+                f"tolerations[1].{field} is a list, not a string",
+                id=f"toleration-{field}",
+            )
+            for field in ("key", "operator", "value", "effect")
+        ),
+    ],
+)
+def test_what_is_no_text_is_named(spec: Object, message: str) -> None:
+    with pytest.raises(BadObject) as raised:
+        read_placement(read(**spec))
+    assert str(raised.value) == f"spec.template.spec.{message}"

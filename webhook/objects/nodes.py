@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from webhook.objects.facts import NODES, ClusterFacts, Node, Requirement, Taint, Term, read_terms
-from webhook.objects.pods import Workload, items, mapping
+from webhook.objects.pods import Workload, items, mapping, text
 from webhook.objects.topology import HOST_LABEL, NAME_FIELD, ZONE_KEYS, ZONE_LABEL, holds, is_node_key
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -155,10 +155,10 @@ def _read_placement(workload: Workload) -> Placement:
     affinity = mapping(mapping(spec, "affinity", path), "nodeAffinity", f"{path}.affinity")
     required = mapping(affinity, _REQUIRED, f"{path}.affinity.nodeAffinity")
     return Placement(
-        node_name=spec.get("nodeName") or "",
+        node_name=text(spec, "nodeName", path),
         selector=tuple(Requirement(key, "In", (str(value),)) for key, value in selector.items()),
         terms=None if affinity.get(_REQUIRED) is None else _bounded(read_terms(required)),
-        tolerations=_read_tolerations(items(spec, "tolerations", path)),
+        tolerations=_read_tolerations(items(spec, "tolerations", path), f"{path}.tolerations"),
     )
 
 
@@ -179,19 +179,19 @@ def _read_requirement(requirement: Requirement) -> Requirement:
     return Requirement(NAME_FIELD, "NotIn", ()) if is_doubtful else requirement
 
 
-def _read_tolerations(tolerations: list[Mapping[str, Any]]) -> tuple[Toleration, ...]:
+def _read_tolerations(tolerations: list[Mapping[str, Any]], path: str) -> tuple[Toleration, ...]:
     """The tolerations, or one of every taint, which is the strict reading, where they are too many."""
     if len(tolerations) > _MOST_TOLERATIONS:
         return (Toleration("", "Exists", "", ""),)
-    return tuple(map(_read_toleration, tolerations))
+    return tuple(_read_toleration(toleration, f"{path}[{index}]") for index, toleration in enumerate(tolerations))
 
 
-def _read_toleration(toleration: Mapping[str, Any]) -> Toleration:
+def _read_toleration(toleration: Mapping[str, Any], path: str) -> Toleration:
     return Toleration(
-        key=toleration.get("key") or "",
-        operator=toleration.get("operator") or "Equal",
-        value=toleration.get("value") or "",
-        effect=toleration.get("effect") or "",
+        key=text(toleration, "key", path),
+        operator=text(toleration, "operator", path) or "Equal",
+        value=text(toleration, "value", path),
+        effect=text(toleration, "effect", path),
     )
 
 
