@@ -141,7 +141,7 @@ class Server:
             "import sys; from pathlib import Path, PosixPath; "
             "from webhook import installation; installation.SETTLING = 0; "
             "from webhook import log as logs, reloading; from webhook.server import judge, serve as server, workers; "
-            f"exec({patch!r}); sys.exit(server.serve(server.Settings(**{given!r})))"
+            f"exec({patch!r}); sys.exit(server.serve(server.ServerSettings(**{given!r})))"
         )
         self._log = folder / "log"
         with self._log.open("ab") as log:

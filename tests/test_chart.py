@@ -28,7 +28,7 @@ from webhook.loader import load_policies
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object
 from webhook.server import workers
-from webhook.server.serve import Settings
+from webhook.server.serve import ServerSettings
 
 VERSIONS = [f"1.{minor}" for minor in range(29, 37)]
 VARIANTS = {"defaults": None} | {
@@ -319,7 +319,7 @@ def test_server_gets_no_key_but_its_own_and_waits_for_it() -> None:
 @needs_helm
 def test_grace_period_covers_the_drain() -> None:
     grace = pods_of(render())["forestall"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace > Settings().drain_delay + workers._GRACE_SECONDS
+    assert grace > ServerSettings().drain_delay + workers._GRACE_SECONDS
 
 
 @needs_helm

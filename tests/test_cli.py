@@ -534,7 +534,7 @@ def test_serve_hands_everything_to_the_server(run: Run, monkeypatch: pytest.Monk
 
     given = []
 
-    def serve(settings: server.Settings) -> int:
+    def serve(settings: server.ServerSettings) -> int:
         given.append(settings)
         return 0
 
@@ -561,7 +561,7 @@ def test_serve_hands_everything_to_the_server(run: Run, monkeypatch: pytest.Monk
     ]
     assert run("serve", *arguments).code == 0
     assert given == [
-        server.Settings(
+        server.ServerSettings(
             config=Path("c"),
             facts=Path("f"),
             tls_cert=Path("cert"),

@@ -10,12 +10,12 @@ import pytest
 
 from webhook import reloading
 from webhook.errors import BadConfig, ForestallError
-from webhook.reloading import Contents, Reloaded, follow_config
+from webhook.reloading import FileContents, Reloaded, follow_config
 
 _times = count(1)
 
 
-def parse(contents: Contents) -> int:
+def parse(contents: FileContents) -> int:
     (text,) = contents
     if text == b"bug":
         raise ZeroDivisionError("a bug")
@@ -35,7 +35,7 @@ class Files:
     def reload(self, keep: float = 60.0) -> Reloaded[int]:
         return Reloaded((self.path,), self.read, parse, keep=keep)
 
-    def read(self) -> Contents:
+    def read(self) -> FileContents:
         if self.refuse_to_read:
             raise OSError(24, "Too many open files")
         return (self.path.read_bytes(),)
@@ -102,7 +102,7 @@ def test_they_are_forgotten_in_time(files: Files, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_cannot_be_taken_over_changes_nothing(files: Files) -> None:
-    def refuse(_contents: Contents) -> int:
+    def refuse(_contents: FileContents) -> int:
         raise OSError(24, "Too many open files")
 
     files.write("2")

@@ -354,7 +354,7 @@ def serve(
     from webhook.server import serve as server  # noqa: PLC0415
 
     return server.serve(
-        server.Settings(
+        server.ServerSettings(
             config=config,
             facts=facts,
             kubeconfig=kubeconfig,
@@ -408,7 +408,7 @@ def controller(
     from webhook.controller.endpoints import parse_endpoints  # noqa: PLC0415
 
     return controllers.run(
-        controllers.Settings(
+        controllers.ControllerSettings(
             config=config,
             kubeconfig=kubeconfig,
             namespace=namespace,

@@ -15,7 +15,7 @@ import yaml
 from msgspec import Meta
 
 from webhook.errors import BadConfig
-from webhook.files.typed_yaml import Duration, Node, compose, convert, convert_struct, suggest
+from webhook.files.typed_yaml import Duration, YamlNode, compose, convert, convert_struct, suggest
 from webhook.loader import load_policies
 from webhook.objects.names import NamespaceGlob, UserName
 from webhook.objects.pods import WORKLOADS
@@ -196,14 +196,14 @@ def _load(text: bytes, file: str) -> Config:
     return config
 
 
-def _without(root: Node, key: str) -> Node:
+def _without(root: YamlNode, key: str) -> YamlNode:
     """The root without one of its entries, which is read by types of its own."""
     entries = [(name, value) for name, value in root.yaml.value if name.value != key]
     kept = yaml.MappingNode(root.yaml.tag, entries, root.yaml.start_mark, root.yaml.end_mark)
     return root._replace(yaml=kept)
 
 
-def _policies_named(entries: Mapping[str, Node]) -> list[tuple[str, Node]]:
+def _policies_named(entries: Mapping[str, YamlNode]) -> list[tuple[str, YamlNode]]:
     """Every place outside `policies` that names a policy."""
     named = []
     for override in entries["overrides"].items() if "overrides" in entries else ():
@@ -214,7 +214,7 @@ def _policies_named(entries: Mapping[str, Node]) -> list[tuple[str, Node]]:
     return named
 
 
-def _check_kinds(config: Config, entries: Mapping[str, Node]) -> None:
+def _check_kinds(config: Config, entries: Mapping[str, YamlNode]) -> None:
     """Raise BadConfig for a match's kind that is never judged: owners that are trusted are of judged kinds, too."""
     plurals = {judged.kind.kind: judged.kind.resource for judged in config.judged.values()}
     spellings = {spelling: kind for kind, plural in plurals.items() for spelling in (kind.casefold(), plural)}
@@ -226,14 +226,14 @@ def _check_kinds(config: Config, entries: Mapping[str, Node]) -> None:
             raise node.error(f"no policy judges a kind {kind!r}{remedy}")
 
 
-def _kinds_matched(entries: Mapping[str, Node]) -> Iterator[Node]:
+def _kinds_matched(entries: Mapping[str, YamlNode]) -> Iterator[YamlNode]:
     for section in ("overrides", "exemptions"):
         for entry in entries[section].items() if section in entries else ():
             match = dict(dict(entry.entries())["match"].entries())
             yield from match["kinds"].items() if "kinds" in match else ()
 
 
-def _policy_called(name: str, node: Node) -> Policy:
+def _policy_called(name: str, node: YamlNode) -> Policy:
     loaded = load_policies().get(name)
     if loaded is None:
         raise node.error(f"there is no policy {name!r}{suggest(name, load_policies())}")
@@ -247,7 +247,7 @@ class _PolicyRead(NamedTuple):
     params: Any
 
 
-def _read_policy(name: str, node: Node) -> _PolicyRead:
+def _read_policy(name: str, node: YamlNode) -> _PolicyRead:
     policy = _policy_called(name, node)
     params = policy.params()
     if not node.is_null:

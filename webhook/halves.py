@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 Read = TypeVar("Read")
-Shared = TypeVar("Shared")
+Handed = TypeVar("Handed")
 Done = TypeVar("Done")
 
 _WORTH_A_PROCESS = 2_000_000
@@ -61,8 +61,8 @@ class _Pipes(NamedTuple):
 def in_two(
     read_ours: Callable[[], Read],
     read_theirs: Callable[[], Read],
-    share: Callable[[Read], Shared],
-    finish: Callable[[Read, Shared], Done],
+    share: Callable[[Read], Handed],
+    finish: Callable[[Read, Handed], Done],
 ) -> tuple[Done, Done]:
     """Read one half here and the other in a child process, then finish both; what the child raises is raised here.
 
@@ -88,8 +88,8 @@ def in_two(
 def _work(
     pipes: _Pipes,
     read_theirs: Callable[[], Read],
-    share: Callable[[Read], Shared],
-    finish: Callable[[Read, Shared], Done],
+    share: Callable[[Read], Handed],
+    finish: Callable[[Read, Handed], Done],
 ) -> None:
     """The child's part; ends the process, without what the parent registered to be done at its own end."""
     os.close(pipes.from_child)

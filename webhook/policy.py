@@ -39,16 +39,16 @@ class GroupKind(NamedTuple):
 FactKey = Literal["name", "namespace and name", "namespace"]
 FACT_KEYS: tuple[FactKey, ...] = ("name", "namespace and name", "namespace")
 
-Key = TypeVar("Key")
-Record = TypeVar("Record")
+RecordKey = TypeVar("RecordKey")
+FactRecord = TypeVar("FactRecord")
 
 
-def _as_written(record: Record, _seen: Record | None) -> Record:
+def _as_written(record: FactRecord, _seen: FactRecord | None) -> FactRecord:
     return record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FactKind(Generic[Key, Record]):
+class FactKind(Generic[RecordKey, FactRecord]):
     """A kind of cluster object that policies read, and the slim record that is kept of one such object.
 
     A policy names the kinds that it reads in its declaration; what the server watches, its RBAC, and what `--facts` and
@@ -70,9 +70,9 @@ class FactKind(Generic[Key, Record]):
     kind: str
     resource: str
     wire: type[Any]
-    read: Callable[[FactReference, Any, Any], Record]
+    read: Callable[[FactReference, Any, Any], FactRecord]
     key: FactKey = "name"
-    applied: Callable[[Record, Record | None], Record] = _as_written
+    applied: Callable[[FactRecord, FactRecord | None], FactRecord] = _as_written
     version: str = "v1"
 
     # By what it names, as facts are also handed from one process to another.

@@ -15,7 +15,7 @@ from webhook.installation import SETTLING
 
 T = TypeVar("T")
 
-Contents = tuple[bytes, ...]
+FileContents = tuple[bytes, ...]
 """What the files held, in their order."""
 
 _REMEMBERED = 3
@@ -26,7 +26,7 @@ class Version(msgspec.Struct, frozen=True):
     """Contents that were accepted. `read_at` is seconds since 1970, `replaced_at` time.monotonic's."""
 
     number: int
-    contents: Contents
+    contents: FileContents
     read_at: float
     replaced_at: float | None = None
 
@@ -51,9 +51,9 @@ class Reloaded(Generic[T]):
     def __init__(
         self,
         paths: Sequence[Path],
-        read: Callable[[], Contents],
-        parse: Callable[[Contents], T],
-        first: Contents | None = None,
+        read: Callable[[], FileContents],
+        parse: Callable[[FileContents], T],
+        first: FileContents | None = None,
         keep: float = 0.0,
     ) -> None:
         self._paths = paths
@@ -135,7 +135,7 @@ def follow_config(file: Path | None, adapt: Callable[[Config], Config] = lambda 
     """
     name = str(file or "the defaults")
 
-    def parse(contents: Contents) -> Config:
+    def parse(contents: FileContents) -> Config:
         return adapt(load_config(contents[0], name))
 
     if file is None:

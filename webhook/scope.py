@@ -25,13 +25,13 @@ from webhook.sections import Match
 AnyStage = Stage | Literal["check"]
 """A stage of admission, or "check": what both together would do, as files and stored objects are judged."""
 
-Key = tuple[str, str]
+KindKey = tuple[str, str]
 """Group and kind."""
 
 ALWAYS_EXCLUDED = frozenset({"forestall-system", "kube-node-lease", "kube-public", "kube-system"})
 """Namespaces that no configuration can have judged: a denial there could keep the cluster, or us, from starting."""
 
-_JUDGED_AT_CREATION: frozenset[Key] = frozenset({("", "PersistentVolumeClaim")})
+_JUDGED_AT_CREATION: frozenset[KindKey] = frozenset({("", "PersistentVolumeClaim")})
 """A claim is judged where its class can still be changed."""
 
 
@@ -192,7 +192,7 @@ def _policies(
                 yield overridden
 
 
-def _judges(policy: Policy, key: Key, operation: str, subresource: str, stage: AnyStage) -> bool:
+def _judges(policy: Policy, key: KindKey, operation: str, subresource: str, stage: AnyStage) -> bool:
     """Whether the policy, which judges the kind, does so in this operation and subresource."""
     if not policy.operations:  # the API server is never asked
         return stage == "check" and not subresource
@@ -204,7 +204,7 @@ def _judges(policy: Policy, key: Key, operation: str, subresource: str, stage: A
     return operation == "CREATE" or key not in at_creation
 
 
-def _acts(active: ActivePolicy, mode: Mode, key: Key, stage: AnyStage) -> bool:
+def _acts(active: ActivePolicy, mode: Mode, key: KindKey, stage: AnyStage) -> bool:
     """Whether a policy in this mode may say anything of the kind."""
     if stage != "mutate":
         return mode != "off"

@@ -89,7 +89,7 @@ def read_page(cluster: Reader, path: str, *, labels: str = "", token: str = "", 
     return Page(page.items or (), page.metadata.token, page.metadata.version)
 
 
-def read_items(cluster: Reader, path: str, *, labels: str = "") -> Iterator[Body]:
+def read_bodies(cluster: Reader, path: str, *, labels: str = "") -> Iterator[Body]:
     """Each object's JSON of the collection at an API path, none of them twice.
 
     A page may be asked for so late that the API server no longer has the list as it was. Then it says where the list
@@ -126,7 +126,7 @@ def read_objects(cluster: Reader, path: str, kind: str, *, labels: str = "") -> 
 
     Raises ClusterRefused or FactsUnavailable, at the first object or in between.
     """
-    for item in read_items(cluster, path, labels=labels):
+    for item in read_bodies(cluster, path, labels=labels):
         try:
             yield read_object(item)
         except UNDECODABLE as error:

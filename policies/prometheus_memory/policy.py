@@ -15,7 +15,17 @@ from webhook.objects.nodes import largest_node
 from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
 from webhook.objects.prometheus import SERVER_NAMES, is_agent, series_containers
 from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
-from webhook.objects.sizes import Bound, Bounds, Given, Size, Wish, admitted, exceeds_itself, given, unread_ranges
+from webhook.objects.sizes import (
+    Bound,
+    Bounds,
+    GivenMemory,
+    Size,
+    Wish,
+    admitted,
+    exceeds_itself,
+    given_memory,
+    unread_ranges,
+)
 from webhook.objects.workloads import Workloads
 from webhook.policy import AdmissionRequest, Policy, Violation
 
@@ -43,7 +53,7 @@ class _Pod(NamedTuple):
 
     workload: Workload
     ranges: tuple[LimitRange, ...]
-    given: Mapping[str, Given]
+    given: Mapping[str, GivenMemory]
     before: Mapping[str, Container]
 
 
@@ -79,7 +89,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     if not series:
         return
     floor, ranges = _floor(params), facts.of(LIMIT_RANGES).get(workload.namespace, ())
-    pod = _Pod(workload, ranges, given(workload, ranges), predecessors(request))
+    pod = _Pod(workload, ranges, given_memory(workload, ranges), predecessors(request))
     short = {each.path: parts for each in series if (parts := _short(pod, each, floor))}
     if unread := unread_ranges(workload.namespace, facts):
         _refuse_to_guess(pod, short, unread)

@@ -22,7 +22,7 @@ from webhook.cluster import Cluster
 from webhook.controller.contents import Contents
 from webhook.controller.dangers import dangers
 from webhook.controller.limit_plan import Skip, wanted
-from webhook.controller.limit_ranges import Limits, report
+from webhook.controller.limit_ranges import Limits, report_skips
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.installation import LIMIT_RANGES_RECORD
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES, ClusterFacts
@@ -345,7 +345,7 @@ def test_the_report_is_bounded() -> None:
     found = dangers(
         Contents(tuple(seen(workload("Deployment", container(**GREEDY), name=f"w{i}")) for i in range(9))), (), AFTER
     )
-    text = report([Skip(f"n{index}", NAME, "why", found) for index in range(1000)])
+    text = report_skips([Skip(f"n{index}", NAME, "why", found) for index in range(1000)])
     assert (text["notMade"], len(text["limitRanges"]), len(text["limitRanges"][0]["workloads"])) == (1000, 100, 5)
     assert text["limitRanges"][0]["more"] == 4
 

@@ -29,7 +29,7 @@ from webhook.objects.facts import (
     read_terms,
     zone_of,
 )
-from webhook.objects.facts.decoding import Part, Wire
+from webhook.objects.facts.decoding import Wire, WirePart
 from webhook.policy import FactKind, FactReference, Object
 
 ZONE = "topology.kubernetes.io/zone"
@@ -404,7 +404,7 @@ class Engine(msgspec.Struct, frozen=True):
     size: int
 
 
-class _Spec(Part):
+class _Spec(WirePart):
     size: int | None = None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_reloading import Files
-from webhook.reloading import Contents
+from webhook.reloading import FileContents
 from webhook.server import shared as shared_module
 from webhook.server.shared import Shared
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_taken_over_is_tried_again(files: Files, monkeypatch: pyt
     worker = as_worker(parent)
     parse = worker.reloaded._parse
 
-    def refuse(_contents: Contents) -> int:
+    def refuse(_contents: FileContents) -> int:
         raise OSError(24, "Too many open files")
 
     worker.reloaded._parse = refuse

@@ -59,10 +59,10 @@ def read_state(obj: Object | None) -> HooksState:
 ON_PURPOSE = "switched off"
 DELETED = "deleted by somebody"
 
-Action = Literal["create", "keep", "delete", "remember it is off", "nothing"]
+HookAction = Literal["create", "keep", "delete", "remember it is off", "nothing"]
 
 
-def next_action(existing: Object | None, uid: str, off: str) -> Action:
+def next_action(existing: Object | None, uid: str, off: str) -> HookAction:
     """What to do about a configuration, by the UID and the reason to be off that are remembered of it.
 
     One that was deleted stays so; one that somebody has brought back, from a backup, is on again.

@@ -25,7 +25,7 @@ from webhook.stored import Unreadable
 
 _PARTS = ("default", "defaultRequest", "max", "min", "maxLimitRequestRatio")
 
-Key = tuple[str, str]
+NamespacedName = tuple[str, str]
 """Namespace and name."""
 
 
@@ -86,7 +86,7 @@ def plan(
     own_namespace: str,
     namespaces: Iterable[Object],
     limit_ranges: Iterable[Object],
-    made: Mapping[Key, Made],
+    made: Mapping[NamespacedName, Made],
     look: Callable[[str], Contents | None],
     odd: Mapping[str, Unreadable] = MappingProxyType({}),
 ) -> list[Action]:
@@ -171,7 +171,7 @@ def _parts(item: Item) -> Sequence[Amounts]:
     return item.default, item.default_request, item.max, item.min, item.max_ratio
 
 
-def is_ours(obj: Object, made: Mapping[Key, Made]) -> bool:
+def is_ours(obj: Object, made: Mapping[NamespacedName, Made]) -> bool:
     metadata = obj["metadata"]
     recorded = made.get((metadata["namespace"], metadata["name"]))
     if recorded is None:
@@ -188,7 +188,7 @@ class _Namespace:
 
     name: str
     present: Objects
-    made: Mapping[Key, Made]
+    made: Mapping[NamespacedName, Made]
     look: Callable[[str], Contents | None]
 
     def plan(self, rules: Sequence[LimitRangeDefaults]) -> Iterator[Action]:

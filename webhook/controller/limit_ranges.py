@@ -20,7 +20,18 @@ import structlog
 from webhook.config import Config
 from webhook.controller.contents import Contents, ContentsReader, Objects
 from webhook.controller.events import event
-from webhook.controller.limit_plan import Action, Create, Delete, Key, Later, Made, Replace, Skip, is_ours, plan
+from webhook.controller.limit_plan import (
+    Action,
+    Create,
+    Delete,
+    Later,
+    Made,
+    NamespacedName,
+    Replace,
+    Skip,
+    is_ours,
+    plan,
+)
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.installation import LABELS, LIMIT_RANGES_RECORD
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES, ClusterFacts
@@ -77,7 +88,7 @@ class Limits:
         self._again: datetime | None = None
         self._waits: dict[str, datetime] = {}
         """UID of a namespace -> when to look at its workloads again."""
-        self._told: dict[Key, str] = {}
+        self._told: dict[NamespacedName, str] = {}
 
     def reconcile(self, config: Config, now: datetime) -> None:
         """Make, change and remove LimitRanges as the configuration asks.
@@ -134,7 +145,7 @@ class Limits:
         }:
             # Before the first of them exists, so that none is ever ours without being known to be.
             state = self._write_state(state, {**made, **intended})
-        skips: dict[Key, Skip] = {}
+        skips: dict[NamespacedName, Skip] = {}
         for action in actions:
             if isinstance(action, Later):
                 skips |= {_key(skip): skip for skip in self.skips if _key(skip) == _key(action)}
@@ -157,7 +168,7 @@ class Limits:
                 limit_ranges.append(obj)
         return limit_ranges, odd
 
-    def _do(self, action: Create | Replace | Delete, made: dict[Key, Made], now: datetime) -> Skip | None:
+    def _do(self, action: Create | Replace | Delete, made: dict[NamespacedName, Made], now: datetime) -> Skip | None:
         """Carry the action out and note it in `made`; a Skip if the API server refuses it."""
         try:
             match action:
@@ -217,19 +228,19 @@ class Limits:
             log.warning("record can't be read", config_map=f"{self._namespace}/{LIMIT_RANGES_RECORD}", error=kept.lost)
         return kept
 
-    def _write_state(self, kept: Kept[dict[str, Made]], made: dict[Key, Made]) -> Kept[dict[str, Made]]:
+    def _write_state(self, kept: Kept[dict[str, Made]], made: dict[NamespacedName, Made]) -> Kept[dict[str, Made]]:
         """Write which LimitRanges are ours, and the report. Raises Conflict if somebody wrote in between."""
         if kept.object is None and not made and not self.skips:
             return kept
         value = {"/".join(key): entry for key, entry in made.items()}
-        return self._record.write(kept, value, beside={"report": json.dumps(report(self.skips), indent=1)})
+        return self._record.write(kept, value, beside={"report": json.dumps(report_skips(self.skips), indent=1)})
 
 
-def _keys(kept: Kept[dict[str, Made]]) -> dict[Key, Made]:
+def _keys(kept: Kept[dict[str, Made]]) -> dict[NamespacedName, Made]:
     return {(key.partition("/")[0], key.partition("/")[2]): entry for key, entry in kept.value.items()}
 
 
-def report(skips: Sequence[Skip]) -> Object:
+def report_skips(skips: Sequence[Skip]) -> Object:
     """The LimitRanges that were not made and why, as JSON for people, of bounded size."""
     return {
         "notMade": len(skips),
@@ -265,7 +276,7 @@ def _is(one: object, other: object) -> bool:
     return one is other
 
 
-def _key(of: Object | Action) -> Key:
+def _key(of: Object | Action) -> NamespacedName:
     if isinstance(of, dict):
         return of["metadata"]["namespace"], of["metadata"]["name"]
     if isinstance(of, Create | Replace):
@@ -273,7 +284,7 @@ def _key(of: Object | Action) -> Key:
     return of.namespace, of.name
 
 
-def _made(obj: Object, made: Mapping[Key, Made]) -> Made:
+def _made(obj: Object, made: Mapping[NamespacedName, Made]) -> Made:
     return Made(str(obj["metadata"]["uid"]), made[_key(obj)].digest)
 
 

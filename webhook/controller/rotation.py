@@ -31,6 +31,7 @@ from webhook.certs import (
     write_certificates,
 )
 from webhook.config import Config
+from webhook.controller.endpoints import Endpoint
 from webhook.controller.registration import STAGES, path_of
 from webhook.errors import Conflict
 from webhook.installation import LABELS, NAME, SECRET
@@ -46,7 +47,6 @@ _DIALS_AT_ONCE = 16
 
 _LONGEST_SETTLING = timedelta(minutes=2)
 
-Endpoint = tuple[str, int]
 
 log = structlog.get_logger()
 

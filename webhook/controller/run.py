@@ -81,7 +81,7 @@ unreadable_objects = Gauge(
 
 
 @dataclass(frozen=True)
-class Settings:
+class ControllerSettings:
     """What `forestall controller` can be told; without a kubeconfig it is the cluster that we run in.
 
     `endpoints` are the servers, where the Service's EndpointSlices don't name them.
@@ -190,7 +190,7 @@ class Controller:
         return self._clock() - self._round_at < _STUCK
 
 
-def run(settings: Settings) -> int:
+def run(settings: ControllerSettings) -> int:
     """Take part until SIGTERM; returns the process's exit code.
 
     Raises BadConfig, FactsUnavailable or SystemRefused if it cannot begin.
@@ -251,7 +251,7 @@ def _count_unreadable(watch: Watch, kind: FactKind[Any, Any]) -> float:
     return sum(reference.kind == kind for reference in watch.facts.unreadable)
 
 
-def _parts(cluster: Cluster, watch: Watch, settings: Settings, config: Reloaded[Config]) -> list[Part]:
+def _parts(cluster: Cluster, watch: Watch, settings: ControllerSettings, config: Reloaded[Config]) -> list[Part]:
     """The parts of the controller, in the order in which a new installation needs them."""
     namespace = settings.namespace
     endpoints = Endpoints(cluster, namespace, settings.endpoints)

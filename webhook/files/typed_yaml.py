@@ -56,7 +56,7 @@ _MOST_NODES = 1_000_000
 """Values in a document: a ConfigMap's 1 MiB holds fewer, unless aliases multiply them."""
 
 
-class Node(NamedTuple):
+class YamlNode(NamedTuple):
     """A YAML node and where it stands: `field` is its path, empty for the whole document."""
 
     yaml: yaml.Node
@@ -67,27 +67,27 @@ class Node(NamedTuple):
         where = f"{self.field}: " if self.field else ""
         return BadConfig(f"{self.file}:{self.yaml.start_mark.line + 1}: {where}{message}")
 
-    def entries(self) -> list[tuple[str, Node]]:
+    def entries(self) -> list[tuple[str, YamlNode]]:
         """The map's keys and values; raises BadConfig for no map, and for keys that are given twice or are no text."""
         if not isinstance(self.yaml, yaml.MappingNode):
             raise self.error(f"{self.shown()} is not a map")
-        entries: dict[str, Node] = {}
+        entries: dict[str, YamlNode] = {}
         for key, value in self.yaml.value:
             if not isinstance(key, yaml.ScalarNode):  # as `policies: {{ .Values.policies }}` that nothing filled in
                 raise self._replace(yaml=key).error(
-                    f"{Node(key, '', '').shown()} cannot be a key: is a template unfilled?"
+                    f"{YamlNode(key, '', '').shown()} cannot be a key: is a template unfilled?"
                 )
-            child = Node(value, self.file, f"{self.field}.{key.value}" if self.field else str(key.value))
+            child = YamlNode(value, self.file, f"{self.field}.{key.value}" if self.field else str(key.value))
             if key.value in entries:
                 raise child._replace(yaml=key).error("is given twice")
             entries[key.value] = child
         return list(entries.items())
 
-    def items(self) -> list[Node]:
+    def items(self) -> list[YamlNode]:
         """The list's items; raises BadConfig for another kind of node."""
         if not isinstance(self.yaml, yaml.SequenceNode):
             raise self.error(f"{self.shown()} is not a list")
-        return [Node(item, self.file, f"{self.field}[{index}]") for index, item in enumerate(self.yaml.value)]
+        return [YamlNode(item, self.file, f"{self.field}[{index}]") for index, item in enumerate(self.yaml.value)]
 
     def shown(self) -> str:
         if isinstance(self.yaml, yaml.ScalarNode):
@@ -99,7 +99,7 @@ class Node(NamedTuple):
         return isinstance(self.yaml, yaml.ScalarNode) and self.yaml.tag == "tag:yaml.org,2002:null"
 
 
-def compose(text: bytes, file: str) -> Node | None:
+def compose(text: bytes, file: str) -> YamlNode | None:
     """The document's root, None if it is empty; raises BadConfig if it is no single YAML document."""
     try:
         root = yaml.compose(text, Loader=_Loader)
@@ -111,7 +111,7 @@ def compose(text: bytes, file: str) -> Node | None:
         raise BadConfig(f"{file}:1: not YAML: {' '.join(str(error).split())}") from error
     if root is None:
         return None
-    document = Node(root, file, "")
+    document = YamlNode(root, file, "")
     if (count := _count(root, {})) > _MOST_NODES:
         found = "contains itself" if math.isinf(count) else f"repeats values, {count:,} in all"
         raise document.error(f"the document {found}, by an alias (*)")
@@ -129,7 +129,7 @@ def _count(node: yaml.Node, counted: dict[yaml.Node, float]) -> float:
     return counted[node]
 
 
-def convert(node: Node, wanted: Any) -> Any:
+def convert(node: YamlNode, wanted: Any) -> Any:
     """The node's value as `wanted`: a Struct, tuple[T, ...], dict[str, T], Literal, a union of such, or a scalar.
 
     Raises BadConfig.
@@ -161,7 +161,7 @@ def _fields(wanted: type[Any]) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(wanted)}
 
 
-def convert_struct(node: Node, wanted: type[T]) -> T:
+def convert_struct(node: YamlNode, wanted: type[T]) -> T:
     fields = _fields(wanted)  # type: ignore[arg-type]  # a type is hashable
     values: dict[str, Any] = {}
     for key, value in [] if node.is_null else node.entries():
@@ -177,12 +177,12 @@ def convert_struct(node: Node, wanted: type[T]) -> T:
         raise node.error(str(error)) from error
 
 
-def _key(node: Node, key: str, wanted: Any) -> str:
+def _key(node: YamlNode, key: str, wanted: Any) -> str:
     _check_pattern(node, key, wanted)
     return key
 
 
-def _check_pattern(node: Node, text: str, wanted: Any) -> None:
+def _check_pattern(node: YamlNode, text: str, wanted: Any) -> None:
     """Raise BadConfig for text that is not of the pattern of an Annotated type, whose title says what is."""
     for meta in getattr(wanted, "__metadata__", ()):
         if meta.pattern and not re.fullmatch(meta.pattern, text, re.ASCII):
@@ -201,7 +201,7 @@ def suggest(value: str, known: Iterable[str]) -> str:
     return f" (known: {', '.join(known)})" if known else ""
 
 
-def _convert_union(node: Node, members: tuple[Any, ...]) -> Any:
+def _convert_union(node: YamlNode, members: tuple[Any, ...]) -> Any:
     if node.is_null:
         if type(None) in members:
             return None
@@ -222,7 +222,7 @@ def _shape(wanted: Any) -> type[yaml.Node]:
     return yaml.ScalarNode
 
 
-def _convert_literal(node: Node, allowed: tuple[str, ...]) -> str:
+def _convert_literal(node: YamlNode, allowed: tuple[str, ...]) -> str:
     value = node.yaml.value if isinstance(node.yaml, yaml.ScalarNode) else None
     if value not in allowed:
         hint = suggest(value, allowed) if value else ""
@@ -230,7 +230,7 @@ def _convert_literal(node: Node, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _convert_scalar(node: Node, wanted: Any) -> Any:
+def _convert_scalar(node: YamlNode, wanted: Any) -> Any:
     if not isinstance(node.yaml, yaml.ScalarNode) or node.is_null:
         raise node.error(f"{node.shown()} is not {_NAMES[wanted]}")
     text = node.yaml.value

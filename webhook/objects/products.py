@@ -18,7 +18,7 @@ import msgspec
 from webhook.errors import BadImage
 from webhook.objects.images import parse_image
 
-Role = Literal["monitoring", "collector", "lookalike", "other"]
+ProductRole = Literal["monitoring", "collector", "lookalike", "other"]
 
 _SEPARATORS = re.compile(r"[._-]+")
 # A mirror that flattens a path leaves its parts recognisable if it joins them by these: names have neither.
@@ -29,7 +29,7 @@ class Product(NamedTuple):
     """What an image is. `name` is its publisher's own ("prometheus", "loki"), empty for what isn't monitoring."""
 
     name: str
-    role: Role
+    role: ProductRole
 
 
 class _Table(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

@@ -22,7 +22,7 @@ from webhook.objects.topology import (
     label_of,
 )
 
-Extent = Literal["all", "some", "none", "unknown"]
+Coverage = Literal["all", "some", "none", "unknown"]
 
 
 class Reach(msgspec.Struct, frozen=True, gc=False):
@@ -36,7 +36,7 @@ class Reach(msgspec.Struct, frozen=True, gc=False):
     elsewhere whether the volume may be made in a place where the pods can't run
     """
 
-    extent: Extent
+    extent: Coverage
     key: str = ZONE_LABEL
     places: frozenset[str] = frozenset()
     count: int = 1

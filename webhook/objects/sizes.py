@@ -187,17 +187,19 @@ def unread_ranges(namespace: str, facts: ClusterFacts) -> str:
     return " and ".join(map(str, facts.unreadable_in(LIMIT_RANGES, namespace)))
 
 
-class Given(NamedTuple):
+class GivenMemory(NamedTuple):
     """A container's memory as its pods have it, or the pod's own, in bytes; None where there is none."""
 
     request: int | None
     limit: int | None
 
 
-def given(workload: Workload, ranges: tuple[LimitRange, ...]) -> Mapping[str, Given]:
+def given_memory(workload: Workload, ranges: tuple[LimitRange, ...]) -> Mapping[str, GivenMemory]:
     """What the API server makes of the memory that is written: by container's path, the pod's own under ""."""
     found = limitranger.given(_memory_alone(workload, {}), _items(ranges))
-    return {path: Given(_bytes(container.requests), _bytes(container.limits)) for path, container in found.items()}
+    return {
+        path: GivenMemory(_bytes(container.requests), _bytes(container.limits)) for path, container in found.items()
+    }
 
 
 def _bytes(amounts: Amounts) -> int | None:

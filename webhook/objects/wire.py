@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 ITEM = object()
 """A step of a path: every item of a list. Any other step is a key."""
-Path = tuple[object, ...]
+JsonPath = tuple[object, ...]
 
-MANAGED_FIELDS: Path = ("metadata", "managedFields")
+MANAGED_FIELDS: JsonPath = ("metadata", "managedFields")
 """What the API server notes about who set which field: the one place of a built-in kind that holds arbitrary keys."""
 
 UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
@@ -32,7 +32,7 @@ _QUOTE, _COLON, _COMMA = b'":,'
 _OPENING, _CLOSING = b"{[", b"}]"
 
 
-def decode(body: bytes | bytearray | msgspec.Raw, type_: type[T], *unread: Path) -> T:
+def decode(body: bytes | bytearray | msgspec.Raw, type_: type[T], *unread: JsonPath) -> T:
     """The body as a value of the type; where its bytes can't be decoded, repaired, and without what is `unread`.
 
     Raises one of UNDECODABLE: a msgspec.ValidationError where a field is not of its type.
@@ -45,12 +45,12 @@ def decode(body: bytes | bytearray | msgspec.Raw, type_: type[T], *unread: Path)
         return msgspec.json.decode(mend(body, *unread), type=type_)
 
 
-def mend(body: bytes | bytearray | msgspec.Raw, *unread: Path) -> bytes:
+def mend(body: bytes | bytearray | msgspec.Raw, *unread: JsonPath) -> bytes:
     """JSON that the decoder refuses, repaired, and without what stands at the `unread` paths."""
     return repair(cut(bytes(body), *unread))
 
 
-def cut(body: bytes | bytearray, *paths: Path) -> bytes:
+def cut(body: bytes | bytearray, *paths: JsonPath) -> bytes:
     """The JSON with null in place of the values at these paths, as in ("items", ITEM, "status")."""
     kept, end = [], 0
     for begins, ends in find(body, *paths):
@@ -59,7 +59,7 @@ def cut(body: bytes | bytearray, *paths: Path) -> bytes:
     return b"".join([*kept, body[end:]])
 
 
-def find(body: bytes | bytearray, *paths: Path) -> Iterator[tuple[int, int]]:
+def find(body: bytes | bytearray, *paths: JsonPath) -> Iterator[tuple[int, int]]:
     """Where the values at these paths begin and end, in order; none of them may lie within another.
 
     Whatever the depth, it takes time and memory in proportion to the length. Of JSON that is malformed it finds what
@@ -110,7 +110,7 @@ def _skip(body: bytes | bytearray, position: int) -> int:
     return position
 
 
-def _tree(paths: tuple[Path, ...]) -> dict[object, Any]:
+def _tree(paths: tuple[JsonPath, ...]) -> dict[object, Any]:
     """Paths by their steps, with keys as they stand in JSON; empty where a path ends."""
     tree: dict[object, Any] = {}
     for path in paths:
@@ -120,7 +120,7 @@ def _tree(paths: tuple[Path, ...]) -> dict[object, Any]:
     return tree
 
 
-_FIELDS_V1: Path = (*MANAGED_FIELDS, ITEM, "fieldsV1")
+_FIELDS_V1: JsonPath = (*MANAGED_FIELDS, ITEM, "fieldsV1")
 
 
 class _Change(msgspec.Struct, omit_defaults=True):
@@ -168,7 +168,7 @@ def read_name(body: bytes | bytearray | msgspec.Raw) -> tuple[str, str]:
     return _read_text(bytes(body), ("metadata", "namespace")), _read_text(bytes(body), ("metadata", "name"))
 
 
-def _read_text(body: bytes, path: Path) -> str:
+def _read_text(body: bytes, path: JsonPath) -> str:
     for begins, ends in find(body, path):
         try:
             return msgspec.json.decode(body[begins:ends], type=str)

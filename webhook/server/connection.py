@@ -110,7 +110,7 @@ class _Stop(Exception):  # noqa: N818 - an answer, not an error of ours
     """Ends the parsing of a request that is refused."""
 
 
-def one_line(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+def refusal(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """A refusal with this status: the text as one line."""
     line = " ".join(text.split())[:500]
     return Response(status, f"{line}\n".encode("utf-8", "replace"), headers=headers)
@@ -181,11 +181,11 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             pass  # the request is answered as any other; what follows it isn't HTTP
         except (httptools.HttpParserError, _Stop) as error:
-            self._refusal = self._refusal or one_line(400, f"not HTTP/1.1: {error}")
+            self._refusal = self._refusal or refusal(400, f"not HTTP/1.1: {error}")
         self._answer()
 
     def _stop(self, status: int, text: str) -> NoReturn:
-        self._refusal = one_line(status, text)
+        self._refusal = refusal(status, text)
         raise _Stop
 
     def on_message_begin(self) -> None:
@@ -352,7 +352,7 @@ class Connection(asyncio.Protocol):
 
     def _failed(self, error: Exception) -> Response:
         log.error("a request could not be answered", error=str(error), exc_info=error)
-        return one_line(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
+        return refusal(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
 
     def _write(self, response: Response, request: Request | None, *, is_last: bool) -> None:
         # Told beforehand, a client sends nothing more to where it would be lost.
@@ -390,7 +390,7 @@ class Connection(asyncio.Protocol):
         if not self._is_reading:
             return
         if not self._is_refused:
-            self._refuse(one_line(408, "the request did not arrive in time"))
+            self._refuse(refusal(408, "the request did not arrive in time"))
         self.transport.close()
 
     @property
@@ -405,7 +405,7 @@ class Connection(asyncio.Protocol):
 
     def make_way(self) -> None:
         """Refuse the request that is arriving, and let go of what it holds."""
-        self._refuse(one_line(503, "too many large requests at once, and this one was slow to arrive"))
+        self._refuse(refusal(503, "too many large requests at once, and this one was slow to arrive"))
         self._go_on()
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from webhook.server.connection import Request, Response, one_line
+from webhook.server.connection import Request, Response, refusal
 from webhook.server.metrics import print_metrics, read_waits
 from webhook.server.readiness import Readiness
 
@@ -15,8 +15,8 @@ _PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 log = structlog.get_logger()
 
-_NO_SUCH_PAGE = one_line(404, "no such page: /healthz, /readyz, /metrics")
-_NOT_READ = one_line(405, "pages are only read", (("Allow", "GET, HEAD"),))
+_NO_SUCH_PAGE = refusal(404, "no such page: /healthz, /readyz, /metrics")
+_NOT_READ = refusal(405, "pages are only read", (("Allow", "GET, HEAD"),))
 
 
 class Probes:
@@ -31,10 +31,10 @@ class Probes:
             return _NOT_READ
         match request.path:
             case "/healthz":
-                return one_line(200, "ok") if self._readiness.is_alive() else one_line(503, "no worker answers")
+                return refusal(200, "ok") if self._readiness.is_alive() else refusal(503, "no worker answers")
             case "/readyz":
                 missing = self._readiness.missing(partial(read_waits, self._metrics))
-                return one_line(503 if missing else 200, "; ".join(missing) or "ok")
+                return refusal(503 if missing else 200, "; ".join(missing) or "ok")
             case "/metrics":
                 return Response(200, print_metrics(self._metrics, self._readiness.workers), _PROMETHEUS_TEXT)
             case _:

@@ -17,7 +17,7 @@ from webhook.errors import BadReview
 from webhook.installation import PROBE_LABEL, probe_answer, undecided_answer
 from webhook.messages import audit_annotations, denial, warnings
 from webhook.objects.repair import repair
-from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, Path, cut
+from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, JsonPath, cut
 from webhook.policy import AdmissionRequest, Decision, Object, Stage
 
 API_VERSION = "admission.k8s.io/v1"
@@ -60,7 +60,7 @@ class _Metadata(TypedDict, total=False):
 _FIELDS = {"apiVersion": Any, "kind": Any, "metadata": _Metadata | None, "spec": Any, "template": Any}
 """What is read of an object of any kind."""
 
-_UNREAD: tuple[Path, ...] = tuple(
+_UNREAD: tuple[JsonPath, ...] = tuple(
     ("request", field, *path) for field in ("object", "oldObject") for path in (MANAGED_FIELDS, ("status",))
 )
 

@@ -35,9 +35,9 @@ from webhook.installation import PROBES_PORT, REVIEWS_PORT
 from webhook.loader import fact_kinds, load_policies
 from webhook.objects.facts import ClusterFacts, Found
 from webhook.policy import FactKind, FactReference, Stage
-from webhook.reloading import Contents, Reloaded, follow_config
+from webhook.reloading import FileContents, Reloaded, follow_config
 from webhook.scope import exclude_own_namespace, needed_facts
-from webhook.server.connection import Request, Response, one_line
+from webhook.server.connection import Request, Response, refusal
 from webhook.server.judge import FactsSource, Judge
 from webhook.server.metrics import Metrics, count_facts, expected_violations
 from webhook.server.probes import Probes
@@ -62,7 +62,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """The options of `forestall serve`. Of `facts` and `kubeconfig` at most one is given; neither means in-cluster.
 
     A port of 0 lets the system choose; the log says which. `bind` is an address; None is all of them.
@@ -134,7 +134,7 @@ class App:
         try:
             review = self._judge.read(request.body, deadline, request.dropped)
         except BadReview as error:
-            return self._refuse(request, one_line(400, str(error)))
+            return self._refuse(request, refusal(400, str(error)))
         answer = self._judge.answer(review, stage, request.began, deadline)
         return _answered(answer) if isinstance(answer, bytes) else _answered_later(answer)
 
@@ -151,8 +151,8 @@ class App:
         self._metrics.count_refusal(refusal.status)
 
 
-_NO_SUCH_PATH = one_line(404, "no such path: reviews go to /mutate and /validate")
-_NOT_POSTED = one_line(405, "reviews are posted", (("Allow", "POST"),))
+_NO_SUCH_PATH = refusal(404, "no such path: reviews go to /mutate and /validate")
+_NOT_POSTED = refusal(405, "reviews are posted", (("Allow", "POST"),))
 
 
 def _answered(answer: bytes) -> Response:
@@ -263,7 +263,7 @@ class Probing:
         return None
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: ServerSettings) -> int:
     """Serve until SIGTERM has drained everything; returns the process's exit code.
 
     Raises BadConfig, BadCertificate or FactsUnavailable if it cannot begin.
@@ -315,7 +315,7 @@ def _without_ourselves(config: Config, own_namespace: Path = _OWN_NAMESPACE) -> 
     return exclude_own_namespace(config, own_namespace.read_text().strip())
 
 
-def _follow_certificate(settings: Settings) -> Reloaded[ServingCertificate | None]:
+def _follow_certificate(settings: ServerSettings) -> Reloaded[ServingCertificate | None]:
     cert, key = settings.tls_cert, settings.tls_key
     if settings.self_signed:
         return Reloaded((), make_self_signed, lambda pair: load_certificate(pair[0], pair[1], "self-signed"))
@@ -323,7 +323,7 @@ def _follow_certificate(settings: Settings) -> Reloaded[ServingCertificate | Non
         raise BadConfig("no certificate: give --tls-cert and --tls-key, or --self-signed to try things out")
     files = CertificateFiles(cert, key, settings.client_ca)
 
-    def load(contents: Contents) -> ServingCertificate | None:
+    def load(contents: FileContents) -> ServingCertificate | None:
         return files.load(contents) if contents else None
 
     # In a cluster the first certificate is made while we start. A folder that isn't there is a mistake.
@@ -338,7 +338,7 @@ def _is_empty(file: Path) -> bool:
     return not file.exists() or not file.stat().st_size
 
 
-def _facts_source(settings: Settings) -> Callable[[], FactsSource]:
+def _facts_source(settings: ServerSettings) -> Callable[[], FactsSource]:
     """How a worker gets its facts. A file is read here, once for all workers."""
     if settings.facts is not None:
         # In a process that ends: reading a large file leaves twice as much memory behind as the facts need.
@@ -380,7 +380,7 @@ def _kinds(config: Config) -> set[str]:
     return {kind for _group, kind in config.judged} | {"Scale"}
 
 
-def _binds(settings: Settings) -> tuple[str, str]:
+def _binds(settings: ServerSettings) -> tuple[str, str]:
     address = settings.bind or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104 - a pod's own address
     host = f"[{address}]" if ":" in address else address
     return f"{host}:{settings.port}", f"{host}:{settings.metrics_port}"

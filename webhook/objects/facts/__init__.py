@@ -7,7 +7,7 @@ own declaration. `ClusterFacts.of(CLAIMS)` are the records of a kind.
 from __future__ import annotations
 
 from webhook.objects.facts.claims import CLAIMS, Claim, claim_class
-from webhook.objects.facts.decoding import Metadata, Part, Wire, decode_fact, read_fact
+from webhook.objects.facts.decoding import Metadata, Wire, WirePart, decode_fact, read_fact
 from webhook.objects.facts.limit_ranges import LIMIT_RANGES, LimitRange
 from webhook.objects.facts.namespaces import NAMESPACES
 from webhook.objects.facts.nodes import NODES, Node, Taint
@@ -31,13 +31,13 @@ __all__ = [
     "LimitRange",
     "Metadata",
     "Node",
-    "Part",
     "Requirement",
     "StorageClass",
     "Taint",
     "Term",
     "Volume",
     "Wire",
+    "WirePart",
     "claim_class",
     "decode_fact",
     "facts_of",

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from webhook.objects.facts.decoding import Metadata, Part, Wire
+from webhook.objects.facts.decoding import Metadata, Wire, WirePart
 from webhook.policy import FactKind, FactReference
 
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
@@ -27,7 +27,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """It waits for a volume made by hand that fits: none is made for it."""
 
 
-class _Spec(Part):
+class _Spec(WirePart):
     volume_name: str | None = None
     storage_class_name: str | None = None
     selector: dict[str, Any] | None = None

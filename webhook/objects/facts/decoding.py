@@ -17,14 +17,14 @@ import msgspec
 
 from webhook.errors import BadObject, BadQuantity
 from webhook.objects.wire import MANAGED_FIELDS, decode
-from webhook.policy import FactKind, FactReference, Object, Record
+from webhook.policy import FactKind, FactRecord, FactReference, Object
 
 
-class Part(msgspec.Struct, gc=False, rename="camel"):
+class WirePart(msgspec.Struct, gc=False, rename="camel"):
     """A part of an object, of which only the fields named here are read."""
 
 
-class Metadata(Part):
+class Metadata(WirePart):
     name: str | None = None
     generate_name: str | None = None
     namespace: str | None = None
@@ -33,7 +33,7 @@ class Metadata(Part):
     creation_timestamp: str | None = None
 
 
-class Wire(Part):
+class Wire(WirePart):
     """What of a whole object is read: the base of every FactKind's `wire`."""
 
     metadata: Metadata | None = None
@@ -55,7 +55,9 @@ def read_fact(
     return None
 
 
-def decode_fact(kind: FactKind[Any, Record], body: bytes | bytearray | msgspec.Raw) -> tuple[FactReference, Record]:
+def decode_fact(
+    kind: FactKind[Any, FactRecord], body: bytes | bytearray | msgspec.Raw
+) -> tuple[FactReference, FactRecord]:
     """The record of an object as JSON, with or without its kind and apiVersion, as items of lists are.
 
     Raises BadObject or BadQuantity, which name the object and the field, or one of wire.UNDECODABLE.
@@ -64,14 +66,14 @@ def decode_fact(kind: FactKind[Any, Record], body: bytes | bytearray | msgspec.R
 
 
 def _read(
-    kind: FactKind[Any, Record], parse: Callable[[Any], Any], namespace: str = "default"
-) -> tuple[FactReference, Record]:
+    kind: FactKind[Any, FactRecord], parse: Callable[[Any], Any], namespace: str = "default"
+) -> tuple[FactReference, FactRecord]:
     """An object's reference and record; `parse` reads the object as the type that it is given."""
     try:
         wired = parse(kind.wire)
     except msgspec.ValidationError as error:
         obj = parse(Any)
-        raise BadObject(f"{_called(kind.kind, obj)}: {explain(error, obj)}") from error
+        raise BadObject(f"{_called(kind.kind, obj)}: {explain_validation(error, obj)}") from error
     metadata: Metadata = wired.metadata or Metadata()
     namespace = intern(metadata.namespace or namespace) if kind.is_namespaced else ""
     # No reference can mean a name that the API server has yet to complete: names don't end in "-".
@@ -89,7 +91,7 @@ def _called(kind: str, obj: Any) -> str:
     return " ".join(filter(None, (kind, "/".join(str(name) for name in names if name))))
 
 
-def explain(error: msgspec.ValidationError, obj: Any) -> str:
+def explain_validation(error: msgspec.ValidationError, obj: Any) -> str:
     """Expected `str | null`, got `int` - at `$.spec.volumeName` -> spec.volumeName is 5: expected `str | null`, …"""
     complaint, _, path = str(error).partition(" - at `$")
     value = obj

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from webhook.errors import BadQuantity
-from webhook.objects.facts.decoding import Metadata, Part, Wire
+from webhook.objects.facts.decoding import Metadata, Wire, WirePart
 from webhook.objects.quantities import MAX_BYTES, parse_quantity
 from webhook.policy import FactKind, FactReference
 
@@ -68,7 +68,7 @@ def _bytes(amounts: Amounts) -> int | None:
     return None if amount is None else min(int(amount.to_integral_value(ROUND_UP)), MAX_BYTES)
 
 
-class _Limits(Part):
+class _Limits(WirePart):
     type: str | None = None
     default: dict[str, Any] | None = None
     default_request: dict[str, Any] | None = None
@@ -77,7 +77,7 @@ class _Limits(Part):
     max_limit_request_ratio: dict[str, Any] | None = None
 
 
-class _Spec(Part):
+class _Spec(WirePart):
     limits: list[_Limits] | None = None
 
 

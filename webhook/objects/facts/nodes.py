@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from webhook.errors import BadQuantity
-from webhook.objects.facts.decoding import Metadata, Part, Wire, read_texts
+from webhook.objects.facts.decoding import Metadata, Wire, WirePart, read_texts
 from webhook.objects.facts.zones import zone_of
 from webhook.objects.quantities import parse_memory
 from webhook.policy import FactKind, FactReference
@@ -33,17 +33,17 @@ class Node(msgspec.Struct, frozen=True, gc=False):
         return zone_of(self.labels)
 
 
-class _Taint(Part):
+class _Taint(WirePart):
     key: str = ""
     value: str | None = None
     effect: str | None = None
 
 
-class _Spec(Part):
+class _Spec(WirePart):
     taints: list[_Taint] | None = None
 
 
-class _Status(Part):
+class _Status(WirePart):
     allocatable: dict[str, Any] | None = None
 
 

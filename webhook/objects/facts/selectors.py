@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from webhook.errors import BadObject
-from webhook.objects.facts.decoding import Part, explain
+from webhook.objects.facts.decoding import WirePart, explain_validation
 
 
 class Requirement(msgspec.Struct, frozen=True, gc=False):
@@ -25,13 +25,13 @@ Term = tuple[Requirement, ...]
 """Expressions that must all hold; terms beside each other are alternatives."""
 
 
-class _Expression(Part):
+class _Expression(WirePart):
     key: str = ""
     operator: str = "In"
     values: list[str] | None = None
 
 
-class SelectorTerm(Part):
+class SelectorTerm(WirePart):
     """A term as it arrives: a StorageClass's has matchLabelExpressions, a NodeSelector's the other two."""
 
     match_label_expressions: list[_Expression] | None = None
@@ -39,7 +39,7 @@ class SelectorTerm(Part):
     match_fields: list[_Expression] | None = None
 
 
-class NodeSelector(Part):
+class NodeSelector(WirePart):
     """A NodeSelector as it arrives."""
 
     node_selector_terms: list[SelectorTerm] | None = None
@@ -50,7 +50,7 @@ def read_terms(selector: Mapping[str, Any]) -> tuple[Term, ...]:
     try:
         return terms_of(msgspec.convert(selector, NodeSelector).node_selector_terms)
     except msgspec.ValidationError as error:
-        raise BadObject(explain(error, selector)) from error
+        raise BadObject(explain_validation(error, selector)) from error
 
 
 def terms_of(terms: list[SelectorTerm] | None) -> tuple[Term, ...]:

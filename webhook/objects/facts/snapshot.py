@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from webhook.objects.facts.decoding import read_fact
-from webhook.policy import FactKind, FactReference, Key, Object, Record
+from webhook.policy import FactKind, FactRecord, FactReference, Object, RecordKey
 
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 
@@ -29,7 +29,7 @@ class ClusterFacts:
     unreadable: Mapping[FactReference, str] = field(default_factory=dict)
     read_at: datetime | None = None
 
-    def of(self, kind: FactKind[Key, Record]) -> Mapping[Key, Record]:
+    def of(self, kind: FactKind[RecordKey, FactRecord]) -> Mapping[RecordKey, FactRecord]:
         """The records of a kind, by what its declaration says is their key; the same mapping until they change."""
         return self.records.get(kind, _NONE)
 

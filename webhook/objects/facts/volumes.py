@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from webhook.errors import BadObject
-from webhook.objects.facts.decoding import Metadata, Part, Wire, explain, read_texts, shared_texts
+from webhook.objects.facts.decoding import Metadata, Wire, WirePart, explain_validation, read_texts, shared_texts
 from webhook.objects.facts.selectors import NodeSelector, Term, shared_terms, terms_of
 from webhook.objects.facts.zones import zone_of
 from webhook.policy import FactKind, FactReference
@@ -46,21 +46,21 @@ class Volume(msgspec.Struct, frozen=True, gc=False):
     """Namespace and name of the claim that it is bound to, or kept for."""
 
 
-class _CSISource(Part):
+class _CSISource(WirePart):
     driver: str | None = None
     volume_attributes: dict[str, Any] | None = None
 
 
-class _Affinity(Part):
+class _Affinity(WirePart):
     required: NodeSelector | None = None
 
 
-class _ClaimReference(Part):
+class _ClaimReference(WirePart):
     namespace: str | None = None
     name: str | None = None
 
 
-class _Spec(Part):
+class _Spec(WirePart):
     claim_ref: _ClaimReference | None = None
     csi: _CSISource | None = None
     node_affinity: _Affinity | None = None
@@ -71,7 +71,7 @@ class _Volume(Wire):
     spec: dict[str, Any] | None = None
 
 
-class _SpecOfVolume(Part):
+class _SpecOfVolume(WirePart):
     spec: _Spec
 
 
@@ -80,7 +80,7 @@ def _read(reference: FactReference, metadata: Metadata, wired: _Volume) -> Volum
     try:
         spec = msgspec.convert({"spec": written}, _SpecOfVolume).spec
     except msgspec.ValidationError as error:
-        raise BadObject(explain(error, {"spec": written})) from error
+        raise BadObject(explain_validation(error, {"spec": written})) from error
     csi = spec.csi or _CSISource()
     attributes = read_texts(csi.volume_attributes, "spec.csi.volumeAttributes")
     kept = spec.claim_ref
