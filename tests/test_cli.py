@@ -573,3 +573,14 @@ def test_serve_hands_everything_to_the_server(run: Run, monkeypatch: pytest.Monk
             log_level="error",
         )
     ]
+
+
+def test_config_check_names_overrides_that_are_capped(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "mode: audit\noverrides: [{match: {namespaces: [shop]}, policies: {memory-limits: {mode: deny}, "
+        "zonal-volumes: {mode: audit}}}]\n"
+    )
+    done = run("config", "check", str(file))
+    assert (done.code, done.out) == (0, f"{file}: valid\n")
+    assert done.err == f"note: {file}: overrides[0].policies.memory-limits.mode is deny, capped by mode: audit\n"

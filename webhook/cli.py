@@ -494,11 +494,14 @@ def schema() -> None:
 @click.argument("file", type=_FILE)
 def check_config(file: Path) -> None:
     """Say whether FILE can be used; if not, where and why."""
+    from webhook.config import capped_overrides  # noqa: PLC0415
     from webhook.engine import iter_expired  # noqa: PLC0415
 
     loaded = _config(file)
     for index, exemption in iter_expired(loaded, datetime.now(UTC).date()):
         _note(f"{file}: exemptions[{index}] ({exemption.policy}) expired on {exemption.until} and no longer counts")
+    for path, mode in capped_overrides(loaded):
+        _note(f"{file}: {path} is {mode}, capped by mode: {loaded.mode}")
     _print(f"{file}: valid\n")
 
 

@@ -20,7 +20,7 @@ from webhook.loader import load_policies
 from webhook.objects.names import NamespaceGlob, UserName
 from webhook.objects.pods import WORKLOADS
 from webhook.objects.quantities import Memory, Quantity
-from webhook.policy import GroupKind, Mode, Policy
+from webhook.policy import GroupKind, Mode, Policy, is_weaker
 from webhook.sections import (
     Certificates,
     Exemption,
@@ -349,3 +349,11 @@ def _schema_of(wanted: type) -> dict[str, Any]:
     if wanted is Duration:
         return {"type": "string", "pattern": Duration.PATTERN, "description": "A length of time, such as 90d or 12h."}
     raise NotImplementedError(wanted)
+
+
+def capped_overrides(config: Config) -> Iterator[tuple[str, Mode]]:
+    """Modes of overrides that the configuration's own mode keeps from counting, with their paths in the file."""
+    for index, override in enumerate(config.overrides):
+        for policy, section in override.policies.items():
+            if section.mode and is_weaker(config.mode, section.mode):
+                yield f"overrides[{index}].policies.{policy}.mode", section.mode

@@ -14,7 +14,7 @@ from webhook.controller.endpoints import Endpoint, ServerEndpoint
 from webhook.controller.registration import STAGES, configurations
 from webhook.controller.rotation import service_names
 from webhook.doctor.checks import diagnose
-from webhook.doctor.survey import Slipped, Survey, Templates
+from webhook.doctor.survey import Slipped, StoredObjects, Survey, Templates
 from webhook.errors import ClusterRefused
 from webhook.objects.pods import POD_SPEC_PATHS
 from webhook.policy import AdmissionRequest, Object, Stage
@@ -70,6 +70,9 @@ def healthy(**changed: Any) -> Survey:
         templates=Templates(),
         slipped=Slipped(),
         missing_rights=[],
+        bindings=[],
+        limit_ranges_record=None,
+        stored=StoredObjects(),
     )
     return replace(survey, **changed)
 

@@ -36,6 +36,7 @@ def ago(began: timedelta, ended: timedelta | None, reason: Any = "no answer") ->
 
 
 MINUTE = timedelta(minutes=1)
+PROMETHEUS = {**container("prometheus", "quay.io/prometheus/prometheus:v3.1.0"), **sized("3Gi", "2Gi")}
 
 
 def unchecked(request: AdmissionRequest, gap: Gap) -> Unchecked:
@@ -106,6 +107,16 @@ class TestGaps:
                 unchecked(request, gap).findings[0].verdict.violation.message,
             )
         ]
+
+    def test_all_that_is_wrong_with_an_object_is_told(self) -> None:
+        request = template("web", "shop", container("a"), container("b"), PROMETHEUS)
+        gap = ago(2 * DAY, 2 * DAY - MINUTE)
+        slipped = Slipped(1, [unchecked(request, gap)])
+        (check,) = [each for each in diagnose(healthy(state=state(gap), slipped=slipped)) if each.name == "gaps"]
+        assert check.seen.endswith(": memory-limits, prometheus-memory")
+        told = [finding.verdict.violation.message for finding in slipped.violating[0].findings]
+        assert len(told) > 3
+        assert check.todo == "; ".join(told)
 
     def test_what_slipped_through_is_listed_by_owner(self) -> None:
         gap = ago(2 * DAY, 2 * DAY - MINUTE)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from tests.builders import config, container, facts_of, sized
 from tests.doctor.surveys import healthy, said, template
+from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Templates
 from webhook.policy import AdmissionRequest, Object
 
@@ -52,16 +54,13 @@ class TestLimitRanges:
             ),
             pytest.param(
                 {"default": memory("128Mi"), "defaultRequest": memory("64Mi")},
-                ("warn", "LimitRange limits of shop gives containers 128Mi, where memory-limits asks for 512Mi"),
-                id="default below what the policy gives",
+                ("ok", "LimitRanges of 1 namespaces contradict no policy"),
+                id="default below what the policy gives, which is a team's own affair",
             ),
             pytest.param(
                 {"max": memory("256Mi")},
-                (
-                    "warn",
-                    "LimitRange limits of shop allows containers 256Mi at most, where memory-limits asks for 512Mi",
-                ),
-                id="maximum below it",
+                ("ok", "LimitRanges of 1 namespaces contradict no policy"),
+                id="maximum below it, which is the default then",
             ),
             pytest.param(
                 {"default": memory("0")},
@@ -131,3 +130,113 @@ class TestLimitRanges:
         assert said("limit-ranges", survey) == [
             ("unknown", "cannot tell: whether LimitRanges suit deployments.apps: it is forbidden")
         ]
+
+
+REFUSED = 'the API server refuses it: limitranges is forbidden: User "system:serviceaccount:a:b" cannot create it (403)'
+
+
+@pytest.mark.parametrize(
+    ("entries", "more", "expected"),
+    [
+        pytest.param(
+            [{"namespace": "shop", "name": "forestall-defaults", "why": REFUSED}],
+            0,
+            [
+                (
+                    "warn",
+                    f"LimitRange forestall-defaults of shop is not made: {REFUSED}",
+                    "see rights; where they are fine, the refusal names who refused",
+                )
+            ],
+            id="403",
+        ),
+        pytest.param(
+            [
+                {
+                    "namespace": "shop",
+                    "name": "forestall-defaults",
+                    "why": "pods would be refused or killed at their next start",
+                    "workloads": ["Deployment web: too much"],
+                }
+            ],
+            2,
+            [
+                (
+                    "warn",
+                    (
+                        "LimitRange forestall-defaults of shop is not made: pods would be refused or killed at their "
+                        "next start (Deployment web: too much)"
+                    ),
+                    "mend that; ConfigMap forestall-system/forestall-limitranges has it all",
+                ),
+                (
+                    "warn",
+                    "and 2 more LimitRanges are not made",
+                    "see to the first ones: the controller tells of the others then",
+                ),
+            ],
+            id="dangers-and-more",
+        ),
+        pytest.param(
+            [{"namespace": "shop", "name": "a", "why": "LimitRange limits already gives a memory default"}],
+            0,
+            [("ok", "LimitRanges of 0 namespaces contradict no policy", "")],
+            id="there-is-one-already",
+        ),
+    ],
+)
+def test_what_the_controller_could_not_make(
+    entries: list[Object], more: int, expected: list[tuple[str, str, str]]
+) -> None:
+    report = {"notMade": len(entries) + more, "limitRanges": entries}
+    checks = diagnose(healthy(limit_ranges_record={"data": {"report": json.dumps(report)}}))
+    assert [(check.status, check.seen, check.todo) for check in checks if check.name == "limit-ranges"] == expected
+
+
+def test_a_report_that_somebody_edited() -> None:
+    ((status, seen),) = [
+        found
+        for found in said("limit-ranges", healthy(limit_ranges_record={"data": {"report": "nonsense"}}))
+        if found[0] != "ok"
+    ]
+    assert (status, seen.partition(": ")[0]) == (
+        "unknown",
+        "ConfigMap forestall-system/forestall-limitranges can't be read",
+    )
+
+
+def namespace(name: str, **labels: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+LABELLED = namespace("shop", **{"forestall.dev/defaults": "true"})
+
+
+@pytest.mark.parametrize(
+    ("text", "objects", "seen"),
+    [
+        pytest.param(
+            "limitRanges: []",
+            [LABELLED, namespace("other")],
+            "label forestall.dev/defaults of namespace shop does nothing: limitRanges is empty",
+            id="no-rule-at-all",
+        ),
+        pytest.param(
+            "limitRanges: [{namespaces: [web], default: {memory: 1Gi}}]",
+            [LABELLED],
+            "label forestall.dev/defaults of namespace shop does nothing: limitRanges has no rule for it",
+            id="a-rule-for-others",
+        ),
+        pytest.param("limitRanges: [{namespaces: [shop], default: {memory: 1Gi}}]", [LABELLED], "", id="by-its-name"),
+        pytest.param(
+            "limitRanges: [{namespaceSelector: {forestall.dev/defaults: 'true'}, default: {memory: 1Gi}}]",
+            [LABELLED],
+            "",
+            id="by-its-label",
+        ),
+        pytest.param("limitRanges: []", [namespace("shop")], "", id="no-label"),
+    ],
+)
+def test_labels_that_do_nothing(text: str, objects: list[Object], seen: str) -> None:
+    found = said("limit-ranges", healthy(config=config(text), facts=facts_of(objects)))
+    assert [told for status, told in found if status == "warn"] == [seen] * bool(seen)

@@ -1,4 +1,4 @@
-"""The checks of others' webhooks: timeouts, other-hooks."""
+"""The checks of others' webhooks: timeouts, other-hooks, order."""
 
 from __future__ import annotations
 
@@ -97,3 +97,40 @@ class TestOtherHooks:
         hooks = registered()
         hooks["mutate"].append(hook)
         assert [status for status, _ in said("other-hooks", healthy(hooks=hooks))] == ["ok"]
+
+
+RULE = {"apiGroups": ["apps"], "apiVersions": ["*"], "resources": ["deployments"], "operations": ["CREATE"]}
+
+
+@pytest.mark.parametrize(
+    ("hook", "expected"),
+    [
+        pytest.param(
+            other("zz", rules=[RULE], reinvocationPolicy="IfNeeded"),
+            (
+                "warn",
+                "MutatingWebhookConfiguration zz: zz.dev has the last word on deployments.apps, after our patches",
+            ),
+            id="later-and-again",
+        ),
+        pytest.param(
+            other("aa", rules=[RULE], reinvocationPolicy="IfNeeded"),
+            ("ok", "no other webhook changes objects after ours"),
+            id="before-ours",
+        ),
+        pytest.param(
+            other("zz", rules=[RULE]),
+            ("ok", "no other webhook changes objects after ours"),
+            id="once-and-ours-is-asked-again",
+        ),
+        pytest.param(
+            narrow("secrets", reinvocationPolicy="IfNeeded"),
+            ("ok", "no other webhook changes objects after ours"),
+            id="nothing-that-ours-patches",
+        ),
+    ],
+)
+def test_order(hook: Object, expected: tuple[str, str]) -> None:
+    hooks = registered()
+    hooks["mutate"].append(hook)
+    assert said("order", healthy(hooks=hooks)) == [expected]

@@ -11,14 +11,19 @@ from tests.builders import KINDS, config, every_policy, facts_of
 from tests.doctor.surveys import FORBIDDEN, SYSTEM, healthy, said
 from tests.memory_cluster import MemoryCluster
 from webhook.cluster import Written
-from webhook.doctor.access import MissingRight, missing_rights
+from webhook.doctor.access import BINDINGS, Binding, MissingRight, Need, missing_bindings, missing_rights
 from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Slipped, Templates
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, ClusterFacts
 from webhook.policy import FactReference, Object, Reference
 from webhook.stored import Unreadable
 
-LIMITS = MissingRight("forestall-server", "servers", ("get", "list", "watch"), "limitranges")
+LIMITS = MissingRight("forestall-server", "servers", Need(("get", "list", "watch"), "limitranges"))
+LEASE = MissingRight(
+    "forestall-controller",
+    "controllers",
+    Need(("get", "update"), "leases", "coordination.k8s.io", namespace=SYSTEM, name="forestall-controller"),
+)
 MISSING = ": what they need to know of them is missing"
 GRANT = (
     "grant it: kubectl create clusterrole forestall-server-limitranges --verb=get,list,watch --resource=limitranges && "
@@ -30,7 +35,7 @@ GRANT = (
 @pytest.mark.parametrize(
     ("missing", "expected"),
     [
-        pytest.param([], ("ok", "servers and controllers may read all that they need to know of", ""), id="all"),
+        pytest.param([], ("ok", "servers and controllers may do all that they need", ""), id="all"),
         pytest.param(
             [LIMITS],
             (
@@ -39,6 +44,25 @@ GRANT = (
                 GRANT,
             ),
             id="one-is-missing",
+        ),
+        pytest.param(
+            [LEASE],
+            (
+                "fail",
+                (
+                    f"controllers (ServiceAccount {SYSTEM}/forestall-controller) may not get and update "
+                    f"leases.coordination.k8s.io forestall-controller in {SYSTEM}: they can't do their work"
+                ),
+                (
+                    f"grant it: kubectl -n {SYSTEM} create role "
+                    "forestall-controller-leases.coordination.k8s.io-get-update --verb=get,update "
+                    "--resource=leases.coordination.k8s.io --resource-name=forestall-controller && kubectl -n "
+                    f"{SYSTEM} create rolebinding forestall-controller-leases.coordination.k8s.io-get-update "
+                    "--role=forestall-controller-leases.coordination.k8s.io-get-update "
+                    f"--serviceaccount={SYSTEM}:forestall-controller"
+                ),
+            ),
+            id="one-object-in-one-namespace",
         ),
         pytest.param(
             FORBIDDEN,
@@ -52,13 +76,50 @@ def test_rights(missing: Any, expected: tuple[str, str, str]) -> None:
     assert [(check.status, check.seen, check.todo) for check in checks] == [expected]
 
 
+@pytest.mark.parametrize(
+    ("binding", "expected"),
+    [
+        pytest.param(
+            BINDINGS[0],
+            (
+                "ClusterRoleBinding forestall-server is not there: servers lack 3 rights that they need",
+                (
+                    "make it again: kubectl create clusterrolebinding forestall-server --clusterrole=forestall-server "
+                    f"--serviceaccount={SYSTEM}:forestall-server"
+                ),
+            ),
+            id="of-the-cluster",
+        ),
+        pytest.param(
+            BINDINGS[2],
+            (
+                "RoleBinding forestall-controller is not there: controllers lack 2 rights that they need",
+                (
+                    f"make it again: kubectl -n {SYSTEM} create rolebinding forestall-controller "
+                    f"--role=forestall-controller --serviceaccount={SYSTEM}:forestall-controller"
+                ),
+            ),
+            id="of-the-namespace",
+        ),
+    ],
+)
+def test_a_binding_that_is_gone_is_told_instead_of_its_rights(binding: Binding, expected: tuple[str, str]) -> None:
+    lost = [right for right in (LIMITS, LEASE) if right.who == binding.who]
+    checks = [check for check in diagnose(healthy(missing_rights=lost, bindings=[binding])) if check.name == "rights"]
+    assert [(check.status, check.seen, check.todo) for check in checks] == [("fail", *expected)]
+
+
+def test_a_binding_of_another_name_does() -> None:
+    assert [status for status, _ in said("rights", healthy(bindings=list(BINDINGS)))] == ["ok"]
+
+
 class Authorizing(MemoryCluster):
     """A cluster whose ServiceAccounts lack what `refused` names: account, verb, resource."""
 
     def __init__(self, *refused: tuple[str, str, str]) -> None:
         super().__init__()
         self.refused = refused
-        self.asked: set[tuple[str, str, str]] = set()
+        self.asked: list[tuple[str, dict[str, str]]] = []
 
     def create(self, path: str, obj: Object, *, dry_run: bool = False, timeout: float = 10.0) -> Written:
         assert path == "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -67,24 +128,64 @@ class Authorizing(MemoryCluster):
         assert namespace == SYSTEM
         assert spec["groups"] == ["system:serviceaccounts", f"system:serviceaccounts:{SYSTEM}", "system:authenticated"]
         attributes = spec["resourceAttributes"]
-        resource = f"{attributes['resource']}.{attributes['group']}".rstrip(".")
-        self.asked.add((account, attributes["verb"], resource))
+        resource = f"{attributes['resource']}.{attributes.get('group', '')}".rstrip(".")
+        self.asked.append((account, attributes))
         allowed = (account, attributes["verb"], resource) not in self.refused
         return Written({**obj, "status": {"allowed": allowed}}, ())
+
+    def get(self, path: str) -> Object | None:
+        groups = [{"name": name, "preferredVersion": {"version": "v1"}} for name in GROUPS]
+        return {"groups": groups} if path == "/apis" else super().get(path)
+
+
+GROUPS = (
+    "admissionregistration.k8s.io",
+    "apps",
+    "batch",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+)
 
 
 def test_what_is_asked_is_what_they_need() -> None:
     cluster = Authorizing()
     text = every_policy(memory_limits="mode: patch")
     assert missing_rights(cluster, SYSTEM, config(text)) == []  # type: ignore[arg-type]
-    assert cluster.asked == {
-        *(("forestall-server", verb, "limitranges") for verb in ("get", "list", "watch")),
-        *(
-            ("forestall-controller", verb, plural)
-            for verb in ("list", "watch")
-            for plural in ("limitranges", "namespaces")
-        ),
-    }
+    of_servers = [attributes for account, attributes in cluster.asked if account == "forestall-server"]
+    assert of_servers == [{"verb": verb, "resource": "limitranges"} for verb in ("get", "list", "watch")]
+    of_controllers = [attributes for account, attributes in cluster.asked if account == "forestall-controller"]
+    assert {"verb": "update", "resource": "secrets", "namespace": SYSTEM, "name": "forestall-tls"} in of_controllers
+    assert {"verb": "create", "resource": "limitranges"} not in of_controllers
+
+
+def test_where_limit_ranges_are_to_be_made_more_is_asked() -> None:
+    cluster = Authorizing()
+    text = "limitRanges: [{namespaces: [a], default: {memory: 1Gi}}]"
+    assert missing_rights(cluster, SYSTEM, config(text)) == []  # type: ignore[arg-type]
+    attributes = [attributes for _, attributes in cluster.asked]
+    assert {"verb": "create", "resource": "limitranges"} in attributes
+    assert {"verb": "list", "resource": "deployments", "group": "apps"} in attributes
+    # What isn't served needs no right.
+    assert not [one for one in attributes if one.get("group") == "monitoring.coreos.com"]
+
+
+@pytest.mark.parametrize(
+    ("present", "missing"),
+    [
+        pytest.param(BINDINGS, [], id="all-are-there"),
+        pytest.param(BINDINGS[1:], [BINDINGS[0]], id="servers"),
+        pytest.param(BINDINGS[:2], [BINDINGS[2]], id="controllers-in-the-namespace"),
+    ],
+)
+def test_missing_bindings(present: tuple[Binding, ...], missing: list[Binding]) -> None:
+    cluster = MemoryCluster()
+    for binding in present:
+        metadata = {"name": binding.name} | ({"namespace": SYSTEM} if binding.kind == "RoleBinding" else {})
+        cluster.put({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": binding.kind, "metadata": metadata})
+    assert missing_bindings(cluster, SYSTEM) == missing  # type: ignore[arg-type]
 
 
 def test_missing_ones_are_named_with_their_verbs_and_group() -> None:
@@ -98,8 +199,8 @@ def test_missing_ones_are_named_with_their_verbs_and_group() -> None:
     spec = {"template": {"spec": {"serviceAccountName": "somebody"}}}
     cluster.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
     assert missing_rights(cluster, SYSTEM, config("")) == [  # type: ignore[arg-type]
-        MissingRight("somebody", "servers", ("list", "watch"), classes),
-        MissingRight("forestall-controller", "controllers", ("watch",), "namespaces"),
+        MissingRight("somebody", "servers", Need(("list", "watch"), "storageclasses", "storage.k8s.io")),
+        MissingRight("forestall-controller", "controllers", Need(("watch",), "namespaces")),
     ]
 
 

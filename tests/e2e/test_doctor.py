@@ -10,19 +10,21 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from charts.generate import CHART
-from tests.builders import limit_range
+from tests.builders import container, limit_range
 from tests.cluster_fixture import ControlPlane, control_plane
-from tests.e2e.guarded import has_helm
+from tests.e2e.guarded import deployment, has_helm
 from tests.e2e.installed import SYSTEM, Installation, helm, own_address
 from tests.loopback import eventually
 from webhook.certs import make_self_signed
 from webhook.policy import Object
 
-VALIDATING = "ValidatingWebhookConfiguration"
+MUTATING, VALIDATING = "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"
 SOUND: tuple[int, list[tuple[str, str, str, str]]] = (0, [])
 
 
@@ -106,13 +108,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         installation.name_endpoints(port)
         eventually(installation.is_asked)
         running = Running(plane, installation, server, port, controller)
-        # Until the webhook configurations came, there was a gap: up to the next probe.
-        eventually(lambda: running.gaps_seen() == [])
         yield running
 
 
 def test_a_sound_installation_needs_nothing(running: Running) -> None:
     assert running.doctor() == SOUND
+    # Before its first webhook configurations nothing was promised.
+    assert "GapBegan" not in running.plane.kubectl("get", "events", f"--namespace={SYSTEM}", "--output=name")
+    assert "gaps" not in (running.installation.get("configmap", "forestall-state") or {"data": {}})["data"]
     assert "\nNothing needs doing\n" in running.installation.forestall("doctor").stdout
 
 
@@ -222,11 +225,120 @@ def test_somebody_else_s_hook_for_everything(running: Running) -> None:
         assert running.doctor() == (1, [("other-hooks", "warn", seen, todo)])
 
 
-def test_a_limit_range_against_a_policy(running: Running) -> None:
-    seen = "LimitRange tight of shop allows containers 256Mi at most, where memory-limits asks for 512Mi"
-    todo = "raise it in the LimitRange, or lower it in the parameters of memory-limits"
-    with running.created(limit_range("tight", max="256Mi")):
-        assert running.doctor() == (1, [("limit-ranges", "warn", seen, todo)])
+@pytest.mark.parametrize(
+    ("limit_ranges", "remarks"),
+    [
+        pytest.param([limit_range("small", default="128Mi")], [], id="a-small-default-is-a-team-s-own-affair"),
+        pytest.param(
+            [limit_range("large", default="4Gi"), limit_range("tight", max="1Gi")],
+            [
+                (
+                    *("limit-ranges", "fail"),
+                    (
+                        "LimitRange large, tight of shop: pods without resources of their own are refused: "
+                        "requests.memory 4Gi is above the maximum 1Gi"
+                    ),
+                    "change its default or its bounds of memory",
+                )
+            ],
+            id="a-default-above-the-maximum",
+        ),
+    ],
+)
+def test_limit_ranges(running: Running, limit_ranges: list[Object], remarks: list[tuple[str, str, str, str]]) -> None:
+    with ExitStack() as made:
+        for obj in limit_ranges:
+            made.enter_context(running.created(obj))
+        assert running.doctor() == (int(bool(remarks)), remarks)
+
+
+def test_a_limit_range_that_the_controller_may_not_make(running: Running) -> None:
+    def forbid(role: Object) -> None:
+        (rule,) = (rule for rule in role["rules"] if rule["resources"] == ["limitranges"] and "create" in rule["verbs"])
+        rule["verbs"].remove("create")
+
+    with running.changed("clusterrole", "forestall-controller", forbid):
+        running.plane.kubectl("label", "namespace", "shop", "forestall.dev/defaults=true")
+        begin = "LimitRange forestall-defaults of shop is not made: the API server refuses it: "
+        eventually(lambda: any(seen.startswith(begin) for seen in running.seen()))
+        code, (right, not_made) = running.doctor()
+        account = "controllers (ServiceAccount forestall-system/forestall-controller)"
+        assert right[:3] == ("rights", "fail", f"{account} may not create limitranges: they can't do their work")
+        assert (code, not_made[:2], "(403)" in not_made[2]) == (1, ("limit-ranges", "warn"), True)
+        assert not_made[3] == "see rights; where they are fine, the refusal names who refused"
+        # The line that doctor prints, for a shell, helps.
+        line = right[3].removeprefix("grant it: ")
+        subprocess.run(["bash", "-ec", line], env=running.plane.environment, check=True, capture_output=True)
+    running.plane.kubectl("label", "namespace", "shop", "forestall.dev/defaults-")
+    eventually(lambda: running.doctor() == SOUND, seconds=120)
+
+
+def test_a_deleted_binding(running: Running) -> None:
+    running.plane.kubectl("delete", "clusterrolebinding", "forestall-server")
+    code, ((name, status, seen, todo),) = running.doctor()
+    assert (code, name, status) == (1, "rights", "fail")
+    assert re.fullmatch("ClusterRoleBinding forestall-server is not there: servers lack [0-9]+ rights .*", seen)
+    line = todo.removeprefix("make it again: ")
+    subprocess.run(["bash", "-ec", line], env=running.plane.environment, check=True, capture_output=True)
+    assert running.doctor() == SOUND
+
+
+def test_what_the_configuration_says_in_vain(running: Running, tmp_path: Path) -> None:
+    soon = (datetime.now(UTC) + timedelta(days=3)).date()
+    exemption = "{policy: zonal-volumes, match: {namespaces: [%s]}, owner: sre, reason: moving, until: %s}"
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"mode: warn\nexemptions: [{exemption % ('shop', soon)}]\n"
+        "overrides: [{match: {namespaces: [shop]}, policies: {memory-limits: {mode: deny}}}]\n"
+    )
+    running.plane.kubectl("label", "namespace", "shop", "forestall.dev/defaults=true")
+    try:
+        done = running.installation.forestall("doctor", "--output=json", f"--config={file}")
+    finally:
+        running.plane.kubectl("label", "namespace", "shop", "forestall.dev/defaults-")
+    found = [(check["name"], check["seen"]) for check in json.loads(done.stdout)["checks"] if check["status"] != "ok"]
+    assert [told for told in found if told[0] in ("configuration", "limit-ranges")] == [
+        ("configuration", f"exemptions[0] (zonal-volumes, owner sre) ends in 3 days, on {soon}"),
+        ("configuration", "exemptions[0] (zonal-volumes, owner sre) covers nothing that is in the cluster"),
+        ("configuration", "overrides[0].policies.memory-limits.mode is deny, capped by mode: warn"),
+        ("limit-ranges", "label forestall.dev/defaults of namespace shop does nothing: limitRanges is empty"),
+    ]
+    eventually(lambda: running.doctor() == SOUND)
+
+
+def test_an_operator_that_controllers_lacks(running: Running) -> None:
+    owner = {"apiVersion": "obs.example.com/v1", "kind": "Observatory", "name": "obs", "uid": "1", "controller": True}
+    obj = deployment("made", "shop", container())
+    obj["metadata"]["ownerReferences"] = [owner]
+    operator = ("--as=system:serviceaccount:obs:obs-operator", "--as-group=system:masters")
+    create = ("create", *operator, "--field-manager=obs-operator", "--filename=-")
+    running.plane.kubectl(*create, input=json.dumps(obj))
+    try:
+        seen = (
+            "what an operator makes for Observatory resources, written by obs-operator, is warned of: "
+            "Deployment shop/made"
+        )
+        code, ((name, status, told, _),) = running.doctor()
+        assert (code, name, status, told) == (1, "operators", "warn", seen)
+    finally:
+        running.plane.kubectl("delete", "deployment", "made", "--namespace=shop")
+
+
+def test_a_hook_that_has_the_last_word(running: Running) -> None:
+    ours = running.installation.get(MUTATING, "forestall")["webhooks"][0]
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"], "operations": ["CREATE"]}
+    webhook = {**ours, "name": "later.example.com", "rules": [rule]}
+    metadata = {"name": "later"}
+    hook = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": MUTATING,
+        "metadata": metadata,
+        "webhooks": [webhook],
+    }
+    seen = f"{MUTATING} later: later.example.com has the last word on deployments.apps, after our patches"
+    with running.created(hook):
+        code, remarks = running.doctor()
+        assert (code, [remark[:3] for remark in remarks]) == (1, [("order", "warn", seen)])
 
 
 def test_all_replicas_on_one_node(running: Running) -> None:

@@ -20,6 +20,7 @@ from prometheus_client import Counter, Gauge
 
 from webhook import log as logs
 from webhook.config import Config
+from webhook.controller import hooks
 from webhook.controller.events import report
 from webhook.controller.registration import STAGES, fails_closed, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
@@ -237,6 +238,7 @@ class Gaps:
             warnings = self._cluster.create(self._path, obj, dry_run=True, timeout=_PROBE_SECONDS).warnings
             missing = unanswered(warnings, nonce)
             stored = {stage: self._cluster.get(path_of(stage)) for stage in missing}
+            is_new = None in stored.values() and self._begins()
         except (FactsUnavailable, ClusterRefused) as error:
             if self._unknown != str(error):
                 log.warning("cannot tell whether there is a gap", error=str(error))
@@ -245,9 +247,14 @@ class Gaps:
         self._unknown = ""
         undecided = told_undecided(warnings)
         if None in stored.values():
-            return Probed(missing, "hooks off", undecided=undecided)
+            return Probed(() if is_new else missing, "hooks off", undecided=undecided)
         refused = any(configuration and fails_closed(configuration) for configuration in stored.values())
         return Probed(missing, "no answer", refused, undecided)
+
+    def _begins(self) -> bool:
+        """Whether the installation's first webhook configurations are still to come: before, nothing is promised."""
+        state = self._cluster.get(f"{self._path}/{STATE}")
+        return read_record(state).open is None and hooks.is_new(self._cluster, state)
 
     def _record(self, now: datetime, probed: Probed) -> None:
         kept = self._stored.read()

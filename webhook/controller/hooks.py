@@ -56,6 +56,15 @@ def read_state(obj: Object | None) -> HooksState:
     return read_value(obj, _KEY, HooksState, HooksState).value
 
 
+def is_new(cluster: Cluster, state: Object | None) -> bool:
+    """Whether this installation has never yet written a webhook configuration, nor been told to leave them off.
+
+    `state` is ConfigMap forestall-state; what it holds of an earlier installation doesn't count.
+    """
+    owner, known = cluster.get(_OWNER_PATH), read_state(state)
+    return owner is None or known.owner != owner["metadata"]["uid"] or not (known.uids or known.off)
+
+
 ON_PURPOSE = "switched off"
 DELETED = "deleted by somebody"
 

@@ -14,7 +14,8 @@ from webhook.doctor.gaps import check_gaps
 from webhook.doctor.hooks import check_hooks, check_rules
 from webhook.doctor.limit_ranges import check_limit_ranges
 from webhook.doctor.objects import check_objects
-from webhook.doctor.other_hooks import check_other_hooks, check_timeouts
+from webhook.doctor.operators import check_operators
+from webhook.doctor.other_hooks import check_order, check_other_hooks, check_timeouts
 from webhook.doctor.remark import STATUSES, Check, Remark, Remarks, cannot_tell
 from webhook.doctor.replicas import check_controller, check_endpoints, check_spread
 from webhook.doctor.rights import check_rights
@@ -36,7 +37,9 @@ CHECKS: Mapping[str, Callable[[Survey], Remarks]] = {
     "gaps": check_gaps,
     "timeouts": check_timeouts,
     "other-hooks": check_other_hooks,
+    "order": check_order,
     "limit-ranges": check_limit_ranges,
+    "operators": check_operators,
     "objects": check_objects,
     "api-server": check_api_server,
     "clock": check_clock,

@@ -34,11 +34,12 @@ def check_gaps(survey: Survey) -> Remarks:
     for resource, why in slipped.unlisted.items():
         yield cannot_tell(FactsUnavailable(f"which {resource} came in: {why}"))
     for unchecked in sorted(slipped.violating, key=lambda unchecked: unchecked.object.owner):
-        verdict = next(finding.verdict for finding in unchecked.findings if finding.needs_action)
+        verdicts = [finding.verdict for finding in unchecked.findings if finding.needs_action]
         when = f"{unchecked.how} {unchecked.at:%Y-%m-%d %H:%M:%S} UTC"
         made = f", made by {unchecked.object.owner}," if unchecked.object.owner else ""
-        text = f"{unchecked.object}{made} was admitted unchecked ({when}): {verdict.policy}"
-        yield Remark("warn", text, verdict.violation.message)
+        text = f"{unchecked.object}{made} was admitted unchecked ({when}): "
+        policies = ", ".join(dict.fromkeys(verdict.policy for verdict in verdicts))
+        yield Remark("warn", text + policies, "; ".join(verdict.violation.message for verdict in verdicts))
     if not gaps and not record.lost:
         yield Remark("ok", f"none in the last {RECENT.days} days")
     elif gaps and not slipped.violating and not slipped.unlisted:

@@ -6,6 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
+from fnmatch import fnmatchcase
+
+import msgspec
 
 from webhook.config import Config
 from webhook.doctor.remark import Remark, Remarks, cannot_tell, listed
@@ -14,7 +17,8 @@ from webhook.engine import decide
 from webhook.errors import FactsUnavailable
 from webhook.findings import findings_of
 from webhook.fixes import sets_of
-from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
+from webhook.installation import LIMIT_RANGES_RECORD
+from webhook.objects.facts import LIMIT_RANGES, NAMESPACES, ClusterFacts, LimitRange
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import refusals
 from webhook.objects.pods import read_workload
@@ -25,10 +29,12 @@ from webhook.policy import AdmissionRequest, Object, Verdict
 def check_limit_ranges(survey: Survey) -> Remarks:
     """LimitRanges that refuse every pod, or that stand against what policies ask for."""
     config, facts, templates = seen(survey.config), seen(survey.facts), seen(survey.templates)
+    not_made = [*_not_made(survey), *_unwanted(config, facts)]
+    yield from not_made
     by_namespace: dict[str, list[Object]] = defaultdict(list)
     for limit_range in seen(survey.limit_ranges):
         by_namespace[limit_range["metadata"]["namespace"]].append(limit_range)
-    found = 0
+    found = len(not_made)
     for resource, why in templates.unlisted.items():
         found += 1
         yield cannot_tell(FactsUnavailable(f"whether LimitRanges suit {resource}: {why}"))
@@ -51,6 +57,67 @@ def check_limit_ranges(survey: Survey) -> Remarks:
         yield Remark("ok", f"LimitRanges of {len(by_namespace)} namespaces contradict no policy")
 
 
+class _NotMade(msgspec.Struct):
+    namespace: str
+    name: str
+    why: str
+    workloads: list[str] = []
+
+
+class _Report(msgspec.Struct, rename="camel"):
+    not_made: int = 0
+    limit_ranges: list[_NotMade] = []
+
+
+def _not_made(survey: Survey) -> Remarks:
+    """LimitRanges that the configuration asks for and that the controller could not make or change."""
+    record = f"{survey.namespace}/{LIMIT_RANGES_RECORD}"
+    text = ((seen(survey.limit_ranges_record) or {}).get("data") or {}).get("report") or "{}"
+    try:
+        report = msgspec.json.decode(text, type=_Report)
+    except msgspec.DecodeError as error:
+        yield Remark(
+            "unknown", f"ConfigMap {record} can't be read: {error}", "remove its key report: it is written anew"
+        )
+        return
+    for entry in report.limit_ranges:
+        if entry.why.endswith("already gives a memory default"):  # as good
+            continue
+        workloads = f" ({'; '.join(entry.workloads)})" if entry.workloads else ""
+        text = f"LimitRange {entry.name} of {entry.namespace} is not made: {entry.why}{workloads}"
+        yield Remark("warn", text, _SEE_RIGHTS if "(403)" in entry.why else f"mend that; ConfigMap {record} has it all")
+    if report.not_made > len(report.limit_ranges):
+        text = f"and {report.not_made - len(report.limit_ranges)} more LimitRanges are not made"
+        yield Remark("warn", text, "see to the first ones: the controller tells of the others then")
+
+
+_SEE_RIGHTS = "see rights; where they are fine, the refusal names who refused"
+
+DEFAULTS_LABEL = "forestall.dev/defaults"
+"""Which the chart's rule for LimitRanges selects namespaces by, where it is "true"."""
+
+
+def _unwanted(config: Config, facts: ClusterFacts) -> Remarks:
+    """Namespaces that ask for a LimitRange by their label, where no rule gives them one."""
+    if any(DEFAULTS_LABEL in rule.namespace_selector for rule in config.limit_ranges):
+        return
+    labelled = [name for name, labels in facts.of(NAMESPACES).items() if labels.get(DEFAULTS_LABEL) == "true"]
+    forgotten = [
+        name
+        for name in labelled
+        if not any(fnmatchcase(name, glob) for rule in config.limit_ranges for glob in rule.namespaces)
+    ]
+    if forgotten:
+        rules = "limitRanges has no rule for it" if config.limit_ranges else "limitRanges is empty"
+        text = f"label {DEFAULTS_LABEL} of namespace {listed(forgotten)} does nothing: {rules}"
+        yield Remark("warn", text, f"add the chart's rule to config.limitRanges, or remove the label: {_CHARTS_RULE}")
+
+
+_CHARTS_RULE = (
+    '{namespaceSelector: {forestall.dev/defaults: "true"}, default: {memory: 512Mi}, defaultRequest: {memory: 256Mi}}'
+)
+
+
 def _plain(namespace: str) -> AdmissionRequest:
     """A workload of which nothing is said."""
     template = {"spec": {"containers": [{"name": "any", "image": "any:1"}]}}
@@ -61,18 +128,27 @@ def _plain(namespace: str) -> AdmissionRequest:
 def _against_policies(
     requests: Sequence[AdmissionRequest], config: Config, facts: ClusterFacts, today: date
 ) -> Remarks:
-    """Where a LimitRange gives or allows less memory than a policy would set if there were none; each once."""
+    """Where a policy asks for more memory than a LimitRange gives or allows; the same thing is told once.
+
+    What a policy sets of its own accord, where there is no LimitRange, is no such thing: a small default is one, too.
+    """
     ranges = [item for item in facts.of(LIMIT_RANGES).get(requests[0].namespace, ()) if item.type == "Container"]
     without = replace(facts, records={**facts.records, LIMIT_RANGES: {}})
     told = set()
     for request in requests:
+        remaining = {_key(verdict) for verdict in decide(request, facts, config, today=today).verdicts}
         for finding in findings_of(request, decide(request, without, config, today=today), config):
             verdict = finding.verdict
-            for path, wanted in _wanted_limits(verdict) if finding.needs_action else ():
+            asks = finding.needs_action and _key(verdict) in remaining
+            for path, wanted in _wanted_limits(verdict) if asks else ():
                 if (against := _against(path, wanted, request, ranges)) and (verdict.policy, against) not in told:
                     told.add((verdict.policy, against))
                     advice = f"raise it in the LimitRange, or lower it in the parameters of {verdict.policy}"
                     yield Remark("warn", f"{against}, where {verdict.policy} asks for {format_memory(wanted)}", advice)
+
+
+def _key(verdict: Verdict) -> tuple[str, str]:
+    return verdict.policy, verdict.violation.subject
 
 
 def _wanted_limits(verdict: Verdict) -> Iterator[tuple[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webhook.controller.registration import STAGES
 from webhook.doctor.asked import asked_about, covers, show_resource
-from webhook.doctor.remark import Remark, Remarks
+from webhook.doctor.remark import Remark, Remarks, listed
 from webhook.doctor.survey import Survey, seen
 from webhook.installation import NAME
 from webhook.policy import Object
@@ -86,3 +86,27 @@ def _spares(webhook: Object, namespace: str) -> bool:
         and namespace in (expression.get("values") or ())
         for expression in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
     )
+
+
+def check_order(survey: Survey) -> Remarks:
+    """Webhooks that change objects after ours has patched them, without ours being asked once more.
+
+    Mutating webhooks are called in the order of their configurations' names, and once again after a change by another
+    one where reinvocationPolicy is IfNeeded, as ours is: of those, too, the last in that order has the last word.
+    """
+    ours = survey.registered("mutate")
+    patched = {asked for webhook in (ours or {}).get("webhooks") or () for asked in asked_about(webhook)}
+    found = 0
+    for config in seen(survey.hooks["mutate"]):
+        name = config["metadata"]["name"]
+        for webhook in config.get("webhooks") or ():
+            asked = asked_about(webhook)
+            shared = sorted(one for one in patched if one[1] != "configmaps" and covers(asked, one))
+            if name > NAME and webhook.get("reinvocationPolicy") == "IfNeeded" and shared:
+                found += 1
+                about = listed({show_resource(one) for one in shared})
+                text = f"{STAGES['mutate']} {name}: {webhook['name']} has the last word on {about}, after our patches"
+                advice = "see that it leaves what policies ask for: what it undoes is refused or warned of at /validate"
+                yield Remark("warn", text, advice)
+    if not found:
+        yield Remark("ok", "no other webhook changes objects after ours")

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, Union
 
 from webhook.config import Config, load_config, read_config
 from webhook.controller.endpoints import ServerEndpoint, list_endpoints
 from webhook.controller.gaps import Gap, GapRecord, Unchecked, admitted_unchecked, read_record
 from webhook.controller.registration import STAGES, path_of
 from webhook.controller.rotation import read_served, service_names
-from webhook.doctor.access import MissingRight, missing_rights
+from webhook.doctor.access import Binding, MissingRight, missing_bindings, missing_rights
 from webhook.engine import decide
 from webhook.errors import BadConfig, ClusterRefused, ForestallError
-from webhook.installation import CONFIG, CONFIG_KEY, CONTROLLER, NAME, SECRET, STATE
+from webhook.findings import JudgedObject, findings_of
+from webhook.installation import CONFIG, CONFIG_KEY, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, STATE
 from webhook.loader import fact_kinds
 from webhook.objects.facts import ClusterFacts
+from webhook.objects.owners import operator_of
 from webhook.policy import AdmissionRequest, Object, Reference, Stage
 from webhook.scope import exclude_own_namespace, judged_kinds
 from webhook.stored import Reader, Stored, Unreadable, read_objects, readable
@@ -66,6 +69,26 @@ class Slipped:
 
 
 @dataclass(frozen=True)
+class StoredObjects:
+    """What the configuration says of the objects that are stored: which exemptions cover one, and what operators made.
+
+    Read only where somebody asks for it; `operated` are objects that are warned of, by the resource they belong to.
+    """
+
+    used_exemptions: Set[int] = frozenset()
+    operated: Mapping[OperatorsKind, Sequence[JudgedObject]] = field(default_factory=dict)
+    unlisted: Mapping[str, str] = field(default_factory=dict)
+    """Resource -> why it could not be listed."""
+
+
+class OperatorsKind(NamedTuple):
+    """A kind of resource that an operator makes objects for; `manager` is who wrote them, by their managedFields."""
+
+    kind: str
+    manager: str
+
+
+@dataclass(frozen=True)
 class Survey:
     """A cluster at one moment, by this machine's clock `now`."""
 
@@ -87,6 +110,10 @@ class Survey:
     templates: Answer[Templates]
     slipped: Answer[Slipped]
     missing_rights: Answer[list[MissingRight]]
+    bindings: Answer[list[Binding]]
+    """The chart's bindings that are not there."""
+    limit_ranges_record: Answer[Object | None]
+    stored: Answer[StoredObjects]
 
     def registered(self, stage: Stage) -> Object | None:
         """Our own webhook configuration."""
@@ -150,6 +177,9 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
             lambda: _slipped(cluster, seen(given), seen(facts), recent_gaps(read_record(seen(state)), moment))
         ),
         missing_rights=_try(lambda: missing_rights(cluster, namespace, seen(given))),
+        bindings=_try(lambda: missing_bindings(cluster, namespace)),
+        limit_ranges_record=_try(lambda: cluster.get(f"{own}/configmaps/{LIMIT_RANGES_RECORD}")),
+        stored=_try(lambda: _stored(cluster, seen(given), seen(facts), moment)),
     )
 
 
@@ -205,6 +235,28 @@ def _templates(cluster: Reader, config: Config, limit_ranges: Sequence[Object]) 
     return Templates(
         [request for request in stored if request.namespace in namespaces], stored.unlisted, stored.unreadable
     )
+
+
+def _stored(cluster: Reader, config: Config, facts: ClusterFacts, now: datetime) -> StoredObjects:
+    """Without Pods and what else built-in controllers make: that is judged at its owner."""
+    kinds = {kind for kind in judged_kinds(config) if kind.kind not in ("Pod", "ReplicaSet")}
+    stored = Stored(cluster, kinds)
+    used: set[int] = set()
+    operated: dict[OperatorsKind, list[JudgedObject]] = defaultdict(list)
+    for request in stored:
+        decision = decide(request, facts, config, today=now.date())
+        used |= {verdict.exemption for verdict in decision.verdicts if verdict.exemption is not None}
+        if not decision.verdicts or not (owner := operator_of(request.object)):
+            continue
+        findings = findings_of(request, decision, config)
+        if any(finding.needs_action and finding.verdict.mode != "audit" for finding in findings):
+            operated[OperatorsKind(owner.partition(" ")[0], _manager(request.object))].append(findings[0].object)
+    return StoredObjects(used, operated, stored.unlisted)
+
+
+def _manager(obj: Object | None) -> str:
+    entries = ((obj or {}).get("metadata") or {}).get("managedFields") or ()
+    return next((str(entry.get("manager") or "") for entry in entries if not entry.get("subresource")), "")
 
 
 def _slipped(cluster: Reader, config: Config, facts: ClusterFacts, gaps: Sequence[Gap]) -> Slipped:

@@ -124,14 +124,15 @@ _FIELDS_V1: JsonPath = (*MANAGED_FIELDS, ITEM, "fieldsV1")
 
 
 class _Change(msgspec.Struct, omit_defaults=True):
-    """An entry of managedFields, of which only what says when something was changed is read."""
+    """An entry of managedFields, of which only what says by whom and when something was changed is read."""
 
     time: str | None = None
     subresource: str | None = None
+    manager: str | None = None
 
 
 def read_object(body: bytes | bytearray | msgspec.Raw) -> dict[str, Any]:
-    """The object as the API server prints it, with `time` and `subresource` alone of its managedFields.
+    """The object as the API server prints it, with `time`, `subresource` and `manager` alone of its managedFields.
 
     Raises one of UNDECODABLE.
     """
