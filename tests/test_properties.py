@@ -40,7 +40,7 @@ from webhook.messages import denial, warnings
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.facts.limit_ranges import Item, read_items
 from webhook.objects.limitranger import Refusal, refusals
-from webhook.objects.pods import is_workload, predecessors, read_workload
+from webhook.objects.pods import predecessors, read_workload
 from webhook.objects.quantities import is_fraction_of_byte, parse_memory
 from webhook.policy import Decision, Object, Verdict
 
@@ -282,7 +282,7 @@ def corpus() -> list[Object]:
     for path in sorted((SHARED / "corpus").glob("*/*.yaml")):
         for manifest in read_manifests(path.read_bytes(), path.name)[0]:
             group = str(manifest.object["apiVersion"]).rpartition("/")[0]
-            if is_workload(group, manifest.object["kind"]):
+            if (group, manifest.object["kind"]) in CONFIG.workload_keys:
                 found.append(manifest.object)
     return found
 
@@ -334,7 +334,7 @@ def recorded() -> list[Object]:
         asked = line["review"]["request"]
         found += [obj for obj in (asked["object"], asked.get("oldObject")) if obj]
     groups = ((str(obj["apiVersion"]).rpartition("/")[0], obj) for obj in found)
-    return [obj for group, obj in groups if is_workload(group, obj["kind"])]
+    return [obj for group, obj in groups if (group, obj["kind"]) in CONFIG.workload_keys]
 
 
 @pytest.mark.skipif(not (SHARED / "cases").is_dir(), reason="needs the cases and recordings beside the checkout")

@@ -20,8 +20,8 @@ from webhook.engine import decide
 from webhook.files.facts import read_facts
 from webhook.messages import denial, warnings
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.owners import owner_of
 from webhook.policy import AdmissionRequest, Decision, Stage
+from webhook.scope import scope_of
 from webhook.server.review import read_review, render_review
 
 Review = dict[str, Any]
@@ -114,7 +114,7 @@ def test_check_says_of_a_file_what_it_says_of_the_request(facts: ClusterFacts, f
     judged = 0
     for review in creations(file):
         request = read(review)
-        owner = owner_of(request, (), ())
+        owner = scope_of(request, CONFIG, "check").owner
         if owner and owner.maker == "controller":
             continue
         manifest.write_text(json.dumps(request.object))

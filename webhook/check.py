@@ -27,7 +27,7 @@ from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import refusals, wrong_with_items
 from webhook.objects.owners import controller_of
-from webhook.objects.pods import is_validated, is_workload, mapping, read_workload
+from webhook.objects.pods import is_validated, mapping, read_workload
 from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Object, Outcome, Violation, weakest
 from webhook.scope import locate_pod_spec
 
@@ -186,7 +186,7 @@ class _Run:
             if (fact := read_fact(obj, fact_kinds(), namespace=self.namespace)) is not None:
                 _validate_fact(obj, fact[0].kind)
                 read.shared.cluster_objects.append(_ClusterObject(manifest.file, *fact))
-            if is_workload(*key) or key in self.config.pod_spec_paths:
+            if key in self.config.workload_keys:
                 read.shared.members[identity_of(obj, self._namespace(obj))] = member_of(manifest, obj)
         except UNREADABLE as error:
             read.errors.append(_refused(manifest, error))

@@ -152,6 +152,11 @@ class Config:
         return (*WORKLOADS, *self.kinds)
 
     @cached_property
+    def workload_keys(self) -> frozenset[tuple[str, str]]:
+        """(group, kind) of every kind that carries a pod."""
+        return frozenset((kind.group, kind.kind) for kind in self.workloads)
+
+    @cached_property
     def judged(self) -> Mapping[tuple[str, str], JudgedKind]:
         """(group, kind) -> the kind and the policies that judge it, whatever their mode."""
         judged: dict[tuple[str, str], JudgedKind] = {}

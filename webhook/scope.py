@@ -69,7 +69,7 @@ def scope_of(request: AdmissionRequest, config: Config, stage: AnyStage) -> Scop
     """What of this request is judged at `stage`; for "mutate" only by what may patch, since the rest is for
     "validate" to tell."""
     request = locate_pod_spec(request, config)
-    owner = owner_of(request, config.controllers, config.pod_spec_paths)
+    owner = owner_of(request, config.controllers, config.workload_keys)
     if skipped := _left_alone(request, config, owner, stage):
         return Scope(request, owner, skipped=skipped)
     policies = list(_policies(request, config, owner, stage))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from webhook.objects.pods import is_workload, items, mapping
+from webhook.objects.pods import items, mapping
 from webhook.policy import AdmissionRequest, Object
 
 SERVICE_ACCOUNT = "system:serviceaccount:"
@@ -56,18 +56,18 @@ class Owner(NamedTuple):
 
 
 def owner_of(
-    request: AdmissionRequest, controllers: Collection[str], kinds: Collection[tuple[str, str]]
+    request: AdmissionRequest, controllers: Collection[str], workloads: Collection[tuple[str, str]]
 ) -> Owner | None:
     """The object's controller, or None.
 
-    `controllers` are users that the configuration takes for operators, `kinds` those (group and kind) that only the
-    configuration knows to be judged.
+    `controllers` are users that the configuration takes for operators, `workloads` the kinds (group and kind) that
+    carry a pod, and so are judged themselves.
     """
     reference = _controller_reference(request.object)
     if reference is None:
         return None
     key = _key(reference)
-    is_judged = is_workload(*key) or key in kinds
+    is_judged = key in workloads
     maker = _maker(request, key, is_judged=is_judged)
     if request.user in controllers:
         maker = "controller"

@@ -229,10 +229,6 @@ def _kind_of(value: object) -> str:
     return f"{kinds.get(type(value), 'a number')}{f' ({value!r})' if isinstance(value, str) else ''}"
 
 
-def is_workload(group: str, kind: str) -> bool:
-    return (group, kind) in _PATHS or (group, kind) in _OPERATED
-
-
 def is_validated(group: str, kind: str) -> bool:
     """Whether the API server itself validates the pod spec in objects of this kind: it knows nothing of custom ones."""
     return (group, kind) in _PATHS and group in ("", "apps", "batch", "extensions")
