@@ -1,4 +1,4 @@
-"""The engine on policies of the test's own, so that each rule of design §4 to §6 shows alone."""
+"""The engine on policies of the test's own, so that each rule of docs/configuration.md shows alone."""
 
 from __future__ import annotations
 

@@ -39,13 +39,17 @@ _REQUEST = Memory.parse("256Mi")
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    default_limit: Annotated[Memory, Meta(description="For containers that no pattern names.")] = Memory.parse("512Mi")
-    default_request: Annotated[Memory, Meta(description="Set with a limit if there is none.")] = _REQUEST
-    images: Annotated[_Sizes, Meta(description="Image pattern -> limit; the first match counts.")] = msgspec.field(
+    default_limit: Annotated[Memory, Meta(description="The limit of containers that no pattern names.")] = Memory.parse(
+        "512Mi"
+    )
+    default_request: Annotated[
+        Memory, Meta(description="The request that is set beside a limit, if there is none.")
+    ] = _REQUEST
+    images: Annotated[_Sizes, Meta(description="Limits by pattern of images; the first match counts.")] = msgspec.field(
         default_factory=dict
     )
-    containers: Annotated[_Sizes, Meta(description="Container name pattern -> limit, before images.")] = msgspec.field(
-        default_factory=dict
+    containers: Annotated[_Sizes, Meta(description="Limits by pattern of container names, before `images`.")] = (
+        msgspec.field(default_factory=dict)
     )
 
     def __post_init__(self) -> None:

@@ -20,9 +20,9 @@ _NAMESPACE = GroupKind("", "Namespace", "namespaces")
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    labels: Annotated[dict[str, str], Meta(description="Of namespaces that get a LimitRange once they exist.")] = (
-        msgspec.field(default_factory=lambda: {"forestall.dev/defaults": "true"})
-    )
+    labels: Annotated[
+        dict[str, str], Meta(description="Labels of namespaces that get a LimitRange once they exist.")
+    ] = msgspec.field(default_factory=lambda: {"forestall.dev/defaults": "true"})
 
 
 _HARM = "containers without a limit of their own can take their node's whole memory"

@@ -42,9 +42,11 @@ class Replacement(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     """What a new claim or template gets instead: one of the two."""
 
     storage_class: Annotated[ObjectName, Meta(description="A class whose disks are reachable from every zone.")] = ""
-    empty_dir: Annotated[bool, Meta(description="For templates whose claims don't exist yet.")] = False
+    empty_dir: Annotated[
+        bool, Meta(description="Whether a template becomes an emptyDir where its claims don't exist yet.")
+    ] = False
     size_limit: Annotated[
-        Quantity | None, Meta(description="The emptyDir's; without it, what the template asks for.")
+        Quantity | None, Meta(description="The size limit of such an emptyDir; without it, what the template asks for.")
     ] = None
 
     def __post_init__(self) -> None:
@@ -59,7 +61,8 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
         tuple[str, ...], Meta(description="Every zone that nodes may come up in; without it, those of today's nodes.")
     ] = ()
     workloads: Annotated[
-        Literal["monitoring", "all"] | Workloads, Meta(description="Which are judged; a map adds to monitoring.")
+        Literal["monitoring", "all"] | Workloads,
+        Meta(description="Which workloads are judged; a map names some besides monitoring software."),
     ] = "monitoring"
     replacement: Replacement | None = None
 
