@@ -22,7 +22,7 @@ from webhook.errors import BadConfig, ClusterRefused, ForestallError
 from webhook.findings import JudgedObject, findings_of
 from webhook.installation import CONFIG, CONFIG_KEY, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, STATE
 from webhook.loader import fact_kinds
-from webhook.objects.facts import ClusterFacts
+from webhook.objects.facts import NAMESPACES, ClusterFacts
 from webhook.objects.owners import operator_of
 from webhook.policy import AdmissionRequest, Object, Reference, Stage
 from webhook.scope import exclude_own_namespace, judged_kinds
@@ -155,7 +155,8 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
     moment = before + (now() - before) / 2
     given = _try(lambda: exclude_own_namespace(_config(cluster, own, config), namespace))
     state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE}"))
-    facts = _try(lambda: read_facts(cluster, fact_kinds()).facts)
+    # Namespaces besides: their labels ask for LimitRanges, whatever policies look at.
+    facts = _try(lambda: read_facts(cluster, {*fact_kinds(), NAMESPACES}).facts)
     limit_ranges = _try(lambda: list(readable(read_objects(cluster, "/api/v1/limitranges", "LimitRange"))))
     return Survey(
         namespace=namespace,
