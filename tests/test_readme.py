@@ -142,7 +142,7 @@ def told() -> str:
 
 def test_readme_shows_what_the_demo_prints(told: str) -> None:
     (picture,) = blocks(ROOT / "README.md", "console")
-    assert picture in told
+    assert " ".join(picture.split()) in " ".join(told.split())  # folded
 
 
 @pytest.mark.parametrize(
