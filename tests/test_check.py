@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -235,3 +236,124 @@ def test_a_whole_value_is_no_text() -> None:
     web["spec"]["replicas"] = "${{COUNT}}"
     (obj,) = [unfolded.object for unfolded in unfold({**TEMPLATE, "objects": [web]})]
     assert obj["spec"]["replicas"] == 2
+
+
+# --- Folders of anything
+
+FOLDERS = DATA / "folders"
+FOREIGN = "hold no Kubernetes object, or not only such"
+
+
+def noted(err: str) -> list[str]:
+    return [line.removeprefix("note: ") for line in err.splitlines() if line.startswith("note: ")]
+
+
+@pytest.mark.parametrize(
+    ("folder", "arguments", "names", "notes"),
+    [
+        pytest.param(
+            "web",
+            [],
+            ["web"],
+            [f"4 of the files {FOREIGN}: web/package.json, web/playbook.yml, web/tsconfig.json, web/values.yaml"],
+            id="other-things",
+        ),
+        pytest.param("web", ["--exclude", "*.json", "--exclude", "web/[pv]*"], ["web"], [], id="excluded"),
+        pytest.param(
+            "ci",
+            [],
+            [],
+            [f"1 of the files {FOREIGN}: ci/workflows/test.yaml"],
+            id="workflows",
+        ),
+        pytest.param("ci", ["--exclude", "workflows"], [], [], id="excluded-folder"),
+        pytest.param("chart", [], [], ["chart is a chart: helm template chart | forestall check -"], id="chart"),
+        pytest.param("base", [], ["base"], [], id="kustomization-without-patches"),
+        pytest.param(
+            "overlay", [], [], ["overlay has patches: kustomize build overlay | forestall check -"], id="patches"
+        ),
+    ],
+)
+def test_what_is_no_object_is_no_error_in_a_folder(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+    arguments: list[str],
+    names: list[str],
+    notes: list[str],
+) -> None:
+    monkeypatch.chdir(FOLDERS)
+    ended = run("check", folder, "--output", "json", *arguments)
+    document = json.loads(ended.out)
+    assert [result["name"] for result in document["results"]] == names
+    assert (ended.code, document["errors"]) == (0, [])
+    assert [note for note in noted(ended.err) if "depends on the cluster" not in note] == notes
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "code"),
+    [
+        pytest.param("web/values.yaml", [], 2, id="named"),
+        pytest.param("web/values.yaml", ["--unknown", "skip"], 0, id="named-and-skipped"),
+        pytest.param("web", ["--unknown", "error"], 2, id="in-a-folder-and-an-error"),
+        pytest.param("overlay/memory.yaml", [], 0, id="a-patch-that-is-named"),
+    ],
+)
+def test_what_a_file_without_objects_is(
+    run: Run, monkeypatch: pytest.MonkeyPatch, path: str, arguments: list[str], code: int
+) -> None:
+    monkeypatch.chdir(FOLDERS)
+    assert run("check", path, *arguments).code == code
+
+
+def test_an_object_with_a_slip_is_an_error_in_a_folder_too(write: Write, run: Run) -> None:
+    write("deploy/a.yaml", {**DEPLOYMENT, "kind": ""}, "apiVersion: v1\nkind: [unclosed\n")
+    assert [error["message"] for error in judged(run, "deploy")["errors"]] == [
+        "not a Kubernetes object: no 'kind'",
+        "broken YAML: while parsing a flow sequence, did not find expected ',' or ']'",
+    ]
+
+
+HELM_4 = "Pulled: registry.example.com/charts/web:1.0.0\nDigest: sha256:" + "0" * 64 + "\n---\n"
+
+
+@pytest.mark.parametrize(("text", "code"), [(HELM_4, 0), (f"---\n{HELM_4}", 2)])
+def test_what_helm_prints_before_the_first_document(write: Write, run: Run, text: str, code: int) -> None:
+    write("a.yaml", text + json.dumps(workload("Pod", container(**sized("1Gi", "1Gi")))))
+    assert run("check", "a.yaml").code == code
+
+
+# --- The configuration that is found
+
+DENY = "policies: {memory-limits: {mode: deny}}\n"
+
+
+@pytest.mark.parametrize(
+    ("named", "arguments", "code", "note"),
+    [
+        pytest.param("", [], 1, "configuration: {folder}/.forestall.yaml", id="above"),
+        pytest.param("audit.yaml", [], 0, "configuration: audit.yaml (FORESTALL_CONFIG)", id="environment"),
+        pytest.param("audit.yaml", ["--config", ".forestall.yaml"], 1, "", id="named-wins"),
+    ],
+)
+def test_the_configuration_is_found_and_told(
+    write: Write,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    named: str,
+    arguments: list[str],
+    code: int,
+    note: str,
+) -> None:
+    write(".forestall.yaml", DENY)
+    write("audit.yaml", f"mode: audit\n{DENY}")
+    write("a.yaml", DEPLOYMENT)
+    if named:
+        monkeypatch.setenv("FORESTALL_CONFIG", named)
+    else:
+        (tmp_path / "below").mkdir()
+        monkeypatch.chdir(tmp_path / "below")
+    ended = run("check", str(tmp_path / "a.yaml"), *arguments)
+    told = [line for line in noted(ended.err) if line.startswith("configuration")]
+    assert (ended.code, told) == (code, [note.format(folder=tmp_path)] if note else [])

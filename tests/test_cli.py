@@ -259,16 +259,16 @@ def test_errors_are_one_line_on_standard_error(write: Write, run: Run) -> None:
 def test_interrupt_ends_with_130(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.yaml", GOOD)
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(check, "expand", interrupt)
+    monkeypatch.setattr(check, "check_files", interrupt)
     assert run("check", "a.yaml").code == 130
 
 
 def test_bug_never_looks_like_a_denial(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.yaml", GOOD)
-    monkeypatch.setattr(check, "expand", lambda paths: 1 / 0)
+    monkeypatch.setattr(check, "check_files", lambda *_arguments, **_options: 1 / 0)
     ended = run("check", "a.yaml")
     assert (ended.code, "our bug" in ended.err, "ZeroDivisionError" in ended.err) == (3, True, True)
 

@@ -6,7 +6,7 @@ Prints nothing: formats.py renders what `check_files` returns.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
@@ -17,7 +17,6 @@ from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, BadManifest, BadObject
 from webhook.files.dump import Identity, Member, Members, identity_of, is_judged_elsewhere, member_of
-from webhook.files.folders import find_files
 from webhook.files.manifests import STDIN, Manifest, take_file
 from webhook.files.templates import fill
 from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
@@ -44,6 +43,8 @@ class Report:
     judged: list[JudgedObject] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     errors: list[BadManifest] = field(default_factory=list)
+    foreign: list[BadManifest] = field(default_factory=list)
+    """Documents that hold something else than a Kubernetes object, and that aren't errors."""
     bugs: dict[str, str] = field(default_factory=dict)
     """Policy id -> the object that the policy failed on first, and the traceback."""
 
@@ -65,18 +66,6 @@ class Report:
         return int(any(finding.needs_action and (finding.verdict.denies or strict) for finding in self.findings))
 
 
-def expand(paths: Iterable[str]) -> tuple[list[str], list[BadManifest]]:
-    """The files meant, each once; a path that means none is an error, and the others still count."""
-    files: dict[str, None] = {}
-    errors = []
-    for path in paths:
-        try:
-            files.update(dict.fromkeys(find_files([path])))
-        except BadManifest as error:
-            errors.append(error)
-    return list(files), errors
-
-
 def check_files(
     files: Sequence[str],
     config: Config,
@@ -84,16 +73,19 @@ def check_files(
     *,
     today: date,
     namespace: str = "default",
+    may_be_foreign: Container[str] = (),
     progress: Progress = lambda _done: None,
 ) -> Report:
     """Judge every object in `files`. What cluster objects they hold counts as facts for all of them.
 
-    `namespace` is for objects that carry none.
+    `namespace` is for objects that carry none, `may_be_foreign` are files in which it is no error if there is none.
     """
     run = _Run(config, facts, today, namespace)
     check = _check_in_two if STDIN not in files and is_worth_two(files) else _check_in_one
     report = check(files, run, progress)
     report.files = len(files)
+    report.foreign = [error for error in report.errors if error.is_foreign and error.file in may_be_foreign]
+    report.errors = [error for error in report.errors if error not in report.foreign]
     return report
 
 

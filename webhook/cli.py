@@ -95,6 +95,14 @@ def cli() -> None:
 @click.option("--namespace", "-n", metavar="NS", default="default", help="For objects that carry none.")
 @click.option("--output", "-o", "output", type=click.Choice(_FORMATS), default="text", show_default=True)
 @click.option("--strict", is_flag=True, help="Any violation that is not exempted makes the exit code 1.")
+@click.option(
+    "--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name or path; repeatable."
+)
+@click.option(
+    "--unknown",
+    type=click.Choice(("error", "skip")),
+    help="What a file without Kubernetes objects is; default: an error if it is named, skipped in a folder.",
+)
 def check(
     paths: tuple[str, ...],
     config: Path | None,
@@ -105,6 +113,8 @@ def check(
     namespace: str,
     output: Format,
     strict: bool,
+    exclude: tuple[str, ...],
+    unknown: str | None,
 ) -> int:
     """Judge manifests: files, folders, globs or standard input (-).
 
@@ -119,17 +129,29 @@ def check(
         raise click.UsageError("--kubeconfig says which cluster --cluster reads: give both")
     # The process is short and makes no cycles: collecting them costs a sixth of its time.
     gc.disable()
-    from webhook.check import check_files, expand  # noqa: PLC0415
+    from webhook.check import check_files  # noqa: PLC0415
+    from webhook.files.folders import find_files  # noqa: PLC0415
 
+    config = config or _found_config()
     loaded = _config(config, as_if)
-    today = datetime.now(UTC).date()
-    files, errors = expand(paths)
+    meant = find_files(paths, exclude)
     known = _facts(facts, cluster, kubeconfig)
     with _Bar("Reading manifests") as bar:
-        report = check_files(files, loaded, known, today=today, namespace=namespace, progress=bar.show)
-    report.errors[:0] = errors
+        report = check_files(
+            list(meant.files),
+            loaded,
+            known,
+            today=datetime.now(UTC).date(),
+            namespace=namespace,
+            may_be_foreign={"error": (), "skip": (*meant.files, "<stdin>")}.get(unknown or "", meant.found),
+            progress=bar.show,
+        )
+    report.errors[:0] = meant.errors
     code = report.exit_code(strict=strict)
     _tell_exemptions(loaded, config, report)
+    for note in meant.notes:
+        _note(note)
+    _tell_foreign(report)
     _tell_bugs(report)
     if output == "text":
         for error in report.errors:
@@ -143,6 +165,21 @@ def check(
         line = kubectl_get(fact_kinds())
         _note(f"what is unknown depends on the cluster: give --cluster, or --facts FILE, with what this prints: {line}")
     return code
+
+
+def _found_config() -> Path | None:
+    """The configuration that nobody named on the command line: FORESTALL_CONFIG, or .forestall.yaml in the working
+    directory or above it. It is told, since whoever writes the manifests may have written it, too."""
+    if named := os.environ.get("FORESTALL_CONFIG"):
+        _note(f"configuration: {named} (FORESTALL_CONFIG)")
+        return Path(named)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        found = folder / ".forestall.yaml"
+        if os.path.isfile(found):  # noqa: PTH113 - unlike pathlib's it is false where a folder may not be read
+            _note(f"configuration: {found}")
+            return found
+    return None
 
 
 def _config(file: Path | None, as_if: Mode | None = None) -> Config:
@@ -255,6 +292,15 @@ def _tell_exemptions(config: Config, file: Path | None, report: Report) -> None:
             _note(f"{name} expired on {exemption.until} and no longer counts")
         elif index not in report.used_exemptions:
             _note(f"{name} covers nothing in these files")
+
+
+_MOST_NAMES = 5
+
+
+def _tell_foreign(report: Report) -> None:
+    if files := list(dict.fromkeys(error.file for error in report.foreign)):
+        shown = ", ".join(files[:_MOST_NAMES]) + (", …" if len(files) > _MOST_NAMES else "")
+        _note(f"{len(files)} of the files hold no Kubernetes object, or not only such: {shown}")
 
 
 def _note(text: str) -> None:

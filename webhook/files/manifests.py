@@ -78,6 +78,8 @@ _SEPARATOR = re.compile(rb"\n(?=---|\.\.\.[ \t\r]*(?:\n|\Z))")
 _START = re.compile(rb"(?:---|\.\.\.)?(?:[ \t\r\n]+|#[^\n]*)*")
 _SAME_LINE = re.compile(rb"---[ \t]*[^ \t\r\n#]")
 _JSON = re.compile(rb'\s*\{\s*"')
+_PULLED = re.compile(rb"Pulled: [^\n]*\n(?:Digest: [^\n]*\n)?")
+"""What `helm template oci://…` of Helm 4 prints before the first document."""
 _TEMPLATE_LINE = re.compile(rb"^[ \t]*(?:- +)?\{\{", re.MULTILINE)
 _HINT: Final = "; looks like a template: render it first (helm template … | forestall check -)"
 
@@ -171,6 +173,8 @@ class _Reader:
         self.builder = Builder()
 
     def read(self, chunk: bytes, line: int) -> None:
+        if line == 1 and _PULLED.fullmatch(chunk):
+            return
         start = 0
         try:
             start = _start_of(chunk)
@@ -317,8 +321,8 @@ class _Reader:
     def _refuse(self, chunk: bytes, line: int, relative: int, error: UnreadableError | str) -> None:
         near = b"\n".join(chunk.split(b"\n")[max(relative - 1, 0) : relative + 1])
         hint = _HINT if b"{{" in near or _TEMPLATE_LINE.search(chunk) else ""
-        # Without that word no object is in it, whatever is wrong with it.
-        is_foreign = isinstance(error, ForeignError) or b"apiVersion" not in chunk
+        # Without these words no object is in it, whatever is wrong with it.
+        is_foreign = isinstance(error, ForeignError) or (b"apiVersion" not in chunk and b"kind" not in chunk)
         self.errors.append(BadManifest(self.file, line + relative, f"{error}{hint}", is_foreign=is_foreign))
 
 

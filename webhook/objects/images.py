@@ -14,8 +14,8 @@ _HOST_PART = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY = rf"(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _PATH_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
-    # A first component is a registry only if it couldn't be a user on Docker Hub: it has a dot or a port.
-    rf"(?:((?=[^/]*[.:]|localhost/){_REGISTRY})/)?"
+    # A first component is a registry only if it couldn't be a user on Docker Hub: it has a dot, a port or a capital.
+    rf"(?:((?=[^/]*[.:A-Z]|localhost/){_REGISTRY})/)?"
     rf"({_PATH_PART}(?:/{_PATH_PART})*)"
     r"(?::([A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?:@(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?"
