@@ -102,7 +102,7 @@ def test_whatever_managed_fields_hold_the_object_is_read(fields: bytes) -> None:
     cluster.bodies[f"{MAPS}/before"] = with_fields(config_map("before", data={"a": "b"}), fields)
     after, before = readable(read_objects(cluster, MAPS, "ConfigMap"))
     assert before["data"] == {"a": "b"}
-    assert before["metadata"]["managedFields"] == [{"time": "2026-11-21T11:00:00Z"}]
+    assert before["metadata"]["managedFields"] == [{"manager": "kubectl", "time": "2026-11-21T11:00:00Z"}]
     assert after["metadata"]["name"] == "after"
 
 

@@ -18,7 +18,8 @@ from webhook.check import check_files
 from webhook.config import load_config
 from webhook.errors import UNREADABLE, BadConfig, BadQuantity
 from webhook.objects.facts import NO_FACTS
-from webhook.objects.limitranger import read_items, show_amount, wrong_with
+from webhook.objects.facts.limit_ranges import read_items
+from webhook.objects.limitranger import show_amount, wrong_with
 from webhook.objects.quantities import (
     Memory,
     Quantity,
