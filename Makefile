@@ -4,7 +4,7 @@ WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/forestall/wheels
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock"
 
-.PHONY: demo serve test check format bench e2e docs fuzz lock clean
+.PHONY: demo serve test check format bench e2e soak docs fuzz lock clean
 
 demo: .venv/ready  ## The incidents, told by the real server: rejected, patched, warned. Ends by itself.
 	@$(BIN)/python -m demo
@@ -36,6 +36,11 @@ fuzz: .venv/ready  ## Mutations of all that others write; what breaks something 
 e2e: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || ../shared/cluster/build)
 e2e: .venv/ready
 	$(BIN)/python -m pytest tests/e2e
+
+SOAK_SECONDS ?= 3600
+soak: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || ../shared/cluster/build)
+soak: .venv/ready  ## The faults of tests/e2e/test_faults.py, again and again, in front of a real API server.
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/e2e/test_faults.py
 
 docs: .venv/ready  ## What of the docs and the chart follows from the code: tables, schema, roles, pictures.
 	$(BIN)/python -m docs.generate

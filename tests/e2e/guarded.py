@@ -82,6 +82,13 @@ class Server:
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
+    @property
+    def processes(self) -> list[int]:
+        """Of the server and what it started, the server's own first."""
+        assert self._process
+        pid = self._process.pid
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
     def stop(self) -> int:
         """End it without the delay for readiness that SIGTERM alone brings; returns its exit code."""
         assert self._process

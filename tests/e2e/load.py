@@ -202,9 +202,13 @@ class Row(NamedTuple):
 def show(rows: Iterable[Row]) -> str:
     """The table, as Markdown."""
     titles = ("event", "requests", *OUTCOMES, "/validate called", "failed open", "failed closed")
-    lines = [
-        (row.event, row.counted.total(), *(row.counted[outcome] for outcome in OUTCOMES), *row.calls) for row in rows
-    ]
+    lines = [(row.event, row.counted.total(), *(row.counted[each] for each in OUTCOMES), *row.calls) for row in rows]
+    return show_table(titles, lines)
+
+
+def show_table(titles: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """As Markdown, for people to read."""
+    lines = list(lines)
     widths = [max(len(f"{line[column]}") for line in (titles, *lines)) for column in range(len(titles))]
     table: list[Sequence[Any]] = [titles, ["-" * width for width in widths], *lines]
     return "\n".join(

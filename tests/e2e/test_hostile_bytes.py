@@ -131,7 +131,7 @@ def send(cluster: Guarded, path: str, body: bytes, method: str = "POST", kind: s
     try:
         with urllib.request.urlopen(request, timeout=30, context=context) as answer:
             obj = msgspec.json.decode(repair(cut(answer.read(), MANAGED_FIELDS)))
-            return Verdict(answer.status, memory_of(obj)[1], [])
+            return Verdict(answer.status, memory_of(obj)[1] if obj["kind"] in KINDS else None, [])
     except urllib.error.HTTPError as error:
         with error:
             message = str(json.load(error)["message"])
