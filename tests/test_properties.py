@@ -39,7 +39,7 @@ from webhook.files.manifests import read_manifests
 from webhook.messages import denial, warnings
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.facts.limit_ranges import Item, read_items
-from webhook.objects.limitranger import Refusal, refusals
+from webhook.objects.limitranger import Refusal, refusals, wrong_with
 from webhook.objects.pods import predecessors, read_workload
 from webhook.objects.quantities import is_fraction_of_byte, parse_memory
 from webhook.policy import Decision, Object, Verdict
@@ -123,6 +123,11 @@ giving = st.fixed_dictionaries(
 bounding = st.fixed_dictionaries({}, optional={"min": bounds, "max": bounds, "maxLimitRequestRatio": ratios})
 
 
+def is_taken(obj: Object) -> bool:
+    """Whether the API server takes this LimitRange."""
+    return not any(wrong_with(item) for item in read_items(obj["spec"]))
+
+
 def typed(kind: str, name: str, item: Object) -> Object:
     made = limit_range(name, **item)
     made["spec"]["limits"][0]["type"] = kind
@@ -132,7 +137,7 @@ def typed(kind: str, name: str, item: Object) -> Object:
 ranges = st.tuples(
     st.lists(giving, max_size=2).map(lambda items: [typed("Container", f"c{i}", item) for i, item in enumerate(items)]),
     st.lists(bounding, max_size=1).map(lambda items: [typed("Pod", "pod", item) for item in items]),
-).map(lambda both: [*both[0], *both[1]])
+).map(lambda both: [made for made in (*both[0], *both[1]) if is_taken(made)])
 
 
 def memory(obj: Object) -> dict[tuple[str, str], tuple[int | None, int | None]]:
