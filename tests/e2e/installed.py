@@ -68,6 +68,7 @@ class Installation:
         token = self.plane.kubectl("create", "token", spec["serviceAccountName"], f"--namespace={SYSTEM}").strip()
         arguments = [argument.replace("/etc/forestall", str(self.folder)) for argument in container["args"]]
         arguments += [f"--kubeconfig={self.plane.write_kubeconfig(deployment, token)}", "--metrics-port=0", *further]
+        arguments += ["--console-port=0"] if "controller" in arguments else []
         command = [Path(sys.executable).with_name("forestall"), *arguments]
         with (self.folder / f"{deployment}.log").open("w") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out)

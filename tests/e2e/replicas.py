@@ -71,7 +71,7 @@ class Replica:
             *(str(FORESTALL), *(argument.replace("/etc/forestall", str(folder)) for argument in container["args"])),
             f"--kubeconfig={plane.write_kubeconfig(folder.name, token)}",
             f"--metrics-port={self.metrics_port}",
-            *([f"--port={self.port}"] if "serve" in container["args"] else []),
+            f"--port={self.port}" if "serve" in container["args"] else "--console-port=0",
             *further,
         ]
         self._process: subprocess.Popen[bytes] | None = None

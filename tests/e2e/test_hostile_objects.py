@@ -93,7 +93,7 @@ def test_whatever_lists_goes_on(plane: ControlPlane, attack: str) -> None:
     found = Stored(cluster, judged_kinds(config("")))
     (request,) = [request for request in found if request.name == f"{attack}-web"]
     assert request.object
-    assert request.object["metadata"]["managedFields"][0] == {"time": "2026-11-21T11:00:00Z"}
+    assert request.object["metadata"]["managedFields"][0] == {"manager": "me", "time": "2026-11-21T11:00:00Z"}
     assert (found.unlisted, found.unreadable) == ({}, [])
     contents = ContentsReader(cluster).look("default", config(""), datetime.now(UTC))
     assert contents.unseen == ""
