@@ -31,8 +31,6 @@ _LAST_SECONDS = 1.0
 
 _MESSAGE_LENGTH = 500
 
-LEVELS = ("debug", "info", "warning", "error")
-
 # Nested objects are ours; what can't be encoded is shown rather than lost.
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 

@@ -560,7 +560,7 @@ def test_terms_hold_labels_and_fields() -> None:
         "matchExpressions": [{"key": ZONE, "operator": "NotIn", "values": ["a"]}, {"key": "gpu", "operator": "Exists"}],
         "matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}],
     }
-    assert read_terms({"nodeSelectorTerms": [term, {"matchExpressions": None}]}) == (
+    assert read_terms({"nodeSelectorTerms": [term, {"matchExpressions": None}]}, "required") == (
         (
             Requirement(ZONE, "NotIn", ("a",)),
             Requirement("gpu", "Exists", ()),
@@ -568,8 +568,8 @@ def test_terms_hold_labels_and_fields() -> None:
         ),
         (),
     )
-    with pytest.raises(BadObject, match=r"^nodeSelectorTerms\[0\]\.matchFields is 'x': expected"):
-        read_terms({"nodeSelectorTerms": [{"matchFields": "x"}]})
+    with pytest.raises(BadObject, match=r"^required\.nodeSelectorTerms\[0\]\.matchFields is 'x': expected"):
+        read_terms({"nodeSelectorTerms": [{"matchFields": "x"}]}, "required")
 
 
 def test_what_repeats_is_kept_once() -> None:

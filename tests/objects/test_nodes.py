@@ -311,9 +311,15 @@ def test_largest_node() -> None:
             )
             for field in ("key", "operator", "value", "effect")
         ),
+        pytest.param(
+            {"affinity": required({"matchExpressions": [{"key": ZONE, "operator": "In", "values": "a"}]})},
+            "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]"
+            ".matchExpressions[0].values is 'a': expected `array | null`, got `str`",
+            id="values-without-a-list",
+        ),
     ],
 )
-def test_what_is_no_text_is_named(spec: Object, message: str) -> None:
+def test_what_is_of_the_wrong_kind_is_named_by_its_path(spec: Object, message: str) -> None:
     with pytest.raises(BadObject) as raised:
         read_placement(read(**spec))
     assert str(raised.value) == f"spec.template.spec.{message}"

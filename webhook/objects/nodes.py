@@ -153,11 +153,12 @@ def _read_placement(workload: Workload) -> Placement:
     spec, path = workload.spec, workload.spec_path
     selector = mapping(spec, "nodeSelector", path)
     affinity = mapping(mapping(spec, "affinity", path), "nodeAffinity", f"{path}.affinity")
+    required_path = f"{path}.affinity.nodeAffinity.{_REQUIRED}"
     required = mapping(affinity, _REQUIRED, f"{path}.affinity.nodeAffinity")
     return Placement(
         node_name=text(spec, "nodeName", path),
         selector=tuple(Requirement(key, "In", (str(value),)) for key, value in selector.items()),
-        terms=None if affinity.get(_REQUIRED) is None else _bounded(read_terms(required)),
+        terms=None if affinity.get(_REQUIRED) is None else _bounded(read_terms(required, required_path)),
         tolerations=_read_tolerations(items(spec, "tolerations", path), f"{path}.tolerations"),
     )
 

@@ -45,12 +45,15 @@ class NodeSelector(WirePart):
     node_selector_terms: list[SelectorTerm] | None = None
 
 
-def read_terms(selector: Mapping[str, Any]) -> tuple[Term, ...]:
-    """The terms of a NodeSelector: alternatives, each with expressions that must all hold. Raises BadObject."""
+def read_terms(selector: Mapping[str, Any], path: str) -> tuple[Term, ...]:
+    """The terms of the NodeSelector at this path: alternatives, each with expressions that must all hold.
+
+    Raises BadObject.
+    """
     try:
         return terms_of(msgspec.convert(selector, NodeSelector).node_selector_terms)
     except msgspec.ValidationError as error:
-        raise BadObject(explain_validation(error, selector)) from error
+        raise BadObject(f"{path}.{explain_validation(error, selector)}") from error
 
 
 def terms_of(terms: list[SelectorTerm] | None) -> tuple[Term, ...]:
