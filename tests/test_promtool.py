@@ -34,4 +34,4 @@ def test_metrics_follow_the_conventions(tmp_path: Path) -> None:
 def test_alerts_of_the_docs_are_valid(tmp_path: Path) -> None:
     (rules,) = re.findall(r"```yaml\n(groups:.+?)```", (ROOT / "docs" / "metrics.md").read_text(), re.DOTALL)
     (tmp_path / "rules.yaml").write_text(rules)
-    assert "SUCCESS: 4 rules found" in promtool("check", "rules", str(tmp_path / "rules.yaml"))
+    assert f"SUCCESS: {rules.count('- alert:')} rules found" in promtool("check", "rules", str(tmp_path / "rules.yaml"))
