@@ -101,6 +101,7 @@ def test_json_is_as_documented(write: Write, run: Run) -> None:
                     "spec.template.spec.containers[0].resources.limits.memory": "512Mi",
                     "spec.template.spec.containers[0].resources.requests.memory": "256Mi",
                 },
+                "advice": None,
                 "hint": None,
                 "incident": "NU.nl 2019: ElastAlert pods without memory limits took node after node",
             }

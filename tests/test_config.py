@@ -385,3 +385,17 @@ def test_reading_takes_time_in_proportion_to_the_file() -> None:
     make(1)()  # what is kept of types
     assert_linear(make, 50)
     assert measure(make(100)).steps < 100 * 2_000
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("contact: " + "x" * 81, "contact is longer than the 80 characters that a warning has room for"),
+        ('contact: "a\\nb"', "contact is more than one line"),
+        ("pages: wiki.example.com", "pages 'wiki.example.com' is no address"),
+        ("pages: https://a b", "pages 'https://a b' is no address"),
+    ],
+)
+def test_what_denials_quote_is_checked(text: str, wrong: str) -> None:
+    with pytest.raises(BadConfig, match=wrong):
+        config(text)

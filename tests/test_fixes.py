@@ -51,7 +51,12 @@ def test_what_is_not_touched_is_shared() -> None:
 
 @pytest.mark.parametrize(
     ("path", "tokens"),
-    [("spec.containers[0].image", ("spec", "containers", 0, "image")), ("a", ("a",)), ("a[10]", ("a", 10))],
+    [
+        ("spec.containers[0].image", ("spec", "containers", 0, "image")),
+        ("a", ("a",)),
+        ("a[10]", ("a", 10)),
+        ('a["b.c/d"].e', ("a", "b.c/d", "e")),
+    ],
 )
 def test_paths(path: str, tokens: tuple[Any, ...]) -> None:
     assert parse_path(path) == tokens

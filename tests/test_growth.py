@@ -164,7 +164,7 @@ def test_work_is_a_small_multiple_of_the_review(worst: str, mode: str, is_update
                 req = request(obj, old)
                 decision = decide(req, facts, cfg, today=TODAY, stage=stage)
                 assert decision.failures == {}
-                render_review(req, decision, stage)
+                render_review(req, decision, stage, cfg)
 
         return judge
 

@@ -49,7 +49,7 @@ LAYERS: dict[str, set[str]] = {
     "scope": {"errors", "policy", "objects", "fixes", "sections", "config"},
     "engine": {"errors", "policy", "objects", "fixes", "sections", "config", "scope"},
     "findings": {"errors", "policy", "objects", "config"},
-    "messages": {"policy", "fixes", "loader"},
+    "messages": {"errors", "policy", "objects", "fixes", "loader", "config"},
     "halves": set(),
     "check": DECIDING | {"halves"},
     "formats": {"errors", "policy", "fixes", "loader", "findings", "messages", "check"},

@@ -369,8 +369,8 @@ def test_a_default_too_low_for_a_prometheus_is_not_raised_to_its_request() -> No
     violation = one(workload("StatefulSet", prometheus), limit_range(default="512Mi"))
     assert violation.fix is None
     assert violation.message.endswith(
-        "gives: set limits.memory to the size that prometheus-memory names, since no default is safe for a container "
-        "that holds Prometheus' series"
+        "gives: set limits.memory to 6Gi, or to the size that prometheus-memory names, since no default is safe for a "
+        "container that holds Prometheus' series"
     )
     named = {"images": {"prometheus": Memory.parse("8Gi")}}
     assert fixed(one(workload("StatefulSet", prometheus), limit_range(default="512Mi"), **named)) == {PATH: "8Gi"}
@@ -549,9 +549,11 @@ def test_a_prometheus_gets_no_default() -> None:
     violation = one(workload("StatefulSet", PROMETHEUS))
     assert violation.fix is None
     assert violation.message == (
-        "container 'prometheus' has no memory limit: set limits.memory to the size that prometheus-memory names, since "
-        "no default is safe for a container that holds Prometheus' series"
+        "container 'prometheus' has no memory limit: set limits.memory to 6Gi, or to the size that prometheus-memory "
+        "names, since no default is safe for a container that holds Prometheus' series"
     )
+    requests = PATH.replace("limits", "requests")
+    assert violation.advice == (Set(PATH, "6Gi"), Set(requests, "4Gi"))
     assert fixed(one(workload("StatefulSet", PROMETHEUS), images={"prometheus": Memory.parse("8Gi")}))[PATH] == "8Gi"
 
 

@@ -384,5 +384,5 @@ def test_what_is_of_the_wrong_kind_is_no_failure_of_ours(data: st.DataObject) ->
     except UNREADABLE:  # as the engine looked whose object it is
         return
     assert [error for error in decision.failures.values() if not isinstance(error, UNREADABLE)] == []
-    denial(asked, decision)
-    warnings(decision)
+    denial(asked, decision, config())
+    warnings(asked, decision, config())

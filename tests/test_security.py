@@ -226,7 +226,7 @@ def test_who_made_it_is_told(user: str, text: str, note: str) -> None:
     asked = request(disguised("StatefulSet", ownerReferences=[OBSERVATORY]), user=user)
     decision = decide(asked, NO_FACTS, config(text), today=TODAY)
     assert [each.note for each in decision.verdicts] == [note]
-    assert note in "".join(warnings(decision)) or note in denial(asked, decision)
+    assert note in "".join(warnings(asked, decision, config())) or note in denial(asked, decision, config())
 
 
 def test_the_enforce_preset_closes_what_a_service_account_of_the_namespace_can_do() -> None:

@@ -403,7 +403,7 @@ def test_classes_that_bind_immediately(objects: list[Object], spec: Object, expe
 )
 def test_the_label_that_pods_are_told_to_select(objects: list[Object], advice: str) -> None:
     (violation,) = found(facts(*objects))
-    assert violation.message.endswith(f", or pin the pods to {advice}")
+    assert violation.message.endswith(f": pin the pods to {advice}")
     if violation.message.endswith(")") and ": " in advice:
         key, _, value = advice.partition("nodeSelector ")[2].removesuffix(")").partition(": ")
         pinned = found(facts(*objects), prometheus(nodeSelector={key: value}))

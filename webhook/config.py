@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,9 @@ from webhook.sections import (
     Webhooks,
 )
 
+CONTACT_LENGTH = 80
+"""A warning has 256 characters, most of which say what is wrong and what to do."""
+
 
 class _File(Section, frozen=True):
     """The configuration file."""
@@ -50,6 +54,22 @@ class _File(Section, frozen=True):
             "policy that names no onError of its own."
         ),
     ] = "ignore"
+    contact: Annotated[
+        str,
+        Meta(
+            max_length=CONTACT_LENGTH,
+            description="A line of your own, such as 'Ask #platform, https://wiki.example.com/forestall', that stands "
+            "in every denial and warning: whom to ask, and where to read on.",
+        ),
+    ] = ""
+    pages: Annotated[
+        str,
+        Meta(
+            extra_json_schema={"pattern": r"^(https?://\S+)?$"},
+            description="The address under which people find the policies' pages: a denial then links to "
+            "ADDRESS/POLICY, where it otherwise names the command `forestall explain POLICY`.",
+        ),
+    ] = ""
     policies: dict[str, Any] = msgspec.field(default_factory=dict)
     overrides: Annotated[
         tuple[Override, ...],
@@ -101,6 +121,14 @@ class _File(Section, frozen=True):
     certificates: Certificates = msgspec.field(default_factory=Certificates)
     limit_ranges: tuple[LimitRangeDefaults, ...] = ()
 
+    def __post_init__(self) -> None:
+        if len(self.contact) > CONTACT_LENGTH:
+            raise ValueError(f"contact is longer than the {CONTACT_LENGTH} characters that a warning has room for")
+        if not self.contact.isprintable():
+            raise ValueError("contact is more than one line")
+        if self.pages and not re.fullmatch(r"https?://\S+", self.pages):
+            raise ValueError(f"pages {self.pages!r} is no address: it begins with https:// and holds no spaces")
+
 
 @dataclass(frozen=True, slots=True)
 class ActivePolicy:
@@ -125,6 +153,8 @@ class Config:
     """The configuration as it is in force: everything that the file leaves out has its default."""
 
     mode: Mode
+    contact: str
+    pages: str
     policies: Mapping[str, ActivePolicy]
     overrides: tuple[Override, ...]
     exemptions: tuple[Exemption, ...]
@@ -272,6 +302,8 @@ def _config(parsed: _File, sections: Mapping[str, _PolicyRead]) -> Config:
     declared = {name: loaded.policy for name, loaded in load_policies().items()}
     return Config(
         mode=parsed.mode,
+        contact=parsed.contact.strip(),
+        pages=parsed.pages.rstrip("/"),
         policies={
             name: _activate(
                 policy, sections.get(name) or _PolicyRead(PolicySection(), policy.params()), parsed.on_error

@@ -97,12 +97,14 @@ class _Ruling(NamedTuple):
 
     `mode` is "patch" only where the fix may and can be applied, "off" where the object's owner was judged instead, and
     for an exempted violation what it would be without `exemption`, an index of the configuration's exemptions.
+    `enforced` is what an enforced policy would do, where it is only recorded or warned of.
     """
 
     found: _Found
     mode: Mode
     note: str = ""
     exemption: int | None = None
+    enforced: Mode | None = None
 
     @property
     def is_patched(self) -> bool:
@@ -118,7 +120,8 @@ class _Ruling(NamedTuple):
             outcome = "unknown"
         elif self.mode in ("deny", "warn"):
             outcome = "denied" if self.mode == "deny" else "warned"
-        return Verdict(self.found.active.policy.id, self.mode, outcome, self.found.violation, self.note, self.exemption)
+        policy, violation = self.found.active.policy.id, self.found.violation
+        return Verdict(policy, self.mode, outcome, violation, self.note, self.exemption, self.enforced)
 
 
 @dataclass
@@ -223,13 +226,28 @@ class _Judgement:
             mode = weakest(found.active.otherwise, self.config.mode, violation.at_most)
             mode = "warn" if mode == "patch" else mode
         if leniency is None or owner is None:
-            return _Ruling(found, mode)
+            return _Ruling(found, mode, enforced=self._enforced(found, mode))
         mode = mode if mode == "patch" else weakest(mode, leniency.at_most)
         return _Ruling(found, mode, _made_by(owner, found.active, leniency, mode))
 
+    def _enforced(self, found: _Found, mode: Mode) -> Mode | None:
+        """What its policy would do at its own mode, or at its default where that is held back, too."""
+        active, at_most = found.active, found.violation.at_most
+        if mode not in ("audit", "warn"):
+            return None
+        wanted = active.mode if is_weaker("warn", active.mode) else active.policy.mode
+        if wanted == "patch" or at_most == "patch":
+            if at_most in ("patch", "deny") and self._can_fix(found.violation):
+                return "patch"
+            wanted = active.otherwise
+        return "deny" if wanted == at_most == "deny" else None
+
     def _is_fixable(self, violation: Violation) -> bool:
+        return self.stage != "validate" and self._can_fix(violation)
+
+    def _can_fix(self, violation: Violation) -> bool:
         sets = sets_of(violation)
-        if self.stage == "validate" or not sets or not can_change(self.scope.request, sets):
+        if not sets or not can_change(self.scope.request, sets):
             return False
         # What the API server refuses is not to be turned into something that nobody wrote.
         if violation.refused:

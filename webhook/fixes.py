@@ -22,7 +22,7 @@ FIXED_AT_CREATION = frozenset({("", "Pod"), ("batch", "Job"), ("", "PersistentVo
 """Kinds (group, kind) in which the API lets nothing be changed later that fixes are about, pods/resize aside."""
 
 _OPERATIONS = {"add": jsonpatch.AddOperation, "replace": jsonpatch.ReplaceOperation}
-_TOKEN = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_TOKEN = re.compile(r'\["([^"]*)"\]|([^.\[\]]+)|\[(\d+)\]')
 
 
 def sets_of(violation: Violation) -> tuple[Set, ...]:
@@ -56,8 +56,9 @@ def _exists(obj: Object | None, path: str) -> bool:
 
 @lru_cache(1024)
 def parse_path(path: str) -> tuple[Token, ...]:
-    """ "spec.containers[0].image" as ("spec", "containers", 0, "image")."""
-    return tuple(key or int(index) for key, index in _TOKEN.findall(path))
+    """ "spec.containers[0].image" as ("spec", "containers", 0, "image"); a key with dots stands in brackets and quotes:
+    'nodeSelector["topology.kubernetes.io/zone"]'."""
+    return tuple(quoted or key or int(index) for quoted, key, index in _TOKEN.findall(path))
 
 
 def apply_sets(obj: Object, sets: Iterable[Set]) -> tuple[list[Operation], Object]:

@@ -20,7 +20,7 @@ from webhook.errors import BadManifest
 from webhook.findings import Finding, JudgedObject, Place
 from webhook.fixes import sets_of
 from webhook.loader import load_policies
-from webhook.messages import advice, advice_lines, headline, in_full, incident, told
+from webhook.messages import advice, advice_lines, headline, in_full, incident, shown_sets, told
 from webhook.policy import Outcome, Verdict
 
 SCHEMA = "forestall.dev/check/v1"
@@ -96,7 +96,7 @@ def _finding_lines(finding: Finding, width: int, style: Style) -> Iterator[str]:
     yield f"  {style(f'{verdict.outcome:<8}', _COLOURS[verdict.outcome])}  {first}"
     yield from (f"{' ' * len(head)}{line}" for line in more)
     # The path is the fix's where there is one, and nobody needs to read it twice.
-    is_named = any(fix.path == path for fix in sets_of(verdict.violation))
+    is_named = any(fix.path == path and not fix.of for fix in shown_sets(verdict.violation))
     where = str(finding.place) + ("" if is_named or not path else f"  {path}")
     yield from _labelled("where", where, width, style)
     above = ""
@@ -166,6 +166,7 @@ def _json_finding(finding: Finding) -> dict[str, Any]:
         "path": violation.path,
         "message": told(verdict),
         "fix": {fix.path: fix.value for fix in sets_of(violation)} or None,
+        "advice": {f"{each.of} {each.path}".strip(): each.value for each in violation.advice} or None,
         "hint": violation.hint,
         "incident": incident(verdict.policy),
     }

@@ -1,40 +1,54 @@
 """What people read: the text of a denial, kubectl's warnings, the API server's audit annotations.
 
-The order is always: what is wrong, where, what to set, how to type it, why.
+The order is always: what is wrong, where, what to do and to set, how to type it, why. It can be followed: the commands
+and sets of a denial, done in their order, mend the object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import takewhile, zip_longest
 from typing import Any
 
 import msgspec
 
-from webhook.fixes import sets_of
+from webhook.config import Config
+from webhook.errors import UNREADABLE
+from webhook.fixes import can_change, sets_of
 from webhook.loader import load_policies
-from webhook.policy import AdmissionRequest, Decision, Set, Verdict
+from webhook.objects.pods import Container, read_workload
+from webhook.policy import AdmissionRequest, Brief, Decision, Set, Verdict, Violation
 
 # kubectl prints all of a denial, but nobody reads more than this; the limit keeps a status small.
 _DENIALS = 20
-# The API server's limits: once 4096 characters are spent it cuts further warnings to 256, and later drops them.
+# Lists and maps that are longer are left out of a denial: nobody could read them there.
+_VALUE_LENGTH = 200
+# The API server's limits: once 4096 characters are spent it cuts further warnings to 256, and later drops them. All
+# webhooks of a request share them, and two are ours.
 _WARNING_LENGTH = 256
-_WARNINGS_LENGTH = 4096
+_WARNINGS_LENGTH = 4096 // 2
+_MOST_WARNINGS = 15
 _ANNOTATION_LENGTH = 1024
-# All of a warning that some clients show: the problem and its value have to be in it.
-_SHOWN_LENGTH = 120
+_NAME_LENGTH = 40
+# Of a warning, what is wrong is cut to no less than this.
+_WRONG_LENGTH = 40
 
 
-def denial(request: AdmissionRequest, decision: Decision) -> str:
+def denial(request: AdmissionRequest, decision: Decision, config: Config) -> str:
     """Everything that is wrong, in one text of several lines."""
     denied = decision.denied
     count = "1 violation" if len(denied) == 1 else f"{len(denied)} violations"
     parts = [f"{count} in {request.kind} {request.namespace}/{object_name(request)}"]
-    shown = denied[:_DENIALS]
-    parts += [_paragraph(verdict, following) for verdict, following in zip_longest(shown, shown[1:])]
+    # One remedy for each field: what may be applied counts for more than what is only advised.
+    fixed = {fix.path for verdict in denied for fix in sets_of(verdict.violation)}
+    advised = [_advice(verdict, request, config.pages, fixed) for verdict in denied[:_DENIALS]]
+    parts += [
+        _paragraph(verdict, lines, following)
+        for verdict, lines, following in zip_longest(denied[:_DENIALS], advised, advised[1:])
+    ]
     if len(denied) > _DENIALS:
         parts.append(f"and {len(denied) - _DENIALS} more")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *filter(None, [config.contact])])
 
 
 def object_name(request: AdmissionRequest) -> str:
@@ -43,12 +57,15 @@ def object_name(request: AdmissionRequest) -> str:
     return request.name or str(metadata.get("name") or metadata.get("generateName") or "")
 
 
-def _paragraph(verdict: Verdict, following: Verdict | None) -> str:
+_Lines = list[tuple[str, str]]
+"""Lines with their labels: ("set", "spec.replicas: 2")."""
+
+
+def _paragraph(verdict: Verdict, lines: _Lines, following: _Lines | None) -> str:
     """One violation; what the next one says as well (a fix that mends both, the incident) is left to it."""
     path = verdict.violation.path
-    repeated = advice(following, is_short=True) if following else []
     labelled = [("where", path)] if path else []
-    labelled += [line for line in advice(verdict, is_short=True) if line not in repeated]
+    labelled += [line for line in lines if line not in (following or ())]
     return "\n".join([headline(verdict), *(f"  {label:<6}{text}" for label, text in labelled)])
 
 
@@ -63,19 +80,53 @@ def told(verdict: Verdict) -> str:
     return f"{message} ({verdict.note})" if verdict.note else message
 
 
-def advice(verdict: Verdict, *, is_short: bool = False) -> list[tuple[str, str]]:
-    """What to set, how (a Helm value) and why, with labels: ("set", "spec.replicas: 2"); what doesn't apply is left
-    out.
+def advice(verdict: Verdict) -> _Lines:
+    """What to do, with labels: commands ("run"), what to set, how (a Helm value) and why; what doesn't apply is left
+    out."""
+    violation = verdict.violation
+    return [*_deletions(violation, ""), *map(_set_line, shown_sets(violation)), *_how_and_why(verdict, "")]
 
-    `is_short` leaves out values that are lists or maps, which nobody could read in a denial.
-    """
-    fixes = [fix for fix in sets_of(verdict.violation) if not is_short or isinstance(fix.value, str | int)]
-    lines = [("set", f"{fix.path}: {_shown(fix.value)}") for fix in fixes]
+
+def _advice(verdict: Verdict, request: AdmissionRequest, pages: str, fixed: Collection[str]) -> _Lines:
+    """The same for a denial: without values that nobody could read there, and what can't be changed is made anew."""
+    violation = verdict.violation
+    sets = [each for each in shown_sets(violation) if sets_of(violation) or each.path not in fixed]
+    if any(len(_shown(each.value)) > _VALUE_LENGTH for each in sets):
+        sets = []
+    own = [each for each in sets if not each.of]
+    lines = list(_deletions(violation, request.namespace))
+    if own and not request.subresource and not can_change(request, own):
+        lines.append(("run", _deletion(request)))
+    return [*lines, *map(_set_line, sets), *_how_and_why(verdict, pages)]
+
+
+def shown_sets(violation: Violation) -> Sequence[Set]:
+    """What mends it: the fix that we may apply, or what is only advised."""
+    return sets_of(violation) or violation.advice
+
+
+def _deletions(violation: Violation, namespace: str) -> Iterator[tuple[str, str]]:
+    place = f" -n {namespace}" if namespace else ""
+    for reference in violation.deletes:
+        yield "run", f"kubectl delete {reference}{place} --ignore-not-found"
+
+
+def _deletion(request: AdmissionRequest) -> str:
+    """The command without which a field that can't be changed can't be set; the pods of a StatefulSet live on."""
+    kept = " --cascade=orphan" if request.kind == "StatefulSet" else ""
+    return f"kubectl delete {request.kind.lower()}/{object_name(request)} -n {request.namespace}{kept}"
+
+
+def _set_line(fix: Set) -> tuple[str, str]:
+    return "set", f"{fix.of} {fix.path}: {_shown(fix.value)}".strip()
+
+
+def _how_and_why(verdict: Verdict, pages: str) -> Iterator[tuple[str, str]]:
     if verdict.violation.hint:
-        lines.append(("how", f"Helm value {verdict.violation.hint}"))
+        yield "how", f"Helm value {verdict.violation.hint}"
     if why := incident(verdict.policy):
-        lines.append(("why", f"{why} (forestall explain {verdict.policy})"))
-    return lines
+        page = f"{pages}/{verdict.policy}" if pages else f"forestall explain {verdict.policy}"
+        yield "why", f"{why} ({page})"
 
 
 def in_full(verdict: Verdict) -> str:
@@ -85,7 +136,7 @@ def in_full(verdict: Verdict) -> str:
 
 def advice_lines(verdict: Verdict) -> list[str]:
     """The advice for a reader who has no columns: "set spec.replicas: 2", "how: Helm value replicas"."""
-    return [f"{label} {text}" if label == "set" else f"{label}: {text}" for label, text in advice(verdict)]
+    return [f"{label} {text}" if label in ("set", "run") else f"{label}: {text}" for label, text in advice(verdict)]
 
 
 def _shown(value: Any) -> str:
@@ -96,35 +147,94 @@ def incident(policy_id: str) -> str:
     return "; ".join(load_policies()[policy_id].policy.incidents)
 
 
-def warnings(decision: Decision) -> list[str]:
-    """What kubectl and helm print beside the result: patches explained, warnings, what could not be seen."""
-    texts = list(dict.fromkeys(_one_line(verdict) for verdict in decision.verdicts if verdict.is_printed))
+def warnings(request: AdmissionRequest, decision: Decision, config: Config) -> list[str]:
+    """What kubectl and helm print beside the result: patches explained, warnings, what could not be seen.
+
+    The worst come first; how many there are besides is said at the end.
+    """
+    shown = [verdict for verdict in decision.verdicts if verdict.is_printed]
+    if not shown:
+        return []
+    texts = list(dict.fromkeys(_warning(request, verdict, config) for verdict in sorted(shown, key=_rank)))
     kept: list[str] = []
     for text in texts:
-        if sum(map(len, kept)) + len(text) > _WARNINGS_LENGTH - _WARNING_LENGTH:
-            kept.append(f"forestall: and {len(texts) - len(kept)} more warnings")
-            break
+        rest = f"{_who(request)}: and {len(texts) - len(kept)} more warnings of Forestall"
+        if len(kept) == _MOST_WARNINGS or sum(map(len, kept)) + len(text) > _WARNINGS_LENGTH - len(rest):
+            return [*kept, rest]
         kept.append(text)
     return kept
 
 
-def _one_line(verdict: Verdict) -> str:
-    """What is wrong, then where or what was patched, and why it is no denial: only the first part may be cut."""
-    violation = verdict.violation
-    where = violation.path
+def _rank(verdict: Verdict) -> int:
+    """What would be denied comes first, then what would be patched, what nobody could decide, the rest, what is mended,
+    and what was so before."""
     if verdict.outcome == "patched":
-        where = f"patched: {_changed(sets_of(violation))}"
-    end = (f" ({where})" if where else "") + (f"; {verdict.note}" if verdict.note else "")
-    begin = " ".join(f"{verdict.policy}: {violation.message}".split())
-    begin = _cut(begin, max(_WARNING_LENGTH - len(end), _SHOWN_LENGTH))
-    return _cut(begin + end, _WARNING_LENGTH)
+        return 4
+    if verdict.note:
+        return 5
+    if verdict.outcome in ("unknown", "failed"):
+        return 2
+    return {"deny": 0, "patch": 1}.get(verdict.enforced or "", 3)
 
 
-def _changed(sets: Sequence[Set]) -> str:
-    """What was set, the path that all share said once: "limits.memory=1Gi, requests.memory=1Gi in spec.resources"."""
+def _warning(request: AdmissionRequest, verdict: Verdict, config: Config) -> str:
+    """Whom it concerns, what is wrong, what to do, what enforcement would do, and whom to ask.
+
+    Where there is no room for all, the Helm value goes, then the end of what is wrong: the remedy stays whole.
+    """
+    violation, container = verdict.violation, _container(request, verdict.violation)
+    wrong, remedy = violation.brief or Brief(violation.message)
+    if verdict.outcome == "patched":
+        remedy = f"patched to {_changed(sets_of(violation), container)}"
+    end = [remedy and f": {remedy}", *(f"; {text}" for text in (verdict.note, _enforced(verdict)) if text)]
+    how = _helm_value(violation.hint or "") if verdict.outcome != "patched" else ""
+    asked = f"; {config.contact}" if config.contact else ""
+    begin = f"{_who(request, container)}: {verdict.policy}: "
+    wrong, tail = _spaced(wrong), _spaced("".join(end))
+    # Both that may be long are somebody's names: the least is what the reader can't do without.
+    tail = _cut(tail, _WARNING_LENGTH - len(begin) - len(asked) - _WRONG_LENGTH)
+    room = _WARNING_LENGTH - len(begin) - len(tail) - len(asked)
+    if len(wrong) + len(how) > room:
+        how = ""
+    return f"{begin}{_cut(wrong, room)}{tail}{how}{asked}"
+
+
+def _helm_value(hint: str) -> str:
+    """Where to set it; what to set it to is in the remedy."""
+    return f"; Helm value {hint.partition(': ')[0].partition('[')[0]}" if hint else ""
+
+
+def _who(request: AdmissionRequest, container: Container | None = None) -> str:
+    """ "Deployment web, container app"."""
+    who = f"{request.kind} {_shortened(object_name(request))}"
+    return f"{who}, container {_shortened(container.name)}" if container else who
+
+
+def _container(request: AdmissionRequest, violation: Violation) -> Container | None:
+    try:
+        workload = read_workload(request)
+        return workload.container_of(violation) if workload else None
+    except UNREADABLE:
+        return None
+
+
+def _enforced(verdict: Verdict) -> str:
+    """What would become of it if its policy were enforced."""
+    if verdict.enforced != "patch":
+        return "would be denied" if verdict.enforced else ""
+    value = next((fix.value for fix in sets_of(verdict.violation)), None)
+    return f"would be patched to {value}" if isinstance(value, str | int) else "would be patched"
+
+
+def _changed(sets: Sequence[Set], container: Container | None = None) -> str:
+    """What was set, the path that all share said once: "limits.memory=1Gi, requests.memory=1Gi in spec.resources"; of a
+    container's resources it isn't said at all."""
+    if container:
+        above = f"{container.resources_path}."
+        sets = [msgspec.structs.replace(fix, path=fix.path.removeprefix(above)) for fix in sets]
     paths = [fix.path.split(".") for fix in sets]
-    above = zip(*(path[:-1] for path in paths), strict=False) if len(paths) > 1 else ()
-    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, above)]
+    above_all = zip(*(path[:-1] for path in paths), strict=False) if len(paths) > 1 else ()
+    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, above_all)]
     texts = []
     for path, fix in zip(paths, sets, strict=True):
         value = f"={fix.value}" if isinstance(fix.value, (str, int)) else ""
@@ -142,4 +252,17 @@ def audit_annotations(decision: Decision) -> dict[str, str]:
 
 
 def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    return text if len(text) <= length else f"{text[: max(length - 1, 0)]}…"
+
+
+def _shortened(name: str) -> str:
+    """A name of at most 40 characters: of a longer one the middle goes, since charts tell theirs apart at the end."""
+    if len(name) <= _NAME_LENGTH:
+        return name
+    half = (_NAME_LENGTH - 1) // 2
+    return f"{name[: _NAME_LENGTH - 1 - half]}…{name[-half:]}"
+
+
+def _spaced(text: str) -> str:
+    """On one line."""
+    return " ".join(text.split()) if "\n" in text or "  " in text else text

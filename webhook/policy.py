@@ -157,10 +157,25 @@ class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
 
 
 class Set(msgspec.Struct, frozen=True):
-    """Put `value` at `path` ("spec.containers[0].resources.limits.memory"), making the maps above it as needed."""
+    """Put `value` at `path` ("spec.containers[0].resources.limits.memory"), making the maps above it as needed.
+
+    A key with dots stands in brackets and quotes: 'spec.nodeSelector["topology.kubernetes.io/zone"]'. `of` names
+    another object than the judged one, as kubectl does ("persistentvolumeclaim/data"): such a set is only shown.
+    """
 
     path: str
     value: Any
+    of: str = ""
+
+
+class Brief(NamedTuple):
+    """A violation's message where room is scarce: what is wrong, without the evidence, and the first remedy alone.
+
+    `wrong` says no container's name: the reader has it already.
+    """
+
+    wrong: str
+    remedy: str = ""
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -171,10 +186,15 @@ class Violation(msgspec.Struct, frozen=True):
     message   what is wrong and what to write instead
     value     what was found: an int where more is better, so that "worse than before" can be told
     fix       what mends it, all or nothing
+    advice    where nothing may be applied by us, sets that mend it once somebody does them
+    deletes   what has to be deleted before the advice, as kubectl names it ("persistentvolumeclaim/data"); it holds no
+              data
+    brief     the message where room is scarce; without it, its beginning is shown there
     fix_named the fix's size is one that the configuration names for this very image or container, so that it may
               be given to a pod whose owner was let through
     refused   the API server itself refuses what this is about, as it is written: the fix is shown, and not applied
-    hint      the Helm value that sets it, where the chart is known
+    hint      the Helm value that sets it, where the chart is known: "server.resources", or with what to set it to,
+              "persistence.storageClass: regional"
     at_most   the strongest mode that it may take: "warn" for what could not be seen
     is_unknown what is wrong is that it could not be judged: the message says "cannot tell" and why
     unseen    the objects that would have to be seen to judge it; the server looks them up and decides again
@@ -185,6 +205,9 @@ class Violation(msgspec.Struct, frozen=True):
     message: str
     value: int | str | None = None
     fix: Set | tuple[Set, ...] | None = None
+    advice: tuple[Set, ...] = ()
+    deletes: tuple[str, ...] = ()
+    brief: Brief | None = None
     fix_named: bool = False
     refused: bool = False
     hint: str | None = None
@@ -242,6 +265,9 @@ class Verdict(msgspec.Struct, frozen=True):
     """Why it is weaker than the policy's mode: an exemption, the ratchet, the owner."""
     exemption: int | None = None
     """Which of the configuration's exemptions covers it."""
+    enforced: Mode | None = None
+    """What would become of it, "deny" or "patch", if its policy were enforced; None where it is, or would change
+    nothing."""
 
     @property
     def denies(self) -> bool:

@@ -17,7 +17,7 @@ from webhook.objects.limitranger import Refusal
 from webhook.objects.memory_volumes import memory_volumes, written_by
 from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
 from webhook.objects.products import AGENTS, product_of
-from webhook.objects.prometheus import holds_series, is_agent
+from webhook.objects.prometheus import LEAST_LIMIT, LEAST_REQUEST, holds_series, is_agent
 from webhook.objects.quantities import Memory, format_memory, is_fraction_of_byte, parse_memory
 from webhook.objects.sizes import (
     NO_MOST,
@@ -32,7 +32,7 @@ from webhook.objects.sizes import (
     spell,
     unread_ranges,
 )
-from webhook.policy import AdmissionRequest, Policy, Set, Violation
+from webhook.policy import AdmissionRequest, Brief, Policy, Set, Violation
 
 _Sizes = dict[str, Memory]
 _REQUEST = Memory.parse("256Mi")
@@ -131,8 +131,10 @@ def _why_none(of: Container | Workload) -> str:
 
 def _pod_limit(path: str, wrong: str, params: Params) -> Violation:
     # How the containers share it is nobody's to guess, and the API server refuses theirs if they are above it.
-    advice = f"set {path} to {format_memory(params.default_limit)} or whatever the whole pod needs, or leave it out"
-    return Violation(path, "", f"the pod has a memory limit of its own of {wrong}: {advice}")
+    size = format_memory(params.default_limit)
+    advice = f"set {path} to {size} or whatever the whole pod needs, or leave it out"
+    wrong = f"the pod has a memory limit of its own of {wrong}"
+    return Violation(path, "", f"{wrong}: {advice}", advice=(Set(path, size),), brief=Brief(wrong, f"set it to {size}"))
 
 
 def _judge(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[Violation]:
@@ -150,10 +152,18 @@ def _judge(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[Violation]:
             f"{wrong}: {advice}",
             value=given,
             fix=None if isinstance(size, str) else size.sets(container, before),
+            advice=_advised(pod, container) if isinstance(size, str) else (),
+            brief=Brief(
+                wrong.removeprefix(f"container {container.name!r} has "), advice.partition(", since no default")[0]
+            ),
             refused=exceeds_itself(container),
             fix_named=named is not None,
             hint=helm_value(pod.workload.object, container.name, "resources"),
         )
+
+
+def _brief(container: Container, wrong: str, advice: str) -> Brief:
+    return Brief(wrong.removeprefix(f"container {container.name!r} has "), advice.partition(", since no default")[0])
 
 
 def _complaints(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[tuple[Container, str, int | None]]:
@@ -273,8 +283,9 @@ def _size(pod: _Pod, container: Container, room: Bound | None) -> Size | str:
         bounds = bounds.within(Bound(pod_limit, f"the pod's own limit is {format_memory(pod_limit)}"))
     elif pod_request is not None and given is None and had is None:
         # What a container requests has to fit into that.
-        whole = format_memory(max(pod_request, pod.params.default_limit))
-        return f"the pod has a request of its own: set {pod.workload.spec_path}.resources.limits.memory to {whole}"
+        return (
+            f"the pod has a request of its own: set {pod.workload.spec_path}.resources.limits.memory to {_whole(pod)}"
+        )
     if _requested(container):
         request = Wish.fixed(_requested(container), "its request")
     elif requested := pod.requested(container):
@@ -296,8 +307,8 @@ def _why_no_default(pod: _Pod, container: Container) -> str:
         )
     if is_server:
         return (
-            "set limits.memory to the size that prometheus-memory names, since no default is safe for a container that "
-            "holds Prometheus' series"
+            f"set limits.memory to {LEAST_LIMIT}, or to the size that prometheus-memory names, since no default is "
+            "safe for a container that holds Prometheus' series"
         )
     boundless = [name for name, size in written_by(container, pod.workload, pod.memory_volumes).items() if size is None]
     if boundless:
@@ -306,6 +317,23 @@ def _why_no_default(pod: _Pod, container: Container) -> str:
             "(emptyDir.medium) without a sizeLimit: no default is safe before that is set"
         )
     return ""
+
+
+def _advised(pod: _Pod, container: Container) -> tuple[Set, ...]:
+    """What a person may set where no size is safe enough for us to set it."""
+    workload, requested = pod.workload, _requested(container)
+    if holds_series(workload, container) and not is_agent(workload, container):
+        limit = Set(container.memory_path("limits"), format_memory(max(LEAST_LIMIT, requested)))
+        return (limit,) if requested else (limit, Set(container.memory_path("requests"), format_memory(LEAST_REQUEST)))
+    if (whole := _whole(pod)) and workload.memory("limits") is None:
+        return (Set(f"{workload.spec_path}.resources.limits.memory", whole),)
+    return ()
+
+
+def _whole(pod: _Pod) -> str:
+    """The limit of a pod that has a request of its own; empty if it has none."""
+    request = pod.workload.memory("requests")
+    return "" if request is None else format_memory(max(request, pod.params.default_limit))
 
 
 def _wanted_limit(pod: _Pod, container: Container, named: Memory | None, given: Bound | None) -> Wish:

@@ -13,7 +13,7 @@ from webhook.objects.facts import LIMIT_RANGES, NODES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.nodes import largest_node
 from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
-from webhook.objects.prometheus import SERVER_NAMES, is_agent, series_containers
+from webhook.objects.prometheus import LEAST_LIMIT, LEAST_REQUEST, SERVER_NAMES, is_agent, series_containers
 from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
 from webhook.objects.sizes import (
     Bound,
@@ -27,7 +27,7 @@ from webhook.objects.sizes import (
     unread_ranges,
 )
 from webhook.objects.workloads import Workloads
-from webhook.policy import AdmissionRequest, Policy, Violation
+from webhook.policy import AdmissionRequest, Brief, Policy, Set, Violation
 
 _MEBIBYTE = 2**20
 
@@ -58,8 +58,8 @@ class _Pod(NamedTuple):
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    min_request: Annotated[Memory, Meta(description="The least request.")] = Memory.parse("4Gi")
-    min_limit: Annotated[Memory, Meta(description="The least limit.")] = Memory.parse("6Gi")
+    min_request: Annotated[Memory, Meta(description="The least request.")] = LEAST_REQUEST
+    min_limit: Annotated[Memory, Meta(description="The least limit.")] = LEAST_LIMIT
     workloads: Annotated[
         Workloads, Meta(description="Prometheus servers that no image's name tells: an image is the container's own.")
     ] = Workloads()
@@ -98,12 +98,16 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     for container in containers:
         size = sizes[container.path]
         for each in short[container.path]:
+            wrong, remedy = _wrong(each), _remedy(pod, container, each, floor, size)
             yield Violation(
                 container.memory_path(each.part),
                 container.name,
-                _message(pod, container, each, floor, size),
+                f"Prometheus container {container.name!r} has {wrong}: {remedy}",
                 value=_value(each),
                 fix=None if isinstance(size, str) else size.sets(container, pod.before.get(container.path)),
+                # Where nothing but the nodes is unknown, it is likely to fit.
+                advice=_least(container, short[container.path]) if size == _no_node(facts) else (),
+                brief=Brief(f"Prometheus has {wrong}", remedy),
                 refused=exceeds_itself(container),
                 hint=helm_value(workload.object, container.name, "resources"),
             )
@@ -186,22 +190,28 @@ def _floor(params: Params) -> _Floor:
     return _Floor(request * _MEBIBYTE, limit * _MEBIBYTE, reason)
 
 
-def _message(pod: _Pod, container: Container, short: _Short, floor: _Floor, size: Size | str) -> str:
+def _wrong(short: _Short) -> str:
+    noun = short.part.removesuffix("s")
+    return f"memory {noun} {short.found.words}" if short.found.amount else f"no memory {noun}"
+
+
+def _least(container: Container, short: Sequence[_Short]) -> tuple[Set, ...]:
+    return tuple(Set(container.memory_path(each.part), format_memory(each.least)) for each in short)
+
+
+def _remedy(pod: _Pod, container: Container, short: _Short, floor: _Floor, size: Size | str) -> str:
     part, found, least = short
-    noun = part.removesuffix("s")
-    wrong = f"has memory {noun} {found.words}" if found.amount else f"has no memory {noun}"
     if isinstance(size, str):
-        advice = f"set {part}.memory to {format_memory(least)} or more{floor.reason}; {size}"
-    else:
-        enough = size.limit if part == "limits" else size.request
-        back, before = "", pod.before.get(container.path)
-        if before and enough == before.amount(part) and enough > least:
-            back, enough = "" if found.amount else f"back to {before.memory(part)}, or ", least
-        advice = f"set {part}.memory {back}to {format_memory(enough)} or more{floor.reason}"
-        # What is enough by itself may be too little for a LimitRange's ratio.
-        if part == "limits" and size.request > (pod.given[container.path].request or 0) >= floor.request:
-            advice += f", and requests.memory to {format_memory(size.request)}"
-    return f"Prometheus container {container.name!r} {wrong}: {advice}"
+        return f"set {part}.memory to {format_memory(least)} or more{floor.reason}; {size}"
+    enough = size.limit if part == "limits" else size.request
+    back, before = "", pod.before.get(container.path)
+    if before and enough == before.amount(part) and enough > least:
+        back, enough = "" if found.amount else f"back to {before.memory(part)}, or ", least
+    remedy = f"set {part}.memory {back}to {format_memory(enough)} or more{floor.reason}"
+    # What is enough by itself may be too little for a LimitRange's ratio.
+    if part == "limits" and size.request > (pod.given[container.path].request or 0) >= floor.request:
+        remedy += f", and requests.memory to {format_memory(size.request)}"
+    return remedy
 
 
 def _sizes(

@@ -13,39 +13,38 @@ from webhook.objects.volumes import StoredVolume
 from webhook.policy import MODES, Mode
 
 _MOST_NAMED = 10
-_LATE = "a class that binds WaitForFirstConsumer"
 _EARLY = "its class binds Immediate: it is made before its pods have a node, in any zone of the cluster"
 
 
 class Finding(NamedTuple):
     """What is wrong with a volume, as the message begins.
 
-    pin          the label that keeps the pods where the volume is
-    binds_early  its class had better wait for the pod, which is all that is wrong if there is no `pin`
+    brief          the same without the places, where room is scarce; empty if `wrong` names none
+    pin            the label that keeps the pods where the volume is
+    binds_early    its class had better wait for the pod, which is all that is wrong if there is no `pin`
+    is_in_several  the volume is in several places, and the pods may run in more
+    is_nowhere     none of the nodes that the pods may use reach the volume
     """
 
     tie: Tie
     wrong: str
     at_most: Mode = "deny"
     is_unknown: bool = False
+    brief: str = ""
     pin: Pin | None = None
     binds_early: bool = False
+    is_in_several: bool = False
+    is_nowhere: bool = False
 
-    def message(self, instead: str) -> str:
-        """With the chain of what was seen, and what to do: `instead`, or to pin the pods."""
-        seen = f"{self.wrong} ({self.tie})"
-        return seen if self.at_most == "audit" or self.is_unknown else f"{seen}: {self._advice(instead)}"
+    @property
+    def seen(self) -> str:
+        """What is wrong, with the chain of what was seen."""
+        return f"{self.wrong} ({self.tie})"
 
-    def _advice(self, instead: str) -> str:
-        if self.pin is None:
-            return f"use {_LATE}" if self.binds_early else instead
-        what = called(self.pin.key, 1)
-        if what == self.pin.key:
-            there = "the nodes that reach it"
-        else:
-            there = f"the volume's {what}" if self.tie.is_made else f"one {what}"
-        late = f" and use {_LATE}" if self.binds_early else ""
-        return f"{instead}, or pin the pods to {there} ({self.pin}){late}"
+    @property
+    def is_for_somebody(self) -> bool:
+        """Whether there is something to do about it."""
+        return self.at_most != "audit" and not self.is_unknown
 
     @property
     def severity(self) -> tuple[int, bool]:
@@ -126,7 +125,12 @@ def judge(what: str, tie: Tie, pods: Pods) -> Finding | None:
     if reach.extent == "none":
         where = _where(reach.key, reach.places, "may only run")
         return Finding(
-            tie, f"{what} is tied to {tie.says}, but its pods {where}: they stay Pending", "warn", pin=reach.pin
+            tie,
+            f"{what} is tied to {tie.says}, but its pods {where}: they stay Pending",
+            "warn",
+            brief=f"{what} is tied to {tie.says}, where its pods may not run: they stay Pending",
+            pin=reach.pin,
+            is_nowhere=True,
         )
     if reach.extent == "some":
         return _judge_some(what, tie, reach, is_early)
@@ -165,9 +169,24 @@ def _judge_some(what: str, tie: Tie, reach: Reach, is_early: bool) -> Finding:
     """Some of the nodes that the pods may use reach it."""
     is_in_several = reach.count > 1
     where = _where(reach.key, reach.places, "may run")
-    wrong = f"{what} is {'in' if is_in_several else 'tied to'} {tie.says}, but its pods {where}"
-    wrong += f"; {_EARLY}" if is_early else ""
-    return Finding(tie, wrong, "warn" if is_in_several else "deny", pin=reach.pin, binds_early=is_early)
+    wrong = f"{what} is {'in' if is_in_several else 'tied to'} {tie.says}, but its pods may run "
+    return Finding(
+        tie,
+        f"{wrong}{where.removeprefix('may run ')}" + (f"; {_EARLY}" if is_early else ""),
+        "warn" if is_in_several else "deny",
+        brief=f"{wrong}{_roughly(reach.key, reach.places)}",
+        pin=reach.pin,
+        binds_early=is_early,
+        is_in_several=is_in_several,
+    )
+
+
+def _roughly(key: str, places: frozenset[str]) -> str:
+    """ "in 3 zones", "on 2 nodes", "elsewhere"."""
+    what = called(key, len(places))
+    if what == key or len(places) < 2:
+        return "elsewhere"
+    return f"{'on' if is_node_key(key) else 'in'} {len(places)} {what}"
 
 
 def _where(key: str, places: frozenset[str], may: str) -> str:

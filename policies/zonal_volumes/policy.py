@@ -8,19 +8,18 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from policies.zonal_volumes.advice import Advice, Remedy, has_source
 from policies.zonal_volumes.findings import Finding, Pods, find, judge
 from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, VOLUMES, ClusterFacts, claim_class
-from webhook.objects.helm_values import helm_value
 from webhook.objects.monitoring import is_monitoring, is_monitoring_claim
 from webhook.objects.names import ObjectName
 from webhook.objects.nodes import ANYWHERE, read_placement
 from webhook.objects.pods import Workload, items, mapping, read_workload
 from webhook.objects.quantities import Quantity
-from webhook.objects.storage import Tie, tie_of_claim, tie_of_class, tie_of_new
-from webhook.objects.topology import is_node_key
+from webhook.objects.storage import tie_of_claim, tie_of_class, tie_of_new
 from webhook.objects.volumes import StoredVolume, volumes_of
 from webhook.objects.workloads import Workloads
-from webhook.policy import AdmissionRequest, FactReference, GroupKind, Policy, Set, Violation
+from webhook.policy import AdmissionRequest, Brief, FactReference, GroupKind, Policy, Set, Violation
 
 CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 
@@ -34,8 +33,6 @@ _CLAIM_MAKERS = frozenset(
         "system:serviceaccount:kube-system:statefulset-controller",
     }
 )
-# What a claim gets its data or its volume from: another class, or an emptyDir, would come without it.
-_SOURCES = ("dataSource", "dataSourceRef", "selector", "volumeName")
 
 
 class Replacement(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -75,10 +72,35 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     if workload is None or not _is_meant(workload, params):
         return
     pods = Pods(read_placement(workload), facts, params.zones)
-    found = [(volume, finding) for volume in volumes_of(workload, facts) if (finding := find(volume, pods))]
+    found = _together([(volume, finding) for volume in volumes_of(workload, facts) if (finding := find(volume, pods))])
     mends = _mend(workload, [each for each, finding in found if _is_mendable(request, each, finding)], facts, params)
+    advice = _advice(request, pods, facts, params, workload)
     for volume, finding in found:
-        yield _violation(workload, volume, finding, mends.get(volume.path), facts, params)
+        yield _violation(volume, finding, mends.get(volume.path, _Mends()), advice)
+
+
+def _together(found: list[tuple[StoredVolume, Finding]]) -> list[tuple[StoredVolume, Finding]]:
+    """The same, with one pin for all of a workload's volumes: that of a volume that is there."""
+    there = {finding.pin.key: finding.pin for _, finding in found if finding.pin and finding.tie.is_made}
+    return [
+        (volume, finding._replace(pin=there.get(finding.pin.key, finding.pin)) if finding.pin else finding)
+        for volume, finding in found
+    ]
+
+
+def _advice(
+    request: AdmissionRequest, pods: Pods, facts: ClusterFacts, params: Params, workload: Workload | None = None
+) -> Advice:
+    replacement = params.replacement or Replacement(empty_dir=True)
+    name = replacement.storage_class
+    return Advice(
+        request,
+        facts,
+        pods,
+        workload,
+        replacement="" if not name or _is_tied(name, facts) else name,
+        empty_dir=params.replacement is not None and replacement.empty_dir,
+    )
 
 
 def _is_meant(workload: Workload, params: Params) -> bool:
@@ -95,26 +117,37 @@ def _is_mendable(request: AdmissionRequest, volume: StoredVolume, finding: Findi
     return is_new and not (finding.tie.is_made or finding.tie.is_kept) and finding.at_most == "deny"
 
 
-def _violation(
-    workload: Workload,
-    volume: StoredVolume,
-    finding: Finding,
-    mends: _Mends | None,
-    facts: ClusterFacts,
-    params: Params,
-) -> Violation:
-    tie = finding.tie
-    has_class = volume.route in ("claim", "template") and finding.at_most != "audit"
-    return Violation(
-        volume.path,
-        volume.name,
-        finding.message(_instead(volume.route, tie, volume.source, facts, params)),
-        value=str(tie),
-        fix=mends.fix if mends else None,
-        hint=helm_value(workload.object, volume.name, "storageClass") if has_class else None,
-        at_most=finding.at_most,
-        is_unknown=finding.is_unknown,
-        unseen=tie.unseen + (mends.unseen if mends else ()),
+def _violation(volume: StoredVolume, finding: Finding, mends: _Mends, advice: Advice) -> Violation:
+    remedies = advice.remedies(volume, finding, has_fix=mends.fix is not None) if finding.is_for_somebody else []
+    return _told(
+        Violation(
+            volume.path,
+            volume.name,
+            finding.seen,
+            value=str(finding.tie),
+            fix=mends.fix,
+            at_most=finding.at_most,
+            is_unknown=finding.is_unknown,
+            unseen=finding.tie.unseen + mends.unseen,
+        ),
+        finding,
+        remedies,
+    )
+
+
+def _told(violation: Violation, finding: Finding, remedies: Sequence[Remedy]) -> Violation:
+    """The violation with what mends it: all of the ways in words, the first one to be followed."""
+    wrong = finding.brief or finding.wrong
+    if not remedies:
+        return msgspec.structs.replace(violation, brief=Brief(wrong))
+    first = remedies[0]
+    return msgspec.structs.replace(
+        violation,
+        message=f"{violation.message}: {', or '.join(remedy.words for remedy in remedies)}",
+        brief=Brief(wrong, first.brief or first.words),
+        advice=first.sets,
+        deletes=first.deletes,
+        hint=first.hint,
     )
 
 
@@ -139,7 +172,7 @@ def _mend(
     for volume in volumes:
         is_block = (volume.source.get("spec") or {}).get("volumeMode") == "Block"
         # OpenKruise's reserved ordinals make other claims than these.
-        if is_block or _has_source(volume.source) or workload.group == "apps.kruise.io":
+        if is_block or has_source(volume.source) or workload.group == "apps.kruise.io":
             continue
         # A reinstallation is a CREATE too: a claim that may be there may hold data.
         doubtful = tuple(each for each in volume.claims if each not in facts.absent)
@@ -149,11 +182,6 @@ def _mend(
             sizes[volume.path] = volume, size
     fix = _as_empty_dirs(workload, sizes.values())
     return mends | dict.fromkeys(sizes, _Mends(fix))
-
-
-def _has_source(claim: Mapping[str, Any]) -> bool:
-    spec = claim.get("spec") or {}
-    return any(spec.get(field) for field in _SOURCES)
 
 
 def _size(volume: StoredVolume, size_limit: Quantity | None) -> Any:
@@ -177,30 +205,11 @@ def _as_empty_dirs(workload: Workload, sized: Collection[tuple[StoredVolume, Any
     )
 
 
-def _instead(route: str, tie: Tie, claim: Mapping[str, Any], facts: ClusterFacts, params: Params) -> str:
-    """What to do with the volume itself, as the advice begins."""
-    if route == "inline":
-        return "keep the data on a claim whose class spans zones"
-    name = _replacement_class(claim, facts, params)
-    is_of_node = bool(tie.keys) and is_node_key(tie.keys[-1])
-    suitable = "whose volumes every node reaches" if is_of_node else "whose disks span zones"
-    wanted = f"class {name}" if name else f"a class {suitable}"
-    if tie.is_made:  # neither its claim nor a template can be changed any more
-        return f"move the data to a claim of {wanted}"
-    if tie.is_kept:
-        return f"make the claim anew with {wanted}"
-    if route == "claim":
-        return f"give the claim {wanted}"
-    if params.replacement and params.replacement.empty_dir:
-        return "use an emptyDir with a sizeLimit"
-    return f"set storageClassName to {wanted}"
-
-
 def _as_class(path: str, template: Mapping[str, Any], facts: ClusterFacts, params: Params) -> Set | None:
     """The replacement's class, unless the old annotation would outvote it."""
     name = _replacement_class(template, facts, params)
     is_outvoted = claim_class(template.get("metadata") or {}, {}) is not None
-    return None if not name or is_outvoted or _has_source(template) else Set(path, name)
+    return None if not name or is_outvoted or has_source(template) else Set(path, name)
 
 
 def _replacement_class(claim: Mapping[str, Any], facts: ClusterFacts, params: Params) -> str:
@@ -230,22 +239,27 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
         tie = tie_of_claim(request.namespace, request.name, facts)
     else:
         tie = tie_of_new(request.namespace, request.name, metadata, spec, facts)
-    finding = judge(f"claim {request.name!r}", tie, Pods(ANYWHERE, facts, params.zones))
+    pods = Pods(ANYWHERE, facts, params.zones)
+    finding = judge(f"claim {request.name!r}", tie, pods)
     if finding is None:
         return
-    path = "spec.volumeName" if spec.get("volumeName") else "spec.storageClassName"
+    is_bound = bool(spec.get("volumeName"))
     is_fixed = finding.at_most == "deny" and not tie.is_made
-    yield Violation(
+    path = f"spec.{'volumeName' if is_bound else 'storageClassName'}"
+    fix = _as_class(path, claim, facts, params) if is_fixed else None
+    volume = StoredVolume(request.name, "template", path, (tie,), claim)
+    violation = Violation(
         path,
         request.name,
-        finding.message(_instead("template", tie, claim, facts, params)),
+        finding.seen,
         value=str(tie),
-        fix=_as_class(path, claim, facts, params) if is_fixed else None,
-        hint=helm_value(claim, request.name, "storageClass"),
+        fix=fix,
         at_most="patch" if finding.at_most == "deny" else finding.at_most,
         is_unknown=finding.is_unknown,
         unseen=tie.unseen,
     )
+    remedies = _advice(request, pods, facts, params).remedies(volume, finding, has_fix=fix is not None)
+    yield _told(violation, finding, remedies if finding.is_for_somebody else [])
 
 
 def _is_meant_claim(metadata: Mapping[str, Any], params: Params) -> bool:

@@ -181,7 +181,7 @@ def check_case(data: bytes) -> None:
         return
     assert request.uid == sent["uid"]
     mutate = _judge(request, facts, cfg, "mutate")
-    patched = _applied(request, mutate)
+    patched = _applied(request, mutate, cfg)
     validate = _judge(patched, facts, cfg, "validate")
     whole = _judge(request, facts, cfg, "check")
     if request.unreadable:
@@ -218,17 +218,17 @@ def _judge(request: AdmissionRequest, facts: ClusterFacts, cfg: Config, stage: A
         if not isinstance(error, NOT_OURS):
             raise AssertionError(f"a policy failed at {stage}") from error
     for each in ("mutate", "validate") if stage == "check" else (stage,):
-        answer = json.loads(render_review(request, decision, each))["response"]
+        answer = json.loads(render_review(request, decision, each, cfg))["response"]
         assert answer["uid"] == request.uid
         assert all(len(warning) <= 256 for warning in answer.get("warnings", ()))
     assert time.monotonic() - began < _SECONDS, "a decision takes too long"
     return decision
 
 
-def _applied(request: AdmissionRequest, decision: Decision) -> AdmissionRequest:
+def _applied(request: AdmissionRequest, decision: Decision, cfg: Config) -> AdmissionRequest:
     """The request with the patch that is in the answer applied, as the API server does it."""
     stage: Stage = "mutate"
-    answer = json.loads(render_review(request, decision, stage))["response"]
+    answer = json.loads(render_review(request, decision, stage, cfg))["response"]
     if "patch" not in answer:
         return request
     patch = json.loads(base64.b64decode(answer["patch"]))

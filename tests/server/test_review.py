@@ -8,7 +8,7 @@ from base64 import b64decode
 import msgspec
 import pytest
 
-from tests.builders import SHARED, recordings, request, workload
+from tests.builders import SHARED, config, recordings, request, workload
 from tests.served import review
 from webhook.errors import BadReview
 from webhook.installation import PROBE_LABEL
@@ -24,7 +24,7 @@ def verdict(mode, outcome):
 
 
 def answer(decision, stage="validate", uid="7"):
-    return json.loads(render_review(request(workload(), uid=uid), decision, stage))
+    return json.loads(render_review(request(workload(), uid=uid), decision, stage, config()))
 
 
 def test_reads_every_field():

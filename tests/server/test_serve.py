@@ -162,7 +162,7 @@ def test_every_recorded_review_gets_the_verdict_of_decide(server, file):
             body = json.dumps(recorded["review"]).encode()
             stage = "mutate" if recorded["path"].startswith("/mutate") else "validate"
             request = read_review(body)
-            expected = render_review(request, decide(request, facts, config, today=today, stage=stage), stage)
+            expected = render_review(request, decide(request, facts, config, today=today, stage=stage), stage, config)
             assert client.ask(post(body, recorded["path"])).body == expected, recorded["scenario"]
 
 

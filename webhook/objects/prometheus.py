@@ -13,11 +13,14 @@ from typing import Any
 
 from webhook.objects.pods import Container, Workload, items
 from webhook.objects.products import AGENTS, product_of
+from webhook.objects.quantities import Memory
 
 # The series of a Prometheus resource are in the container of this name, whatever image the resource names.
 _OPERATED_SERVER = "prometheus"
 SERVER_NAMES = frozenset({"prometheus", "prometheus-server"})
 """What charts and operators call the server's container, and its pods by their labels."""
+LEAST_REQUEST, LEAST_LIMIT = Memory.parse("4Gi"), Memory.parse("6Gi")
+"""What ended the incident of a Prometheus with 2Gi and 3Gi."""
 _NAME_LABELS = ("app.kubernetes.io/name", "app", "k8s-app")
 # Thanos says --tsdb.path, and Mimir -blocks-storage.tsdb.dir.
 _OWN_FLAG = re.compile(r"(?<!\S)--storage\.(?:tsdb|agent)\.[a-z.-]+")

@@ -132,6 +132,7 @@ class _Rule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
     copies: tuple[str, ...] = ()
     no_zone: frozenset[str] = frozenset()
     made: Literal["", "unknown"] = ""
+    files: bool = False
     why: str = ""
 
 
@@ -240,6 +241,13 @@ def _default_class(facts: ClusterFacts) -> StorageClass | None:
         key=lambda storage_class: storage_class.name,
     )
     return max(defaults, key=lambda storage_class: storage_class.created, default=None)
+
+
+def may_share_files(found: StorageClass) -> bool:
+    """Whether a class's volumes are, or may be, shares of a file system or a bucket: Prometheus supports none for its
+    own data."""
+    rule = _rule_of(found.provisioner)
+    return rule is None or rule.files
 
 
 def _tie_of_found(found: StorageClass, facts: ClusterFacts) -> Tie:

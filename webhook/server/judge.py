@@ -155,10 +155,10 @@ class Judge:
     def _render(self, case: _Underway, decision: Decision) -> bytes:
         deciding = time.monotonic() - case.began
         try:
-            answer = render_review(case.request, decision, case.stage)
+            answer = render_review(case.request, decision, case.stage, case.config)
         except Exception as error:
             decision = undecided(case.request, case.config, case.stage, error)
-            answer = render_review(case.request, decision, case.stage)
+            answer = render_review(case.request, decision, case.stage, case.config)
         self._record(case, decision, deciding)
         return answer
 

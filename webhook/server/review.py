@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 import msgspec
 
+from webhook.config import Config
 from webhook.errors import BadReview
 from webhook.installation import PROBE_LABEL, probe_answer, undecided_answer
 from webhook.messages import audit_annotations, denial, warnings
@@ -193,16 +194,16 @@ def _request(review: _Review[Any], unreadable: str = "") -> AdmissionRequest:
     )
 
 
-def render_review(request: AdmissionRequest, decision: Decision, stage: Stage) -> bytes:
+def render_review(request: AdmissionRequest, decision: Decision, stage: Stage, config: Config) -> bytes:
     """The answer to a review. Only /mutate may carry a patch: elsewhere the API server takes one for a failed call."""
     response = _Response(request.uid, decision.allowed)
     if decision.patch and stage == "mutate":
         response.patch_type = "JSONPatch"
         response.patch = b64encode(_encode(decision.patch)).decode()
     if not decision.allowed:
-        response.status = _Status(denial(request, decision))
+        response.status = _Status(denial(request, decision, config))
     if decision.verdicts:
-        response.warnings = warnings(decision) or None
+        response.warnings = warnings(request, decision, config) or None
         response.audit_annotations = audit_annotations(decision) or None
     return _encode(_Answer(API_VERSION, "AdmissionReview", response))
 
