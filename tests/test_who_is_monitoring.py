@@ -222,8 +222,8 @@ def test_the_limit_range_of_the_namespace_gives_prometheus_its_memory() -> None:
                 volume="server-volume",
             ),
             "volume 'server-volume' is tied to one zone, but its pods may run in 3 zones",
-            "server.persistentVolume.storageClassName",
-            id="a-renamed-value",
+            'server.nodeSelector["topology.kubernetes.io/zone"]: eu-west-1a',
+            id="the-selector-of-its-pods",
         ),
         pytest.param(
             deployed("hub", "quay.io/jupyterhub/k8s-hub:4.0.0", (None, None), {"component": "hub"})

@@ -325,14 +325,14 @@ def _advised(pod: _Pod, container: Container) -> tuple[Set, ...]:
     if holds_series(workload, container) and not is_agent(workload, container):
         limit = Set(container.memory_path("limits"), format_memory(max(LEAST_LIMIT, requested)))
         return (limit,) if requested else (limit, Set(container.memory_path("requests"), format_memory(LEAST_REQUEST)))
-    if (whole := _whole(pod)) and workload.memory("limits") is None:
+    if (whole := _whole(pod)) and workload.amount("limits") is None:
         return (Set(f"{workload.spec_path}.resources.limits.memory", whole),)
     return ()
 
 
 def _whole(pod: _Pod) -> str:
     """The limit of a pod that has a request of its own; empty if it has none."""
-    request = pod.workload.memory("requests")
+    request = pod.workload.amount("requests")
     return "" if request is None else format_memory(max(request, pod.params.default_limit))
 
 

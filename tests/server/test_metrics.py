@@ -136,4 +136,4 @@ def test_namespaces_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 )
 def test_outcome(verdicts: list[Verdict], outcome: str) -> None:
     assert outcome_of(judged(*verdicts)) == outcome
-    assert bool(warnings(judged(*verdicts))) == (outcome == "warned")
+    assert bool(warnings(request(workload()), judged(*verdicts), config())) == (outcome == "warned")
