@@ -137,7 +137,8 @@ def _violation(volume: StoredVolume, finding: Finding, mends: _Mends, advice: Ad
 
 def _told(violation: Violation, finding: Finding, remedies: Sequence[Remedy]) -> Violation:
     """The violation with what mends it: all of the ways in words, the first one to be followed."""
-    wrong = finding.brief or finding.wrong
+    # What could not be seen stands in the chain.
+    wrong = finding.seen if finding.is_unknown else finding.brief or finding.wrong
     if not remedies:
         return msgspec.structs.replace(violation, brief=Brief(wrong))
     first = remedies[0]

@@ -247,7 +247,7 @@ def test_a_class_whose_disks_span_zones(make_room: Any) -> None:
     room.add_node("n0", {ZONE: "a"})
     room.add_node("n1", {ZONE: "b"})
     room.apply(storage_class("zonal", "ebs.csi.aws.com"), claim(room, "zonal"))
-    assert ": give the claim a class whose disks span zones, or " in room.advice(prometheus(room))
+    assert ": pin the pods to one zone (" in room.advice(prometheus(room))
     spanning = volume(room.name, room.name, "spanning", "spanning", {ZONE: ["a", "b"]})
     room.apply(spanning, {**claim(room, "spanning"), "metadata": {"name": "spanning", "namespace": room.name}})
     room.apply(prometheus(room, {"persistentVolumeClaim": {"claimName": "spanning"}}))
@@ -262,7 +262,7 @@ def test_a_class_whose_volumes_every_node_reaches(make_room: Any) -> None:
     room.add_node("n0", {})
     room.add_node("n1", {})
     room.apply(storage_class("local", "rancher.io/local-path"), claim(room, "local"))
-    assert ": give the claim a class whose volumes every node reaches, or " in room.advice(prometheus(room))
+    assert ": pin the pods to one node (" in room.advice(prometheus(room))
     shared = {**claim(room, "shared"), "metadata": {"name": "shared", "namespace": room.name}}
     room.apply(volume(room.name, room.name, "shared", "shared", {}), shared)
     room.apply(prometheus(room, {"persistentVolumeClaim": {"claimName": "shared"}}))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from tests.e2e.guarded import CONFIG, Guarded, deployment, memory_of
 from tests.e2e.test_policies import TOO_LITTLE, prometheus
-from tests.e2e.texts import TEMPLATE, patched, ratcheted, small_limit, small_request, told
+from tests.e2e.texts import TEMPLATE, patched, ratcheted, small_limit, small_request, told, warned
 
 WEB = {"name": "web", "image": "nginx:1.27"}
 LIMIT, REQUEST = f"{TEMPLATE}.resources.limits.memory", f"{TEMPLATE}.resources.requests.memory"
 UNTIL = "2099-12-31"
+PROMETHEUS = "Warning: Deployment prometheus, container prometheus: prometheus-memory: Prometheus has "
 
 
 def exemption(namespace: str, until: str = UNTIL, narrowed: str = "") -> str:
@@ -56,9 +57,9 @@ def test_warn(cluster: Guarded, namespace: str) -> None:
     with cluster.server.configured("mode: warn"):
         warnings = cluster.apply(deployment("web", namespace, WEB), prometheus(namespace, TOO_LITTLE))
     assert warnings.splitlines() == [
-        ratcheted().partition(";")[0],
-        f"Warning: {small_request('2Gi')} ({REQUEST})",
-        f"Warning: {small_limit('3Gi')} ({LIMIT})",
+        warned("would be patched to 512Mi").strip(),
+        f"{PROMETHEUS}memory request 2Gi: set requests.memory to 4Gi or more; would be denied",
+        f"{PROMETHEUS}memory limit 3Gi: set limits.memory to 6Gi or more; would be denied",
     ]
     cluster.running(namespace, 2)
 
@@ -77,7 +78,7 @@ def test_overrides(cluster: Guarded, namespace: str) -> None:
     text = "overrides: [{match: {namespaces: ['*-legacy']}, policies: {memory-limits: {mode: warn}}}]"
     with cluster.server.configured(text):
         assert cluster.apply(deployment("web", namespace, WEB)) == patched("web")
-        assert cluster.apply(deployment("web", other, WEB)) == ratcheted().partition(";")[0] + "\n"
+        assert cluster.apply(deployment("web", other, WEB)) == warned("would be patched to 512Mi")
 
 
 def test_excluded_namespaces(cluster: Guarded, namespace: str) -> None:
@@ -102,7 +103,9 @@ class TestExemptions:
         exempted = exempted.replace("prometheus-memory", "memory-limits")
         with cluster.server.configured(f"patchOwnedPods: true\n{exempted}"):
             for name in ("web", "other"):
-                assert cluster.apply(deployment(name, namespace, WEB)) == ("" if name == "web" else patched("web"))
+                assert cluster.apply(deployment(name, namespace, WEB)) == (
+                    "" if name == "web" else patched("web", "Deployment other")
+                )
                 cluster.rolled_out(f"deployment/{name}", namespace)
         sizes = {pod["metadata"]["labels"]["app"]: memory_of(pod) for pod in cluster.running(namespace, 2)}
         assert sizes == {"web": (None, None), "other": ("256Mi", "512Mi")}

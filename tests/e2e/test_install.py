@@ -69,7 +69,9 @@ def test_the_page_installs_and_takes_out(shell: Shell) -> None:
 
         eventually(lambda: shell.try_run(SEE[:1]).returncode == 0)
         warning = eventually(lambda: re.search("^Warning: .*", shell.run(SEE), re.MULTILINE))
-        assert warning.group().startswith("Warning: memory-limits: container 'nginx' has no memory limit")
+        assert warning.group().endswith(
+            ", container nginx: memory-limits: no memory limit: patched to limits.memory=512Mi, requests.memory=256Mi"
+        )
 
         shell.run(RAISE)
         installation.lead_service_to(port)

@@ -153,7 +153,7 @@ class TestTypedReference:
         (replica_set,) = json.loads(cluster.kubectl("get", "replicasets", "-n", dev, "-o", "json"))["items"]
         metadata = {"name": "bare", "namespace": dev, "labels": {"app": "other"}}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [WEB]}}
-        assert cluster.apply(owned_by(replica_set, pod), user="dev") == patched("web", "spec.containers[0]")
+        assert cluster.apply(owned_by(replica_set, pod), user="dev") == patched("web", "Pod bare")
 
     def test_of_a_job_made_from_an_old_cron_job(self, cluster: Guarded, dev: str) -> None:
         """kubectl writes the reference; the Job is patched as any other."""
@@ -163,5 +163,5 @@ class TestTypedReference:
         cluster.kubectl(*create)
         cluster.guard(dev)
         done = cluster.try_kubectl("create", "job", "now", "--from=cronjob/nightly", "-n", dev, user="dev")
-        assert (done.returncode, done.stderr) == (0, patched("nightly"))
+        assert (done.returncode, done.stderr) == (0, patched("nightly", "Job now"))
         assert memory_of(cluster.get("job", "now", dev)) == ("256Mi", "512Mi")

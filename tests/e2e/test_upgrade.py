@@ -67,7 +67,7 @@ class Load(threading.Thread):
             except ForestallError as error:
                 self.lost.append(str(error))
                 continue
-            if any("patched: limits.memory=512Mi" in warning for warning in warnings):
+            if any("patched to limits.memory=512Mi" in warning for warning in warnings):
                 self.asked += 1
             else:
                 self.lost.append(f"unchecked: {warnings}")

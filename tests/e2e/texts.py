@@ -13,16 +13,22 @@ MANY_ZONES = "but its pods may run in 3 zones: zone-a, zone-b, zone-c"
 EARLIER = "it was so before this change"
 
 
-def patched(container: str, path: str = TEMPLATE, wrong: str = "no memory limit", *, with_request: bool = True) -> str:
+def patched(
+    container: str, who: str = "Deployment web", wrong: str = "no memory limit", *, with_request: bool = True
+) -> str:
     """The warning that explains a patch of the default size."""
-    sets = f"{path}.resources.limits.memory=512Mi"
-    if with_request:
-        sets = f"limits.memory=512Mi, requests.memory=256Mi in {path}.resources"
-    return f"Warning: {unlimited(container, wrong)} (patched: {sets})\n"
+    sets = "limits.memory=512Mi" + (", requests.memory=256Mi" if with_request else "")
+    return f"Warning: {who}, container {container}: memory-limits: {wrong}: patched to {sets}\n"
 
 
-def ratcheted(container: str = "web", path: str = TEMPLATE) -> str:
-    return f"Warning: {unlimited(container)} ({path}.resources.limits.memory); {EARLIER}\n"
+def warned(end: str, container: str = "web") -> str:
+    """The warning of a container of Deployment web that has no limit."""
+    wrong = "memory-limits: no memory limit: set limits.memory to 512Mi"
+    return f"Warning: Deployment web, container {container}: {wrong}; {end}\n"
+
+
+def ratcheted(container: str = "web") -> str:
+    return warned(EARLIER, container)
 
 
 def unlimited(container: str, wrong: str = "no memory limit", advice: str = "set limits.memory to 512Mi") -> str:

@@ -489,7 +489,9 @@ policy.read_workload = unread
 def test_facts_that_could_not_be_read_are_told_as_that(tmp_path):
     with served(tmp_path, UNREAD, workers=1) as running:
         response = running.ask(post(review("unread"))).response
-        assert response["warnings"] == ["Deployment web: memory-limits: could not decide: LimitRanges could not be read"]
+        assert response["warnings"] == [
+            "Deployment web: memory-limits: could not decide: LimitRanges could not be read"
+        ]
         assert response["auditAnnotations"] == {"unknown": "memory-limits"}
         (line,) = eventually(lambda: running.logged("policy could not decide"))
         assert (line["level"], line["error"]) == ("warning", "LimitRanges could not be read")
