@@ -421,8 +421,9 @@ def _follower(container: Container, part: ResourcePart, amount: str | int) -> Vi
     else:
         wrong = f"limit {limit}, which is the default's, below its request {requested}"
     path = container.memory_path(part)
-    message = f"container {container.name!r} has memory {wrong}: set {part}.memory to {amount}"
-    return Violation(path, container.name, message, fix=Set(path, amount))
+    brief = Brief(f"memory {wrong}", f"set {part}.memory to {amount}")
+    message = f"container {container.name!r} has {brief.wrong}: {brief.remedy}"
+    return Violation(path, container.name, message, fix=Set(path, amount), brief=brief)
 
 
 def _named_size(container: Container, params: Params) -> Memory | None:

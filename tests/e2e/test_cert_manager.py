@@ -68,6 +68,6 @@ def test_its_certificate_is_served_and_trusted(tmp_path: Path) -> None:
         assert hook["failurePolicy"] == "Fail"
 
         web = ("create", "deployment", "web", "--image=nginx:1.29", "--namespace=default")
-        assert "patched: limits.memory=512Mi" in plane.try_kubectl(*web).stderr
+        assert "patched to limits.memory=512Mi" in plane.try_kubectl(*web).stderr
         denied = plane.try_kubectl("apply", f"--filename={ROOT / 'demo' / 'prometheus-too-small.yaml'}")
         assert (denied.returncode, "prometheus-memory: Prometheus container" in denied.stderr) == (1, True)

@@ -11,7 +11,6 @@ import pytest
 
 from tests.e2e.guarded import Guarded, Object, deployment, memory_of
 from tests.e2e.test_ratchet import make_old
-from tests.e2e.texts import TEMPLATE
 
 CHART = {
     "Chart.yaml": "{apiVersion: v2, name: web, version: 1.0.0}",
@@ -82,14 +81,14 @@ def brought(cluster: Guarded, namespace: str) -> tuple[str | None, str | None]:
     [
         pytest.param(
             {"limits": {"memory": "128Mi"}},
-            "request 256Mi, which is the default's, above its limit 128Mi: set requests.memory to 128Mi",
+            "request 256Mi, which is the default's, above its limit 128Mi",
             "requests.memory=128Mi",
             ("128Mi", "128Mi"),
             id="a-limit",
         ),
         pytest.param(
             {"requests": {"memory": "1Gi"}},
-            "limit 512Mi, which is the default's, below its request 1Gi: set limits.memory to 1Gi",
+            "limit 512Mi, which is the default's, below its request 1Gi",
             "limits.memory=1Gi",
             ("1Gi", "1Gi"),
             id="a-request",
@@ -110,8 +109,7 @@ def test_what_was_patched_can_be_mended(
     assert brought(helm, namespace) == ("256Mi", "512Mi")
     code, printed = bring(helm, namespace, mend, tmp_path)
     assert (code, brought(helm, namespace)) == (0, expected)
-    said = f"memory-limits: container 'web' has memory {wrong} (patched: {TEMPLATE}.resources.{fix})"
-    assert said in printed
+    assert f"Deployment web, container web: memory-limits: memory {wrong}: patched to {fix}" in printed
     helm.rolled_out("deployment/web", namespace)
 
 
@@ -121,7 +119,7 @@ def test_a_limit_that_vanishes_comes_back(helm: Guarded, namespace: str, tmp_pat
     assert bring(helm, namespace, sized, tmp_path)[0] == 0
     code, printed = bring(helm, namespace, {"requests": {"memory": "300Mi"}}, tmp_path)
     assert (code, brought(helm, namespace)) == (0, ("300Mi", "4Gi"))
-    assert "container 'web' has no memory limit, where it had 4Gi: set limits.memory to 4Gi" in printed
+    assert ": no memory limit, where it had 4Gi: patched to limits.memory=4Gi" in printed
 
 
 def test_what_nobody_s_default_gave_is_the_api_server_s_to_refuse(cluster: Guarded, namespace: str) -> None:

@@ -89,7 +89,7 @@ def test_failing_closed(tmp_path: Path) -> None:
         eventually(lambda: plane.try_kubectl("get", HOOKS, "forestall").returncode == 0)
         plane.kubectl("delete", "deployment", "web", "--namespace=shop")
         eventually(
-            lambda: "(patched: limits.memory=512Mi" in create(installation, web("shop"), "--dry-run=server").stderr
+            lambda: ": patched to limits.memory=512Mi" in create(installation, web("shop"), "--dry-run=server").stderr
         )
         assert sum(off(installation)) == 0
 
@@ -133,7 +133,7 @@ def test_what_came_in_is_found_within_a_minute(tmp_path: Path) -> None:
     with installed(tmp_path) as installation:
         (server,), plane = installation.servers, installation.plane
         plane.kubectl("create", "namespace", "shop")
-        eventually(lambda: "(patched: " in create(installation, web("shop"), "--dry-run=server").stderr)
+        eventually(lambda: ": patched to " in create(installation, web("shop"), "--dry-run=server").stderr)
         # There is one from before the configurations were written.
         eventually(lambda: in_gap(installation) == [0, 0])
         gaps_before, events_before = gaps(installation), events(installation)
