@@ -190,7 +190,12 @@ def test_volumes_share_a_pin() -> None:
 @pytest.mark.parametrize(
     ("known", "hint"),
     [
-        pytest.param(cluster(claim()), f'nodeSelector["{ZONE}"]: a', id="pin"),
+        pytest.param(
+            cluster(claim()),
+            f'nodeSelector["{ZONE}"]: a (the class: persistence.storageClassName)',
+            id="pin, and where a better class would go",
+        ),
+        pytest.param(cluster(claim(bound="pv"), volume("b")), f'nodeSelector["{ZONE}"]: b', id="pin, class is stored"),
         pytest.param(cluster(ZRS, claim()), "persistence.storageClassName: zrs", id="class"),
     ],
 )

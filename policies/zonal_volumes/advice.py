@@ -93,11 +93,15 @@ class Advice:
             there = f"the volume's {what}" if finding.tie.is_made else f"one {what}"
         late = f" and use {LATE}" if finding.binds_early else ""
         words = f"pin the pods to {there} ({pin}){late}"
+        # Where the class is set is worth knowing to whoever can make a better one.
+        class_value = None if finding.tie.is_made else self._value(volume.name, "storageClass")
         if self._workload is None or not pin.value or finding.is_nowhere:
-            return Remedy(words)
+            return Remedy(words, hint=class_value)
         label = f'["{pin.key}"]'
         path = f"{self._workload.spec_path}.nodeSelector{label}"
         hint = self._hint(volume.name, "nodeSelector", pin.value, label)
+        if class_value:
+            hint = f"{hint} (the class: {class_value})" if hint else class_value
         return Remedy(words, (Set(path, pin.value),), hint=hint, brief=f"pin the pods ({pin}){late}")
 
     def _moved(self, volume: StoredVolume, tie: Tie, *, has_fix: bool) -> Iterator[Remedy]:
@@ -183,8 +187,11 @@ class Advice:
         """Whether a file share is good enough for the data; of a claim by itself nobody knows whose it is."""
         return self._workload is not None and not series_containers(self._workload)
 
+    def _value(self, name: str, what: Value) -> str | None:
+        return helm_value(self._request.object or {}, name, what)
+
     def _hint(self, name: str, what: Value, value: str, key: str = "") -> str | None:
-        found = helm_value(self._request.object or {}, name, what)
+        found = self._value(name, what)
         return f"{found}{key}: {value}" if found else None
 
 
