@@ -222,7 +222,8 @@ def test_the_limit_range_of_the_namespace_gives_prometheus_its_memory() -> None:
                 volume="server-volume",
             ),
             "volume 'server-volume' is tied to one zone, but its pods may run in 3 zones",
-            'server.nodeSelector["topology.kubernetes.io/zone"]: eu-west-1a',
+            'server.nodeSelector["topology.kubernetes.io/zone"]: eu-west-1a '
+            "(the class: server.persistentVolume.storageClassName)",
             id="the-selector-of-its-pods",
         ),
         pytest.param(
