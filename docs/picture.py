@@ -67,14 +67,14 @@ _PROCESSES = (
         "forestall controller (one leads)",
         ("certificates, webhook configurations,", "LimitRanges, probes and gaps, console"),
     ),
-    Box(20, 150, 240, "forestall check, explain, doctor, …", ("files or a cluster, the same decision",)),
+    Box(20, 150, 240, "forestall check, audit, doctor, …", ("files or a cluster, the same decision",)),
 )
 _ARROWS = (
     Arrow((200, 46), (330, 46), "", (0, 0)),
     Arrow((560, 38), (700, 38), "AdmissionReview", (578, 30)),
     Arrow((700, 74), (560, 62), "lists, watches", (590, 88)),
     Arrow((700, 170), (500, 88), "reads and writes", (622, 126)),
-    Arrow((260, 172), (390, 88), "lists (--cluster)", (216, 126)),
+    Arrow((260, 172), (390, 88), "lists", (216, 126)),
 )
 
 

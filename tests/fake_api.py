@@ -31,7 +31,7 @@ class Request(BaseHTTPRequestHandler):
         self.query = dict(parse_qsl(url.query))
         *_, self.plural = parts = url.path.strip("/").split("/")
         self.named = ""
-        if self.plural not in self.server.api.objects:
+        if self.plural not in self.server.api.objects and len(parts) > 1:
             self.plural, self.named = parts[-2:]
         self.verb = "get" if self.named else "watch" if "watch" in self.query else "list"
         api = self.server.api
@@ -47,8 +47,12 @@ class Request(BaseHTTPRequestHandler):
         handle(self)
 
     def behave(self) -> None:
-        """Answer as an API server does."""
-        {"get": self._get, "list": self._list, "watch": self._watch}[self.verb]()
+        """Answer as an API server does; lists hold all namespaces' objects."""
+        if self.plural == "apis":
+            groups = [{"name": group, "preferredVersion": {"version": "v1"}} for group in self.server.api.groups]
+            self.send(200, {"kind": "APIGroupList", "groups": groups})
+        else:
+            {"get": self._get, "list": self._list, "watch": self._watch}[self.verb]()
 
     def _get(self) -> None:
         for obj in self.server.api.objects[self.plural]:
@@ -121,6 +125,7 @@ class FakeApi:
         self.objects: defaultdict[str, list[Object]] = defaultdict(list)
         for kind in KINDS:
             self.objects[kind.resource] = []
+        self.groups = ("apps", "batch")
         self.version = 100
         self.scripts: defaultdict[tuple[str, str], list[Handle]] = defaultdict(list)
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str]]] = []

@@ -38,6 +38,7 @@ exemptions:
 controllers: ["system:serviceaccount:operators:op"]
 kinds: [{group: example.com, kind: Web, resource: webs, podSpec: spec.pod}]
 excludeNamespaces: [infra-*]
+teamLabel: example.com/team
 ratchet: true
 patchExisting: false
 patchOwnedPods: true

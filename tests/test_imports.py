@@ -59,8 +59,10 @@ LAYERS: dict[str, set[str]] = {
     "record": FOUNDATION | {"cluster"},
     "server": DECIDING | {"certs", "cluster", "watch", "reloading"},
     "controller": DECIDING | {"certs", "cluster", "stored", "record", "watch", "reloading"},
-    "doctor": DECIDING | {"certs", "cluster", "stored", "watch", "controller"},
-    "cli": DECIDING | {"check", "formats", "cluster", "watch", "server", "controller", "doctor"},
+    "in_force": {"errors", "installation", "config", "stored"},
+    "audit": DECIDING | {"formats", "cluster", "stored", "watch", "in_force"},
+    "doctor": DECIDING | {"certs", "cluster", "stored", "watch", "in_force", "controller"},
+    "cli": DECIDING | {"check", "formats", "cluster", "watch", "server", "controller", "audit", "doctor"},
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {"errors", "policy", "objects"}

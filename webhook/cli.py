@@ -11,26 +11,31 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
 from webhook import __version__
-from webhook.errors import BadConfig, ForestallError, SystemRefused
+from webhook.errors import BadConfig, ClusterRefused, FactsUnavailable, ForestallError, SystemRefused
 from webhook.installation import CONSOLE_PORT, NAMESPACE, PROBES_PORT, REVIEWS_PORT
 from webhook.policy import MODES, Mode
 
 if TYPE_CHECKING:
+    from webhook.audit.look import Audited
+    from webhook.audit.patient import PatientCluster
     from webhook.check import Report
     from webhook.cluster import Cluster
     from webhook.config import Config
     from webhook.formats import Format, Style
     from webhook.objects.facts import ClusterFacts
 
+AuditFormat = Literal["text", "json", "csv", "sarif"]
 _FORMATS = ("text", "json", "sarif", "junit", "github")
+_AUDIT_FORMATS = ("text", "json", "csv", "sarif")
+_AS_IF = f"Put the ceiling aside: {', '.join(MODES[1:])}."
 _SHELLS = ("bash", "zsh", "fish", "kubectl")
 _NARROW, _WIDE = 60, 120
 _PATIENCE = 1.0
@@ -84,9 +89,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("paths", metavar="PATH… | -", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--config", metavar="FILE", type=_FILE, help="The cluster's configuration.")
-@click.option(
-    "--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=f"Put the ceiling aside: {', '.join(MODES[1:])}."
-)
+@click.option("--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=_AS_IF)
 @click.option(
     "--facts", metavar="FILE", type=_FILE, help="The cluster objects that policies read, as kubectl printed them."
 )
@@ -152,7 +155,7 @@ def check(
     for note in meant.notes:
         _note(note)
     _tell_foreign(report)
-    _tell_bugs(report)
+    _tell_bugs(report.bugs)
     if output == "text":
         for error in report.errors:
             click.echo(f"{_style(sys.stderr)('error', 'red')}: {error}", err=True)
@@ -307,8 +310,8 @@ def _note(text: str) -> None:
     click.echo(f"{_style(sys.stderr)('note', 'yellow')}: {text}", err=True)
 
 
-def _tell_bugs(report: Report) -> None:
-    for policy, text in report.bugs.items():
+def _tell_bugs(bugs: Mapping[str, str]) -> None:
+    for policy, text in bugs.items():
         click.echo(f"forestall: policy {policy} failed, which is our bug; please report it\n{text}", err=True)
 
 
@@ -512,11 +515,88 @@ def doctor(config: Path | None, kubeconfig: Path | None, namespace: str, output:
     return exit_code(checks)
 
 
+@cli.command()
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Another than kubectl's.")
+@click.option("--context", "contexts", metavar="NAME", multiple=True, help="The cluster; several are audited in turn.")
+@click.option("--namespace", "-n", "namespaces", metavar="NS", multiple=True, help="Only this one; may be repeated.")
+@click.option("--config", metavar="FILE", type=_FILE, help="Default: ConfigMap forestall-config of the cluster.")
+@click.option("--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=_AS_IF)
+@click.option("--group-by", metavar="LABEL", default="", help="Label of workloads or namespaces that names their team.")
+@click.option("--output", "-o", "output", type=click.Choice(_AUDIT_FORMATS), default="text", show_default=True)
+@click.option("--strict", is_flag=True, help="1 for any violation that is not exempted, 2 if anything was not seen.")
+def audit(
+    kubeconfig: Path | None,
+    contexts: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    config: Path | None,
+    as_if: Mode | None,
+    group_by: str,
+    output: AuditFormat,
+    strict: bool,
+) -> int:
+    """Judge what a cluster stores as if it were created now; reads only.
+
+    \b
+    forestall audit
+    forestall audit --as-if deny --output csv > findings.csv
+    """
+    from webhook import log  # noqa: PLC0415
+    from webhook.audit.look import Wish, look  # noqa: PLC0415
+
+    log.silence()
+    today = datetime.now(UTC).date()
+    wish = Wish(config, as_if, group_by, namespaces)
+    audits, code = [], 0
+    for context in contexts or (None,):
+        try:
+            audits.append(look(_patient_cluster(kubeconfig, context), context or "", wish, today=today))
+        except (ClusterRefused, FactsUnavailable) as error:
+            if len(contexts) < 2:
+                raise
+            click.echo(f"forestall: context {context}: {error}", err=True)
+            code = 2
+    code = max([code, *(audited.exit_code(strict=strict) for audited in audits)])
+    for audited in audits:
+        _tell_bugs(audited.found.bugs)
+        for trouble in audited.troubles if output != "text" else ():
+            _note(" ".join(filter(None, (audited.name, trouble))))
+    for part in _render_audit(audits, output, code, today):
+        _print(part, encoding=None if output == "text" else "utf-8")
+    return code
+
+
+def _render_audit(audits: Sequence[Audited], output: AuditFormat, code: int, today: date) -> Iterator[str]:
+    from webhook.audit import documents, text  # noqa: PLC0415
+
+    match output:
+        case "json":
+            return documents.render_json(audits, today)
+        case "csv":
+            return documents.render_csv(audits)
+        case "sarif":
+            return documents.render_sarif(audits, code)
+        case _:
+            return text.render_text(audits, today, _width(), _style(sys.stdout))
+
+
+def _patient_cluster(kubeconfig: Path | None, context: str | None) -> PatientCluster:
+    from webhook.audit.patient import PatientCluster  # noqa: PLC0415
+
+    if context is None and _is_in_cluster(kubeconfig):
+        return PatientCluster.in_cluster()
+    return PatientCluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
+
+
+def _is_in_cluster(kubeconfig: Path | None) -> bool:
+    """Whether the cluster that we run in is meant."""
+    return kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+
+
 def _cluster(kubeconfig: Path | None) -> Cluster:
     """The cluster that a kubeconfig names; without one the cluster that we run in, or kubectl's."""
     from webhook.cluster import Cluster  # noqa: PLC0415
 
-    if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+    if _is_in_cluster(kubeconfig):
         return Cluster.in_cluster()
     return Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None)
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import urlencode
 
 import msgspec
@@ -90,16 +90,18 @@ class Cluster:
         self._connect()
 
     @classmethod
-    def from_kubeconfig(cls, path: str | None = None) -> Cluster:
-        """The current context of a kubeconfig, by default the one that kubectl takes. Raises FactsUnavailable."""
+    def from_kubeconfig(cls, path: str | None = None, context: str | None = None) -> Self:
+        """A context of a kubeconfig, by default the current one of kubectl's. Raises FactsUnavailable."""
 
         def load(*, client_configuration: Configuration) -> None:
-            load_kube_config(path, client_configuration=client_configuration, persist_config=False)  # type: ignore[no-untyped-call]
+            load_kube_config(  # type: ignore[no-untyped-call]
+                path, context=context, client_configuration=client_configuration, persist_config=False
+            )
 
         return cls(load, f"kubeconfig {path}" if path else "the default kubeconfig")
 
     @classmethod
-    def in_cluster(cls) -> Cluster:
+    def in_cluster(cls) -> Self:
         """The cluster that this pod runs in, as its service account. Raises FactsUnavailable."""
         return cls(load_incluster_config, "the pod's service account")
 

@@ -18,7 +18,7 @@ from msgspec import Meta
 from webhook.errors import BadConfig
 from webhook.files.typed_yaml import Duration, YamlNode, compose, convert, convert_struct, suggest
 from webhook.loader import load_policies
-from webhook.objects.names import NamespaceGlob, UserName
+from webhook.objects.names import LabelKey, NamespaceGlob, UserName
 from webhook.objects.pods import WORKLOADS
 from webhook.objects.quantities import Memory, Quantity
 from webhook.policy import GroupKind, Mode, Policy, is_weaker
@@ -120,6 +120,13 @@ class _File(Section, frozen=True):
     webhooks: Webhooks = Webhooks()
     certificates: Certificates = msgspec.field(default_factory=Certificates)
     limit_ranges: tuple[LimitRangeDefaults, ...] = ()
+    team_label: Annotated[
+        LabelKey,
+        Meta(
+            description="Label of a workload, or of its namespace, whose value names the team that it belongs to: "
+            "`forestall audit` groups by it; where it isn't given or empty, by namespace."
+        ),
+    ] = ""
 
     def __post_init__(self) -> None:
         if len(self.contact) > CONTACT_LENGTH:
@@ -170,6 +177,7 @@ class Config:
     webhooks: Webhooks
     certificates: Certificates
     limit_ranges: tuple[LimitRangeDefaults, ...]
+    team_label: str
 
     @cached_property
     def object_fields(self) -> tuple[str, ...]:
@@ -323,6 +331,7 @@ def _config(parsed: _File, sections: Mapping[str, _PolicyRead]) -> Config:
         webhooks=parsed.webhooks,
         certificates=parsed.certificates,
         limit_ranges=parsed.limit_ranges,
+        team_label=parsed.team_label,
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 from webhook import __version__
 from webhook.check import Report
 from webhook.errors import BadManifest
-from webhook.findings import Finding, JudgedObject, Place
+from webhook.findings import IN_CLUSTER, Finding, JudgedObject, Place
 from webhook.fixes import sets_of
 from webhook.loader import load_policies
 from webhook.messages import advice, advice_lines, headline, in_full, incident, shown_sets, told
@@ -29,7 +29,7 @@ Format = Literal["text", "json", "sarif", "junit", "github"]
 Style = Callable[[str, str], str]
 """(text, colour or "bold" or "dim") -> text with that style, or as it was."""
 
-_COLOURS: Mapping[Outcome, str] = {
+COLOURS: Mapping[Outcome, str] = {
     "denied": "red",
     "failed": "magenta",
     "unknown": "yellow",
@@ -71,12 +71,13 @@ def render_text(report: Report, width: int, style: Style = lambda text, _style: 
     """Findings by object and policy: what, where, what to set, how, why; then one line that sums up."""
     lines: list[str] = []
     for judged, findings in groupby(report.findings, key=lambda finding: finding.object):
-        lines += _object_lines(judged, list(findings), width, style)
+        lines += object_lines(judged, list(findings), width, style)
     return "\n".join([*lines, _summary_line(report, style)]) + "\n"
 
 
-def _object_lines(judged: JudgedObject, findings: list[Finding], width: int, style: Style) -> Iterator[str]:
-    yield f"{style(str(judged), 'bold')}  {style(str(judged.place), 'dim')}"
+def object_lines(judged: JudgedObject, findings: list[Finding], width: int, style: Style) -> Iterator[str]:
+    """An object and what was found on it, the policies' reasons said once."""
+    yield style(str(judged), "bold") + ("" if judged.place == IN_CLUSTER else f"  {style(str(judged.place), 'dim')}")
     by_policy: dict[str, list[Finding]] = {}
     for finding in findings:
         by_policy.setdefault(finding.verdict.policy, []).append(finding)
@@ -93,12 +94,13 @@ def _finding_lines(finding: Finding, width: int, style: Style) -> Iterator[str]:
     verdict, path = finding.verdict, finding.verdict.violation.path
     head = f"  {verdict.outcome:<8}  "
     first, *more = _wrapped(headline(verdict), width - len(head))
-    yield f"  {style(f'{verdict.outcome:<8}', _COLOURS[verdict.outcome])}  {first}"
+    yield f"  {style(f'{verdict.outcome:<8}', COLOURS[verdict.outcome])}  {first}"
     yield from (f"{' ' * len(head)}{line}" for line in more)
     # The path is the fix's where there is one, and nobody needs to read it twice.
     is_named = any(fix.path == path and not fix.of for fix in shown_sets(verdict.violation))
-    where = str(finding.place) + ("" if is_named or not path else f"  {path}")
-    yield from _labelled("where", where, width, style)
+    places = "" if finding.place == IN_CLUSTER else str(finding.place), "" if is_named else path
+    if where := "  ".join(filter(None, places)):
+        yield from _labelled("where", where, width, style)
     above = ""
     for label, text in advice(verdict):
         if label != "why":
@@ -120,20 +122,21 @@ def _wrapped(text: str, width: int) -> list[str]:
 def _summary_line(report: Report, style: Style) -> str:
     total = summary(report)
     if not report.objects and not report.errors:
-        return f"no Kubernetes objects in {_count(report.files, 'file')}"
+        return f"no Kubernetes objects in {counted(report.files, 'file')}"
     checked = (
-        f"{_count(total['objects'], 'object')} in {_count(report.files, 'file')} checked, "
-        f"{_count(total['workloads'], 'workload')} with {_count(total['containers'], 'container')}"
+        f"{counted(total['objects'], 'object')} in {counted(report.files, 'file')} checked, "
+        f"{counted(total['workloads'], 'workload')} with {counted(total['containers'], 'container')}"
     )
     counts = [
-        style(f"{count} {outcome}", colour) for outcome, colour in _COLOURS.items() if (count := report.count(outcome))
+        style(f"{count} {outcome}", colour) for outcome, colour in COLOURS.items() if (count := report.count(outcome))
     ]
     if report.errors:
         counts.append(style(f"{len(report.errors)} unreadable", "red"))
     return f"{checked}: {', '.join(counts) or style('no violations', 'green')}"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """ "1 file", "2 files"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -144,13 +147,14 @@ def render_json(report: Report) -> str:
     document = {
         "schema": SCHEMA,
         "summary": summary(report),
-        "results": [_json_finding(finding) for finding in report.findings],
+        "results": [json_finding(finding) for finding in report.findings],
         "errors": [{"file": error.file, "line": error.line, "message": error.message} for error in report.errors],
     }
-    return _dump(document)
+    return dump(document)
 
 
-def _json_finding(finding: Finding) -> dict[str, Any]:
+def json_finding(finding: Finding) -> dict[str, Any]:
+    """A finding as an object of the documented JSON."""
     judged, verdict, violation = finding.object, finding.verdict, finding.verdict.violation
     return {
         "file": finding.place.file,
@@ -172,7 +176,8 @@ def _json_finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _dump(document: object) -> str:
+def dump(document: object) -> str:
+    """JSON for people to look at, too."""
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 
@@ -180,27 +185,36 @@ def _dump(document: object) -> str:
 
 
 def render_sarif(report: Report, exit_code: int) -> str:
-    rules = list(load_policies())
+    results = [sarif_result(finding, _sarif_location(*finding.place)) for finding in report.findings]
+    notifications = [_sarif_notification(error) for error in report.errors]
+    is_successful = not report.errors and not report.bugs
+    return dump(sarif_document(results, notifications, exit_code, is_successful=is_successful))
+
+
+def sarif_document(
+    results: list[dict[str, Any]], notifications: list[dict[str, Any]], exit_code: int, *, is_successful: bool
+) -> dict[str, Any]:
+    """The document of one run, whose rules are the policies."""
     run = {
         "tool": {
             "driver": {
                 "name": "Forestall",
                 "version": __version__,
                 "semanticVersion": __version__,
-                "rules": [_sarif_rule(policy) for policy in rules],
+                "rules": [_sarif_rule(policy) for policy in load_policies()],
             }
         },
         "invocations": [
             {
-                "executionSuccessful": not report.errors and not report.bugs,
+                "executionSuccessful": is_successful,
                 "exitCode": exit_code,
-                "toolExecutionNotifications": [_sarif_notification(error) for error in report.errors],
+                "toolExecutionNotifications": notifications,
             }
         ],
         "columnKind": "unicodeCodePoints",
-        "results": [_sarif_result(finding, rules.index(finding.verdict.policy)) for finding in report.findings],
+        "results": results,
     }
-    return _dump({"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]})
+    return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
 
 
 def _sarif_rule(policy_id: str) -> dict[str, Any]:
@@ -217,16 +231,17 @@ def _sarif_rule(policy_id: str) -> dict[str, Any]:
     }
 
 
-def _sarif_result(finding: Finding, rule: int) -> dict[str, Any]:
+def sarif_result(finding: Finding, location: dict[str, Any]) -> dict[str, Any]:
+    """A finding as a result; `location` says where its file's line is, or the object's address."""
     verdict, path = finding.verdict, finding.verdict.violation.path
     sarif: dict[str, Any] = {
         "ruleId": verdict.policy,
-        "ruleIndex": rule,
+        "ruleIndex": list(load_policies()).index(verdict.policy),
         "level": _level(verdict),
         "message": {"text": in_full(verdict)},
         "locations": [
             {
-                **_sarif_location(*finding.place),
+                **location,
                 "logicalLocations": [{"fullyQualifiedName": f"{finding.object}: {path}", "kind": "object"}],
             }
         ],

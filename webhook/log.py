@@ -179,6 +179,11 @@ def configure(level: str) -> None:
     )
 
 
+def silence() -> None:
+    """Log nothing: a command tells the person what is wrong, and its output is for programs, too."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+
+
 def never_wait(descriptor: int) -> None:
     """Have writes to a pipe or socket that is full fail, in place of waiting; files never wait.
 

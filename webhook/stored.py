@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
 from webhook.objects.wire import ITEM, UNDECODABLE, cut, find, read_name, read_object
+from webhook.objects.written import as_written
 from webhook.policy import AdmissionRequest, GroupKind, Object, Reference
 
 PAGE = 500
@@ -154,50 +155,96 @@ def path_of(kind: GroupKind, version: str, namespace: str = "") -> str:
 class Stored:
     """Every stored object of these kinds, as the request that would create it; owners come before what they own.
 
-    After iterating, `unlisted` says which resources could not be listed, and why; `unreadable` which objects could not
-    be read.
+    `namespaces` are those to look in, by default all. After iterating, `unlisted` says which resources could not be
+    listed, or not to the end, and why, `forbidden` which of them for want of a right; `unreadable` which objects could
+    not be read.
     """
 
     cluster: Reader
     kinds: Collection[GroupKind]
+    namespaces: Sequence[str] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """API group -> the version in which it is listed."""
     unlisted: dict[str, str] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
     unreadable: list[Unreadable] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[AdmissionRequest]:
-        versions = served_versions(self.cluster)
+        self.versions = served_versions(self.cluster)
         for kind in sorted(self.kinds, key=_generation):
-            if version := versions.get(kind.group):
-                for obj in self._read(kind, version):
-                    yield request_of(kind, version, obj)
+            if version := self.versions.get(kind.group):
+                for namespace in self.namespaces or ("",):
+                    for obj in self._read(kind, version, namespace):
+                        yield request_of(kind, version, obj)
 
-    def _read(self, kind: GroupKind, version: str) -> Iterator[Object]:
+    def _read(self, kind: GroupKind, version: str, namespace: str) -> Iterator[Object]:
+        has_begun = False
         try:
-            for obj in read_objects(self.cluster, path_of(kind, version), kind.kind):
+            for obj in self._objects(kind, version, namespace):
+                has_begun = True
                 if isinstance(obj, Unreadable):
                     self.unreadable.append(obj)
                 else:
                     yield obj
-        except ClusterRefused as answer:
-            if answer.status != 404:  # else the group is served without this kind
-                self.unlisted[f"{kind.resource}.{kind.group}".rstrip(".")] = str(answer)
+        except (ClusterRefused, FactsUnavailable) as error:
+            if has_begun or _is_served(self.cluster, kind, version, error):
+                self.unlisted.setdefault(full_resource(kind), str(error))
+                if is_forbidden(error):
+                    self.forbidden.add(full_resource(kind))
+
+    def _objects(self, kind: GroupKind, version: str, namespace: str) -> Iterator[Object | Unreadable]:
+        if namespace and is_namespace(kind.group, kind.kind):
+            obj = self.cluster.get(f"{path_of(kind, version)}/{namespace}")
+            return iter(() if obj is None else (obj,))
+        return read_objects(self.cluster, path_of(kind, version, namespace), kind.kind)
+
+
+def full_resource(kind: GroupKind) -> str:
+    """The plural as kubectl takes it: "deployments.apps"."""
+    return f"{kind.resource}.{kind.group}" if kind.group else kind.resource
+
+
+def is_forbidden(error: ForestallError) -> bool:
+    """Whether the API server said no for want of a right."""
+    return isinstance(error, ClusterRefused) and error.status == 403
+
+
+def is_namespace(group: str, kind: str) -> bool:
+    return (group, kind) == ("", "Namespace")
+
+
+def _is_served(cluster: Reader, kind: GroupKind, version: str, error: ForestallError) -> bool:
+    """Whether the API server has the kind, as far as can be told: what may not be listed need not be there."""
+    if not isinstance(error, ClusterRefused) or error.status not in (403, 404):
+        return True
+    if error.status == 404:
+        return False
+    try:
+        served = cluster.get(path_of(kind._replace(resource=""), version).rstrip("/"))
+    except (ClusterRefused, FactsUnavailable):
+        return True
+    resources = (served or {}).get("resources")
+    return resources is None or any(resource.get("name") == kind.resource for resource in resources)
 
 
 def _generation(kind: GroupKind) -> tuple[int, GroupKind]:
-    """Owners before what they own: Prometheus, StatefulSet, Pod; CronJob, Job, Pod."""
-    generations = {"StatefulSet": 1, "Deployment": 1, "ReplicaSet": 2, "Job": 2, "Pod": 3}
+    """Owners before what they own: Prometheus, StatefulSet, claim and Pod; CronJob, Job, Pod."""
+    generations = {"StatefulSet": 1, "Deployment": 1, "ReplicaSet": 2, "Job": 2, "PersistentVolumeClaim": 3, "Pod": 3}
     return generations.get(kind.kind, 0), kind
 
 
 def request_of(kind: GroupKind, version: str, obj: Object) -> AdmissionRequest:
-    """The request that would create the stored object."""
+    """The request that would create the stored object, as somebody wrote it."""
     metadata = obj["metadata"]
+    name = metadata["name"]
     return AdmissionRequest(
         operation="CREATE",
         group=kind.group,
         version=version,
         kind=kind.kind,
-        namespace=metadata.get("namespace") or "",
-        name=metadata["name"],
-        object=obj,
+        # Of a Namespace the API server says its own name.
+        namespace=name if is_namespace(kind.group, kind.kind) else metadata.get("namespace") or "",
+        name=name,
+        object=as_written(kind.group, kind.kind, obj),
         uid=str(metadata.get("uid") or ""),
     )

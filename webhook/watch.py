@@ -6,7 +6,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -40,8 +40,10 @@ class FactsRead(NamedTuple):
     unread: Mapping[str, str]
 
 
-def read_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]]) -> FactsRead:
+def read_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces: Sequence[str] = ()) -> FactsRead:
     """List what there is; a kind that we may not read is left out of `known`, and says why in `unread`.
+
+    Where `namespaces` are given, only what is in these is asked for of what is in namespaces at all.
 
     Raises FactsUnavailable if the cluster cannot be reached or doesn't know us.
     """
@@ -51,14 +53,18 @@ def read_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]]) -> FactsRe
     for kind in kinds:
         resource = kind.full_resource
         try:
-            listed = list_kind(cluster, kind)
+            if kind.is_namespaced and namespaces:
+                parts = [list_kind(cluster, kind, namespace) for namespace in namespaces]
+            else:
+                parts = [list_kind(cluster, kind)]
         except ClusterRefused as answer:
             if not _is_refusal(answer):
                 raise FactsUnavailable(f"{cluster.host} does not list {resource}: {answer}") from answer
             unread[resource] = str(answer)
         else:
-            records[kind] = listed.records
-            odd |= listed.unreadable
+            records[kind] = {key: record for part in parts for key, record in part.records.items()}
+            for part in parts:
+                odd |= part.unreadable
     facts = ClusterFacts(records, known=frozenset(records), unreadable=odd, read_at=datetime.now(UTC))
     return FactsRead(facts, unread)
 
@@ -71,12 +77,12 @@ class Listed(NamedTuple):
     version: str
 
 
-def list_kind(cluster: Cluster, kind: FactKind[Any, Any]) -> Listed:
-    """List all of one kind. Raises ClusterRefused or FactsUnavailable."""
+def list_kind(cluster: Cluster, kind: FactKind[Any, Any], namespace: str = "") -> Listed:
+    """List all of one kind, in a namespace or in all. Raises ClusterRefused or FactsUnavailable."""
     listed, token, limit = Listed({}, {}, ""), "", PAGE
     while True:
         try:
-            page = read_page(cluster, path_of(kind), token=token, limit=limit)
+            page = read_page(cluster, path_of(kind, namespace), token=token, limit=limit)
         except ClusterRefused as answer:
             if answer.status != 410 or not token:
                 raise

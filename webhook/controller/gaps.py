@@ -26,6 +26,7 @@ from webhook.controller.registration import STAGES, fails_closed, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
 from webhook.installation import PROBE_LABEL, STATE, probe_answer, undecided_answer
+from webhook.objects.owners import controller_of
 from webhook.policy import AdmissionRequest, Decision, Object, Stage
 from webhook.record import Kept, Record, read_value
 from webhook.scope import is_judged
@@ -299,7 +300,7 @@ def admitted_unchecked(
     Owners come before what they own, as Stored has them: of an owned object nothing is said that its owner says too.
     """
     open_to_all = [gap for gap in gaps if not gap.refused]
-    said: dict[str | None, set[tuple[str, str]]] = {}
+    said: dict[str, set[tuple[str, str]]] = {}
     for request in objects:
         if request.object is None:
             continue
@@ -311,7 +312,8 @@ def admitted_unchecked(
             continue
         says = {(verdict.policy, verdict.violation.subject) for verdict in decision.verdicts}
         said[request.uid] = says
-        owner = said.get(_owner(request.object))
+        controller = controller_of(request.object)
+        owner = said.get(controller.uid) if controller else None
         if found is not None and (owner is None or not says <= owner):
             judged = object_of(request)
             yield Unchecked(judged, *found, findings_of(request, decision, config, judged))
@@ -337,8 +339,3 @@ def _touched(stored: AdmissionRequest) -> Iterator[tuple[AdmissionRequest, datet
             subresource = entry.get("subresource", "")
             update = msgspec.structs.replace(stored, operation="UPDATE", subresource=subresource)
             yield update, datetime.fromisoformat(entry["time"])
-
-
-def _owner(obj: Object) -> str | None:
-    references = obj["metadata"].get("ownerReferences") or ()
-    return next((str(reference["uid"]) for reference in references if reference.get("controller")), None)

@@ -11,22 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, Union
 
-from webhook.config import Config, load_config, read_config
+from webhook.config import Config, read_config
 from webhook.controller.endpoints import ServerEndpoint, list_endpoints
 from webhook.controller.gaps import Gap, GapRecord, Unchecked, admitted_unchecked, read_record
 from webhook.controller.registration import STAGES, path_of
 from webhook.controller.rotation import read_served, service_names
 from webhook.doctor.access import Binding, MissingRight, missing_bindings, missing_rights
 from webhook.engine import decide
-from webhook.errors import BadConfig, ClusterRefused, ForestallError
+from webhook.errors import BadConfig, ForestallError
 from webhook.findings import JudgedObject, findings_of
-from webhook.installation import CONFIG, CONFIG_KEY, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, STATE
+from webhook.in_force import config_in_force
+from webhook.installation import CONFIG, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, STATE
 from webhook.loader import fact_kinds
 from webhook.objects.facts import NAMESPACES, ClusterFacts
 from webhook.objects.owners import operator_of
 from webhook.policy import AdmissionRequest, Object, Reference, Stage
 from webhook.scope import exclude_own_namespace, judged_kinds
-from webhook.stored import Reader, Stored, Unreadable, read_objects, readable
+from webhook.stored import Reader, Stored, Unreadable, is_forbidden, read_objects, readable
 from webhook.watch import read_facts
 
 if TYPE_CHECKING:
@@ -148,12 +149,12 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
     """Read all of it. Raises FactsUnavailable if there is no cluster, ClusterRefused if it doesn't know us."""
     # Whoever can read nothing else may read this.
     version = _try(lambda: cluster.get("/version") or {})
-    if isinstance(version, ForestallError) and not _is_forbidden(version):
+    if isinstance(version, ForestallError) and not is_forbidden(version):
         raise version
     own, before = f"/api/v1/namespaces/{namespace}", now()
     api_time = _try(cluster.now)
     moment = before + (now() - before) / 2
-    given = _try(lambda: exclude_own_namespace(_config(cluster, own, config), namespace))
+    given = _try(lambda: exclude_own_namespace(_config(cluster, namespace, config), namespace))
     state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE}"))
     # Namespaces besides: their labels ask for LimitRanges, whatever policies look at.
     facts = _try(lambda: read_facts(cluster, {*fact_kinds(), NAMESPACES}).facts)
@@ -195,25 +196,16 @@ def _try(read: Callable[[], T]) -> Answer[T]:
         return error
 
 
-def _is_forbidden(error: ForestallError) -> bool:
-    return isinstance(error, ClusterRefused) and error.status == 403
-
-
 def _lister(cluster: Cluster, stage: Stage) -> Callable[[], list[Object]]:
     path = path_of(stage).rpartition("/")[0]
     return lambda: list(readable(read_objects(cluster, path, STAGES[stage])))
 
 
-def _config(cluster: Cluster, own: str, file: Path | None) -> Config:
-    if file is not None:
-        return read_config(str(file))
-    obj = cluster.get(f"{own}/configmaps/{CONFIG}")
-    if obj is None:
+def _config(cluster: Cluster, namespace: str, file: Path | None) -> Config:
+    config = config_in_force(cluster, namespace) if file is None else read_config(str(file))
+    if config is None:
         raise BadConfig(f"there is no ConfigMap {CONFIG}")
-    text = (obj.get("data") or {}).get(CONFIG_KEY)
-    if text is None:
-        raise BadConfig(f"ConfigMap {CONFIG} has no key {CONFIG_KEY}")
-    return load_config(text.encode(), f"ConfigMap {CONFIG}")
+    return config
 
 
 def _endpoints(cluster: Cluster, namespace: str) -> list[ServerEndpoint]:

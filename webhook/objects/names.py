@@ -24,6 +24,13 @@ NamespaceGlob = Annotated[
         pattern=r"^[a-z0-9*?\[]([-a-z0-9*?\[\]!]*[a-z0-9*?\]])?$",
     ),
 ]
+LabelKey = Annotated[
+    str,
+    Meta(
+        title="a label's key, such as team or example.com/team",
+        pattern=rf"^(({_SUBDOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+    ),
+]
 UserName = Annotated[str, Meta(title="the name of one user: globs are none", pattern="^[^*?]+$")]
 ResourceName = Annotated[
     str,

@@ -1,0 +1,377 @@
+"""`forestall audit` as a command: its outputs, exit codes, and what it says of what it could not see."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.builders import ROOT, container, every_policy, kubeconfig, sized, workload
+from tests.fake_api import FakeApi, Request
+from webhook.cli import main
+from webhook.policy import Object
+
+DENY = every_policy(memory_limits="mode: deny")
+RUNS = "all of them keep running and can be changed."
+LOST = "(a deletion and re-creation, `kubectl replace --force`, a disaster recovery would lose them)"
+EXEMPTION = "{policy: memory-limits, match: {namespaces: [shop], names: [%s]}, owner: sre, reason: moving, until: %s}"
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    api = FakeApi()
+    api.objects["deployments"] = []
+    api.objects["configmaps"] = []
+    yield api
+    api.close()
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(api: FakeApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command against the API with a configuration; exit code, standard output and error."""
+
+    def run(*arguments: str, text: str = DENY) -> tuple[int, str, str]:
+        (tmp_path / "config.yaml").write_text(text)
+        given = [] if "--config" in arguments or not text else ["--config", str(tmp_path / "config.yaml")]
+        code = main(["audit", "--kubeconfig", api.kubeconfig(tmp_path), *given, *arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def deployment(name: str = "web", team: str = "", limit: str | None = None, namespace: str = "shop") -> Object:
+    obj = workload("Deployment", container(**sized(limit, limit)), name=name)
+    obj["metadata"] |= {"namespace": namespace, "uid": f"u-{name}"} | ({"labels": {"team": team}} if team else {})
+    return obj
+
+
+def forbidden(resource: str) -> Callable[[Request], None]:
+    def answer(request: Request) -> None:
+        message = f'{resource} is forbidden: User "jane" cannot list resource "{resource}" at the cluster scope'
+        request.status(403, message)
+
+    return answer
+
+
+def summary(out: str) -> list[str]:
+    """The lines behind the findings."""
+    lines = out.splitlines()
+    begin = next(number for number, line in enumerate(lines) if " judged: " in line)
+    return lines[begin:]
+
+
+def test_text(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment(), deployment("small", limit="1Gi"), deployment("api", "payments")]
+    code, out, err = run("--group-by", "team")
+    assert (code, err) == (1, "")
+    assert [line for line in out.splitlines() if line.startswith(("==", "Deployment"))] == [
+        *("== namespace shop: 1 denied", "Deployment shop/web"),
+        *("== payments: 1 denied", "Deployment shop/api"),
+    ]
+    assert "  denied    memory-limits: container 'web' has no memory limit" in out
+    assert "in the cluster" not in out
+    assert summary(out)[0] == "3 workloads with 3 containers judged: 2 denied"
+    assert summary(out)[1].endswith("config.yaml, mode deny")
+    assert summary(out)[2:] == [
+        *("by policy", "  memory-limits  2 denied"),
+        *("by team", "  namespace shop  1 denied", "  payments        1 denied"),
+        f"2 of 3 workloads could not be created again {LOST}; {RUNS}",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "sentence"),
+    [
+        pytest.param(
+            f"mode: audit\n{DENY}",
+            (),
+            "Everything that was judged could be created again: mode audit refuses nothing; --as-if deny tells what "
+            "enforcing would.",
+            id="audit-only",
+        ),
+        pytest.param(
+            f"mode: audit\n{DENY}",
+            ("--as-if", "deny"),
+            f"1 of 1 workload could not be created again {LOST}; {RUNS}",
+            id="as-if-deny",
+        ),
+        pytest.param(
+            f"ratchet: false\n{DENY}",
+            (),
+            f"1 of 1 workload could not be created again {LOST}; all of them keep running but, with ratchet: false, "
+            "can't be changed as they are.",
+            id="without-the-ratchet",
+        ),
+        pytest.param(
+            every_policy(),
+            (),
+            "Everything that was judged could be created again: mode deny refuses none of it.",
+            id="nothing-is-on",
+        ),
+    ],
+)
+def test_what_it_means(api: FakeApi, run: Run, text: str, arguments: tuple[str, ...], sentence: str) -> None:
+    api.objects["deployments"] = [deployment()]
+    assert summary(run(*arguments, text=text)[1])[-2] == sentence
+
+
+@pytest.mark.parametrize(
+    ("names", "until", "mode", "said"),
+    [
+        pytest.param("web", "2099-01-01", "deny", "covers 1 violation", id="in-use"),
+        pytest.param("gone", "2099-01-01", "deny", "would pass now: delete this exemption", id="nothing-violates"),
+        pytest.param(
+            "web", "2099-01-01", "warn", "covers 1 violation that would pass now: delete this exemption", id="warned-of"
+        ),
+        pytest.param(
+            "web", "2020-01-01", "deny", "has expired and no longer counts: delete this exemption", id="expired"
+        ),
+    ],
+)
+def test_exemptions(api: FakeApi, run: Run, names: str, until: str, mode: str, said: str) -> None:
+    api.objects["deployments"] = [deployment()]
+    text = f"{every_policy(memory_limits=f'mode: {mode}')}\nexemptions: [{EXEMPTION % (names, until)}]"
+    _, out, _ = run(text=text)
+    assert f"exemptions[0] (memory-limits, owner sre, until {until}): {said}" in out.splitlines()
+
+
+def test_of_an_exemption_nothing_is_said_that_was_not_seen(api: FakeApi, run: Run) -> None:
+    text = f"{DENY}\nexemptions: [{EXEMPTION % ('web', '2099-01-01')}]"
+    _, out, _ = run("--namespace", "other", text=text)
+    assert "exemptions[0] (memory-limits, owner sre, until 2099-01-01): covers nothing of what was seen" in out
+
+
+@pytest.mark.parametrize(
+    ("limit", "text", "arguments", "code"),
+    [
+        pytest.param("1Gi", DENY, (), 0, id="in-order"),
+        pytest.param(None, DENY, (), 1, id="denied"),
+        pytest.param(None, every_policy(memory_limits="mode: warn"), (), 0, id="warned"),
+        pytest.param(None, every_policy(memory_limits="mode: warn"), ("--strict",), 1, id="warned-strict"),
+        pytest.param(
+            None,
+            f"{DENY}\nexemptions: [{EXEMPTION % ('web', '2099-01-01')}]",
+            ("--strict",),
+            0,
+            id="exempted-strict",
+        ),
+    ],
+)
+def test_exit_codes(
+    api: FakeApi, run: Run, limit: str | None, text: str, arguments: tuple[str, ...], code: int
+) -> None:
+    api.objects["deployments"] = [deployment(limit=limit)]
+    assert run(*arguments, text=text)[0] == code
+
+
+GRANT = (
+    "grant it: kubectl create clusterrole forestall-audit --verb=get,list --resource=deployments.apps,nodes && "
+    "kubectl create clusterrolebinding forestall-audit --clusterrole=forestall-audit --user=jane"
+)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [((), 0), (("--strict",), 2)], ids=["told", "strict"])
+def test_missing_rights_are_said_once(api: FakeApi, run: Run, arguments: tuple[str, ...], code: int) -> None:
+    api.objects["pods"] = [workload("Pod", container(**sized("1Gi", "1Gi")))]
+    api.script("list", "deployments", forbidden("deployments.apps"))
+    api.script("list", "nodes", forbidden("nodes"))
+    found, out, _ = run(*arguments)
+    assert found == code
+    assert [line for line in out.splitlines() if "not seen" in line] == [
+        f"not seen for want of a right: deployments.apps, nodes; {GRANT}"
+    ]
+
+
+def test_programs_output_stays_clean(api: FakeApi, run: Run) -> None:
+    api.objects["pods"] = [workload("Pod", container(**sized("1Gi", "1Gi")))]
+    api.script("list", "deployments", forbidden("deployments.apps"))
+    api.script("list", "nodes", forbidden("nodes"))
+    _, out, err = run("--output=json")
+    assert json.loads(out)["clusters"][0]["unseen"] == [
+        f"not seen for want of a right: deployments.apps, nodes; {GRANT}"
+    ]
+    assert err == f"note: not seen for want of a right: deployments.apps, nodes; {GRANT}\n"
+
+
+def test_without_any_right(api: FakeApi, run: Run) -> None:
+    for plural in list(api.objects):
+        api.script("list", plural, forbidden(plural))
+    code, out, _ = run()
+    assert code == 2
+    assert "--resource=deployments.apps,limitranges,namespaces," in out
+    assert "could be created again" not in out
+
+
+@pytest.mark.parametrize(
+    ("stored", "text", "said"),
+    [
+        pytest.param(
+            None, "", "the defaults, as there is no ConfigMap forestall-system/forestall-config, mode deny", id="none"
+        ),
+        pytest.param("mode: audit", "", "ConfigMap forestall-system/forestall-config, mode audit", id="in-force"),
+        pytest.param("mode: audit", DENY, "config.yaml, mode deny", id="given"),
+    ],
+)
+def test_which_configuration(api: FakeApi, run: Run, stored: str | None, text: str, said: str) -> None:
+    if stored:
+        metadata = {"name": "forestall-config", "namespace": "forestall-system"}
+        api.objects["configmaps"] = [{"metadata": metadata, "data": {"config.yaml": stored}}]
+    assert summary(run(text=text)[1])[1].endswith(said)
+
+
+def test_a_team_by_configuration_and_namespace(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment(), deployment("api", "payments"), deployment("x", namespace="other")]
+    api.objects["namespaces"] = [{"metadata": {"name": "shop", "labels": {"team": "shopping"}}}]
+    _, out, _ = run("--output=json", text=f"{DENY}\nteamLabel: team")
+    teams = {(result["name"], result["team"]) for result in json.loads(out)["results"]}
+    assert teams == {("web", "shopping"), ("api", "payments"), ("x", "namespace other")}
+
+
+def test_json_is_as_its_schema_says(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment(), deployment("old")]
+    _, out, _ = run("--output=json", text=f"{DENY}\nexemptions: [{EXEMPTION % ('old', '2099-01-01')}]")
+    document = json.loads(out)
+    jsonschema.validate(document, json.loads((ROOT / "docs" / "audit.schema.json").read_text()))
+    (cluster,) = document["clusters"]
+    assert (cluster["workloads"], cluster["refusedWorkloads"]) == (2, 1)
+    assert cluster["teams"] == {"namespace shop": {"denied": 1, "exempted": 1}}
+    assert [(result["name"], result["outcome"]) for result in document["results"]] == [
+        *(("web", "denied"), ("old", "exempted")),
+    ]
+    assert document["results"][0] | {"message": "", "fix": {}, "incident": ""} == {
+        "cluster": "",
+        "team": "namespace shop",
+        "madeBy": None,
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "namespace": "shop",
+        "name": "web",
+        "policy": "memory-limits",
+        "mode": "deny",
+        "outcome": "denied",
+        "container": "web",
+        "path": "spec.template.spec.containers[0].resources.limits.memory",
+        "message": "",
+        "fix": {},
+        "hint": None,
+        "incident": "",
+    }
+
+
+def test_csv(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment()]
+    (row,) = csv.DictReader(io.StringIO(run("--output=csv")[1]))
+    assert (row["team"], row["name"], row["outcome"]) == ("namespace shop", "web", "denied")
+    assert row["set"].startswith("spec.template.spec.containers[0].resources.limits.memory: 512Mi")
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
+def test_csv_holds_no_formula(api: FakeApi, run: Run, sign: str) -> None:
+    api.objects["deployments"] = [deployment(team=f"{sign}1")]
+    (row,) = csv.DictReader(io.StringIO(run("--output=csv", "--group-by=team")[1]))
+    assert row["team"] == f"'{sign}1"
+
+
+def test_sarif_says_the_objects_address(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment()]
+    (document,) = json.loads(run("--output=sarif")[1])["runs"]
+    (result,) = document["results"]
+    (location,) = result["locations"]
+    assert location["physicalLocation"] == {"artifactLocation": {"uri": "apis/apps/v1/namespaces/shop/deployments/web"}}
+    assert (result["ruleId"], result["level"]) == ("memory-limits", "error")
+    assert document["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == "memory-limits"
+
+
+def test_contexts(api: FakeApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is named; one that can't be reached costs itself alone."""
+    api.objects["deployments"] = [deployment(limit="1Gi")]
+    file = json.loads(kubeconfig({"server": api.url}, name="one"))
+    away = json.loads(kubeconfig({"server": "http://127.0.0.1:1"}, name="away"))
+    for part in ("clusters", "users", "contexts"):
+        file[part] += away[part]
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(file))
+    code = main(["audit", f"--kubeconfig={path}", "--context=one", "--context=away"])
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.out.startswith("Cluster one\n")
+    assert said.err.startswith("forestall: context away: GET /")
+
+
+def test_a_cluster_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(kubeconfig({"server": "http://127.0.0.1:1"}))
+    assert main(["audit", f"--kubeconfig={path}"]) == 2
+    assert capsys.readouterr().err.startswith("forestall: GET /")
+
+
+def test_it_waits_as_a_busy_server_says(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("webhook.audit.patient.time.sleep", waited.append)
+    api.objects["deployments"] = [deployment()]
+    api.script(
+        "list",
+        "deployments",
+        lambda request: request.status(429, "too many requests", Retry_After="7"),
+        lambda request: request.status(429, "too many requests"),
+    )
+    assert summary(run()[1])[0] == "1 workload with 1 container judged: 1 denied"
+    assert waited == [7.0, 1.0]
+
+
+def test_a_server_that_stays_busy_is_not_waited_for_without_end(
+    api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook.audit.patient.time.sleep", lambda _seconds: None)
+    api.script("list", "deployments", *[lambda request: request.status(429, "too many requests")] * 20)
+    code, out, _ = run("--strict")
+    assert (code, api.count("list", "deployments")) == (2, 10)
+    assert "not seen: deployments.apps: too many requests (429)" in out.splitlines()
+
+
+def test_a_token_that_expires_is_asked_for_once_more(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment()]
+    api.script("list", "deployments", lambda request: request.status(401, "Unauthorized"))
+    assert summary(run()[1])[0] == "1 workload with 1 container judged: 1 denied"
+
+
+def test_a_group_that_vanishes_in_the_middle(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment(f"web-{number}") for number in range(600)]
+    api.script("list", "deployments", Request.behave, lambda request: request.status(404, "not found"))
+    code, out, _ = run("--strict")
+    assert code == 2
+    assert summary(out)[0] == "500 workloads with 500 containers judged: 500 denied"
+    assert "not seen: deployments.apps: not found (404)" in out.splitlines()
+
+
+def test_a_list_that_expires_goes_on(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment(f"web-{number:03}") for number in range(600)]
+    api.script("list", "deployments", Request.behave, lambda request: request.status(410, "expired"))
+    assert summary(run()[1])[0] == "600 workloads with 600 containers judged: 600 denied"
+
+
+def test_objects_that_cannot_be_read_are_named(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [workload(containers="nonsense"), deployment("other")]
+    code, out, _ = run("--strict")
+    assert code == 2
+    assert (
+        "Deployment shop/web can't be read: spec.template.spec.containers is a string ('nonsense'), not a list"
+        in out.splitlines()
+    )
+
+
+def test_findings_beyond_memory_are_on_disk(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhook.audit.spill.IN_MEMORY", 1000)
+    api.objects["deployments"] = [deployment(f"web-{number:03}") for number in range(20)]
+    results = json.loads(run("--output=json")[1])["results"]
+    assert [result["name"] for result in results] == [f"web-{number:03}" for number in range(20)]

@@ -1,0 +1,1 @@
+"""`forestall audit`: what a cluster stores, judged as if it were created now."""

@@ -1,0 +1,124 @@
+"""An audit for programs: JSON (docs/audit.schema.json), CSV with a row a finding, SARIF."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import msgspec
+
+from webhook.audit.look import Audited
+from webhook.audit.text import exemptions, sentences
+from webhook.findings import Finding
+from webhook.formats import dump, json_finding, sarif_document, sarif_result
+from webhook.messages import advice, incident, told
+
+SCHEMA = "forestall.dev/audit/v1"
+
+_COLUMNS = (
+    *("cluster", "team", "namespace", "kind", "name", "policy", "outcome", "mode"),
+    *("container", "path", "message", "set", "how", "incident"),
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
+
+
+def render_json(audits: Sequence[Audited], today: date) -> Iterator[str]:
+    """The document in parts: it is never whole in memory."""
+    document = {
+        "schema": SCHEMA,
+        "clusters": [_cluster(audited, today) for audited in audits],
+        "results": [],
+    }
+    results = (
+        {"cluster": audited.name, "team": team, "madeBy": finding.object.owner or None}
+        | {key: value for key, value in json_finding(finding).items() if key not in ("file", "line")}
+        for audited, team, finding in _findings(audits)
+    )
+    return _with_results(document, results)
+
+
+def _cluster(audited: Audited, today: date) -> dict[str, Any]:
+    tally = audited.found.tally
+    said = exemptions(audited, today)
+    return {
+        "name": audited.name,
+        "configuration": audited.configuration,
+        "workloads": tally.workloads,
+        "containers": tally.containers,
+        "others": tally.others,
+        "refusedWorkloads": tally.refused,
+        "refusedOthers": tally.refused_others,
+        "summary": " ".join(sentences(audited)),
+        "policies": {policy: dict(tally.by_policy[policy]) for policy in sorted(tally.by_policy)},
+        "teams": {team: dict(tally.by_team[team]) for team in tally.teams()},
+        "exemptions": [
+            {"policy": exemption.policy, "owner": exemption.owner, "reason": exemption.reason}
+            | {"until": exemption.until.isoformat(), "covers": tally.exempted[index], "summary": said[index]}
+            for index, exemption in enumerate(audited.config.exemptions)
+        ],
+        "unseen": audited.troubles,
+    }
+
+
+def render_csv(audits: Sequence[Audited]) -> Iterator[str]:
+    """A head line, then a row a finding."""
+    yield _row(_COLUMNS)
+    for audited, team, finding in _findings(audits):
+        judged, verdict = finding.object, finding.verdict
+        to_do = {label: "; ".join(text for of, text in advice(verdict) if of == label) for label in ("set", "how")}
+        yield _row(
+            (
+                *(audited.name, team, judged.namespace, judged.kind, judged.name),
+                *(verdict.policy, verdict.outcome, verdict.mode, finding.container or "", verdict.violation.path),
+                *(told(verdict), to_do["set"], to_do["how"], incident(verdict.policy)),
+            )
+        )
+
+
+def _row(values: Iterable[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerow([f"'{value}" if value.startswith(_FORMULA) else value for value in values])
+    return text.getvalue()
+
+
+def render_sarif(audits: Sequence[Audited], exit_code: int) -> Iterator[str]:
+    """The document in parts; a result's location is the object's address in the API."""
+    notifications = [
+        {"level": "warning", "message": {"text": trouble}} for audited in audits for trouble in audited.troubles
+    ]
+    is_successful = not any(audited.sees_nothing or audited.found.bugs for audited in audits)
+    document = sarif_document([], notifications, exit_code, is_successful=is_successful)
+    results = (sarif_result(finding, _address(audited, finding)) for audited, _, finding in _findings(audits))
+    return _with_results(document, results)
+
+
+def _address(audited: Audited, finding: Finding) -> dict[str, Any]:
+    judged = finding.object
+    group, _, _ = judged.api_version.rpartition("/")
+    plural = audited.config.judged[group, judged.kind].kind.resource
+    where = f"namespaces/{judged.namespace}/" if judged.namespace else ""
+    path = f"{'apis' if group else 'api'}/{judged.api_version}/{where}{plural}/{judged.name}"
+    cluster = f"{audited.name}/" if audited.name else ""
+    return {"physicalLocation": {"artifactLocation": {"uri": cluster + path}}}
+
+
+def _findings(audits: Sequence[Audited]) -> Iterator[tuple[Audited, str, Finding]]:
+    for audited in audits:
+        for team, findings in audited.found.findings.by_team(audited.found.tally.teams()):
+            for finding in findings:
+                yield audited, team, finding
+
+
+def _with_results(document: dict[str, Any], results: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The document with results in the place of its empty list of such."""
+    begin, empty, end = dump(document).partition('"results": []')
+    yield begin + empty.removesuffix("]")
+    separator = "\n"
+    for result in results:
+        yield separator + msgspec.json.encode(result).decode()
+        separator = ",\n"
+    yield "]" + end

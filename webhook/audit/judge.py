@@ -1,0 +1,190 @@
+"""Stored objects judged as if somebody created them now, top-level ones alone."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import msgspec
+
+from webhook.audit.spill import Findings
+from webhook.audit.tally import Tally
+from webhook.config import Config
+from webhook.engine import decide
+from webhook.errors import NOT_OURS, UNREADABLE, ClusterRefused, FactsUnavailable
+from webhook.findings import findings_of, object_of
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.owners import SERVICE_ACCOUNT, Controller, controller_of
+from webhook.objects.pods import POD, items, mapping, read_workload
+from webhook.policy import AdmissionRequest, Reference
+from webhook.scope import locate_pod_spec
+from webhook.stored import Reader, Stored, Unreadable, full_resource, path_of
+
+_OPERATOR = f"{SERVICE_ACCOUNT}:unknown"
+"""Who made an object of an owner that isn't judged, as far as a stored object tells: a ServiceAccount of no namespace
+that anybody has workloads in."""
+_NODE = ("", "Node")
+_CLAIM = ("", "PersistentVolumeClaim")
+_FINISHED = ("Complete", "Failed")
+_ENDED = ("Succeeded", "Failed")
+
+
+@dataclass
+class Audit:
+    """What came of judging a cluster. `unlisted` says which resources were not seen, or not to the end, and why;
+    `forbidden` which of them for want of a right."""
+
+    tally: Tally = field(default_factory=Tally)
+    findings: Findings = field(default_factory=Findings)
+    unlisted: dict[str, str] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    bugs: dict[str, str] = field(default_factory=dict)
+    """Policy id -> the object that the policy failed on first, and the traceback."""
+
+
+def audit(
+    cluster: Reader,
+    config: Config,
+    facts: ClusterFacts,
+    team_of: Callable[[AdmissionRequest], str],
+    *,
+    today: date,
+    namespaces: Sequence[str] = (),
+) -> Audit:
+    """Judge every stored object of the kinds that policies judge, in these namespaces or in all."""
+    stored = Stored(cluster, [judged.kind for judged in config.judged.values()], namespaces)
+    run = _Run(cluster, config, facts, team_of, today, stored)
+    for request in stored:
+        run.take(request)
+    run.found.unlisted |= stored.unlisted
+    run.found.forbidden |= stored.forbidden
+    run.found.unreadable += stored.unreadable
+    return run.found
+
+
+def is_over(request: AdmissionRequest) -> bool:
+    """Whether the object does nothing any more: it is finished, being deleted, or a ReplicaSet that was replaced."""
+    obj = request.object or {}
+    if mapping(obj, "metadata", "").get("deletionTimestamp"):
+        return True
+    status = mapping(obj, "status", "")
+    match request.group, request.kind:
+        case "", "Pod":
+            return status.get("phase") in _ENDED
+        case "batch", "Job":
+            conditions = items(status, "conditions", "status")
+            return any(each.get("type") in _FINISHED and each.get("status") == "True" for each in conditions)
+        case "apps", "ReplicaSet":
+            return controller_of(obj) is not None and mapping(obj, "spec", "").get("replicas") == 0
+    return False
+
+
+def _claims_of(request: AdmissionRequest) -> Iterator[tuple[str, str]]:
+    if request.kind != "StatefulSet":
+        return
+    for template in items(mapping(request.object or {}, "spec", ""), "volumeClaimTemplates", "spec"):
+        yield request.namespace, f"{mapping(template, 'metadata', '').get('name')}-{request.name}"
+
+
+class _Run:
+    """One audit: its configuration and facts, which owners were seen, and what was found."""
+
+    def __init__(
+        self,
+        cluster: Reader,
+        config: Config,
+        facts: ClusterFacts,
+        team_of: Callable[[AdmissionRequest], str],
+        today: date,
+        stored: Stored,
+    ) -> None:
+        self._cluster = cluster
+        self._config = config
+        self._facts = facts
+        self._team_of = team_of
+        self._today = today
+        self._stored = stored
+        self._living: set[str] = set()
+        """The uids of the objects that may own others and are there."""
+        self._gone: set[str] = set()
+        self._templates: set[tuple[str, str]] = set()
+        """Namespace, and the name without its ordinal, of the claims that StatefulSets make from their templates."""
+        self.found = Audit()
+
+    def take(self, request: AdmissionRequest) -> None:
+        """Judge the object, if it is one of those that are judged at themselves."""
+        try:
+            if is_over(request):
+                return
+            if (request.group, request.kind) != POD[:2]:
+                self._living.add(request.uid)
+                self._templates |= set(_claims_of(request))
+            if (asked := self._as_asked(request)) is not None:
+                self._judge(locate_pod_spec(asked, self._config))
+        except UNREADABLE as error:
+            self._unreadable(request, error)
+
+    def _as_asked(self, request: AdmissionRequest) -> AdmissionRequest | None:
+        """The request as whoever made the object sent it; None if its owner answers for it."""
+        owner = controller_of(request.object or {})
+        if owner is None:
+            return None if self._is_from_template(request) else request
+        if owner.uid in self._living:
+            return None
+        key = owner.group, owner.kind
+        if key not in self._config.judged:
+            # What a node owns is the mirror of a file on that node.
+            groups = ("system:nodes",) if key == _NODE else ()
+            return msgspec.structs.replace(request, user=_OPERATOR, groups=groups)
+        return None if self._lives(owner, request.namespace) else request
+
+    def _is_from_template(self, request: AdmissionRequest) -> bool:
+        """Whether the object is a claim that a StatefulSet made: such claims name no owner."""
+        above, _, ordinal = request.name.rpartition("-")
+        is_claim = (request.group, request.kind) == _CLAIM
+        return is_claim and ordinal.isdigit() and (request.namespace, above) in self._templates
+
+    def _lives(self, owner: Controller, namespace: str) -> bool:
+        """Whether an owner that was not among those listed is there all the same: it is newer than their list, or could
+        not be listed. What can't be told is no reason to judge what it owns."""
+        kind = self._config.judged[owner.group, owner.kind].kind
+        if owner.uid in self._gone:
+            return False
+        if full_resource(kind) in self._stored.unlisted:
+            return True
+        version = self._stored.versions.get(kind.group)
+        try:
+            obj = version and self._cluster.get(f"{path_of(kind, version, namespace)}/{owner.name}")
+        except (ClusterRefused, FactsUnavailable):
+            return True
+        if obj and obj["metadata"].get("uid") == owner.uid:
+            self._living.add(owner.uid)
+            return True
+        self._gone.add(owner.uid)
+        return False
+
+    def _judge(self, request: AdmissionRequest) -> None:
+        read_workload(request)
+        decision = decide(request, self._facts, self._config, today=self._today)
+        if decision.skipped:
+            return
+        for error in decision.failures.values():
+            if isinstance(error, UNREADABLE):
+                self._unreadable(request, error)
+                return
+        judged = object_of(request)
+        findings = findings_of(request, decision, self._config, judged)
+        team = self._team_of(request)
+        self.found.tally.count(judged, team, findings)
+        if findings:
+            self.found.findings.add(team, findings)
+        for policy_id, failure in decision.failures.items():
+            if not isinstance(failure, NOT_OURS):
+                self.found.bugs.setdefault(policy_id, f"{judged}: {''.join(traceback.format_exception(failure))}")
+
+    def _unreadable(self, request: AdmissionRequest, error: Exception) -> None:
+        reference = Reference(request.kind, request.namespace, request.name)
+        self.found.unreadable.append(Unreadable(reference, str(error)))

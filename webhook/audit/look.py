@@ -1,0 +1,167 @@
+"""Everything that is read of one cluster for an audit: its configuration, facts and teams, then what it stores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from webhook.audit.judge import Audit, audit
+from webhook.config import Config, load_config, read_config
+from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.in_force import config_in_force
+from webhook.installation import CONFIG, NAMESPACE
+from webhook.loader import fact_kinds
+from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
+from webhook.objects.owners import metadata_of
+from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
+from webhook.scope import exclude_own_namespace
+from webhook.stored import Unreadable, is_forbidden
+from webhook.watch import read_facts
+
+if TYPE_CHECKING:
+    from webhook.cluster import Cluster
+
+_USER = re.compile(r'User "([^"]+)" cannot ')
+_ACCOUNT = re.compile("system:serviceaccount:([^:]+):([^:]+)")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asked of an audit."""
+
+    config: Path | None = None
+    as_if: Mode | None = None
+    group_by: str = ""
+    namespaces: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A cluster that was audited: `name` is its context, `configuration` says which one was used."""
+
+    name: str
+    configuration: str
+    config: Config
+    is_whole: bool
+    """Whether all namespaces were looked at, so that what was not found is not there."""
+    found: Audit
+
+    @property
+    def troubles(self) -> list[str]:
+        """What was not seen, once each, a line each."""
+        unlisted, forbidden = self.found.unlisted, self.found.forbidden
+        lines = [f"not seen: {resource}: {why}" for resource, why in unlisted.items() if resource not in forbidden]
+        if forbidden:
+            lines.append(f"not seen for want of a right: {', '.join(sorted(forbidden))}; grant it: {self.grant}")
+        return lines + [str(odd) for odd in self.found.unreadable]
+
+    @property
+    def grant(self) -> str:
+        """The line for a shell that gives the rights that were missing."""
+        resources = ",".join(sorted(self.found.forbidden))
+        said = (_USER.search(self.found.unlisted[resource]) for resource in sorted(self.found.forbidden))
+        user = next((match[1] for match in said if match), "YOU")
+        account = _ACCOUNT.fullmatch(user)
+        subject = f"--serviceaccount={account[1]}:{account[2]}" if account else f"--user={user}"
+        role = f"kubectl create clusterrole forestall-audit --verb=get,list --resource={resources}"
+        binding = "kubectl create clusterrolebinding forestall-audit --clusterrole=forestall-audit"
+        return f"{role} && {binding} {subject}"
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether not one object could be looked at, for want of rights."""
+        tally = self.found.tally
+        return bool(self.found.forbidden) and not (tally.workloads or tally.others)
+
+    def exit_code(self, *, strict: bool) -> int:
+        """0 if everything could be created again, 1 if something could not, 2 if nothing was seen.
+
+        `strict`: 1 if there is any finding that needs action, 2 if anything was not seen.
+        """
+        tally = self.found.tally
+        if self.sees_nothing or (strict and self.troubles):
+            return 2
+        return int(bool(tally.refused or tally.refused_others or (strict and tally.urgent)))
+
+
+def look(cluster: Cluster, name: str, wish: Wish, *, today: date) -> Audited:
+    """Audit one cluster. Raises FactsUnavailable or ClusterRefused if it can't be asked at all, BadConfig."""
+    unlisted: dict[str, str] = {}
+    forbidden: set[str] = set()
+    config, source = _configuration(cluster, wish, unlisted, forbidden)
+    kinds = {*fact_kinds(), *((NAMESPACES,) if wish.group_by or config.team_label else ())}
+    facts = _facts(cluster, kinds, wish.namespaces, unlisted, forbidden)
+    team_of = _by(wish.group_by or config.team_label, facts.of(NAMESPACES))
+    found = audit(cluster, config, facts, team_of, today=today, namespaces=wish.namespaces)
+    found.unlisted = {**unlisted, **found.unlisted}
+    found.forbidden |= forbidden
+    odd = {Reference(str(odd.kind), odd.namespace, odd.name): why for odd, why in facts.unreadable.items()}
+    for reference in {judged.reference for judged in found.unreadable}:
+        odd.pop(reference, None)
+    found.unreadable += [Unreadable(reference, why) for reference, why in odd.items()]
+    return Audited(name, source, config, is_whole=not wish.namespaces, found=found)
+
+
+def _configuration(cluster: Cluster, wish: Wish, unlisted: dict[str, str], forbidden: set[str]) -> tuple[Config, str]:
+    """The configuration to judge by, and which one it is."""
+    where = f"ConfigMap {NAMESPACE}/{CONFIG}"
+    config: Config | None
+    if wish.config:
+        config, source = read_config(str(wish.config)), str(wish.config)
+    else:
+        source = where
+        try:
+            config = config_in_force(cluster, NAMESPACE)
+            if config is None:
+                source = f"the defaults, as there is no {where}"
+        except (ClusterRefused, FactsUnavailable) as error:
+            if not is_forbidden(error):
+                raise
+            config, source = None, f"the defaults, as {where} may not be read"
+            unlisted["configmaps"] = str(error)
+            forbidden.add("configmaps")
+    config = exclude_own_namespace(config or load_config(b"", "defaults"), NAMESPACE)
+    if wish.as_if:
+        return replace(config, mode=wish.as_if), f"{source}, as if mode were {wish.as_if}"
+    return config, f"{source}, mode {config.mode}"
+
+
+def _facts(
+    cluster: Cluster,
+    kinds: Iterable[FactKind[Any, Any]],
+    namespaces: Sequence[str],
+    unlisted: dict[str, str],
+    forbidden: set[str],
+) -> ClusterFacts:
+    """What can be read of these kinds; one that can't be costs itself alone."""
+    facts = NO_FACTS
+    for kind in sorted(kinds, key=lambda kind: kind.full_resource):
+        try:
+            read = read_facts(cluster, [kind], namespaces)
+        except FactsUnavailable as error:
+            unlisted[kind.full_resource] = str(error)
+            continue
+        unlisted |= read.unread
+        forbidden |= {resource for resource, why in read.unread.items() if why.endswith("(403)")}
+        facts = ClusterFacts(
+            {**facts.records, **read.facts.records},
+            facts.known | read.facts.known,
+            unreadable={**facts.unreadable, **read.facts.unreadable},
+            read_at=facts.read_at or read.facts.read_at,
+        )
+    return facts
+
+
+def _by(label: str, namespaces: Mapping[str, Mapping[str, str]]) -> Callable[[AdmissionRequest], str]:
+    """The team that an object belongs to: the label's value on it or on its namespace, else its namespace."""
+
+    def team_of(request: AdmissionRequest) -> str:
+        labels = metadata_of(request.object).get("labels") or {}
+        team = label and (labels.get(label) or namespaces.get(request.namespace, {}).get(label))
+        return str(team or f"namespace {request.namespace}")
+
+    return team_of

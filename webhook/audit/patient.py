@@ -1,0 +1,44 @@
+"""A cluster that is read to the end: it waits where the API server is busy, and asks again with new credentials."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import urllib3
+
+from webhook.cluster import Cluster
+from webhook.errors import ClusterRefused
+from webhook.policy import Object
+
+_ATTEMPTS = 10
+_SHORTEST_WAIT = 1.0
+_BUSY, _UNKNOWN_USER = 429, 401
+
+
+class PatientCluster(Cluster):
+    """A cluster for a reader that has time: "too many requests" is waited out, for as long as the answer says.
+
+    A token that has expired is read, or fetched, anew once: the second refusal is the answer.
+    """
+
+    def open(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        read_timeout: float,
+        method: str = "GET",
+        body: Object | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        is_known = True
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return super().open(path, query, read_timeout, method, body)
+            except ClusterRefused as answer:
+                if answer.status == _BUSY:
+                    time.sleep(max(answer.retry_after, _SHORTEST_WAIT))
+                elif answer.status == _UNKNOWN_USER and is_known:
+                    is_known = False
+                else:
+                    raise
+        return super().open(path, query, read_timeout, method, body)

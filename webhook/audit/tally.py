@@ -1,0 +1,59 @@
+"""What an audit counts: objects and findings, by policy, by team, by exemption."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from webhook.findings import Finding, JudgedObject
+from webhook.policy import Outcome
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of objects that were judged, and of what was found on them.
+
+    `refused` and `refused_others` are workloads and other objects that could not be created again.
+    """
+
+    workloads: int = 0
+    containers: int = 0
+    others: int = 0
+    refused: int = 0
+    refused_others: int = 0
+    by_policy: dict[str, Counter[Outcome]] = field(default_factory=dict)
+    by_team: dict[str, Counter[Outcome]] = field(default_factory=dict)
+    exempted: Counter[int] = field(default_factory=Counter)
+    """Index of an exemption -> the violations that it covers."""
+    needed: Counter[int] = field(default_factory=Counter)
+    """The same of those violations that would be denied without it."""
+    urgent: int = 0
+    """Findings that need action, whatever becomes of them."""
+
+    def count(self, judged: JudgedObject, team: str, findings: list[Finding]) -> None:
+        is_refused = any(finding.verdict.denies for finding in findings)
+        if judged.is_workload:
+            self.workloads += 1
+            self.containers += judged.containers
+            self.refused += is_refused
+        else:
+            self.others += 1
+            self.refused_others += is_refused
+        for finding in findings:
+            verdict = finding.verdict
+            self.by_policy.setdefault(verdict.policy, Counter())[verdict.outcome] += 1
+            self.by_team.setdefault(team, Counter())[verdict.outcome] += 1
+            self.urgent += finding.needs_action
+            if verdict.exemption is not None:
+                self.exempted[verdict.exemption] += 1
+                self.needed[verdict.exemption] += verdict.mode == "deny"
+
+    def outcomes(self) -> Counter[Outcome]:
+        return sum(self.by_policy.values(), Counter())
+
+    def teams(self) -> list[str]:
+        """The one with most to lose first."""
+        return sorted(
+            self.by_team,
+            key=lambda team: (-self.by_team[team]["denied"], -self.by_team[team].total(), team),
+        )
