@@ -103,9 +103,11 @@ def test_the_verdicts_are_those_of_check_on_the_same_manifests(
     expected: set[Row] = set()
     for namespace, file in files.items():
         report = check_files([str(file)], config, facts, today=datetime.now(UTC).date(), namespace=namespace)
-        expected |= {row_of(finding) for finding in report.findings}
+        # The simulated nodes end Jobs and pods at once: what is over isn't judged.
+        expected |= {row_of(finding) for finding in report.findings if finding.object.kind not in ("Job", "Pod")}
     audited = audit(cluster.plane, capsys, f"--config={tmp_path / 'config.yaml'}")
-    assert rows(audited, set(files)) == expected
+    found = {row for row in rows(audited, set(files)) if row[1] not in ("Job", "Pod")}
+    assert found == expected
     assert (audited["code"], audited["clusters"][0]["unseen"]) == (1, [])
     assert len(expected) > 100 or not SHARED.is_dir()
 
@@ -138,7 +140,7 @@ def test_as_if_deny_names_what_the_api_server_would_refuse(
     cluster.make_namespace("what-would-run")
     objects = [
         workload(name="unlimited"),
-        workload("StatefulSet", name="unlimited-too", serviceName="x"),
+        workload("StatefulSet", name="unlimited-too"),
         workload("Deployment", container(**sized("1Gi", "1Gi")), name="in-order"),
         workload("Pod", name="bare"),
         workload("CronJob", name="nightly"),
