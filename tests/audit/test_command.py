@@ -263,6 +263,7 @@ def test_json_is_as_its_schema_says(api: FakeApi, run: Run) -> None:
         "path": "spec.template.spec.containers[0].resources.limits.memory",
         "message": "",
         "fix": {},
+        "advice": None,
         "hint": None,
         "incident": "",
     }
