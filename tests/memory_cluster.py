@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from webhook.cluster import Written
-from webhook.errors import ClusterRefused, Conflict
+from webhook.errors import ClusterRefused, Conflict, TooLarge
 from webhook.installation import PROBE_LABEL
 from webhook.policy import Object
 
@@ -58,7 +58,7 @@ class MemoryCluster:
             return {"groups": [{"name": name, "preferredVersion": {"version": v}} for name, v in self.groups.items()]}
         return copy.deepcopy(self.objects.get(path))
 
-    def read(self, path: str, query: Mapping[str, str], timeout: float) -> bytes:
+    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytes:
         """A list, one page of it."""
         self._called("list", path, timeout)
         selector = dict(part.split("=") for part in query.get("labelSelector", "").split(",") if part)
@@ -67,7 +67,10 @@ class MemoryCluster:
         left = [at for at in paths if at > after]
         items = b",".join(self.bodies.get(at) or json.dumps(self.objects[at]).encode() for at in left[:limit])
         metadata = {"resourceVersion": str(self._version), "continue": left[limit - 1] if left[limit:] else ""}
-        return b'{"kind":"List","metadata":%s,"items":[%s]}' % (json.dumps(metadata).encode(), items)
+        body = b'{"kind":"List","metadata":%s,"items":[%s]}' % (json.dumps(metadata).encode(), items)
+        if most is not None and len(body) > most:
+            raise TooLarge(f"GET {path}: the answer has more than {most} bytes")
+        return body
 
     def create(self, path: str, obj: Object, *, dry_run: bool = False, timeout: float = 10.0) -> Written:
         self._called("probe" if dry_run else "create", path, timeout)

@@ -16,7 +16,7 @@ from tests.fake_api import FakeApi, Object, Request
 from tests.loopback import eventually
 from webhook import cluster as under_test
 from webhook.cluster import Cluster
-from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
+from webhook.errors import ClusterRefused, Conflict, FactsUnavailable, TooLarge
 from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, Claim
 from webhook.policy import FactReference
 from webhook.stored import read_objects, readable
@@ -178,6 +178,12 @@ class TestLookUp:
 
 
 class TestCalls:
+    def test_no_more_than_asked_for_is_read(self, api: FakeApi, cluster: Cluster) -> None:
+        api.objects["nodes"] = [{"metadata": {"name": "large", "annotations": {"a": "x" * (4 << 20)}}}]
+        with pytest.raises(TooLarge, match=r"^GET /api/v1/nodes: the answer has more than 100 bytes$"):
+            cluster.read("/api/v1/nodes", {}, 5, 100)
+        assert len(cluster.read("/api/v1/nodes", {}, 5)) > 4 << 20
+
     @pytest.mark.parametrize(
         ("headers", "warnings"),
         [

@@ -9,10 +9,10 @@ import pytest
 
 from tests.builders import config
 from tests.memory_cluster import MemoryCluster
-from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.errors import ClusterRefused, FactsUnavailable, TooLarge
 from webhook.policy import Object, Reference
 from webhook.scope import judged_kinds
-from webhook.stored import PAGE, Stored, Unreadable, read_objects, readable
+from webhook.stored import PAGE, PAGE_BYTES, Stored, Unreadable, read_objects, readable
 
 MAPS = "/api/v1/namespaces/a/configmaps"
 DEEP = b'{"f:a":' * 9_000 + b"{}" + b"}" * 9_000
@@ -38,7 +38,7 @@ class Expiring(MemoryCluster):
         self.token, self.again = token, again
         self.queries: list[Mapping[str, str]] = []
 
-    def read(self, path: str, query: Mapping[str, str], timeout: float) -> bytes:
+    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytes:
         self.queries.append(query)
         if query.get("continue") and self.again:
             self.again -= 1
@@ -47,7 +47,7 @@ class Expiring(MemoryCluster):
             self.put(config_map("map-9999"))
             token = query["continue"] if self.token else ""
             raise ClusterRefused(410, "Expired", "The provided continue parameter is too old", token=token)
-        return super().read(path, query, timeout)
+        return super().read(path, query, timeout, most)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,45 @@ def test_a_list_is_read_as_it_is_consumed() -> None:
     for _ in range(PAGE):
         next(objects)
     assert cluster.verbs() == {"list": 1}
+
+
+class Measured(MemoryCluster):
+    """A cluster that notes of each list how many objects were asked for, and how many bytes were handed out."""
+
+    def __init__(self, *objects: Object) -> None:
+        super().__init__(*objects)
+        self.limits: list[int] = []
+        self.sizes: list[int] = []
+
+    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytes:
+        self.limits.append(int(query["limit"]))
+        body = super().read(path, query, timeout, most)
+        self.sizes.append(len(body))
+        return body
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limits"),
+    [
+        pytest.param([100] * 600, [500, 500], id="small-ones"),
+        pytest.param([1 << 20] * 16, [500, 62, 7, 7, 7], id="large-ones"),
+        pytest.param([9 << 20] * 2, [500, 62, 7, 1, 1], id="none-of-which-fits"),
+        pytest.param([3 << 20] * 3 + [100] * 70, [500, 62, 7, 1, 1, 1, 1, 2, 4, 8, 16, 32, 64], id="small-ones-behind"),
+    ],
+)
+def test_a_page_of_large_objects_holds_fewer(sizes: list[int], limits: list[int]) -> None:
+    cluster = Measured(*(config_map(f"map-{at:04}", data={"a": "x" * size}) for at, size in enumerate(sizes)))
+    names = [obj["metadata"]["name"] for obj in readable(read_objects(cluster, MAPS, "ConfigMap"))]
+    assert names == [f"map-{at:04}" for at in range(len(sizes))]
+    assert cluster.limits == limits
+    assert max(cluster.sizes) <= max(PAGE_BYTES, max(sizes) + 1000)
+
+
+def test_what_expires_is_read_whole_only_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhook.stored.WHOLE_BYTES", 1000)
+    cluster = Expiring(*(config_map(f"map-{number:04}") for number in range(PAGE + 1)), token=False)
+    with pytest.raises(TooLarge, match=rf"^GET {MAPS}: the answer has more than 1000 bytes$"):
+        list(read_objects(cluster, MAPS, "ConfigMap"))
 
 
 def test_an_expired_first_page_is_a_refusal() -> None:

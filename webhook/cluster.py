@@ -27,7 +27,7 @@ from kubernetes.client.rest import RESTClientObject
 from kubernetes.config import load_incluster_config, load_kube_config
 from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
-from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
+from webhook.errors import ClusterRefused, Conflict, FactsUnavailable, TooLarge
 from webhook.objects.facts import Found, decode_fact
 from webhook.objects.wire import UNDECODABLE, read_object
 from webhook.policy import FactKind, FactReference, Object
@@ -205,16 +205,20 @@ class Cluster:
         with self.open(path, query, timeout, method, body) as response, self._answering(f"{method} {path}"):
             return Written(read_object(response.read()), tuple(_warnings(response.headers.getlist("Warning"))))
 
-    def read(self, path: str, query: Mapping[str, str], timeout: float) -> bytearray:
+    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytearray:
         """The body of the answer, if all of it arrives within `timeout` seconds.
 
-        Raises ClusterRefused for any status but 2xx, FactsUnavailable for what a broken or slow connection does.
+        Raises ClusterRefused for any status but 2xx, FactsUnavailable for what a broken or slow connection does,
+        TooLarge once more than `most` bytes have arrived.
         """
         deadline = time.monotonic() + timeout
         body = bytearray()
         with self.open(path, query, timeout) as response, self._answering(f"GET {path}"):
             while chunk := response.read1(1 << 20):
                 body += chunk
+                if most is not None and len(body) > most:
+                    response.close()
+                    raise TooLarge(f"GET {path}: the answer has more than {most} bytes")
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"it took longer than {timeout:.3g} s")
         return body

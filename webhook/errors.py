@@ -9,6 +9,7 @@ ForestallError
 ├── BadCertificate     a serving certificate and key that cannot be used
 ├── BadManifest        a document that cannot be read, with its file and line
 ├── FactsUnavailable   the cluster, or a facts file, could not be read
+│   └── TooLarge       an answer is larger than the reader wants to hold
 ├── ClusterRefused     the API server answered, and said no
 │   └── Conflict       somebody else was first
 ├── SystemRefused      a port that is taken, an output that is full or closed
@@ -63,6 +64,10 @@ class BadManifest(ForestallError):
 
 class FactsUnavailable(ForestallError):
     """The cluster, or a facts file, could not be read."""
+
+
+class TooLarge(FactsUnavailable):
+    """An answer of the API server has more bytes than the reader wants to hold; the rest of it was not read."""
 
 
 class ClusterRefused(ForestallError):

@@ -1,5 +1,8 @@
 """The objects that a cluster stores, read page by page, each from its own bytes: nothing holds a whole list.
 
+Whoever may write objects decides how large they are, up to the megabytes that the API server stores: so a page is
+bounded by its bytes as well, and where objects are large it holds fewer of them.
+
 An object that can't be read costs itself alone: it is handed on as Unreadable, and the ones behind it are read.
 """
 
@@ -11,13 +14,17 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
+from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError, TooLarge
 from webhook.objects.wire import ITEM, UNDECODABLE, cut, find, read_name, read_object
 from webhook.objects.written import as_written
 from webhook.policy import AdmissionRequest, GroupKind, Object, Reference
 
 PAGE = 500
 """Objects that one answer to a list holds at most."""
+PAGE_BYTES = 8 << 20
+"""Bytes that one answer to a list has at most, unless it is a single object."""
+WHOLE_BYTES = 64 << 20
+"""Bytes that a list has at most where it is read at once, which is done only if it expired while it was paged."""
 _PAGE_SECONDS = 60.0
 
 Body = bytes | msgspec.Raw
@@ -27,7 +34,9 @@ Body = bytes | msgspec.Raw
 class Reader(Protocol):
     """What of webhook.cluster.Cluster reads."""
 
-    def read(self, path: str, query: Mapping[str, str], timeout: float) -> bytes | bytearray: ...
+    def read(
+        self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None
+    ) -> bytes | bytearray: ...
     def get(self, path: str) -> Object | None: ...
 
 
@@ -71,23 +80,49 @@ class _List(msgspec.Struct):
     items: list[msgspec.Raw] | None = None
 
 
-def read_page(cluster: Reader, path: str, *, labels: str = "", token: str = "", limit: int = PAGE) -> Page:
-    """One page of the collection at an API path, of what a label selector ("app=web") selects; limit 0 is all of it.
+class Pages:
+    """The pages of the collection at an API path, of what a label selector ("app=web") selects."""
 
-    Raises ClusterRefused for an answer that says no, FactsUnavailable for none.
-    """
-    query = {"limit": str(limit), "labelSelector": labels, "continue": token}
-    body = cluster.read(path, {key: value for key, value in query.items() if value}, _PAGE_SECONDS)
-    try:
-        page = msgspec.json.decode(body, type=_List)
-    except UNDECODABLE as error:
+    def __init__(self, cluster: Reader, path: str, labels: str = "") -> None:
+        self._cluster, self._path, self._labels = cluster, path, labels
+        self._limit = PAGE
+
+    def read(self, token: str) -> Page:
+        """The page that a token leads to, the first one for an empty token.
+
+        Raises ClusterRefused for an answer that says no, FactsUnavailable for none.
+        """
+        while True:
+            try:
+                body = self._ask(token, self._limit, PAGE_BYTES if self._limit > 1 else None)
+            except TooLarge:
+                self._limit = max(1, self._limit // 8)
+                continue
+            if len(body) < PAGE_BYTES // 4:
+                self._limit = min(PAGE, 2 * self._limit)
+            return self._page(body)
+
+    def read_whole(self) -> Page:
+        """All of it at once, which can't expire. Raises as `read`, and TooLarge for more than WHOLE_BYTES."""
+        return self._page(self._ask("", 0, WHOLE_BYTES))
+
+    def _ask(self, token: str, limit: int, most: int | None) -> bytes | bytearray:
+        query = {"limit": str(limit), "labelSelector": self._labels, "continue": token}
+        return self._cluster.read(
+            self._path, {key: value for key, value in query.items() if value}, _PAGE_SECONDS, most
+        )
+
+    def _page(self, body: bytes | bytearray) -> Page:
         try:
-            page = msgspec.json.decode(cut(body, ("items",)), type=_List)
-        except UNDECODABLE:
-            raise FactsUnavailable(f"GET {path}: no list: {' '.join(str(error).split())}") from error
-        items: Sequence[Body] = [bytes(body[begins:ends]) for begins, ends in find(body, ("items", ITEM))]
-        return Page(items, page.metadata.token, page.metadata.version)
-    return Page(page.items or (), page.metadata.token, page.metadata.version)
+            page = msgspec.json.decode(body, type=_List)
+        except UNDECODABLE as error:
+            try:
+                page = msgspec.json.decode(cut(body, ("items",)), type=_List)
+            except UNDECODABLE:
+                raise FactsUnavailable(f"GET {self._path}: no list: {' '.join(str(error).split())}") from error
+            items: Sequence[Body] = [bytes(body[begins:ends]) for begins, ends in find(body, ("items", ITEM))]
+            return Page(items, page.metadata.token, page.metadata.version)
+        return Page(page.items or (), page.metadata.token, page.metadata.version)
 
 
 def read_bodies(cluster: Reader, path: str, *, labels: str = "") -> Iterator[Body]:
@@ -96,20 +131,19 @@ def read_bodies(cluster: Reader, path: str, *, labels: str = "") -> Iterator[Bod
     A page may be asked for so late that the API server no longer has the list as it was. Then it says where the list
     as it is now goes on; else everything is listed at once, which can't expire, and what was handed out is passed over.
     """
-    token, limit, last, passed = "", PAGE, "", ""
+    pages, token, last = Pages(cluster, path, labels), "", ""
     while True:
         try:
-            page = read_page(cluster, path, labels=labels, token=token, limit=limit)
+            page = pages.read(token)
         except ClusterRefused as answer:
             if answer.status != 410 or not token:
                 raise
             token = answer.token
             if not token:
-                limit, passed = 0, last
+                yield from (item for item in pages.read_whole().items if _key(item) > last)
+                return
             continue
-        for item in page.items:
-            if not passed or _key(item) > passed:
-                yield item
+        yield from page.items
         if page.items:
             last = _key(page.items[-1])
         token = page.token

@@ -20,7 +20,7 @@ from webhook.objects.facts import NO_FACTS, ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, cut, decode, find
 from webhook.policy import FactKind, FactReference
-from webhook.stored import PAGE, Body, Unreadable, read_page, unreadable
+from webhook.stored import Body, Pages, Unreadable, unreadable
 
 _WATCH_SECONDS = (240, 300)
 _GRACE_SECONDS = 15.0
@@ -79,17 +79,16 @@ class Listed(NamedTuple):
 
 def list_kind(cluster: Cluster, kind: FactKind[Any, Any], namespace: str = "") -> Listed:
     """List all of one kind, in a namespace or in all. Raises ClusterRefused or FactsUnavailable."""
-    listed, token, limit = Listed({}, {}, ""), "", PAGE
+    pages, listed, token = Pages(cluster, path_of(kind, namespace)), Listed({}, {}, ""), ""
     while True:
         try:
-            page = read_page(cluster, path_of(kind, namespace), token=token, limit=limit)
+            page = pages.read(token)
         except ClusterRefused as answer:
             if answer.status != 410 or not token:
                 raise
             # We were too slow for paging, and a watch needs the list as it was at one moment. As client-go does, take
             # it all at once, which cannot expire.
-            listed, token, limit = Listed({}, {}, ""), "", 0
-            continue
+            listed, page = Listed({}, {}, ""), pages.read_whole()
         for item in page.items:
             _put(listed.records, listed.unreadable, kind, item)
         token = page.token

@@ -157,8 +157,8 @@ def test_an_owner_newer_than_its_list_lives() -> None:
     class Late(MemoryCluster):
         """The Deployment is created once Deployments are listed."""
 
-        def read(self, path: str, query: Any, timeout: float) -> bytes:
-            body = super().read(path, query, timeout)
+        def read(self, path: str, query: Any, timeout: float, most: int | None = None) -> bytes:
+            body = super().read(path, query, timeout, most)
             if path.endswith("/deployments"):
                 self.put(DEPLOYMENT)
             return body

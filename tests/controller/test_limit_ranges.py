@@ -120,7 +120,7 @@ def test_what_was_made_anew_since_it_was_read_stays() -> None:
     there, read = api.limit_range(), api.read
     assert there is not None
 
-    def stale(path: str, query: Mapping[str, str], timeout: float) -> bytes:
+    def stale(path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytes:
         found = read(path, query, timeout)
         if path == "/api/v1/limitranges":
             api.put({**there, "metadata": {**there["metadata"], "uid": "theirs"}})
