@@ -199,6 +199,8 @@ def _spellings(text: str) -> list[str]:
     number, exponent, letter, binary = match.groups()
     if exponent:  # it excludes a suffix: 1e3Mi
         number = format(Decimal(number + exponent), "f")
+        if len(number) > 40:  # nobody meant that
+            return []
     if letter is None:
         return [number]
     decimal_suffix = "k" if letter in "kK" else letter.upper()
