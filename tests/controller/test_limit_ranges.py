@@ -328,6 +328,14 @@ def test_use_is_asked_for_only_where_it_matters(objects: list[Object], asked: bo
     assert api.limit_range()
 
 
+def test_use_that_is_no_amount_is_not_taken_for_none() -> None:
+    pod = {**workload("Pod"), "status": {"phase": "Running"}}
+    api = Api(namespace(), pod, metrics("web", web="much"), groups={"metrics.k8s.io": "v1beta1"})
+    wrong = "'much' is not a quantity: write a number and a suffix, such as 512Mi"
+    assert [skip.why for skip in run(api).skips] == [f"cannot tell whether pods could start: {wrong}"]
+    assert api.limit_range() is None
+
+
 def test_many_new_namespaces_are_taken_some_at_a_time() -> None:
     api = Api(*(namespace(f"n{index}") for index in range(25)))
     limits = Limits(api, OURS)

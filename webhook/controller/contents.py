@@ -10,7 +10,7 @@ from typing import NamedTuple
 import structlog
 
 from webhook.config import Config
-from webhook.errors import BadObject, ClusterRefused, FactsUnavailable
+from webhook.errors import UNREADABLE, BadObject, ClusterRefused, FactsUnavailable
 from webhook.objects.pods import POD, Workload, read_workload
 from webhook.objects.quantities import parse_memory
 from webhook.policy import AdmissionRequest, GroupKind, Object
@@ -61,7 +61,7 @@ class ContentsReader:
             seen = tuple(listed.seen())
             lacks = any(container.memory("limits") is None for one in seen for container in one.workload.containers)
             return Contents(seen, self._use(namespace, listed) if lacks and listed.pods else {})
-        except (ClusterRefused, FactsUnavailable, BadObject) as error:
+        except (ClusterRefused, FactsUnavailable, *UNREADABLE) as error:
             return Contents(unseen=str(error))
 
     def _discover(self, now: datetime) -> None:
