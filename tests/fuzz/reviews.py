@@ -43,6 +43,9 @@ Review = dict[str, Any]
 _SECONDS = 2.0
 """For one decision, on a busy machine: what takes longer takes more than its input."""
 
+_ANSWER_BYTES = 1 << 16
+"""Of an answer, beside a small multiple of what the object has."""
+
 CONFIGS = [
     "",
     "mode: audit",
@@ -218,7 +221,9 @@ def _judge(request: AdmissionRequest, facts: ClusterFacts, cfg: Config, stage: A
         if not isinstance(error, NOT_OURS):
             raise AssertionError(f"a policy failed at {stage}") from error
     for each in ("mutate", "validate") if stage == "check" else (stage,):
-        answer = json.loads(render_review(request, decision, each, cfg))["response"]
+        rendered = render_review(request, decision, each, cfg)
+        assert len(rendered) <= _ANSWER_BYTES + 4 * len(msgspec.json.encode(request.object)), "the answer is too long"
+        answer = json.loads(rendered)["response"]
         assert answer["uid"] == request.uid
         assert all(len(warning) <= 256 for warning in answer.get("warnings", ()))
     assert time.monotonic() - began < _SECONDS, "a decision takes too long"
