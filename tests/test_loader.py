@@ -16,6 +16,7 @@ from webhook import loader
 from webhook.errors import BadConfig
 from webhook.loader import fact_kinds, load_policies, load_policy
 from webhook.objects.facts import NODES
+from webhook.objects.live import LIVE_PODS
 
 EXAMPLE = ROOT / "examples" / "known-priority-classes"
 PACKAGE = "known_priority_classes"
@@ -105,6 +106,21 @@ def test_a_package_of_that_shape_is_loaded(package: Path) -> None:
         ),
         pytest.param(
             declare("    examine=examine,\n", "    examine=None,\n"), "examine is None, not a function", id="no-examine"
+        ),
+        pytest.param(
+            declare("    examine=examine,\n", "    examine=examine,\n    observe=5,\n"),
+            "observe is 5, not a function",
+            id="no-observe",
+        ),
+        pytest.param(
+            declare("    examine=examine,\n", "    examine=examine,\n    observe=examine,\n    lives=('pods',),\n"),
+            "lives: 'pods' is no kind of fact: name a FactKind, such as those of webhook.objects.live",
+            id="no-kind-of-living-object",
+        ),
+        pytest.param(
+            declare("incidents=(),", "incidents=(), lives=(PRIORITY_CLASSES,),"),
+            "lives: only observe reads living objects, and there is none",
+            id="living-objects-that-nobody-reads",
         ),
         pytest.param(
             declare("incidents=(),", 'incidents=(), operations=("CREATE", "DELETE"),'),
@@ -218,6 +234,18 @@ def test_a_kind_of_fact_is_declared_once(package: Path, installed: list[EntryPoi
     with pytest.raises(BadConfig) as raised:
         load_policies()
     assert str(raised.value).startswith(f"policy package {PACKAGE}: facts: nodes is declared in policies.")
+    assert str(raised.value).endswith(" already: import it from there")
+
+
+def test_a_kind_of_living_object_is_declared_once(package: Path, installed: list[EntryPoint]) -> None:
+    installed.append(entry_point(PACKAGE))
+    edit("priority_classes.py", '"scheduling.k8s.io"', '""')(package)
+    edit("priority_classes.py", '"priorityclasses"', f'"{LIVE_PODS.resource}"')(package)
+    declare("incidents=(),", "incidents=(), observe=examine, lives=(PRIORITY_CLASSES,),")(package)
+    declare("facts=(PRIORITY_CLASSES,),", "")(package)
+    with pytest.raises(BadConfig) as raised:
+        load_policies()
+    assert str(raised.value).startswith(f"policy package {PACKAGE}: lives: pods is declared in policies.")
     assert str(raised.value).endswith(" already: import it from there")
 
 

@@ -45,15 +45,18 @@ def load_policies() -> Mapping[str, LoadedPolicy]:
     """
     loaded: dict[str, LoadedPolicy] = {}
     kinds: dict[FactKind[Any, Any], tuple[FactKind[Any, Any], str]] = {}
+    living: dict[FactKind[Any, Any], tuple[FactKind[Any, Any], str]] = {}
     for name in _packages():
         found = load_policy(name)
         policy = found.policy
         if policy.id in loaded:
             raise _refused(name, f"another policy is called {policy.id!r} as well")
-        for kind in policy.facts:
-            first, of = kinds.setdefault(kind, (kind, name))
-            if first is not kind:
-                raise _refused(name, f"facts: {kind.full_resource} is declared in {of} already: import it from there")
+        for field, declared, seen in (("facts", policy.facts, kinds), ("lives", policy.lives, living)):
+            for kind in declared:
+                first, of = seen.setdefault(kind, (kind, name))
+                if first is not kind:
+                    wrong = f"{field}: {kind.full_resource} is declared in {of} already: import it from there"
+                    raise _refused(name, wrong)
         loaded[policy.id] = found
     return MappingProxyType(dict(sorted(loaded.items())))
 
@@ -117,11 +120,20 @@ def _wrong_with_declaration(policy: Any, folder: str) -> Iterator[str]:
     for kind in policy.kinds:
         if not isinstance(kind, GroupKind):
             yield f"kinds: {kind!r} is no GroupKind"
-    for fact in policy.facts:
-        if not isinstance(fact, FactKind):
-            yield f"facts: {fact!r} is no kind of fact: name a FactKind, such as those of webhook.objects.facts"
-        elif fact.key not in FACT_KEYS:
-            yield f"facts: {fact.full_resource}: key {fact.key!r} is not one of {', '.join(FACT_KEYS)}"
+    yield from _wrong_kinds("facts", policy.facts, "webhook.objects.facts")
+    if policy.observe is not None and not callable(policy.observe):
+        yield f"observe is {policy.observe!r}, not a function"
+    if policy.observe is None and policy.lives:
+        yield "lives: only observe reads living objects, and there is none"
+    yield from _wrong_kinds("lives", policy.lives, "webhook.objects.live")
+
+
+def _wrong_kinds(field: str, kinds: tuple[Any, ...], home: str) -> Iterator[str]:
+    for kind in kinds:
+        if not isinstance(kind, FactKind):
+            yield f"{field}: {kind!r} is no kind of fact: name a FactKind, such as those of {home}"
+        elif kind.key not in FACT_KEYS:
+            yield f"{field}: {kind.full_resource}: key {kind.key!r} is not one of {', '.join(FACT_KEYS)}"
 
 
 def _unknown(field: str, values: tuple[str, ...], known: tuple[str, ...]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -216,11 +217,44 @@ class Violation(msgspec.Struct, frozen=True):
     unseen: tuple[FactReference, ...] = ()
 
 
+Severity = Literal["error", "warning"]
+"""Of an observation: something doesn't work now ("error"), or it is about to fail, or has failed lately ("warning")."""
+SEVERITIES: tuple[Severity, ...] = ("error", "warning")
+"""From the worst."""
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """Something that is broken in a running cluster, whoever asked for it, told about the object that a person made.
+
+    reference  the top-level object: a Deployment, not its pods; a Node; a claim
+    subject    what of it is concerned: a container's, pod's or claim's name
+    message    what is broken and why, as a denial would say it
+    run        what to do, the best first: commands for a shell
+    since      when it began, by the cluster's own times; None where nothing tells
+    hold       how long it must have been so before anybody is told: rollouts and new nodes pass by themselves
+    value      what was found, where a number tells it: restarts, bytes
+    hint       the Helm value that mends it, where the chart is known, as of a Violation
+    """
+
+    reference: Reference
+    subject: str
+    message: str
+    run: tuple[str, ...] = ()
+    since: datetime | None = None
+    hold: timedelta = timedelta()
+    value: int | str | None = None
+    hint: str | None = None
+    severity: Severity = "warning"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A policy's declaration: webhook rules, RBAC, the configuration's schema and the docs are derived from it.
 
     examine      (request, facts, params) -> violations; a pure function
+    observe      (live, facts, params) -> observations of a running cluster; a pure function, if there is one; of a kind
+                 that could not be seen there are no records, and what can't be told without them isn't said
+    lives        the kinds of living objects that `observe` reads, from webhook.objects.live or of its own package
     params       a frozen msgspec.Struct with a default for every field
     workloads    it judges every kind that carries a pod (and those that the configuration adds)
     kinds        what it judges besides
@@ -247,6 +281,8 @@ class Policy:
     subresources: tuple[str, ...] = ()
     operations: tuple[str, ...] = ("CREATE", "UPDATE")
     facts: tuple[FactKind[Any, Any], ...] = ()
+    observe: Callable[[Any, Any, Any], Iterator[Observation]] | None = None
+    lives: tuple[FactKind[Any, Any], ...] = ()
     names_sizes: Callable[[Any], bool] = lambda _params: False
     elsewhere: str = ""
     patched_kinds: Callable[[Any], tuple[GroupKind, ...]] = lambda _params: ()

@@ -9,11 +9,13 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from policies.memory_limits.observed import observe
 from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import helm_value
 from webhook.objects.images import match_image
 from webhook.objects.limitranger import Refusal
+from webhook.objects.live import LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
 from webhook.objects.memory_volumes import memory_volumes, written_by
 from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
 from webhook.objects.products import AGENTS, product_of
@@ -444,6 +446,8 @@ POLICY = Policy(
     incidents=("NU.nl 2019: ElastAlert pods without memory limits took node after node",),
     subresources=("resize",),
     facts=(LIMIT_RANGES,),
+    observe=observe,
+    lives=(LIVE_PODS, LIVE_NODES, LIVE_STATEFUL_SETS),
     elsewhere="by a LimitRange (label the namespace), by image or container",
     names_sizes=lambda params: bool(params.images or params.containers),
     mode="patch",

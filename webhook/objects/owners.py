@@ -133,9 +133,16 @@ def top_level(request: AdmissionRequest, owner: Owner | None) -> Iterator[tuple[
         yield request.kind, request.name or str(metadata_of(request.object).get("generateName") or "")
         return
     yield owner.kind, owner.name
-    above, _, suffix = owner.name.rpartition("-")
     labels = mapping(metadata_of(request.object), "labels", "metadata")
-    if owner.kind == "ReplicaSet" and suffix and suffix == labels.get("pod-template-hash"):
-        yield "Deployment", above
-    if owner.kind == "Job" and suffix.isdigit() and above:
-        yield "CronJob", above
+    if made := made_for(owner.kind, owner.name, labels):
+        yield made
+
+
+def made_for(kind: str, name: str, labels: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The kind and name of what made a ReplicaSet or Job, if its own name and the labels of its pod tell."""
+    above, _, suffix = name.rpartition("-")
+    if kind == "ReplicaSet" and suffix and suffix == labels.get("pod-template-hash"):
+        return "Deployment", above
+    if kind == "Job" and suffix.isdigit() and above:
+        return "CronJob", above
+    return None

@@ -1,0 +1,42 @@
+"""What a missing or small limit does in a running cluster: containers that were OOM-killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.helm_values import helm_value
+from webhook.objects.live import Live, doubled, kills
+from webhook.objects.products import product_of
+from webhook.objects.prometheus import holds_series, is_agent
+from webhook.policy import Observation
+
+_ELASTALERT = frozenset({"elastalert", "elastalert2"})
+_FEWER = "or have ElastAlert hold less: use_count_query: true in its rules, and a lower max_query_size"
+
+
+def observe(live: Live, _facts: ClusterFacts, _params: object) -> Iterator[Observation]:
+    yield from _killed(live)
+
+
+def _killed(live: Live) -> Iterator[Observation]:
+    for killed in kills(live):
+        container = killed.container
+        if holds_series(killed.workload, container) and not is_agent(killed.workload, container):
+            continue  # prometheus-memory tells of it, with what it needs
+        limit = killed.limit
+        if limit:
+            remedy = f"raise limits.memory above {limit}"
+        else:
+            remedy = "set limits.memory to what it may take: without a limit its node had no memory left"
+        if product_of(container.image).name in _ELASTALERT:
+            remedy += f", {_FEWER}"
+        yield Observation(
+            killed.owner,
+            container.name,
+            f"container {container.name!r} was OOM-killed {killed.told}: {remedy}",
+            run=(*doubled(killed), killed.logs),
+            value=killed.restarts,
+            hint=helm_value(killed.labelled, container.name, "resources"),
+            severity="error" if killed.is_down else "warning",
+        )

@@ -1,0 +1,47 @@
+"""What lives in a cluster at one moment: slim records of pods, nodes, volume attachments and workloads' status.
+
+Each kind is a FactKind with a module here, read from the same lists as facts are, and `Live.of(LIVE_PODS)` are its
+records. Unlike facts it is read where somebody asks what is broken now (`forestall audit`), and never watched.
+"""
+
+from __future__ import annotations
+
+from webhook.objects.live.attachments import ATTACHMENTS, Attachment
+from webhook.objects.live.kills import Killed, doubled, kills, set_memory
+from webhook.objects.live.nodes import LIVE_NODES, Condition, LiveNode
+from webhook.objects.live.pods import LIVE_PODS, ContainerTrouble, LivePod, Shape, Termination, Trouble
+from webhook.objects.live.snapshot import NOTHING_LIVES, Live
+from webhook.objects.live.top_level import TopLevel
+from webhook.objects.live.workloads import (
+    LIVE_DAEMON_SETS,
+    LIVE_DEPLOYMENTS,
+    LIVE_STATEFUL_SETS,
+    LIVE_WORKLOADS,
+    LiveWorkload,
+)
+
+__all__ = [
+    "ATTACHMENTS",
+    "LIVE_DAEMON_SETS",
+    "LIVE_DEPLOYMENTS",
+    "LIVE_NODES",
+    "LIVE_PODS",
+    "LIVE_STATEFUL_SETS",
+    "LIVE_WORKLOADS",
+    "NOTHING_LIVES",
+    "Attachment",
+    "Condition",
+    "ContainerTrouble",
+    "Killed",
+    "Live",
+    "LiveNode",
+    "LivePod",
+    "LiveWorkload",
+    "Shape",
+    "Termination",
+    "TopLevel",
+    "Trouble",
+    "doubled",
+    "kills",
+    "set_memory",
+]

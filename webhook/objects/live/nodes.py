@@ -1,0 +1,122 @@
+"""Nodes as they are now: whether they are ready, since when, and what memory they keep for the system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from sys import intern
+from typing import Any
+
+import msgspec
+
+from webhook.errors import BadQuantity
+from webhook.objects.facts import Taint, Wire, WirePart
+from webhook.objects.facts.decoding import read_texts, shared_texts
+from webhook.objects.live.top_level import LiveMetadata
+from webhook.objects.quantities import parse_memory
+from webhook.policy import FactKind, FactReference
+
+
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """What a controller says of an object: `status` is "True", "False" or "Unknown", and since when it is so."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    since: datetime | None
+
+
+class LiveNode(msgspec.Struct, frozen=True, gc=False):
+    """A node; `capacity` and `allocatable` are bytes of memory, 0 where the node doesn't say."""
+
+    name: str
+    created: datetime | None
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    conditions: tuple[Condition, ...]
+    capacity: int
+    allocatable: int
+
+    @property
+    def ready(self) -> Condition | None:
+        return condition_of(self.conditions, "Ready")
+
+    @property
+    def is_ready(self) -> bool:
+        ready = self.ready
+        return ready is not None and ready.status == "True"
+
+    @property
+    def takes_pods(self) -> bool:
+        """Whether it is ready, and not cordoned."""
+        return self.is_ready and not any(taint.key == "node.kubernetes.io/unschedulable" for taint in self.taints)
+
+
+def condition_of(conditions: tuple[Condition, ...], type_: str) -> Condition | None:
+    return next((condition for condition in conditions if condition.type == type_), None)
+
+
+class WiredCondition(WirePart):
+    """A condition as it arrives; every object's look alike."""
+
+    type: str = ""
+    status: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    last_transition_time: datetime | None = None
+
+    def read(self) -> Condition:
+        return Condition(
+            intern(self.type),
+            intern(self.status or ""),
+            intern(self.reason or ""),
+            self.message or "",
+            self.last_transition_time,
+        )
+
+
+class _Taint(WirePart):
+    key: str = ""
+    value: str | None = None
+    effect: str | None = None
+
+
+class _Spec(WirePart):
+    taints: list[_Taint] | None = None
+
+
+class _Status(WirePart):
+    capacity: dict[str, Any] | None = None
+    allocatable: dict[str, Any] | None = None
+    conditions: list[WiredCondition] | None = None
+
+
+class _Node(Wire):
+    metadata: LiveMetadata = msgspec.field(default_factory=LiveMetadata)
+    spec: _Spec | None = None
+    status: _Status | None = None
+
+
+def _read(reference: FactReference, metadata: LiveMetadata, wired: _Node) -> LiveNode:
+    spec, status = wired.spec or _Spec(), wired.status or _Status()
+    return LiveNode(
+        name=intern(reference.name),
+        created=metadata.created_at,
+        labels=shared_texts(tuple(read_texts(metadata.labels, "metadata.labels").items())),
+        taints=tuple(Taint(each.key, each.value or "", each.effect or "") for each in spec.taints or ()),
+        conditions=tuple(condition.read() for condition in status.conditions or ()),
+        capacity=_memory(status.capacity, "status.capacity"),
+        allocatable=_memory(status.allocatable, "status.allocatable"),
+    )
+
+
+def _memory(amounts: Mapping[str, Any] | None, path: str) -> int:
+    memory = (amounts or {}).get("memory")
+    try:
+        return 0 if memory is None else parse_memory(memory)
+    except BadQuantity as error:
+        raise BadQuantity(f"{path}.memory: {error}") from error
+
+
+LIVE_NODES: FactKind[str, LiveNode] = FactKind(group="", kind="Node", resource="nodes", wire=_Node, read=_read)

@@ -1,0 +1,114 @@
+"""Deployments, StatefulSets and DaemonSets as they are now: how many pods they want, have, and have ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from sys import intern
+from typing import Any
+
+import msgspec
+
+from webhook.objects.facts import Wire, WirePart
+from webhook.objects.live.nodes import Condition, WiredCondition
+from webhook.objects.live.top_level import LiveMetadata, TopLevel, top_level_of
+from webhook.objects.pods import Workload, read_workload
+from webhook.policy import AdmissionRequest, FactKind, FactReference
+
+_RELEASE = "meta.helm.sh/"
+
+
+class LiveWorkload(msgspec.Struct, frozen=True, gc=False):
+    """A workload; `template` is None where all of its pods are ready, else its pods' template, as JSON."""
+
+    kind: str
+    namespace: str
+    name: str
+    owner: TopLevel
+    created: datetime | None
+    desired: int
+    there: int
+    """How many pods there are."""
+    ready: int
+    conditions: tuple[Condition, ...]
+    template: bytes | None
+
+    @property
+    def workload(self) -> Workload | None:
+        """Its template as the workload that it makes; None where all is well. Raises BadObject."""
+        if self.template is None:
+            return None
+        obj = msgspec.json.decode(self.template)
+        return read_workload(AdmissionRequest("CREATE", "apps", "v1", self.kind, self.namespace, self.name, obj))
+
+
+class _Spec(WirePart):
+    replicas: int | None = None
+    template: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Status(WirePart):
+    replicas: int | None = None
+    ready_replicas: int | None = None
+    desired_number_scheduled: int | None = None
+    current_number_scheduled: int | None = None
+    number_ready: int | None = None
+    conditions: list[WiredCondition] | None = None
+
+
+class _Workload(Wire):
+    metadata: LiveMetadata = msgspec.field(default_factory=LiveMetadata)
+    spec: _Spec | None = None
+    status: _Status | None = None
+
+
+def _reader(kind: str) -> Callable[[FactReference, LiveMetadata, _Workload], LiveWorkload]:
+    def read(reference: FactReference, metadata: LiveMetadata, wired: _Workload) -> LiveWorkload:
+        spec, status = wired.spec or _Spec(), wired.status or _Status()
+        if kind == "DaemonSet":
+            desired, there = status.desired_number_scheduled or 0, status.current_number_scheduled or 0
+            ready = status.number_ready or 0
+        else:
+            desired, there = 1 if spec.replicas is None else spec.replicas, status.replicas or 0
+            ready = status.ready_replicas or 0
+        is_well = ready >= desired or metadata.deletion_timestamp is not None
+        return LiveWorkload(
+            kind=kind,
+            namespace=reference.namespace,
+            name=reference.name,
+            owner=top_level_of(metadata),
+            created=metadata.created_at,
+            desired=0 if metadata.deletion_timestamp else desired,
+            there=there,
+            ready=ready,
+            conditions=tuple(condition.read() for condition in status.conditions or ()),
+            template=None if is_well else _kept(kind, reference, metadata, spec.template),
+        )
+
+    return read
+
+
+def _kept(kind: str, reference: FactReference, metadata: LiveMetadata, template: msgspec.Raw) -> bytes:
+    annotations: Mapping[str, Any] = metadata.annotations or {}
+    release = {key: value for key, value in annotations.items() if key.startswith(_RELEASE)}
+    named = {"name": reference.name, "namespace": reference.namespace, "labels": metadata.labels or {}}
+    return msgspec.json.encode(
+        {
+            "apiVersion": "apps/v1",
+            "kind": intern(kind),
+            "metadata": {**named, "annotations": release},
+            "spec": {"template": template},
+        }
+    )
+
+
+def _kind(kind: str, resource: str) -> FactKind[tuple[str, str], LiveWorkload]:
+    return FactKind(
+        group="apps", kind=kind, resource=resource, wire=_Workload, read=_reader(kind), key="namespace and name"
+    )
+
+
+LIVE_DEPLOYMENTS = _kind("Deployment", "deployments")
+LIVE_STATEFUL_SETS = _kind("StatefulSet", "statefulsets")
+LIVE_DAEMON_SETS = _kind("DaemonSet", "daemonsets")
+LIVE_WORKLOADS = (LIVE_DEPLOYMENTS, LIVE_STATEFUL_SETS, LIVE_DAEMON_SETS)

@@ -1,0 +1,77 @@
+"""Reads what lives in a cluster, kind by kind and page by page; what can't be read costs itself alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from webhook.cluster import path_of
+from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable, ForestallError
+from webhook.objects.facts import decode_fact
+from webhook.objects.live import Live
+from webhook.objects.wire import UNDECODABLE
+from webhook.policy import FactKind
+from webhook.stored import Reader, Unreadable, is_forbidden, read_bodies, unreadable
+
+
+class Clock(Reader, Protocol):
+    """A cluster that can be read and says what time it is."""
+
+    def now(self) -> datetime: ...
+
+
+@dataclass
+class LiveRead:
+    """What came of reading. `unlisted` says which resources were not seen, or not to the end, and why; `forbidden`
+    which of them for want of a right."""
+
+    live: Live
+    unlisted: dict[str, str] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+def read_live(cluster: Clock, kinds: Iterable[FactKind[Any, Any]], namespaces: Sequence[str] = ()) -> LiveRead:
+    """What lives of these kinds, in these namespaces or in all.
+
+    A list that ends in the middle counts as not seen: half of the pods would look like a loss of the others.
+    Raises ClusterRefused or FactsUnavailable if the cluster doesn't even say what time it is.
+    """
+    read = LiveRead(Live())
+    records: dict[FactKind[Any, Any], Mapping[Any, Any]] = {}
+    read_at = {}
+    for kind in sorted(kinds, key=lambda kind: kind.full_resource):
+        begun = cluster.now()
+        try:
+            records[kind] = _list(cluster, kind, namespaces if kind.is_namespaced else (), read.unreadable)
+        except (ClusterRefused, FactsUnavailable) as error:
+            _unlisted(read, kind, error)
+        else:
+            read_at[kind] = begun
+    read.live = Live(records, read_at, cluster.now())
+    return read
+
+
+def _list(
+    cluster: Reader, kind: FactKind[Any, Any], namespaces: Sequence[str], odd: list[Unreadable]
+) -> Mapping[Any, Any]:
+    records = {}
+    for namespace in namespaces or ("",):
+        for body in read_bodies(cluster, path_of(kind, namespace)):
+            try:
+                reference, record = decode_fact(kind, body)
+            except (*UNREADABLE, *UNDECODABLE) as error:
+                odd.append(unreadable(kind.kind, body, error))
+            else:
+                records[(reference.namespace, reference.name) if kind.is_namespaced else reference.name] = record
+    return records
+
+
+def _unlisted(read: LiveRead, kind: FactKind[Any, Any], error: ForestallError) -> None:
+    if isinstance(error, ClusterRefused) and error.status == 404:  # the cluster doesn't have the kind
+        return
+    read.unlisted[kind.full_resource] = str(error)
+    if is_forbidden(error):
+        read.forbidden.add(kind.full_resource)
