@@ -198,10 +198,18 @@ def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> Clus
     from webhook.loader import fact_kinds  # noqa: PLC0415
 
     if is_cluster:
+        from webhook import log  # noqa: PLC0415
         from webhook.cluster import Cluster  # noqa: PLC0415
         from webhook.watch import read_facts as read_cluster  # noqa: PLC0415
 
-        return read_cluster(Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None), fact_kinds()).facts
+        log.silence()
+        cluster = Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None)
+        read = read_cluster(cluster, fact_kinds())
+        for resource, why in read.unread.items():
+            _note(f"not seen: {resource}: {why}")
+        for odd, why in read.facts.unreadable.items():
+            _note(f"{odd} can't be read: {why}")
+        return read.facts
     if file:
         from webhook.files.facts import read_facts  # noqa: PLC0415
 
@@ -540,10 +548,8 @@ def audit(
     forestall audit
     forestall audit --as-if deny --output csv > findings.csv
     """
-    from webhook import log  # noqa: PLC0415
     from webhook.audit.look import Wish, look  # noqa: PLC0415
 
-    log.silence()
     today = datetime.now(UTC).date()
     wish = Wish(config, as_if, group_by, namespaces)
     audits, code = [], 0
@@ -580,8 +586,10 @@ def _render_audit(audits: Sequence[Audited], output: AuditFormat, code: int, tod
 
 
 def _patient_cluster(kubeconfig: Path | None, context: str | None) -> PatientCluster:
+    from webhook import log  # noqa: PLC0415
     from webhook.audit.patient import PatientCluster  # noqa: PLC0415
 
+    log.silence()
     if context is None and _is_in_cluster(kubeconfig):
         return PatientCluster.in_cluster()
     return PatientCluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
@@ -594,8 +602,10 @@ def _is_in_cluster(kubeconfig: Path | None) -> bool:
 
 def _cluster(kubeconfig: Path | None) -> Cluster:
     """The cluster that a kubeconfig names; without one the cluster that we run in, or kubectl's."""
+    from webhook import log  # noqa: PLC0415
     from webhook.cluster import Cluster  # noqa: PLC0415
 
+    log.silence()
     if _is_in_cluster(kubeconfig):
         return Cluster.in_cluster()
     return Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None)

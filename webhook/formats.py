@@ -75,8 +75,14 @@ def render_text(report: Report, width: int, style: Style = lambda text, _style: 
     return "\n".join([*lines, _summary_line(report, style)]) + "\n"
 
 
-def object_lines(judged: JudgedObject, findings: list[Finding], width: int, style: Style) -> Iterator[str]:
-    """An object and what was found on it, the policies' reasons said once."""
+def object_lines(
+    judged: JudgedObject,
+    findings: list[Finding],
+    width: int,
+    style: Style,
+    uses: Callable[[Finding], str] = lambda _finding: "",
+) -> Iterator[str]:
+    """An object and what was found on it, the policies' reasons said once; `uses` tells what a container takes now."""
     yield style(str(judged), "bold") + ("" if judged.place == IN_CLUSTER else f"  {style(str(judged.place), 'dim')}")
     by_policy: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -84,6 +90,8 @@ def object_lines(judged: JudgedObject, findings: list[Finding], width: int, styl
     for group in by_policy.values():
         for finding in group:
             yield from _finding_lines(finding, width, style)
+            if used := uses(finding):
+                yield from _labelled("uses", used, width, style)
         for label, text in advice(group[0].verdict):
             if label == "why":
                 yield from _labelled(label, text, width, style)

@@ -222,9 +222,13 @@ class Stored:
                     yield obj
         except (ClusterRefused, FactsUnavailable) as error:
             if has_begun or _is_served(self.cluster, kind, version, error):
-                self.unlisted.setdefault(full_resource(kind), str(error))
-                if is_forbidden(error):
-                    self.forbidden.add(full_resource(kind))
+                self.note(kind, error)
+
+    def note(self, kind: GroupKind, error: ForestallError) -> None:
+        """Keep in mind that a kind could not be listed."""
+        self.unlisted.setdefault(full_resource(kind), str(error))
+        if is_forbidden(error):
+            self.forbidden.add(full_resource(kind))
 
     def _objects(self, kind: GroupKind, version: str, namespace: str) -> Iterator[Object | Unreadable]:
         if namespace and is_namespace(kind.group, kind.kind):

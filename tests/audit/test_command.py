@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -252,6 +254,7 @@ def test_json_is_as_its_schema_says(api: FakeApi, run: Run) -> None:
         "cluster": "",
         "team": "namespace shop",
         "madeBy": None,
+        "uses": None,
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "namespace": "shop",
@@ -267,6 +270,22 @@ def test_json_is_as_its_schema_says(api: FakeApi, run: Run) -> None:
         "hint": None,
         "incident": "",
     }
+
+
+def test_use_against_size(api: FakeApi, run: Run) -> None:
+    """Recorded from metrics-server: PodMetrics as it lists them."""
+    api.groups = (*api.groups, "metrics.k8s.io")
+    metadata = {"name": "web", "namespace": "shop", "creationTimestamp": "2026-11-27T12:00:00Z"}
+    used = [{"name": "web", "usage": {"cpu": "1269371n", "memory": "798720Ki"}}]
+    metrics = {"metadata": metadata, "timestamp": "2026-11-27T11:59:48Z", "window": "15.0s", "containers": used}
+    pod = workload("Pod")
+    # The fake API knows a list by its last word.
+    api.script("list", "pods", lambda request: request.send(200, {"metadata": {}, "items": [metrics]}))
+    api.objects["pods"] = [pod]
+    text = every_policy(memory_limits="mode: patch")
+    _, out, _ = run(text=text)
+    assert "uses 780Mi, would be given 512Mi: killed" in out
+    assert summary(out)[-2] == "The requests that would be patched in reserve 256Mi memory more on the nodes, in all."
 
 
 def test_csv(api: FakeApi, run: Run) -> None:
@@ -376,3 +395,25 @@ def test_findings_beyond_memory_are_on_disk(api: FakeApi, run: Run, monkeypatch:
     api.objects["deployments"] = [deployment(f"web-{number:03}") for number in range(20)]
     results = json.loads(run("--output=json")[1])["results"]
     assert [result["name"] for result in results] == [f"web-{number:03}" for number in range(20)]
+
+
+PROGRAM = (sys.executable, "-c", "from webhook.cli import main; raise SystemExit(main())")
+ODD = {"metadata": {"name": "one"}, "spec": {"taints": "nonsense"}}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["check", "--cluster", "bare.yaml"], id="check"),
+        pytest.param(["audit"], id="audit"),
+    ],
+)
+def test_standard_output_holds_nothing_but_the_output(api: FakeApi, tmp_path: Path, arguments: list[str]) -> None:
+    """In a process of its own: the log's settings are the process's."""
+    api.objects["nodes"] = [ODD]
+    api.objects["deployments"] = [deployment()]
+    (tmp_path / "bare.yaml").write_text(json.dumps(workload("Pod")))
+    command = [*PROGRAM, *arguments, "--kubeconfig", api.kubeconfig(tmp_path)]
+    done = subprocess.run([*command, "--output=json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["results"], done.stderr
+    assert "Node one can't be read: " in done.stderr

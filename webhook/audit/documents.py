@@ -15,12 +15,13 @@ from webhook.audit.text import exemptions, sentences
 from webhook.findings import Finding
 from webhook.formats import dump, json_finding, sarif_document, sarif_result
 from webhook.messages import advice, incident, told
+from webhook.objects.limitranger import show_amount
 
 SCHEMA = "forestall.dev/audit/v1"
 
 _COLUMNS = (
     *("cluster", "team", "namespace", "kind", "name", "policy", "outcome", "mode"),
-    *("container", "path", "message", "set", "how", "incident"),
+    *("container", "path", "message", "set", "how", "uses", "incident"),
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
@@ -35,6 +36,7 @@ def render_json(audits: Sequence[Audited], today: date) -> Iterator[str]:
     }
     results = (
         {"cluster": audited.name, "team": team, "madeBy": finding.object.owner or None}
+        | {"uses": audited.found.usage.of(finding) or None}
         | {key: value for key, value in json_finding(finding).items() if key not in ("file", "line")}
         for audited, team, finding in _findings(audits)
     )
@@ -60,6 +62,12 @@ def _cluster(audited: Audited, today: date) -> dict[str, Any]:
             | {"until": exemption.until.isoformat(), "covers": tally.exempted[index], "summary": said[index]}
             for index, exemption in enumerate(audited.config.exemptions)
         ],
+        "nearLimits": [
+            {"kind": near.workload.kind, "namespace": near.workload.namespace, "name": near.workload.name}
+            | {"container": near.container, "uses": near.amount, "limit": near.limit}
+            for near in audited.found.usage.near()
+        ],
+        "addedRequests": {resource: show_amount(resource, amount) for resource, amount in tally.added.items()},
         "unseen": audited.troubles,
     }
 
@@ -74,7 +82,7 @@ def render_csv(audits: Sequence[Audited]) -> Iterator[str]:
             (
                 *(audited.name, team, judged.namespace, judged.kind, judged.name),
                 *(verdict.policy, verdict.outcome, verdict.mode, finding.container or "", verdict.violation.path),
-                *(told(verdict), to_do["set"], to_do["how"], incident(verdict.policy)),
+                *(told(verdict), to_do["set"], to_do["how"], audited.found.usage.of(finding), incident(verdict.policy)),
             )
         )
 
@@ -108,7 +116,7 @@ def _address(audited: Audited, finding: Finding) -> dict[str, Any]:
 
 def _findings(audits: Sequence[Audited]) -> Iterator[tuple[Audited, str, Finding]]:
     for audited in audits:
-        for team, findings in audited.found.findings.by_team(audited.found.tally.teams()):
+        for team, findings in audited.found.by_team():
             for finding in findings:
                 yield audited, team, finding
 

@@ -9,18 +9,23 @@ from datetime import date
 
 import msgspec
 
+from webhook.audit.reservations import added
 from webhook.audit.spill import Findings
 from webhook.audit.tally import Tally
+from webhook.audit.usage import POD_METRICS, Usage, read_pods
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, ClusterRefused, FactsUnavailable
-from webhook.findings import findings_of, object_of
-from webhook.objects.facts import ClusterFacts
+from webhook.findings import Finding, findings_of, object_of
+from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
 from webhook.objects.owners import SERVICE_ACCOUNT, Controller, controller_of
 from webhook.objects.pods import POD, items, mapping, read_workload
 from webhook.policy import AdmissionRequest, Reference
 from webhook.scope import locate_pod_spec
-from webhook.stored import Reader, Stored, Unreadable, full_resource, path_of
+from webhook.stored import PAGE, Reader, Stored, Unreadable, full_resource, path_of, served_versions
+
+Progress = Callable[[str, int], None]
+"""Called with the kind that is being judged, and how many objects were read."""
 
 _OPERATOR = f"{SERVICE_ACCOUNT}:unknown"
 """Who made an object of an owner that isn't judged, as far as a stored object tells: a ServiceAccount of no namespace
@@ -43,6 +48,11 @@ class Audit:
     unreadable: list[Unreadable] = field(default_factory=list)
     bugs: dict[str, str] = field(default_factory=dict)
     """Policy id -> the object that the policy failed on first, and the traceback."""
+    usage: Usage = field(default_factory=lambda: Usage({}))
+
+    def by_team(self) -> Iterator[tuple[str, list[Finding]]]:
+        """Team and findings of each object, the team with most to lose first, the worst objects of each first."""
+        return self.findings.by_team(self.tally.teams())
 
 
 def audit(
@@ -53,16 +63,32 @@ def audit(
     *,
     today: date,
     namespaces: Sequence[str] = (),
+    progress: Progress = lambda _kind, _objects: None,
 ) -> Audit:
     """Judge every stored object of the kinds that policies judge, in these namespaces or in all."""
     stored = Stored(cluster, [judged.kind for judged in config.judged.values()], namespaces)
     run = _Run(cluster, config, facts, team_of, today, stored)
-    for request in stored:
+    run.found.usage = Usage(_read_usage(cluster, namespaces, stored))
+    for number, request in enumerate(stored):
+        if not number % PAGE:
+            progress(request.kind, number)
         run.take(request)
     run.found.unlisted |= stored.unlisted
     run.found.forbidden |= stored.forbidden
     run.found.unreadable += stored.unreadable
     return run.found
+
+
+def _read_usage(cluster: Reader, namespaces: Sequence[str], stored: Stored) -> dict[tuple[str, str], dict[str, int]]:
+    """What pods use, where that is served and may be read."""
+    pods: dict[tuple[str, str], dict[str, int]] = {}
+    version = served_versions(cluster).get(POD_METRICS.group)
+    for namespace in (namespaces or ("",)) if version else ():
+        try:
+            pods |= read_pods(cluster, version or "", namespace)
+        except (ClusterRefused, FactsUnavailable) as error:
+            stored.note(POD_METRICS, error)
+    return pods
 
 
 def is_over(request: AdmissionRequest) -> bool:
@@ -119,6 +145,7 @@ class _Run:
         try:
             if is_over(request):
                 return
+            self.found.usage.take(request)
             if (request.group, request.kind) != POD[:2]:
                 self._living.add(request.uid)
                 self._templates |= set(_claims_of(request))
@@ -178,12 +205,21 @@ class _Run:
         judged = object_of(request)
         findings = findings_of(request, decision, self._config, judged)
         team = self._team_of(request)
-        self.found.tally.count(judged, team, findings)
+        self.found.tally.count(judged, team, findings, is_refused=any(map(self._refuses, findings)))
+        if decision.patch and decision.object is not None:
+            ranges = self._facts.of(LIMIT_RANGES).get(request.namespace, ())
+            items_of_them = [limit_range.item for limit_range in ranges]
+            self.found.tally.add(added(request, decision.object, items_of_them))
         if findings:
             self.found.findings.add(team, findings)
         for policy_id, failure in decision.failures.items():
             if not isinstance(failure, NOT_OURS):
                 self.found.bugs.setdefault(policy_id, f"{judged}: {''.join(traceback.format_exception(failure))}")
+
+    def _refuses(self, finding: Finding) -> bool:
+        """Whether the object could not be created again for it: about some kinds the API server asks nobody."""
+        operations = self._config.policies[finding.verdict.policy].policy.operations
+        return finding.verdict.denies and "CREATE" in operations
 
     def _unreadable(self, request: AdmissionRequest, error: Exception) -> None:
         reference = Reference(request.kind, request.namespace, request.name)

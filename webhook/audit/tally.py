@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from webhook.findings import Finding, JudgedObject
 from webhook.policy import Outcome
@@ -29,9 +31,15 @@ class Tally:
     """The same of those violations that would be denied without it."""
     urgent: int = 0
     """Findings that need action, whatever becomes of them."""
+    added: dict[str, Decimal] = field(default_factory=dict)
+    """Resource -> what the requests that would be patched in reserve, of all pods together."""
 
-    def count(self, judged: JudgedObject, team: str, findings: list[Finding]) -> None:
-        is_refused = any(finding.verdict.denies for finding in findings)
+    def add(self, requests: Mapping[str, Decimal]) -> None:
+        for resource, amount in requests.items():
+            self.added[resource] = self.added.get(resource, Decimal(0)) + amount
+
+    def count(self, judged: JudgedObject, team: str, findings: list[Finding], *, is_refused: bool) -> None:
+        """`is_refused`: it could not be created again."""
         if judged.is_workload:
             self.workloads += 1
             self.containers += judged.containers

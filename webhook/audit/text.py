@@ -10,10 +10,13 @@ from itertools import groupby
 from webhook.audit.look import Audited
 from webhook.config import Config
 from webhook.formats import COLOURS, Style, counted, object_lines
+from webhook.objects.limitranger import show_amount
 from webhook.policy import Outcome
 
 _TEAMS = 15
 """Teams that the summary names."""
+_FULLEST = 10
+"""Containers close to their limits that the summary names."""
 
 
 def render_text(audits: Sequence[Audited], today: date, width: int, style: Style) -> Iterator[str]:
@@ -21,12 +24,11 @@ def render_text(audits: Sequence[Audited], today: date, width: int, style: Style
     for audited in audits:
         if audited.name:
             yield style(f"Cluster {audited.name}", "bold") + "\n\n"
-        tally, findings = audited.found.tally, audited.found.findings
-        by_team = groupby(findings.by_team(tally.teams()), key=lambda found: found[0])
-        for team, objects in by_team:
+        tally, usage = audited.found.tally, audited.found.usage
+        for team, objects in groupby(audited.found.by_team(), key=lambda found: found[0]):
             yield f"{style(f'== {team}', 'bold')}: {_outcomes(tally.by_team[team], style)}\n\n"
             for _, found in objects:
-                yield "\n".join(object_lines(found[0].object, found, width, style)) + "\n"
+                yield "\n".join(object_lines(found[0].object, found, width, style, usage.of)) + "\n"
         yield "\n".join(_summary(audited, today, style)) + "\n"
 
 
@@ -44,6 +46,11 @@ def _summary(audited: Audited, today: date, style: Style) -> Iterator[str]:
         yield from _table({team: tally.by_team[team] for team in teams[:_TEAMS]}, style)
         if len(teams) > _TEAMS:
             yield f"  and {len(teams) - _TEAMS} more"
+    if near := audited.found.usage.near():
+        yield "close to their memory limits, or beyond"
+        yield from (f"  {one}" for one in near[:_FULLEST])
+        if len(near) > _FULLEST:
+            yield f"  and {len(near) - _FULLEST} more"
     for line in exemptions(audited, today).values():
         yield line
     for line in audited.troubles:
@@ -64,7 +71,8 @@ def _outcomes(counts: Counter[Outcome], style: Style) -> str:
 
 
 def sentences(audited: Audited) -> Iterator[str]:
-    """What it means for what runs: what could not be created again, and whether it can be changed."""
+    """What it means for what runs: what could not be created again, whether it can be changed, and what patching
+    takes."""
     tally, config = audited.found.tally, audited.config
     if audited.sees_nothing:
         return
@@ -77,6 +85,9 @@ def sentences(audited: Audited) -> Iterator[str]:
         yield f"{' and '.join(refused)} could not be created again {lost}; all of them keep running {changed}."
     else:
         yield f"Everything that was judged could be created again: {_mode_of(config)}."
+    if tally.added:
+        amounts = ", ".join(f"{show_amount(resource, amount)} {resource}" for resource, amount in tally.added.items())
+        yield f"The requests that would be patched in reserve {amounts} more on the nodes, in all."
 
 
 def _mode_of(config: Config) -> str:

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from webhook.objects.facts.limit_ranges import Amounts, Item
-from webhook.objects.pods import Container, Workload, mapping
+from webhook.objects.pods import Container, ResourcePart, Workload, mapping
 from webhook.objects.quantities import format_memory, parse_quantity
 
 _MILLI = Decimal("0.001")
@@ -138,6 +138,16 @@ def given(workload: Workload, items: Sequence[Item]) -> dict[str, Given]:
     return {**found, "": Given(pod.requests, pod.limits)}
 
 
+def reserved(workload: Workload, items: Sequence[Item]) -> dict[str, Decimal]:
+    """What a node keeps free for one pod of this workload in a namespace with these LimitRanges.
+
+    Raises BadObject or BadQuantity.
+    """
+    pod = _decode(workload)
+    _fill(pod, items)
+    return _total(pod, "requests")
+
+
 def refusals(workload: Workload, items: Sequence[Item]) -> list[Refusal]:
     """Why the API server would refuse a pod of this workload in a namespace with these LimitRanges.
 
@@ -155,8 +165,7 @@ def refusals(workload: Workload, items: Sequence[Item]) -> list[Refusal]:
                 )
     for item in items:
         if item.type == "Pod":
-            requests = {**_sum([(filled, filled.requests) for filled in pod.containers]), **pod.requests}
-            limits = {**_sum([(filled, filled.limits) for filled in pod.containers]), **pod.limits}
+            requests, limits = _total(pod, "requests"), _total(pod, "limits")
             found += _bounded(item, "", f"{workload.spec_path}.resources", requests, limits)
     return found
 
@@ -174,6 +183,13 @@ def _decode(workload: Workload) -> _Pod:
         requests = _sum([(filled, filled.requests) for filled in containers])
         pod_requests = {**pod_limits, **{key: requests[key] for key in requests if _is_shared(key)}, **pod_requests}
     return _Pod(workload, containers, pod_requests, pod_limits)
+
+
+def _total(pod: _Pod, part: ResourcePart) -> dict[str, Decimal]:
+    """The pod's requests or limits: its own, where it has some, and else what its containers come to."""
+    if part == "requests":
+        return {**_sum([(filled, filled.requests) for filled in pod.containers]), **pod.requests}
+    return {**_sum([(filled, filled.limits) for filled in pod.containers]), **pod.limits}
 
 
 def _is_shared(resource: str) -> bool:
