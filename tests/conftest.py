@@ -19,7 +19,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     monkeypatch.chdir(tmp_path)
 
     def write(name: str, *contents: Object | str) -> Path:
-        texts = [each if isinstance(each, str) else json.dumps(each, indent=1) for each in contents]
+        texts = [content if isinstance(content, str) else json.dumps(content, indent=1) for content in contents]
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n---\n".join(texts))

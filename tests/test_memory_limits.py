@@ -355,7 +355,9 @@ def test_amounts_that_a_limit_range_refuses(item: Object, path: str, wrong: str)
     bounds["spec"]["limits"] = [{"type": "Container", **item}]
     found = violations(workload("Deployment", container(**sized("2Gi", "256Mi"))), bounds)
     refused = f"pods of this Deployment will be refused by LimitRange {bounds['metadata']['name']} of namespace shop: "
-    assert [(each.path, each.message, each.fix) for each in found] == ([(path, refused + wrong, None)] if wrong else [])
+    assert [(violation.path, violation.message, violation.fix) for violation in found] == (
+        [(path, refused + wrong, None)] if wrong else []
+    )
 
 
 def test_what_the_api_server_refuses_by_itself_is_no_limit_range_s_fault() -> None:

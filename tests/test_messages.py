@@ -242,7 +242,7 @@ def test_the_worst_comes_first() -> None:
     ]
     texts = texts_of(Decision(allowed=True, verdicts=tuple(every)))
     shown = [text.removeprefix(BEGIN).partition(":")[0].partition(";")[0] for text in texts]
-    assert shown == [each.violation.message for each in reversed(every)]
+    assert shown == [verdict.violation.message for verdict in reversed(every)]
 
 
 def test_the_same_warning_is_said_once() -> None:
@@ -339,7 +339,7 @@ def test_a_field_has_one_remedy() -> None:
     """A size that may be applied counts for more than one that is only advised."""
     fixed = Violation("spec.x", "web", "", fix=Set("spec.x", "12Gi"))
     advised = Violation("spec.x", "web", "", advice=(Set("spec.x", "6Gi"), Set("spec.y", "4Gi")))
-    both = tuple(Verdict("memory-limits", "deny", "denied", each) for each in (advised, fixed))
+    both = tuple(Verdict("memory-limits", "deny", "denied", violation) for violation in (advised, fixed))
     text = denial(request(workload()), Decision(allowed=False, verdicts=both), config())
     assert [line.strip() for line in text.splitlines() if line.startswith("  set")] == [
         "set   spec.y: 4Gi",

@@ -82,7 +82,7 @@ def test_nothing_stays_unjudged_by_what_it_held_before() -> None:
 @pytest.mark.parametrize("text", ["", "excludeNamespaces: [sandbox, 'team-*']"])
 def test_what_is_sent_depends_on_no_label_that_anybody_sets(text: str) -> None:
     for configuration in configurations(config(text), "LS0t", namespace="forestall-system"):
-        (judging,) = (each for each in configuration["webhooks"] if not each["name"].startswith("probe."))
+        (judging,) = (webhook for webhook in configuration["webhooks"] if not webhook["name"].startswith("probe."))
         assert judging["objectSelector"] == {}
         (selector,) = judging["namespaceSelector"]["matchExpressions"]
         assert (selector["key"], selector["operator"]) == ("kubernetes.io/metadata.name", "NotIn")
@@ -94,7 +94,7 @@ def test_what_is_sent_depends_on_no_label_that_anybody_sets(text: str) -> None:
 
 def test_the_probe_concerns_configmaps_of_our_own_namespace() -> None:
     for configuration in configurations(config(), "LS0t", namespace="forestall-system"):
-        (probing,) = (each for each in configuration["webhooks"] if each["name"].startswith("probe."))
+        (probing,) = (webhook for webhook in configuration["webhooks"] if webhook["name"].startswith("probe."))
         (selector,) = probing["namespaceSelector"]["matchExpressions"]
         assert (selector["operator"], selector["values"]) == ("In", ["forestall-system"])
         assert [rule["resources"] for rule in probing["rules"]] == [["configmaps"]]
@@ -106,7 +106,7 @@ def test_with_the_enforce_preset_nothing_passes_that_was_not_decided() -> None:
     enforced = config(yaml.safe_dump(preset))
     assert enforced.webhooks.failure_policy == "Fail"
     decision = undecided(request(disguised()), enforced, "validate", TimeUp("the API server's timeout passed"))
-    asked = {each.policy.id for each in enforced.policies.values() if each.policy.operations}
+    asked = {active.policy.id for active in enforced.policies.values() if active.policy.operations}
     assert {verdict.policy for verdict in decision.verdicts if verdict.denies} == asked
 
 
@@ -128,8 +128,8 @@ def become(obj: Object, user: str, text: str) -> str:
     patched = msgspec.structs.replace(asked, object=mutated.object or obj)
     judged = decide(patched, NO_FACTS, cfg, today=TODAY, stage="validate")
     found = [*mutated.verdicts, *judged.verdicts]
-    assert judged.allowed is not any(each.denies for each in found)
-    return " ".join(each.outcome for each in found) or "passes"
+    assert judged.allowed is not any(verdict.denies for verdict in found)
+    return " ".join(verdict.outcome for verdict in found) or "passes"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ REMEDIES = "mend it there, by a LimitRange (label the namespace), by image or co
 def test_who_made_it_is_told(user: str, text: str, note: str) -> None:
     asked = request(disguised("StatefulSet", ownerReferences=[OBSERVATORY]), user=user)
     decision = decide(asked, NO_FACTS, config(text), today=TODAY)
-    assert [each.note for each in decision.verdicts] == [note]
+    assert [verdict.note for verdict in decision.verdicts] == [note]
     assert note in "".join(warnings(asked, decision, config())) or note in denial(asked, decision, config())
 
 

@@ -178,7 +178,7 @@ def json_finding(finding: Finding) -> dict[str, Any]:
         "path": violation.path,
         "message": told(verdict),
         "fix": {fix.path: fix.value for fix in sets_of(violation)} or None,
-        "advice": {f"{each.of} {each.path}".strip(): each.value for each in violation.advice} or None,
+        "advice": {f"{fix.of} {fix.path}".strip(): fix.value for fix in violation.advice} or None,
         "hint": violation.hint,
         "incident": incident(verdict.policy),
     }

@@ -85,25 +85,25 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     workload = read_workload(request)
     if workload is None:
         return
-    series = [each for each in _series(workload, params.workloads) if not is_agent(workload, each)]
+    series = [container for container in _series(workload, params.workloads) if not is_agent(workload, container)]
     if not series:
         return
     floor, ranges = _floor(params), facts.of(LIMIT_RANGES).get(workload.namespace, ())
     pod = _Pod(workload, ranges, given_memory(workload, ranges), predecessors(request))
-    short = {each.path: parts for each in series if (parts := _short(pod, each, floor))}
+    short = {container.path: parts for container in series if (parts := _short(pod, container, floor))}
     if unread := unread_ranges(workload.namespace, facts):
         _refuse_to_guess(pod, short, unread)
-    containers = [each for each in series if each.path in short]
+    containers = [container for container in series if container.path in short]
     sizes = _sizes(pod, containers, facts, params, floor)
     for container in containers:
         size = sizes[container.path]
-        for each in short[container.path]:
-            wrong, remedy = _wrong(each), _remedy(pod, container, each, floor, size)
+        for lack in short[container.path]:
+            wrong, remedy = _wrong(lack), _remedy(pod, container, lack, floor, size)
             yield Violation(
-                container.memory_path(each.part),
+                container.memory_path(lack.part),
                 container.name,
                 f"Prometheus container {container.name!r} has {wrong}: {remedy}",
-                value=_value(each),
+                value=_value(lack),
                 fix=None if isinstance(size, str) else size.sets(container, pod.before.get(container.path)),
                 # Where nothing but the nodes is unknown, it is likely to fit.
                 advice=_least(container, short[container.path]) if size == _no_node(facts) else (),
@@ -114,15 +114,16 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
 
 
 def _series(workload: Workload, own: Workloads) -> list[Container]:
-    """The containers with series: those that are known, those of one's own images, else by the labels the main one."""
+    """The containers that keep series: Prometheus' known images and those that parameter `workloads` names; without
+    any, the main container of a workload that its labels name."""
     found = series_containers(workload)
     if own.images:
-        known = {each.path for each in found} | {each.path for each in workload.containers if own.name_image(each)}
-        found = [each for each in workload.containers if each.path in known and each.role != "init"]
+        known = {container.path for container in [*found, *filter(own.name_image, workload.containers)]}
+        found = [container for container in workload.containers if container.path in known and container.role != "init"]
     if found or not own.labels or not own.name_labels_of(workload):
         return found
-    main = [each for each in workload.containers if each.role == "container"]
-    return [each for each in main if each.name in SERVER_NAMES][:1] or main[:1]
+    main = [container for container in workload.containers if container.role == "container"]
+    return [container for container in main if container.name in SERVER_NAMES][:1] or main[:1]
 
 
 def _short(pod: _Pod, container: Container, floor: _Floor) -> list[_Short]:
@@ -130,7 +131,7 @@ def _short(pod: _Pod, container: Container, floor: _Floor) -> list[_Short]:
         _Short("requests", _found(pod, container, "requests"), floor.request),
         _Short("limits", _found(pod, container, "limits"), floor.limit),
     )
-    return [each for each in parts if each.found.amount is None or each.found.amount < each.least]
+    return [lack for lack in parts if lack.found.amount is None or lack.found.amount < lack.least]
 
 
 def _found(pod: _Pod, container: Container, part: ResourcePart) -> _Found:
@@ -139,7 +140,7 @@ def _found(pod: _Pod, container: Container, part: ResourcePart) -> _Found:
     if part == "requests":
         amount = whole.request if own.request is None else own.request
     else:
-        amount = min((each for each in (own.limit, whole.limit) if each), default=None)  # 0 means none
+        amount = min((limit for limit in (own.limit, whole.limit) if limit), default=None)  # 0 means none
     return _Found(amount, "" if amount is None else _words(pod, container, part, amount))
 
 
@@ -153,18 +154,19 @@ def _words(pod: _Pod, container: Container, part: ResourcePart, amount: int) -> 
     if pod.workload.amount(part) == amount:
         return f"{pod.workload.memory(part)}, which is the pod's own"
     givers = [
-        each.name
-        for each in pod.ranges
-        if each.type == "Container" and amount == (each.default if part == "limits" else each.default_request)
+        limit_range.name
+        for limit_range in pod.ranges
+        if limit_range.type == "Container"
+        and amount == (limit_range.default if part == "limits" else limit_range.default_request)
     ]
     return f"{format_memory(amount)}{f', which LimitRange {givers[0]} gives it' if givers else ''}"
 
 
 def _refuse_to_guess(pod: _Pod, short: Mapping[str, Sequence[_Short]], unread: str) -> None:
     """Raises FactsUnavailable where nothing is too small but what a LimitRange that wasn't read may give."""
-    missing = [path for path, parts in short.items() if all(each.found.amount is None for each in parts)]
+    missing = [path for path, parts in short.items() if all(lack.found.amount is None for lack in parts)]
     if missing and len(missing) == len(short):
-        name = next(each.name for each in pod.workload.containers if each.path == missing[0])
+        name = next(container.name for container in pod.workload.containers if container.path == missing[0])
         raise FactsUnavailable(
             f"Prometheus container {name!r} lacks memory resources, and {unread}, which may give it some, could not be "
             "read"
@@ -196,7 +198,7 @@ def _wrong(short: _Short) -> str:
 
 
 def _least(container: Container, short: Sequence[_Short]) -> tuple[Set, ...]:
-    return tuple(Set(container.memory_path(each.part), format_memory(each.least)) for each in short)
+    return tuple(Set(container.memory_path(lack.part), format_memory(lack.least)) for lack in short)
 
 
 def _remedy(pod: _Pod, container: Container, short: _Short, floor: _Floor, size: Size | str) -> str:
@@ -219,14 +221,14 @@ def _sizes(
 ) -> Mapping[str, Size | str]:
     """By container, the size that it is given, or what stands in the way."""
     if obstacle := _obstacle(pod.workload, facts):
-        return dict.fromkeys((each.path for each in containers), obstacle)
+        return dict.fromkeys((container.path for container in containers), obstacle)
     node = largest_node(pod.workload, facts)
     largest = params.largest_node or (node.memory if node else 0)
     if not largest:
-        return dict.fromkeys((each.path for each in containers), _no_node(facts))
+        return dict.fromkeys((container.path for container in containers), _no_node(facts))
     most = Bound(largest, f"the largest node that it may use has {format_memory(largest)}")
     bounds = Bounds.of(pod.ranges)
-    sizes = {each.path: _size(pod, each, bounds, most, floor) for each in containers}
+    sizes = {container.path: _size(pod, container, bounds, most, floor) for container in containers}
     return admitted(pod.workload, pod.ranges, sizes)
 
 

@@ -112,7 +112,7 @@ class TestGaps:
         request = template("web", "shop", container("a"), container("b"), PROMETHEUS)
         gap = ago(2 * DAY, 2 * DAY - MINUTE)
         slipped = Slipped(1, [unchecked(request, gap)])
-        (check,) = [each for each in diagnose(healthy(state=state(gap), slipped=slipped)) if each.name == "gaps"]
+        (check,) = [check for check in diagnose(healthy(state=state(gap), slipped=slipped)) if check.name == "gaps"]
         assert check.seen.endswith(": memory-limits, prometheus-memory")
         told = [finding.verdict.violation.message for finding in slipped.violating[0].findings]
         assert len(told) > 3

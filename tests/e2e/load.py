@@ -202,7 +202,9 @@ class Row(NamedTuple):
 def show(rows: Iterable[Row]) -> str:
     """The table, as Markdown."""
     titles = ("event", "requests", *OUTCOMES, "/validate called", "failed open", "failed closed")
-    lines = [(row.event, row.counted.total(), *(row.counted[each] for each in OUTCOMES), *row.calls) for row in rows]
+    lines = [
+        (row.event, row.counted.total(), *(row.counted[outcome] for outcome in OUTCOMES), *row.calls) for row in rows
+    ]
     return show_table(titles, lines)
 
 

@@ -50,11 +50,11 @@ def audit(plane: ControlPlane, capsys: pytest.CaptureFixture[str], *arguments: s
 def rows(audited: Object, namespaces: set[str]) -> set[Row]:
     return {
         (
-            *(each["namespace"], each["kind"], each["name"], each["policy"], each["outcome"]),
-            *(each["container"] or "", each["path"]),
+            *(finding["namespace"], finding["kind"], finding["name"], finding["policy"], finding["outcome"]),
+            *(finding["container"] or "", finding["path"]),
         )
-        for each in audited["results"]
-        if each["namespace"] in namespaces
+        for finding in audited["results"]
+        if finding["namespace"] in namespaces
     }
 
 
@@ -154,7 +154,7 @@ def test_as_if_deny_names_what_the_api_server_would_refuse(
     audited = audit(
         cluster.plane, capsys, f"--config={tmp_path / 'config.yaml'}", "--as-if=deny", "--namespace=what-runs"
     )
-    denied = {(each["kind"], each["name"]) for each in audited["results"] if each["outcome"] == "denied"}
+    denied = {(finding["kind"], finding["name"]) for finding in audited["results"] if finding["outcome"] == "denied"}
     with cluster.server.configured(raised):
         again = [obj | {"metadata": obj["metadata"] | {"namespace": "what-would-run"}} for obj in objects]
         text = "\n---\n".join(json.dumps(obj) for obj in again)
@@ -183,7 +183,7 @@ def test_what_a_controller_made_is_its_owners(
     cluster.apply(deployment("web", "owners-audited", {"name": "web", "image": "nginx"}))
     cluster.running("owners-audited")
     arguments = f"--config={tmp_path / 'config.yaml'}", "--namespace=owners-audited"
-    found = {(each["kind"], each["name"]) for each in audit(cluster.plane, capsys, *arguments)["results"]}
+    found = {(finding["kind"], finding["name"]) for finding in audit(cluster.plane, capsys, *arguments)["results"]}
     assert found == {("Deployment", "web")}
 
 

@@ -220,8 +220,8 @@ def _judge(request: AdmissionRequest, facts: ClusterFacts, cfg: Config, stage: A
     for error in decision.failures.values():
         if not isinstance(error, NOT_OURS):
             raise AssertionError(f"a policy failed at {stage}") from error
-    for each in ("mutate", "validate") if stage == "check" else (stage,):
-        rendered = render_review(request, decision, each, cfg)
+    for endpoint in ("mutate", "validate") if stage == "check" else (stage,):
+        rendered = render_review(request, decision, endpoint, cfg)
         assert len(rendered) <= _ANSWER_BYTES + 4 * len(msgspec.json.encode(request.object)), "the answer is too long"
         answer = json.loads(rendered)["response"]
         assert answer["uid"] == request.uid
@@ -247,11 +247,11 @@ def _is_no_lower(request: AdmissionRequest, patched: AdmissionRequest) -> None:
     if request.object is patched.object:
         return
     before, after = read_workload(msgspec.structs.replace(request)), read_workload(msgspec.structs.replace(patched))
-    limits = {each.path: each.memory("limits") for each in (after.containers if after else ())}
-    for each in before.containers if before else ():
-        limit = each.memory("limits")
+    limits = {container.path: container.memory("limits") for container in (after.containers if after else ())}
+    for earlier in before.containers if before else ():
+        limit = earlier.memory("limits")
         if limit is not None and parse_memory(limit) > 0 and not is_fraction_of_byte(limit):
-            assert parse_memory(limits[each.path]) >= parse_memory(limit), "a limit was lowered"
+            assert parse_memory(limits[earlier.path]) >= parse_memory(limit), "a limit was lowered"
 
 
 def make_bytes(dice: random.Random) -> bytes:

@@ -50,7 +50,7 @@ def test_amounts_of_a_limit_range() -> None:
     )
     pod["metadata"]["annotations"] = {"kubernetes.io/limit-ranger": GIVEN}
     spec = as_written("", "Pod", pod)["spec"]
-    assert [each["resources"] for each in spec["containers"]] == [
+    assert [container["resources"] for container in spec["containers"]] == [
         {"limits": {"memory": "1Gi"}},
         {"limits": {"memory": "1Gi"}, "requests": {"memory": "1Gi"}},
     ]

@@ -147,7 +147,7 @@ def test_one_log_line_per_review_without_the_object(server):
 
 
 def test_the_log_says_where_tls_is_spoken(server):
-    (line,) = [str(each["event"]) for each in server.log() if "Listening at" in str(each["event"])]
+    (line,) = [str(entry["event"]) for entry in server.log() if "Listening at" in str(entry["event"])]
     assert re.fullmatch(rf"Listening at: https://\S+:{server.port},http://\S+:{server.metrics_port} \(\d+\)", line)
 
 
