@@ -8,9 +8,12 @@ from typing import Any
 import jsonpatch
 import pytest
 
-from tests.builders import request, workload
-from webhook.fixes import apply_sets, can_change, compatible, parse_path
+from tests.builders import container, request, sized, workload
+from webhook.fixes import apply_sets, can_change, compatible, fails_again, parse_path
 from webhook.policy import Object, Set
+
+MEMORY = "spec.template.spec.containers[0].resources.limits.memory"
+CLASS = "spec.volumeClaimTemplates[0].spec.storageClassName"
 
 
 @pytest.mark.parametrize(
@@ -104,3 +107,21 @@ def test_what_an_update_may_change(group: str, kind: str, subresource: str, path
     update = request(obj, obj, group=group, subresource=subresource)
     assert can_change(update, [Set(path, "1Gi")]) is expected
     assert can_change(request(obj), [Set(path, "1Gi")]) is True
+
+
+TEMPLATED: Object = {"volumeClaimTemplates": [{"spec": {"accessModes": ["ReadWriteOnce"]}}]}
+
+
+@pytest.mark.parametrize(
+    ("obj", "path", "expected"),
+    [
+        pytest.param(workload(), MEMORY, False, id="a-deployment"),
+        pytest.param(workload("StatefulSet"), MEMORY, False, id="a-stateful-set's-pods"),
+        pytest.param({**workload("StatefulSet"), "spec": TEMPLATED}, "spec.volumeClaimTemplates", True, id="templates"),
+        pytest.param({**workload("StatefulSet"), "spec": TEMPLATED}, CLASS, True, id="a-template's-class"),
+        pytest.param(workload("Job"), MEMORY, False, id="what-a-job-doesn't-say"),
+        pytest.param(workload("Job", container(**sized("0"))), MEMORY, True, id="what-a-job-says"),
+    ],
+)
+def test_what_is_refused_when_it_is_applied_again(obj: Object, path: str, expected: bool) -> None:
+    assert fails_again(request(obj), [Set(path, "x")]) is expected

@@ -11,6 +11,7 @@ import pytest
 from policies.memory_limits.policy import Params, examine
 from tests.builders import KINDS, container, custom, facts, limit_range, pod_spec, request, sized, workload
 from webhook.errors import BadObject, FactsUnavailable
+from webhook.fixes import apply_sets
 from webhook.objects.facts import NO_FACTS, NODES
 from webhook.objects.quantities import Memory
 from webhook.policy import Object, Set, Violation
@@ -173,7 +174,7 @@ GIVEN = "the default limit 512Mi that namespace shop's LimitRange defaults gives
             sized(None, "1Gi"),
             [limit_range(default="512Mi"), limit_range("tight", max="768Mi", default="512Mi")],
             f"request 1Gi is above {GIVEN}: no limit fits, since LimitRange tight allows 768Mi at most, below its "
-            "request 1Gi",
+            "request 1Gi: raise the max of LimitRange tight to 1Gi",
             {},
             id="another-LimitRange's-maximum",
         ),
@@ -189,7 +190,7 @@ GIVEN = "the default limit 512Mi that namespace shop's LimitRange defaults gives
             sized(None, "64Mi"),
             [limit_range(default="512Mi", min="128Mi")],
             f"with {GIVEN}, requests.memory 64Mi is below the minimum 128Mi: no limit fits, since its request is 64Mi, "
-            "below the minimum 128Mi of LimitRange defaults",
+            "below the minimum 128Mi of LimitRange defaults: lower the min of LimitRange defaults to 64Mi",
             {},
             id="a-request-below-the-minimum",
         ),
@@ -322,42 +323,87 @@ def test_a_pod_that_contradicts_itself_is_not_the_default_s_fault() -> None:
     assert violations(pod, limit_range(default="64Mi")) == []
 
 
-POD_PATH = "spec.template.spec.resources.limits.memory"
-
-
 @pytest.mark.parametrize(
-    ("item", "path", "wrong"),
+    ("containers", "items", "wrong", "sets"),
     [
         pytest.param(
-            {"max": {"memory": "1Gi"}},
-            PATH,
-            f"container 'web': limits.memory 2Gi is above the maximum 1Gi: set {PATH} to 1Gi or less",
+            [sized("2Gi", "256Mi")],
+            [{"max": {"memory": "1Gi"}}],
+            f"container 'web': limits.memory 2Gi is above the maximum 1Gi: set {PATH} to 1Gi",
+            {PATH: "1Gi"},
             id="maximum",
         ),
         pytest.param(
-            {"min": {"memory": "512Mi"}},
-            PATH.replace("limits", "requests"),
-            "container 'web': requests.memory 256Mi is below the minimum 512Mi: set "
-            f"{PATH.replace('limits', 'requests')} to 512Mi or more",
+            [sized("2Gi")],
+            [{"max": {"memory": "1Gi"}}],
+            f"container 'web': limits.memory 2Gi is above the maximum 1Gi: set {PATH} to 1Gi",
+            {PATH: "1Gi"},
+            id="a-request-that-nobody-wrote",
+        ),
+        pytest.param(
+            [sized("2Gi", "2Gi")],
+            [{"max": {"memory": "1Gi"}}],
+            "container 'web': requests.memory 2Gi is above the maximum 1Gi; limits.memory 2Gi is above the maximum "
+            f"1Gi: set {PATH} to 1Gi and set {REQUEST} to 1Gi",
+            {PATH: "1Gi", REQUEST: "1Gi"},
+            id="both",
+        ),
+        pytest.param(
+            [sized("2Gi", "256Mi")],
+            [{"min": {"memory": "512Mi"}}],
+            f"container 'web': requests.memory 256Mi is below the minimum 512Mi: set {REQUEST} to 512Mi",
+            {REQUEST: "512Mi"},
             id="minimum",
         ),
         pytest.param(
-            {"type": "Pod", "max": {"memory": "1Gi"}},
-            POD_PATH,
-            f"the pod: limits.memory 2Gi is above the maximum 1Gi: set {POD_PATH} to 1Gi or less",
-            id="whole-pod",
+            [sized("4Gi", "256Mi")],
+            [{"max": {"memory": "1Gi"}, "maxLimitRequestRatio": {"memory": "2"}}],
+            "container 'web': limits.memory 4Gi is above the maximum 1Gi; limits.memory 4Gi is more than 2 times the "
+            f"request 256Mi: set {PATH} to 1Gi and set {REQUEST} to 512Mi",
+            {PATH: "1Gi", REQUEST: "512Mi"},
+            id="maximum-and-ratio",
         ),
-        pytest.param({"max": {"memory": "2Gi"}}, "", "", id="fits"),
+        pytest.param(
+            [sized("2Gi")],
+            [{"max": {"memory": "1Gi"}}, {"min": {"memory": "1536Mi"}}],
+            "container 'web': limits.memory 2Gi is above the maximum 1Gi: no amounts fit, since LimitRange defaults "
+            "allows 1Gi at most, below the minimum 1536Mi of LimitRange defaults: raise the max of LimitRange defaults "
+            "to 1536Mi or lower the min of LimitRange defaults to 1Gi",
+            {},
+            id="nothing-fits",
+        ),
+        pytest.param(
+            [sized("2Gi", "256Mi")],
+            [{"type": "Pod", "max": {"memory": "1Gi"}}],
+            f"container 'web': limits.memory 2Gi is above the maximum 1Gi: set {PATH} to 1Gi",
+            {PATH: "1Gi"},
+            id="the-whole-pod-is-its-only-container",
+        ),
+        pytest.param(
+            [sized("1Gi"), sized("1Gi")],
+            [{"type": "Pod", "max": {"memory": "1Gi"}}],
+            "the pod: limits.memory 2Gi is above the maximum 1Gi: let its containers have limits.memory of 1Gi or less "
+            "in all",
+            {},
+            id="the-whole-pod",
+        ),
+        pytest.param([sized("2Gi", "256Mi")], [{"max": {"memory": "2Gi"}}], "", {}, id="fits"),
     ],
 )
-def test_amounts_that_a_limit_range_refuses(item: Object, path: str, wrong: str) -> None:
+def test_amounts_that_a_limit_range_refuses(
+    containers: list[Object], items: list[Object], wrong: str, sets: dict[str, str]
+) -> None:
+    """Set as it is said, they are taken."""
     bounds = limit_range()
-    bounds["spec"]["limits"] = [{"type": "Container", **item}]
-    found = violations(workload("Deployment", container(**sized("2Gi", "256Mi"))), bounds)
-    refused = f"pods of this Deployment will be refused by LimitRange {bounds['metadata']['name']} of namespace shop: "
-    assert [(violation.path, violation.message, violation.fix) for violation in found] == (
-        [(path, refused + wrong, None)] if wrong else []
-    )
+    bounds["spec"]["limits"] = [{"type": "Container", **item} for item in items]
+    named = zip(("web", "b"), containers, strict=False)
+    obj = workload("Deployment", *(container(name, **fields) for name, fields in named))
+    found = violations(obj, bounds)
+    refused = "pods of this Deployment will be refused by LimitRange defaults of namespace shop: "
+    assert [(violation.message, violation.fix) for violation in found] == ([(refused + wrong, None)] if wrong else [])
+    advised = [fix for violation in found for fix in violation.advice]
+    assert {fix.path: fix.value for fix in advised} == sets
+    assert not sets or violations(apply_sets(obj, advised)[1], bounds) == []
 
 
 def test_what_the_api_server_refuses_by_itself_is_no_limit_range_s_fault() -> None:
@@ -494,7 +540,7 @@ def test_the_fix_keeps_within_all_limit_ranges(cluster: list[Object], count: int
 def test_containers_that_do_not_fit_together_are_told_why() -> None:
     pod = workload("Pod", *(container(name) for name in "abc"))
     why = "with limit 512Mi and request 256Mi the pod would be refused: the pod: limits.memory 1536Mi is above the "
-    why += "maximum 1Gi: set spec.resources.limits.memory to 1Gi or less"
+    why += "maximum 1Gi: let its containers have limits.memory of 1Gi or less in all"
     assert {violation.message.partition(": ")[2] for violation in violations(pod, pod_range(max="1Gi"))} == {why}
 
 
@@ -504,12 +550,15 @@ def test_containers_that_do_not_fit_together_are_told_why() -> None:
         (
             {"max": "512Mi"},
             "1Gi",
-            "no limit fits, since LimitRange a allows 512Mi at most, below its request 1Gi",
+            "LimitRange a allows 512Mi at most, below its request 1Gi: raise the max of LimitRange a to 1Gi",
         ),
         (
             {"min": "1Gi", "max": "512Mi"},
             None,
-            "no limit fits, since LimitRange a allows 512Mi at most, below the minimum 1Gi of LimitRange a",
+            (
+                "LimitRange a allows 512Mi at most, below the minimum 1Gi of LimitRange a: raise the max of LimitRange "
+                "a to 1Gi or lower the min of LimitRange a to 512Mi"
+            ),
         ),
     ],
 )
@@ -725,7 +774,8 @@ def test_a_limit_that_vanished_is_told_with_what_it_was() -> None:
         pytest.param(
             {"max": "2Gi", "default": "0"},
             {},
-            "no limit fits, since LimitRange defaults allows 2Gi at most, below the limit 4Gi that it had",
+            "no limit fits, since LimitRange defaults allows 2Gi at most, below the limit 4Gi that it had: raise the "
+            "max of LimitRange defaults to 4Gi",
             id="a-maximum",
         ),
     ],
@@ -976,7 +1026,7 @@ def test_a_memory_volume_above_the_maximum() -> None:
     obj = deployed(container(**SHM, **sized("0")), volumes=[MEMORY_VOLUME])
     assert one(obj, limit_range(max="1Gi")).message == (
         "container 'web' has memory limit 0, which means none: no limit fits, since LimitRange defaults allows 1Gi at "
-        "most, below the 2Gi of its memory volumes"
+        "most, below the 2Gi of its memory volumes: raise the max of LimitRange defaults to 2Gi"
     )
 
 

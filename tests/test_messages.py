@@ -134,6 +134,15 @@ def test_what_was_patched(sets: list[Set], text: str) -> None:
     assert texts_of(patched) == [f"Deployment web: memory-limits: wrong: patched to {text}"]
 
 
+def test_a_patch_that_the_manifest_has_to_follow() -> None:
+    obj = {**workload("StatefulSet"), "spec": {"volumeClaimTemplates": [{}]}}
+    violation = Violation("spec", "data", "wrong", fix=Set("spec.volumeClaimTemplates", []))
+    patched = Decision(allowed=True, verdicts=(Verdict("zonal-volumes", "patch", "patched", violation),))
+    again = "applying it again fails until the manifest says the same"
+    text = f"StatefulSet web: zonal-volumes: wrong: patched to spec.volumeClaimTemplates; {again}"
+    assert warnings(request(obj), patched, config()) == [text]
+
+
 @pytest.mark.parametrize(
     ("name", "metadata", "expected"),
     [
@@ -309,10 +318,10 @@ STATEFUL_SET, JOB = workload("StatefulSet", name="db"), workload("Job", name="on
             id="what-can-be-changed",
         ),
         pytest.param(
-            Violation("", "", "", fix=Set("spec.template.spec.x", "y")),
+            Violation("", "", "", fix=Set("spec.template.spec.x", "z")),
             JOB,
             JOB,
-            ["run   kubectl delete job/once -n shop", "set   spec.template.spec.x: y"],
+            ["run   kubectl delete job/once -n shop", "set   spec.template.spec.x: z"],
             id="a-job",
         ),
         pytest.param(

@@ -311,21 +311,22 @@ def test_the_fix_raises_and_never_lowers(limit: str, request_: str, expected: Ob
             {},
             [NODE, limit_range("tight", max="2Gi")],
             {},
-            "; LimitRange tight allows 2Gi at most, below the request 4Gi",
+            "; LimitRange tight allows 2Gi at most, below the limit 6Gi: raise the max of LimitRange tight to 6Gi",
             id="maximum",
         ),
         pytest.param(
             {},
             [NODE, limit_range("loose", max="64Gi"), limit_range("tight", max="5Gi")],
             {},
-            "; LimitRange tight allows 5Gi at most, below the limit 6Gi",
+            "; LimitRange tight allows 5Gi at most, below the limit 6Gi: raise the max of LimitRange tight to 6Gi",
             id="the-smaller-maximum",
         ),
         pytest.param(
             {},
             [NODE, limit_range("high", min="64Gi")],
             {},
-            "; the largest node that it may use has 32Gi, below the minimum 64Gi of LimitRange high",
+            "; the largest node that it may use has 32Gi, below the minimum 64Gi of LimitRange high: lower the min of "
+            "LimitRange high to 32Gi",
             id="minimum",
         ),
         pytest.param(
@@ -333,7 +334,7 @@ def test_the_fix_raises_and_never_lowers(limit: str, request_: str, expected: Ob
             [limit_range("strict", maxLimitRequestRatio="1.25")],
             {"largest_node": Memory.parse("4Gi")},
             "; LimitRange strict allows 5Gi at most, 1.25 times the request, where the largest node that it may use "
-            "has 4Gi, below the limit 6Gi",
+            "has 4Gi, below the limit 6Gi: raise the maxLimitRequestRatio of LimitRange strict for a limit of 6Gi",
             id="ratio",
         ),
         pytest.param(
@@ -341,7 +342,7 @@ def test_the_fix_raises_and_never_lowers(limit: str, request_: str, expected: Ob
             [NODE, whole(max="12Gi")],
             {},
             "; with limit 6Gi and request 4Gi the pod would be refused: the pod: limits.memory 14Gi is above the "
-            "maximum 12Gi: set spec.template.spec.resources.limits.memory to 12Gi or less",
+            "maximum 12Gi: let its containers have limits.memory of 12Gi or less in all",
             id="the-whole-pod's-maximum",
         ),
         pytest.param(

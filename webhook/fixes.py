@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import jsonpatch
+import msgspec
 
 from webhook.policy import AdmissionRequest, Object, Set, Violation
 
@@ -22,6 +23,7 @@ FIXED_AT_CREATION = frozenset({("", "Pod"), ("batch", "Job"), ("", "PersistentVo
 """Kinds (group, kind) in which the API lets nothing be changed later that fixes are about, pods/resize aside."""
 
 _OPERATIONS = {"add": jsonpatch.AddOperation, "replace": jsonpatch.ReplaceOperation}
+_TEMPLATES_FIELD = re.compile(r"^(spec\.volumeClaimTemplates)\b.*")
 _TOKEN = re.compile(r'\["([^"]*)"\]|([^.\[\]]+)|\[(\d+)\]')
 
 
@@ -42,6 +44,17 @@ def can_change(request: AdmissionRequest, sets: Iterable[Set]) -> bool:
     if (request.group, request.kind) in FIXED_AT_CREATION:
         return False
     return request.kind != "StatefulSet" or all(fix.path.startswith("spec.template.") for fix in sets)
+
+
+def fails_again(request: AdmissionRequest, sets: Iterable[Set]) -> bool:
+    """Whether the manifest, applied again as it is, is refused once these sets have been made.
+
+    That is so where they replace what it says in fields that nobody can change later. kubectl sends a list of claim
+    templates as a whole.
+    """
+    sets = [msgspec.structs.replace(fix, path=_TEMPLATES_FIELD.sub(r"\1", fix.path)) for fix in sets]
+    later = msgspec.structs.replace(request, operation="UPDATE", old_object=request.object)
+    return not can_change(later, sets) and any(_exists(request.object, fix.path) for fix in sets)
 
 
 def _exists(obj: Object | None, path: str) -> bool:

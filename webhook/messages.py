@@ -14,9 +14,10 @@ import msgspec
 
 from webhook.config import Config
 from webhook.errors import UNREADABLE
-from webhook.fixes import can_change, sets_of
+from webhook.fixes import can_change, fails_again, sets_of
 from webhook.loader import load_policies
 from webhook.objects.pods import Container, read_workload
+from webhook.objects.topology import as_yaml
 from webhook.policy import AdmissionRequest, Brief, Decision, Set, Verdict, Violation
 
 # kubectl prints all of a denial, but nobody reads more than this; the limit keeps a status small.
@@ -140,7 +141,7 @@ def advice_lines(verdict: Verdict) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, str | int) else msgspec.json.encode(value).decode()
+    return as_yaml(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def incident(policy_id: str) -> str:
@@ -186,6 +187,8 @@ def _warning(request: AdmissionRequest, verdict: Verdict, config: Config) -> str
     wrong, remedy = violation.brief or Brief(violation.message)
     if verdict.outcome == "patched":
         remedy = f"patched to {_changed(sets_of(violation), container)}"
+        if fails_again(request, sets_of(violation)):
+            remedy += "; applying it again fails until the manifest says the same"
     end = [remedy and f": {remedy}", *(f"; {text}" for text in (verdict.note, _enforced(verdict)) if text)]
     how = _helm_value(violation.hint or "") if verdict.outcome != "patched" else ""
     asked = f"; {config.contact}" if config.contact else ""

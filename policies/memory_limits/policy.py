@@ -205,15 +205,15 @@ def _harm(pod: _Pod, filled: Sequence[Container]) -> Mapping[str, str]:
     given = f"the default limit {format_memory(default.amount)} that {default.words} gives"
     harm = {}
     for container in filled:
-        refusal = found.get(container.name) or of_pod
-        if refusal is None:
+        refusals = found.get(container.name) or of_pod
+        if refusals is None:
             continue
         if (container.amount("requests") or 0) > default.amount:
             wrong = f"request {container.memory('requests')} is above {given}"
         elif pod_limit is not None and pod_limit < default.amount:
             wrong = f"the pod's own limit {format_memory(pod_limit)} is below {given}"
         else:
-            wrong = f"with {given}, {refusal.wrong}"
+            wrong = f"with {given}, {refusals[0].wrong}"
         harm[container.path] = f"{who} will be refused: container {container.name!r}: {wrong}"
     return harm
 
@@ -228,18 +228,49 @@ def _refused_for_its_own(pod: _Pod, unlimited: Sequence[Container], *, of_pod: b
     if "" in contradicted:
         return
     spared = {*contradicted, *(container.name for container in unlimited), *([] if of_pod else [""])}
+    found = {name: why for name, why in refused(pod.workload, pod.ranges).items() if name not in spared}
+    containers = {container.name: container for container in pod.workload.containers}
+    if [*found] == [""] and len(containers) == 1:
+        # What the pod has too much of, its only container has.
+        found = dict.fromkeys(containers, found[""])
+    sizes = _fitting(pod, [containers[name] for name in found if name])
     names = " and ".join(dict.fromkeys(f"LimitRange {limit_range.name}" for limit_range in pod.ranges))
-    for name, refusal in refused(pod.workload, pod.ranges).items():
-        if name in spared:
-            continue
+    for name, refusals in found.items():
         subject = f"container {name!r}" if name else "the pod"
+        wrong = "; ".join(refusal.wrong for refusal in refusals)
+        sets: tuple[Set, ...] = ()
+        if not (container := containers.get(name)):
+            remedy = "; ".join(refusal.remedy for refusal in refusals)
+        elif isinstance(size := sizes[container.path], str):
+            remedy = f"no amounts fit, since {size}"
+        else:
+            sets = _resized(container, size)
+            remedy = " and ".join(f"set {fix.path} to {fix.value}" for fix in sets)
         yield Violation(
-            refusal.path,
+            sets[0].path if sets else refusals[0].path,
             name,
             f"{_pods_of(pod.workload)} will be refused by {names} of namespace {pod.workload.namespace}: {subject}: "
-            f"{refusal.wrong}: set {refusal.path} to {refusal.advice}",
+            f"{wrong}: {remedy}",
+            advice=sets,
+            brief=Brief(f"its pods will be refused by {names}: {wrong}", remedy),
             hint=helm_value(pod.workload.object, name, "resources") if name else None,
         )
+
+
+def _fitting(pod: _Pod, containers: Sequence[Container]) -> Mapping[str, Size | str]:
+    """By container's path, what is nearest to what it has and within the LimitRanges, or why nothing is."""
+    sizes: dict[str, Size | str] = {}
+    for container in containers:
+        limit, request = container.amount("limits") or 0, container.amount("requests")
+        sizes[container.path] = pod.bounds.fit(Wish(limit), Wish(limit if request is None else request))
+    return admitted(pod.workload, pod.ranges, sizes)
+
+
+def _resized(container: Container, size: Size) -> tuple[Set, ...]:
+    """What gives it this size; a request that nobody wrote follows the limit by itself."""
+    follows = container.memory("requests") is None and size.request == size.limit
+    sets = size.sets(container, None)
+    return tuple(fix for fix in sets if not (follows and fix.path == container.memory_path("requests")))
 
 
 def _pods_of(workload: Workload) -> str:
@@ -388,7 +419,7 @@ def _why_refused(pod: _Pod, amounts: Mapping[ResourcePart, int]) -> Refusal | No
     for part, amount in amounts.items():
         resources[part] = {**(resources.get(part) or {}), "memory": amount}
     workload = msgspec.structs.replace(pod.workload, spec={**pod.workload.spec, "resources": resources})
-    return next(iter(refused(workload, pod.ranges).values()), None)
+    return next((refusal for found in refused(workload, pod.ranges).values() for refusal in found), None)
 
 
 def _followed(pod: _Pod, containers: Sequence[Container]) -> Iterator[Violation]:

@@ -16,7 +16,7 @@ from webhook.objects.helm_values import Value, helm_value
 from webhook.objects.pods import Workload
 from webhook.objects.prometheus import series_containers
 from webhook.objects.storage import Tie, kept_volume, may_share_files, tie_of_class
-from webhook.objects.topology import Pin, called, is_node_key
+from webhook.objects.topology import Pin, as_yaml, called, is_node_key
 from webhook.objects.volumes import StoredVolume
 from webhook.policy import AdmissionRequest, Set
 
@@ -192,7 +192,7 @@ class Advice:
 
     def _hint(self, name: str, what: Value, value: str, key: str = "") -> str | None:
         found = self._value(name, what)
-        return f"{found}{key}: {value}" if found else None
+        return f"{found}{key}: {as_yaml(value)}" if found else None
 
 
 def has_source(claim: Mapping[str, Any]) -> bool:

@@ -113,10 +113,6 @@ def seen(obj: Object) -> OwnedWorkload:
             BOUNDS,
             [
                 (
-                    "container 'web': requests.memory 32Mi is below the minimum 64Mi: "
-                    f"set {C0}.requests.memory to 64Mi or more"
-                ),
-                (
                     "container 'web': limits.memory 32Mi is below the minimum 64Mi: "
                     f"set {C0}.limits.memory to 64Mi or more"
                 ),

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster_fixture import control_plane
-from tests.e2e.guarded import Guarded, Server, has_helm, prepare
+from tests.e2e.guarded import Guarded, guarded_plane, has_helm
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,15 +18,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    with control_plane(tmp_path_factory.mktemp("plane")) as plane:
-        server = Server(plane.folder, prepare(plane))
-        server.start()
-        try:
-            guarded = Guarded(plane, server)
-            guarded.install()
-            yield guarded
-        finally:
-            server.stop()
+    with guarded_plane(tmp_path_factory.mktemp("plane")) as guarded:
+        yield guarded
 
 
 @pytest.fixture

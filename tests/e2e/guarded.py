@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from tests.builders import SHARED
-from tests.cluster_fixture import ControlPlane
+from tests.cluster_fixture import ControlPlane, control_plane
 from tests.loopback import eventually, free_ports
 from webhook.certs import make_self_signed
 from webhook.config import load_config
@@ -292,6 +292,20 @@ class Guarded:
         return {
             key.replace(".forestall.dev/", "/"): value for key, value in annotations.items() if ".forestall.dev/" in key
         }
+
+
+@contextmanager
+def guarded_plane(folder: Path) -> Iterator[Guarded]:
+    """A control plane of one's own with Forestall in front of it."""
+    with control_plane(folder) as plane:
+        server = Server(plane.folder, prepare(plane))
+        server.start()
+        try:
+            guarded = Guarded(plane, server)
+            guarded.install()
+            yield guarded
+        finally:
+            server.stop()
 
 
 def prepare(plane: ControlPlane) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.loopback import eventually
 needs_crds = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the Prometheus operator's CRDs beside the checkout")
 ENOUGH = {"requests": {"memory": "4Gi"}, "limits": {"memory": "6Gi"}}
 TOO_LITTLE = {"requests": {"memory": "2Gi"}, "limits": {"memory": "3Gi"}}
+AGAIN = "; applying it again fails until the manifest says the same"
 TOLD_TOO_LITTLE = [small_request("2Gi"), small_limit("3Gi")]
 
 
@@ -145,10 +147,14 @@ class TestZonalVolumes:
         replacement = "params: {replacement: {storageClass: ebs-regional}}"
         with cluster.server.configured(f"policies: {{zonal-volumes: {{mode: patch, otherwise: deny, {replacement}}}}}"):
             warnings = cluster.apply(stateful, labelled).splitlines()
+            again = cluster.try_apply(stateful, labelled)
         assert [line.rpartition(": patched to ")[2] for line in warnings] == [
-            "spec.volumeClaimTemplates[0].spec.storageClassName=ebs-regional",
-            "spec.storageClassName=ebs-regional",
+            f"spec.volumeClaimTemplates[0].spec.storageClassName=ebs-regional{AGAIN}",
+            f"spec.storageClassName=ebs-regional{AGAIN}",
         ]
+        assert again.returncode == 1
+        assert "updates to statefulset spec for fields other than" in again.stderr
+        assert "spec is immutable after creation" in again.stderr
         for name in ("history", "data-prometheus-0"):
             eventually(lambda name=name: cluster.try_kubectl("get", "pvc", name, "-n", namespace).returncode == 0)
             assert cluster.get("pvc", name, namespace)["spec"]["storageClassName"] == "ebs-regional"
@@ -158,11 +164,32 @@ class TestZonalVolumes:
         replacement = "params: {replacement: {emptyDir: true}}"
         with cluster.server.configured(f"policies: {{zonal-volumes: {{mode: patch, {replacement}}}}}"):
             warning = cluster.apply(stateful)
-        assert warning.endswith(": patched to volumeClaimTemplates, template.spec.volumes in spec\n")
+            again = cluster.try_apply(stateful)
+        assert warning.endswith(f": patched to volumeClaimTemplates, template.spec.volumes in spec{AGAIN}\n")
+        assert (again.returncode, "updates to statefulset spec for fields other than" in again.stderr) == (1, True)
+        mended = copy.deepcopy(stateful)
+        del mended["spec"]["volumeClaimTemplates"]
+        mended["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "emptyDir": {"sizeLimit": "8Gi"}}]
+        assert cluster.apply(mended) == ""
         (pod,) = cluster.running(namespace)
         volumes = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "data"]
         assert volumes == [{"name": "data", "emptyDir": {"sizeLimit": "8Gi"}}]
         assert json.loads(cluster.kubectl("get", "pvc", "-n", namespace, "-o", "json"))["items"] == []
+
+    def test_a_template_that_names_no_class(self, cluster: Guarded, namespace: str) -> None:
+        """kubectl sends the list as a whole, and so without the class that it was given."""
+        stateful = with_template(prometheus(namespace), namespace)
+        del stateful["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"]
+        cluster.kubectl("annotate", "storageclass", "ebs", "storageclass.kubernetes.io/is-default-class=true")
+        replacement = "params: {replacement: {storageClass: ebs-regional}}"
+        try:
+            with cluster.server.configured(f"policies: {{zonal-volumes: {{mode: patch, {replacement}}}}}"):
+                warning = cluster.apply(stateful)
+                again = cluster.try_apply(stateful)
+        finally:
+            cluster.kubectl("annotate", "storageclass", "ebs", "storageclass.kubernetes.io/is-default-class-")
+        assert warning.endswith(f"storageClassName=ebs-regional{AGAIN}\n")
+        assert (again.returncode, "updates to statefulset spec for fields other than" in again.stderr) == (1, True)
 
     def test_never_an_empty_dir_where_data_may_be(self, cluster: Guarded, namespace: str) -> None:
         """A reinstallation is a CREATE too: the claim of the old one is reused."""

@@ -72,28 +72,30 @@ def shown(size: Size | str) -> str:
             [{"maxLimitRequestRatio": "2"}],
             wish("1Gi", least="1Gi"),
             wish("64Mi", most="256Mi"),
-            "LimitRange a allows 512Mi at most, 2 times the request, where most 256Mi, below least 1Gi",
+            "LimitRange a allows 512Mi at most, 2 times the request, where most 256Mi, below least 1Gi: raise the "
+            "maxLimitRequestRatio of LimitRange a for a limit of 1Gi",
             id="ratio-without-room",
         ),
         pytest.param(
             [{"min": "1Gi"}, {"max": "512Mi"}],
             wish("1Gi"),
             wish("1Gi"),
-            "LimitRange b allows 512Mi at most, below the minimum 1Gi of LimitRange a",
+            "LimitRange b allows 512Mi at most, below the minimum 1Gi of LimitRange a: raise the max of LimitRange b "
+            "to 1Gi or lower the min of LimitRange a to 512Mi",
             id="minimum-above-maximum",
         ),
         pytest.param(
             [{"min": "1Gi"}],
             wish("1Gi", most="512Mi"),
             wish("1"),
-            "most 512Mi, below the minimum 1Gi of LimitRange a",
+            "most 512Mi, below the minimum 1Gi of LimitRange a: lower the min of LimitRange a to 512Mi",
             id="pod",
         ),
         pytest.param(
             [{"min": "1Gi"}],
             wish("1Gi"),
             Wish.fixed(2**20, "it"),
-            "it is 1Mi, below the minimum 1Gi of LimitRange a",
+            "it is 1Mi, below the minimum 1Gi of LimitRange a: lower the min of LimitRange a to 1Mi",
             id="fixed",
         ),
         pytest.param(

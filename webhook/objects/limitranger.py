@@ -19,17 +19,27 @@ _MILLI = Decimal("0.001")
 
 
 class Refusal(NamedTuple):
-    """Why the API server refuses a pod, and what to set; `container` is empty where it is about the whole pod."""
+    """Why the API server refuses a pod, and what to set; `container` is empty where it is about the whole pod.
+
+    of_all  it is about what the pod's containers have in all, and the pod has no such amount of its own
+    """
 
     container: str
     resource: str
     wrong: str
     path: str
     advice: str
+    of_all: bool = False
+
+    @property
+    def remedy(self) -> str:
+        if self.of_all:
+            return f"let its containers have {self.advice} in all"
+        return f"set {self.path} to {self.advice}"
 
     def __str__(self) -> str:
         who = f"container {self.container!r}" if self.container else "the pod"
-        return f"{who}: {self.wrong}: set {self.path} to {self.advice}"
+        return f"{who}: {self.wrong}: {self.remedy}"
 
 
 def wrong_with(item: Item) -> str:
@@ -101,11 +111,33 @@ def show_amount(resource: str, amount: Decimal) -> str:
 
 
 class _Filled(NamedTuple):
-    """A container as the API server has it when it is validated."""
+    """A container as the API server has it when it is validated.
+
+    copied  the resources of which only a limit is written: it is the request, too
+    """
 
     container: Container
     requests: dict[str, Decimal]
     limits: dict[str, Decimal]
+    copied: frozenset[str]
+
+    @property
+    def whole(self) -> _Whole:
+        return _Whole(self.container.name, self.container.resources_path, self.requests, self.limits, self.copied)
+
+
+class _Whole(NamedTuple):
+    """What a LimitRange is held against: a container, or (without a name) the pod as a whole.
+
+    summed  the parts and resources of which the pod has what its containers have in all
+    """
+
+    name: str
+    path: str
+    requests: Amounts
+    limits: Amounts
+    copied: frozenset[str]
+    summed: frozenset[tuple[str, str]] = frozenset()
 
 
 class _Pod(NamedTuple):
@@ -114,6 +146,21 @@ class _Pod(NamedTuple):
     requests: dict[str, Decimal]
     """Those of the pod itself (spec.resources)."""
     limits: dict[str, Decimal]
+
+    @property
+    def whole(self) -> _Whole:
+        requests, limits = _total(self, "requests"), _total(self, "limits")
+        written = {key for filled in self.containers for key in filled.requests.keys() - filled.copied}
+        summed = {("requests", key) for key in requests.keys() - self.requests.keys()}
+        summed |= {("limits", key) for key in limits.keys() - self.limits.keys()}
+        return _Whole(
+            "",
+            f"{self.workload.spec_path}.resources",
+            requests,
+            limits,
+            frozenset(limits.keys() - written - self.requests.keys()),
+            frozenset(summed),
+        )
 
     def path(self, part: str, resource: str) -> str:
         return f"{self.workload.spec_path}.resources.{part}.{resource}"
@@ -160,13 +207,10 @@ def refusals(workload: Workload, items: Sequence[Item]) -> list[Refusal]:
         found += _refused_by_itself(filled)
         for item in items:
             if item.type == "Container":
-                found += _bounded(
-                    item, filled.container.name, filled.container.resources_path, filled.requests, filled.limits
-                )
+                found += _bounded(item, filled.whole)
     for item in items:
         if item.type == "Pod":
-            requests, limits = _total(pod, "requests"), _total(pod, "limits")
-            found += _bounded(item, "", f"{workload.spec_path}.resources", requests, limits)
+            found += _bounded(item, pod.whole)
     return found
 
 
@@ -174,8 +218,9 @@ def _decode(workload: Workload) -> _Pod:
     """What the API server makes of a pod that it reads, before any admission."""
     containers = []
     for container in workload.containers:
-        limits = read_amounts(container.resources.get("limits"))
-        containers.append(_Filled(container, {**limits, **read_amounts(container.resources.get("requests"))}, limits))
+        limits, requests = (read_amounts(container.resources.get(part)) for part in ("limits", "requests"))
+        copied = frozenset(limits.keys() - requests.keys())
+        containers.append(_Filled(container, {**limits, **requests}, limits, copied))
     resources, path = workload.resources, f"{workload.spec_path}.resources"
     pod_limits = read_amounts(mapping(resources, "limits", path))
     pod_requests = read_amounts(mapping(resources, "requests", path))
@@ -270,16 +315,26 @@ def _refused_by_the_pod(pod: _Pod) -> Iterator[Refusal]:
             yield Refusal("", resource, wrong, pod.path("requests", resource), advice)
 
 
-def _bounded(item: Item, container: str, path: str, requests: Amounts, limits: Amounts) -> Iterator[Refusal]:
-    """What min, max and maxLimitRequestRatio refuse (LimitRanger's three constraints)."""
+def _bounded(item: Item, whole: _Whole) -> Iterator[Refusal]:
+    """What min, max and maxLimitRequestRatio refuse (LimitRanger's three constraints).
+
+    A request that is a limit's copy, which nobody wrote, is told with that limit alone.
+    """
+    requests, limits = whole.requests, whole.limits
 
     def refusal(part: str, resource: str, wrong: str, advice: str) -> Refusal:
-        return Refusal(container, resource, wrong, f"{path}.{part}.{resource}", advice)
+        of_all = not whole.name and ((part, resource) in whole.summed or resource not in getattr(whole, part))
+        advice = f"{part}.{resource} of {advice}" if of_all else advice
+        return Refusal(whole.name, resource, wrong, f"{whole.path}.{part}.{resource}", advice, of_all)
+
+    def amounts_of(resource: str) -> Iterator[tuple[str, Decimal | None]]:
+        if resource not in whole.copied:
+            yield "requests", requests.get(resource)
+        yield "limits", limits.get(resource)
 
     for resource, least in item.min.items():
         shown = show_amount(resource, least)
-        for part, amounts in (("requests", requests), ("limits", limits)):
-            amount = amounts.get(resource)
+        for part, amount in amounts_of(resource):
             if amount is None and part == "requests":
                 wrong = f"no request for {resource}, where the minimum is {shown}"
                 yield refusal(part, resource, wrong, f"{shown} or more")
@@ -288,8 +343,7 @@ def _bounded(item: Item, container: str, path: str, requests: Amounts, limits: A
                 yield refusal(part, resource, wrong, f"{shown} or more")
     for resource, most in item.max.items():
         shown = show_amount(resource, most)
-        for part, amounts in (("requests", requests), ("limits", limits)):
-            amount = amounts.get(resource)
+        for part, amount in amounts_of(resource):
             if amount is None and part == "limits":
                 wrong = f"no limit for {resource}, where the maximum is {shown}"
                 yield refusal(part, resource, wrong, f"{shown} or less")

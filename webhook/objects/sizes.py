@@ -25,10 +25,14 @@ _PARTS: tuple[ResourcePart, ...] = ("limits", "requests")
 
 
 class Bound(NamedTuple):
-    """An amount in bytes, and what it is: as a lower one "its request 1Gi", as an upper one "its request is 1Gi"."""
+    """An amount in bytes, and what it is: as a lower one "its request 1Gi", as an upper one "its request is 1Gi".
+
+    `moved` says how to move it, where that is a LimitRange's owner's to do: "raise the max of LimitRange x to".
+    """
 
     amount: int
     words: str
+    moved: str = ""
 
 
 _NO_LEAST, NO_MOST = Bound(0, ""), Bound(MAX_BYTES, "")
@@ -102,12 +106,20 @@ class Bounds:
         # its whole pod may, though, and where each keeps to a ratio their sum does.
         ours = [limit_range for limit_range in ranges if limit_range.type == "Container"]
         minima = [
-            Bound(limit_range.min, f"the minimum {format_memory(limit_range.min)} of {_called(limit_range)}")
+            Bound(
+                limit_range.min,
+                f"the minimum {format_memory(limit_range.min)} of {_called(limit_range)}",
+                f"lower the min of {_called(limit_range)} to",
+            )
             for limit_range in ours
             if limit_range.min
         ]
         maxima = [
-            Bound(limit_range.max, f"{_called(limit_range)} allows {format_memory(limit_range.max)} at most")
+            Bound(
+                limit_range.max,
+                f"{_called(limit_range)} allows {format_memory(limit_range.max)} at most",
+                f"raise the max of {_called(limit_range)} to",
+            )
             for limit_range in ranges
             if limit_range.max is not None
         ]
@@ -140,15 +152,25 @@ class Bounds:
         """The amounts nearest to those wished that the bounds allow, the limit's wish first; or why there are none."""
         least_request, most_request = max(request.least, self.least), min(request.most, limit.most, self.most)
         least_limit, most_limit = max(limit.least, least_request, _ANY_LIMIT), min(limit.most, self.most)
+        # The limit first: what leaves room for it leaves room for the request.
+        pairs = [(least_limit, most_limit), (least_request, most_request)]
         if self.ratio:
             most_limit = min(most_limit, _times(self.ratio, most_request))
-        for least, most in ((least_request, most_request), (least_limit, most_limit)):
+            pairs.append((least_limit, most_limit))
+        for least, most in pairs:
             if most.amount < least.amount:
-                return f"{most.words}, below {least.words}"
+                return _contradiction(least, most)
         size = min(max(limit.amount, least_limit.amount), most_limit.amount)
         needed = _up_to_mebibytes(-(-size // self.ratio.times)) if self.ratio else 0
         wanted = max(request.amount, least_request.amount, needed)
         return Size(size, min(wanted, most_request.amount, size))
+
+
+def _contradiction(least: Bound, most: Bound) -> str:
+    """Why nothing is between the two, and what a LimitRange would have to say."""
+    ways = [(most.moved, least.amount), (least.moved, most.amount)] if least != _ANY_LIMIT else []
+    moved = " or ".join(f"{way} {format_memory(amount)}" for way, amount in ways if way)
+    return f"{most.words}, below {least.words}" + (f": {moved}" if moved else "")
 
 
 def _called(limit_range: LimitRange) -> str:
@@ -158,7 +180,8 @@ def _called(limit_range: LimitRange) -> str:
 def _times(ratio: _Ratio, request: Bound) -> Bound:
     most = int(request.amount * ratio.times)
     words = f"{ratio.name} allows {format_memory(most)} at most, {float(ratio.times):g} times the request"
-    return Bound(most, f"{words}, where {request.words}")
+    moved = f"raise the maxLimitRequestRatio of {ratio.name} for a limit of"
+    return Bound(most, f"{words}, where {request.words}", moved)
 
 
 def _up_to_mebibytes(amount: int) -> int:
@@ -209,7 +232,7 @@ def _bytes(amounts: Amounts) -> int | None:
 
 def refused(
     workload: Workload, ranges: tuple[LimitRange, ...], sizes: Mapping[str, Size] | None = None
-) -> Mapping[str, Refusal]:
+) -> Mapping[str, Sequence[Refusal]]:
     """Why the API server would refuse the memory of this workload's pods, once the containers at these paths have
     these sizes: by container's name, the whole pod's under ""."""
     found = [
@@ -217,7 +240,10 @@ def refused(
         for refusal in refusals(_memory_alone(workload, sizes or {}), _items(ranges))
         if refusal.resource == "memory"
     ]
-    return {refusal.container: refusal for refusal in reversed(found)}
+    by_container: dict[str, list[Refusal]] = {}
+    for refusal in found:
+        by_container.setdefault(refusal.container, []).append(refusal)
+    return by_container
 
 
 def admitted(
@@ -230,9 +256,9 @@ def admitted(
     found = refused(workload, ranges, fitting)
     reasons = {
         container.path: f"with limit {format_memory(size.limit)} and request {format_memory(size.request)} the pod "
-        f"would be refused: {refusal}"
+        f"would be refused: {refusals[0]}"
         for container in workload.containers
-        if (size := fitting.get(container.path)) and (refusal := found.get(container.name) or found.get(""))
+        if (size := fitting.get(container.path)) and (refusals := found.get(container.name) or found.get(""))
     }
     return {**sizes, **reasons}
 

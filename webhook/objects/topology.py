@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -29,6 +31,14 @@ PINNING_KEYS = ZONE_KEYS | {"csi.hetzner.cloud/location", "topology.csi.vmware.c
 _NODE_KEYS = frozenset({HOST_LABEL, NAME_FIELD, "openebs.io/nodeid", "openebs.io/nodename", "linbit.com/hostname"})
 
 
+# What YAML 1.1 or 1.2 may take for a number, a truth value or nothing. What has other letters is text, as 512Mi is.
+_NO_TEXT = re.compile(
+    r"|[-+.]?[0-9][0-9_.:eE+-]*|[-+]?0[xob][0-9a-f_]+|[-+]?\.(?:inf|nan)|y|n|yes|no|on|off|true|false|null|~",
+    re.IGNORECASE,
+)
+_PLAIN = re.compile(r"[\w./+-][\w ./:+@-]*(?<![\s:])", re.ASCII)
+
+
 class Pin(NamedTuple):
     """A nodeSelector's label, which keeps pods on the nodes that carry it."""
 
@@ -36,7 +46,7 @@ class Pin(NamedTuple):
     value: str
 
     def __str__(self) -> str:
-        return f"nodeSelector {self.key}: {self.value}" if self.value else f"nodeSelector {self.key}"
+        return f"nodeSelector {self.key}: {as_yaml(self.value)}" if self.value else f"nodeSelector {self.key}"
 
 
 def is_node_key(key: str) -> bool:
@@ -112,6 +122,12 @@ def _compares(operator: str, value: str, bound: str) -> bool:
         return int(value) > int(bound) if operator == "Gt" else int(value) < int(bound)
     except ValueError:
         return False
+
+
+def as_yaml(text: str) -> str:
+    """The text as it has to be typed into a manifest: in quotes where YAML would take it for something else."""
+    is_plain = _PLAIN.fullmatch(text) and ": " not in text and not text.startswith(("- ", "---"))
+    return text if is_plain and not _NO_TEXT.fullmatch(text) else json.dumps(text)
 
 
 _VALUE_LENGTH = 63
