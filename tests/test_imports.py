@@ -60,7 +60,7 @@ LAYERS: dict[str, set[str]] = {
     "server": DECIDING | {"certs", "cluster", "watch", "reloading"},
     "controller": DECIDING | {"certs", "cluster", "stored", "record", "watch", "reloading"},
     "in_force": {"errors", "installation", "config", "stored"},
-    "observing": DECIDING | {"cluster", "stored"},
+    "observing": DECIDING | {"formats", "cluster", "stored"},
     "audit": DECIDING | {"formats", "cluster", "stored", "watch", "in_force", "observing"},
     "doctor": DECIDING | {"certs", "cluster", "stored", "watch", "in_force", "controller"},
     "cli": DECIDING | {"check", "formats", "cluster", "watch", "server", "controller", "audit", "doctor"},

@@ -36,6 +36,7 @@ AuditFormat = Literal["text", "json", "csv", "sarif"]
 _FORMATS = ("text", "json", "sarif", "junit", "github")
 _AUDIT_FORMATS = ("text", "json", "csv", "sarif")
 _AS_IF = f"Put the ceiling aside: {', '.join(MODES[1:])}."
+_STRICT_AUDIT = "1 for any violation that is not exempted, and for what is broken now; 2 if anything was not seen."
 _SHELLS = ("bash", "zsh", "fish", "kubectl")
 _NARROW, _WIDE = 60, 120
 _PATIENCE = 1.0
@@ -531,7 +532,7 @@ def doctor(config: Path | None, kubeconfig: Path | None, namespace: str, output:
 @click.option("--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=_AS_IF)
 @click.option("--group-by", metavar="LABEL", default="", help="Label of workloads or namespaces that names their team.")
 @click.option("--output", "-o", "output", type=click.Choice(_AUDIT_FORMATS), default="text", show_default=True)
-@click.option("--strict", is_flag=True, help="1 for any violation that is not exempted, 2 if anything was not seen.")
+@click.option("--strict", is_flag=True, help=_STRICT_AUDIT)
 def audit(
     kubeconfig: Path | None,
     contexts: tuple[str, ...],

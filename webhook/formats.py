@@ -91,38 +91,40 @@ def object_lines(
         for finding in group:
             yield from _finding_lines(finding, width, style)
             if used := uses(finding):
-                yield from _labelled("uses", used, width, style)
+                yield from labelled("uses", used, width, style)
         for label, text in advice(group[0].verdict):
             if label == "why":
-                yield from _labelled(label, text, width, style)
+                yield from labelled(label, text, width, style)
     yield ""
 
 
 def _finding_lines(finding: Finding, width: int, style: Style) -> Iterator[str]:
     verdict, path = finding.verdict, finding.verdict.violation.path
     head = f"  {verdict.outcome:<8}  "
-    first, *more = _wrapped(headline(verdict), width - len(head))
+    first, *more = wrapped(headline(verdict), width - len(head))
     yield f"  {style(f'{verdict.outcome:<8}', COLOURS[verdict.outcome])}  {first}"
     yield from (f"{' ' * len(head)}{line}" for line in more)
     # The path is the fix's where there is one, and nobody needs to read it twice.
     is_named = any(fix.path == path and not fix.of for fix in shown_sets(verdict.violation))
     places = "" if finding.place == IN_CLUSTER else str(finding.place), "" if is_named else path
     if where := "  ".join(filter(None, places)):
-        yield from _labelled("where", where, width, style)
+        yield from labelled("where", where, width, style)
     above = ""
     for label, text in advice(verdict):
         if label != "why":
-            yield from _labelled("" if label == above else label, text, width, style)
+            yield from labelled("" if label == above else label, text, width, style)
         above = label
 
 
-def _labelled(label: str, text: str, width: int, style: Style) -> Iterator[str]:
-    first, *more = _wrapped(text, width - 12)
+def labelled(label: str, text: str, width: int, style: Style) -> Iterator[str]:
+    """A line below a finding, wrapped: "  set spec.replicas: 2"."""
+    first, *more = wrapped(text, width - 12)
     yield f"      {style(f'{label:>5}', 'dim')} {first}"
     yield from (f"{' ' * 12}{line}" for line in more)
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: int) -> list[str]:
+    """The text in lines; there is one at least."""
     # Paths and file names stay whole: they are there to be copied.
     return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
 

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +16,7 @@ import pytest
 
 from tests.builders import ROOT, container, every_policy, kubeconfig, sized, workload
 from tests.fake_api import FakeApi, Request
+from tests.observing.living import killed, owned, pod, running
 from webhook.cli import main
 from webhook.policy import Object
 
@@ -417,3 +419,80 @@ def test_standard_output_holds_nothing_but_the_output(api: FakeApi, tmp_path: Pa
     done = subprocess.run([*command, "--output=json"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert json.loads(done.stdout)["results"], done.stderr
     assert "Node one can't be read: " in done.stderr
+
+
+def broken(api: FakeApi) -> str:
+    """An ElastAlert that was OOM-killed a moment ago; when."""
+    at = datetime.now(UTC) - timedelta(minutes=1)
+    image = container("elastalert", "jertel/elastalert2:2.20.0", **sized("1Gi", "1Gi"))
+    status = running("elastalert", elastalert=killed(f"{at:%Y-%m-%dT%H:%M:%SZ}", 3))
+    api.objects["pods"] = [pod("elastalert-0", image, metadata=owned("StatefulSet", "elastalert"), status=status)]
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def test_what_is_broken_now_stands_first(api: FakeApi, run: Run) -> None:
+    at = broken(api)
+    api.objects["deployments"] = [deployment()]
+    _, out, _ = run()
+    head, _, rest = out.partition("== namespace shop")
+    assert "Deployment shop/web" in rest
+    assert " ".join(head.split()) == (
+        "== broken now: 1 warning StatefulSet shop/elastalert warning memory-limits: container 'elastalert' was "
+        f"OOM-killed at its limit 1Gi, last in pod elastalert-0 at {at}, 3 restarts: raise limits.memory above 1Gi, or "
+        "have ElastAlert hold less: use_count_query: true in its rules, and a lower max_query_size run "
+        "kubectl -n shop set resources statefulset/elastalert -c elastalert --limits=memory=2Gi "
+        "kubectl -n shop logs elastalert-0 -c elastalert --previous why NU.nl 2019: ElastAlert pods without memory "
+        "limits took node after node (forestall explain memory-limits)"
+    )
+
+
+@pytest.mark.parametrize(("arguments", "code"), [((), 0), (("--strict",), 1)], ids=["told", "strict"])
+def test_what_is_broken_counts_where_all_counts(api: FakeApi, run: Run, arguments: tuple[str, ...], code: int) -> None:
+    broken(api)
+    assert run(*arguments)[0] == code
+
+
+def test_what_is_broken_for_programs(api: FakeApi, run: Run) -> None:
+    broken(api)
+    api.objects["deployments"] = [deployment()]
+    document = json.loads(run("--output=json")[1])
+    jsonschema.validate(document, json.loads((ROOT / "docs" / "audit.schema.json").read_text()))
+    (observation,) = document["observations"]
+    assert observation | {"message": "", "run": [], "incident": ""} == {
+        "cluster": "",
+        "policy": "memory-limits",
+        "severity": "warning",
+        "kind": "StatefulSet",
+        "namespace": "shop",
+        "name": "elastalert",
+        "subject": "elastalert",
+        "message": "",
+        "since": None,
+        "value": 3,
+        "run": [],
+        "hint": None,
+        "incident": "",
+    }
+    first, second = csv.DictReader(io.StringIO(run("--output=csv")[1]))
+    told = first["name"], first["policy"], first["outcome"], first["container"], first["message"], second["outcome"]
+    assert told == (
+        *("elastalert", "memory-limits", "broken now: warning", "elastalert", observation["message"]),
+        "denied",
+    )
+    first, second = json.loads(run("--output=sarif")[1])["runs"][0]["results"]
+    assert (first["ruleId"], first["level"], second["properties"]["outcome"]) == ("memory-limits", "warning", "denied")
+    (location,) = first["locations"]
+    address = "apis/apps/v1/namespaces/shop/statefulsets/elastalert"
+    assert location["physicalLocation"]["artifactLocation"]["uri"] == address
+
+
+def test_without_a_right_to_pods_the_rest_is_told(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment()]
+    api.objects["pods"] = []
+    api.script("list", "pods", *[forbidden("pods")] * 2)
+    _, out, _ = run()
+    assert "== broken now" not in out
+    assert [line.partition(";")[0] for line in out.splitlines() if "not seen" in line] == [
+        "not seen for want of a right: pods"
+    ]
+    assert "  denied    memory-limits: container 'web' has no memory limit" in out

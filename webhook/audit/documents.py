@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -16,6 +17,9 @@ from webhook.findings import Finding
 from webhook.formats import dump, json_finding, sarif_document, sarif_result
 from webhook.messages import advice, incident, told
 from webhook.objects.limitranger import show_amount
+from webhook.observing.run import Observed
+from webhook.observing.words import incident_of, json_observation, sarif_observation
+from webhook.policy import GroupKind, Reference
 
 SCHEMA = "forestall.dev/audit/v1"
 
@@ -32,6 +36,9 @@ def render_json(audits: Sequence[Audited], today: date) -> Iterator[str]:
     document = {
         "schema": SCHEMA,
         "clusters": [_cluster(audited, today) for audited in audits],
+        "observations": [
+            {"cluster": audited.name, **json_observation(observed)} for audited, observed in _observed(audits)
+        ],
         "results": [],
     }
     results = (
@@ -73,8 +80,18 @@ def _cluster(audited: Audited, today: date) -> dict[str, Any]:
 
 
 def render_csv(audits: Sequence[Audited]) -> Iterator[str]:
-    """A head line, then a row a finding."""
+    """A head line, a row for each thing that is broken now, then a row a finding."""
     yield _row(_COLUMNS)
+    for audited, (observer, observation) in _observed(audits):
+        kind, namespace, name = observation.reference
+        how = "; ".join([*(f"run {command}" for command in observation.run), *filter(None, [observation.hint])])
+        yield _row(
+            (
+                *(audited.name, f"namespace {namespace}" if namespace else "", namespace, kind, name),
+                *(observer, f"broken now: {observation.severity}", "", observation.subject, ""),
+                *(observation.message, "", how, incident_of(observer)),
+            )
+        )
     for audited, team, finding in _findings(audits):
         judged, verdict = finding.object, finding.verdict
         to_do = {label: "; ".join(text for of, text in advice(verdict) if of == label) for label in ("set", "how")}
@@ -100,18 +117,38 @@ def render_sarif(audits: Sequence[Audited], exit_code: int) -> Iterator[str]:
     ]
     is_successful = not any(audited.sees_nothing or audited.found.bugs for audited in audits)
     document = sarif_document([], notifications, exit_code, is_successful=is_successful)
+    observations = (
+        sarif_observation(observed, _place(audited, observed.observation.reference))
+        for audited, observed in _observed(audits)
+    )
     results = (sarif_result(finding, _address(audited, finding)) for audited, _, finding in _findings(audits))
-    return _with_results(document, results)
+    return _with_results(document, chain(observations, results))
+
+
+def _place(audited: Audited, reference: Reference) -> dict[str, Any]:
+    """An observed object's address; a kind that isn't judged, such as Node, is of the core group."""
+    known = (judged.kind for judged in audited.config.judged.values() if judged.kind.kind == reference.kind)
+    kind = next(known, GroupKind("", reference.kind, f"{reference.kind.lower()}s"))
+    version = f"{kind.group}/v1" if kind.group else "v1"
+    return _location(audited, version, kind.resource, reference.namespace, reference.name)
 
 
 def _address(audited: Audited, finding: Finding) -> dict[str, Any]:
     judged = finding.object
     group, _, _ = judged.api_version.rpartition("/")
     plural = audited.config.judged[group, judged.kind].kind.resource
-    where = f"namespaces/{judged.namespace}/" if judged.namespace else ""
-    path = f"{'apis' if group else 'api'}/{judged.api_version}/{where}{plural}/{judged.name}"
+    return _location(audited, judged.api_version, plural, judged.namespace, judged.name)
+
+
+def _location(audited: Audited, version: str, plural: str, namespace: str, name: str) -> dict[str, Any]:
+    where = f"namespaces/{namespace}/" if namespace else ""
+    path = f"{'apis' if '/' in version else 'api'}/{version}/{where}{plural}/{name}"
     cluster = f"{audited.name}/" if audited.name else ""
     return {"physicalLocation": {"artifactLocation": {"uri": cluster + path}}}
+
+
+def _observed(audits: Sequence[Audited]) -> Iterator[tuple[Audited, Observed]]:
+    return ((audited, observed) for audited in audits for observed in audited.observing.observed)
 
 
 def _findings(audits: Sequence[Audited]) -> Iterator[tuple[Audited, str, Finding]]:

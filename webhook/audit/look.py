@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from webhook.installation import CONFIG, NAMESPACE
 from webhook.loader import fact_kinds
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.owners import metadata_of
+from webhook.observing.read import read_live
+from webhook.observing.run import Observing, needed_lives, observe, observers
 from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
 from webhook.scope import exclude_own_namespace
 from webhook.stored import Unreadable, is_forbidden
@@ -49,6 +52,8 @@ class Audited:
     is_whole: bool
     """Whether all namespaces were looked at, so that what was not found is not there."""
     found: Audit
+    observing: Observing = field(default_factory=Observing)
+    """What is broken now."""
 
     @property
     def troubles(self) -> list[str]:
@@ -57,6 +62,7 @@ class Audited:
         lines = [f"not seen: {resource}: {why}" for resource, why in unlisted.items() if resource not in forbidden]
         if forbidden:
             lines.append(f"not seen for want of a right: {', '.join(sorted(forbidden))}; grant it: {self.grant}")
+        lines += [f"{name}: cannot tell what is broken: {why}" for name, why in self.observing.unknown.items()]
         return lines + [str(odd) for odd in self.found.unreadable]
 
     @property
@@ -80,12 +86,14 @@ class Audited:
     def exit_code(self, *, strict: bool) -> int:
         """0 if everything could be created again, 1 if something could not, 2 if nothing was seen.
 
-        `strict`: 1 if there is any finding that needs action, 2 if anything was not seen.
+        `strict`: 1 if there is any finding that needs action, or anything is broken now, 2 if anything was not seen.
         """
         tally = self.found.tally
         if self.sees_nothing or (strict and self.troubles):
             return 2
-        return int(bool(tally.refused or tally.refused_others or (strict and tally.urgent)))
+        return int(
+            bool(tally.refused or tally.refused_others or (strict and (tally.urgent or self.observing.observed)))
+        )
 
 
 def look(cluster: Cluster, name: str, wish: Wish, *, today: date) -> Audited:
@@ -97,13 +105,31 @@ def look(cluster: Cluster, name: str, wish: Wish, *, today: date) -> Audited:
     facts = _facts(cluster, kinds, wish.namespaces, unlisted, forbidden)
     team_of = _by(wish.group_by or config.team_label, facts.of(NAMESPACES))
     found = audit(cluster, config, facts, team_of, today=today, namespaces=wish.namespaces)
+    observing = _observing(cluster, config, facts, wish.namespaces, found)
     found.unlisted = {**unlisted, **found.unlisted}
     found.forbidden |= forbidden
     odd = {Reference(str(odd.kind), odd.namespace, odd.name): why for odd, why in facts.unreadable.items()}
     for reference in {judged.reference for judged in found.unreadable}:
         odd.pop(reference, None)
     found.unreadable += [Unreadable(reference, why) for reference, why in odd.items()]
-    return Audited(name, source, config, is_whole=not wish.namespaces, found=found)
+    return Audited(name, source, config, is_whole=not wish.namespaces, found=found, observing=observing)
+
+
+def _observing(
+    cluster: Cluster, config: Config, facts: ClusterFacts, namespaces: Sequence[str], found: Audit
+) -> Observing:
+    """What is broken now; what could not be seen of what lives is added to what was found."""
+    asked = observers(config)
+    read = read_live(cluster, needed_lives(asked), namespaces)
+    found.unlisted |= read.unlisted
+    found.forbidden |= read.forbidden
+    known = {odd.reference for odd in found.unreadable}
+    found.unreadable += [odd for odd in read.unreadable if odd.reference not in known]
+    observing = observe(asked, read.live, facts, config)
+    for name, bug in observing.bugs.items():
+        told = "".join(traceback.format_exception(bug))
+        found.bugs.setdefault(name, f"what is broken in the cluster: {told}")
+    return observing
 
 
 def _configuration(cluster: Cluster, wish: Wish, unlisted: dict[str, str], forbidden: set[str]) -> tuple[Config, str]:

@@ -1,4 +1,4 @@
-"""An audit for people: findings by team, worst first, and a summary of one screen."""
+"""An audit for people: what is broken now, findings by team, worst first, and a summary of one screen."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from webhook.audit.look import Audited
 from webhook.config import Config
 from webhook.formats import COLOURS, Style, counted, object_lines
 from webhook.objects.limitranger import show_amount
+from webhook.observing.words import observation_lines
 from webhook.policy import Outcome
 
 _TEAMS = 15
@@ -24,6 +25,8 @@ def render_text(audits: Sequence[Audited], today: date, width: int, style: Style
     for audited in audits:
         if audited.name:
             yield style(f"Cluster {audited.name}", "bold") + "\n\n"
+        for line in observation_lines(audited.observing.observed, width, style):
+            yield f"{line}\n"
         tally, usage = audited.found.tally, audited.found.usage
         for team, objects in groupby(audited.found.by_team(), key=lambda found: found[0]):
             yield f"{style(f'== {team}', 'bold')}: {_outcomes(tally.by_team[team], style)}\n\n"

@@ -1,0 +1,96 @@
+"""Observations for people and programs: lines of text, a JSON object, a row of a table, a SARIF result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from webhook.formats import Style, counted, labelled, wrapped
+from webhook.loader import load_policies
+from webhook.observing.run import Observed
+from webhook.policy import SEVERITIES, Severity
+from webhook.stored import show_reference
+
+_COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow"}
+
+
+def observation_lines(observed: Sequence[Observed], width: int, style: Style) -> Iterator[str]:
+    """What is broken now, by object, each reason said once; nothing where nothing is."""
+    if not observed:
+        return
+    counts = [
+        style(counted(number, severity), _COLOURS[severity])
+        for severity in SEVERITIES
+        if (number := sum(each.observation.severity == severity for each in observed))
+    ]
+    yield f"{style('== broken now', 'bold')}: {', '.join(counts)}"
+    yield ""
+    for reference, group in groupby(observed, key=lambda each: each.observation.reference):
+        yield style(show_reference(reference), "bold")
+        of_object = list(group)
+        for number, each in enumerate(of_object):
+            following = of_object[number + 1 :]
+            yield from _lines(each, width, style, with_why=all(other.observer != each.observer for other in following))
+        yield ""
+
+
+def _lines(observed: Observed, width: int, style: Style, *, with_why: bool) -> Iterator[str]:
+    observation = observed.observation
+    head = f"  {observation.severity:<8}  "
+    first, *more = wrapped(f"{observed.observer}: {observation.message}", width - len(head))
+    yield f"  {style(f'{observation.severity:<8}', _COLOURS[observation.severity])}  {first}"
+    yield from (f"{' ' * len(head)}{line}" for line in more)
+    if observation.since:
+        yield from labelled("since", _since(observed), width, style)
+    for number, command in enumerate(observation.run):
+        yield from labelled("" if number else "run", command, width, style)
+    if observation.hint:
+        yield from labelled("how", f"Helm value {observation.hint}", width, style)
+    if with_why and (why := incident_of(observed.observer)):
+        yield from labelled("why", f"{why} (forestall explain {observed.observer})", width, style)
+
+
+def _since(observed: Observed) -> str:
+    since = observed.observation.since
+    return f"{since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
+
+
+def incident_of(observer: str) -> str:
+    """The incident that the observer's policy would have prevented; empty where it is no policy's."""
+    loaded = load_policies().get(observer)
+    return "; ".join(loaded.policy.incidents) if loaded else ""
+
+
+def json_observation(observed: Observed) -> dict[str, Any]:
+    observation = observed.observation
+    return {
+        "policy": observed.observer,
+        "severity": observation.severity,
+        "kind": observation.reference.kind,
+        "namespace": observation.reference.namespace,
+        "name": observation.reference.name,
+        "subject": observation.subject,
+        "message": observation.message,
+        "since": f"{observation.since:%Y-%m-%dT%H:%M:%SZ}" if observation.since else None,
+        "value": observation.value,
+        "run": list(observation.run),
+        "hint": observation.hint,
+        "incident": incident_of(observed.observer),
+    }
+
+
+def sarif_observation(observed: Observed, location: dict[str, Any]) -> dict[str, Any]:
+    """A result; `location` is the object's address."""
+    observation, policies = observed.observation, list(load_policies())
+    index = {"ruleIndex": policies.index(observed.observer)} if observed.observer in policies else {}
+    name = show_reference(observation.reference)
+    return {
+        "ruleId": observed.observer,
+        **index,
+        "level": observation.severity,
+        "message": {"text": "\n".join([observation.message, *(f"run {command}" for command in observation.run)])},
+        "locations": [{**location, "logicalLocations": [{"fullyQualifiedName": name, "kind": "object"}]}],
+        "partialFingerprints": {"observation/v1": f"{observed.observer}:{name}:{observation.subject}"},
+        "properties": {"brokenNow": True},
+    }
