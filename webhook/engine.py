@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -193,7 +194,9 @@ class _Judgement:
     def _judged(self, submitted: list[_Ruling], remaining: list[_Ruling], *, is_patched: bool) -> Iterator[_Ruling]:
         """What was patched, then what is left, in the words of what was submitted: no message quotes a fix."""
         left = {ruling.found.key for ruling in remaining}
-        original = {ruling.found.key: ruling.found for ruling in submitted} if is_patched else {}
+        counts = Counter(ruling.found.key for ruling in submitted) if is_patched else {}
+        # What two share tells neither which it was.
+        original = {ruling.found.key: ruling.found for ruling in submitted if counts.get(ruling.found.key) == 1}
         rulings = [ruling for ruling in submitted if ruling.is_patched and ruling.found.key not in left]
         if self.stage != "mutate":  # what is left there is judged, and told, by /validate
             rulings += [ruling._replace(found=original.get(ruling.found.key, ruling.found)) for ruling in remaining]

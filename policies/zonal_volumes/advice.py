@@ -201,8 +201,11 @@ def has_source(claim: Mapping[str, Any]) -> bool:
     return any(spec.get(field) for field in _SOURCES)
 
 
-def _class_of(claim: Mapping[str, Any]) -> str | None:
-    return claim_class(claim.get("metadata") or {}, claim.get("spec") or {})
+def _class_of(source: Mapping[str, Any]) -> str | None:
+    """The class that a claim, or the template of one, names. A pod's volume is neither, whatever its unknown fields
+    are called."""
+    metadata, spec = source.get("metadata"), source.get("spec")
+    return claim_class(metadata if isinstance(metadata, dict) else {}, spec if isinstance(spec, dict) else {})
 
 
 def _class_path(volume: StoredVolume) -> str:

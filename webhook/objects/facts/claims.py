@@ -51,7 +51,8 @@ def _read(reference: FactReference, metadata: Metadata, wired: _Claim) -> Claim:
 
 def claim_class(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str | None:
     """The class that a claim, or a template of one, names: None if it leaves it to the default, "" if it wants none."""
-    annotated = (metadata.get("annotations") or {}).get(_CLASS_ANNOTATION)
+    annotations = metadata.get("annotations")
+    annotated = annotations.get(_CLASS_ANNOTATION) if isinstance(annotations, dict) else None
     name = spec.get("storageClassName") if annotated is None else annotated
     return None if name is None else str(name)
 
