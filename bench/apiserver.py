@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.figures import Figure, Skipped, interleaved
 from bench.inputs import shared
-from bench.programs import Certificate, Served, program, serving_echo, serving_forestall, wait_until_ready, wrk
+from bench.programs import CertificateFiles, Served, program, serving_echo, serving_forestall, wait_until_ready, wrk
 from tests.cluster_fixture import ControlPlane, control_plane, missing_programs
 
 _SECONDS = 2.0
@@ -49,7 +49,7 @@ def measure() -> list[Figure]:
 class _Cluster:
     """A control plane in which each webhook has a namespace of its own, and one namespace has none."""
 
-    def __init__(self, plane: ControlPlane, certificate: Certificate) -> None:
+    def __init__(self, plane: ControlPlane, certificate: CertificateFiles) -> None:
         self._plane = plane
         self._bundle = base64.b64encode(certificate.cert.read_bytes()).decode()
         self._token = (plane.folder / "tokens.csv").read_text().partition(",")[0]
@@ -113,7 +113,7 @@ def _webhook(name: str) -> str:
 
 @contextmanager
 def _guarded(folder: Path) -> Iterator[_Cluster]:
-    certificate = Certificate.write(folder, *(f"{_SERVICE}.{name}.svc" for name in ("echo", "forestall")))
+    certificate = CertificateFiles.write(folder, *(f"{_SERVICE}.{name}.svc" for name in ("echo", "forestall")))
     (folder / "plane").mkdir()
     with ExitStack() as stack:
         plane = stack.enter_context(control_plane(folder / "plane"))

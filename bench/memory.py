@@ -17,7 +17,7 @@ import yaml
 
 from bench.figures import Figure
 from bench.inputs import ROOT, recordings, shared
-from bench.programs import Certificate, Served, program, recorded_creates, serving_forestall, wait_until_ready, wrk
+from bench.programs import CertificateFiles, Served, program, recorded_creates, serving_forestall, wait_until_ready, wrk
 from webhook.cluster import path_of
 from webhook.loader import fact_kinds
 
@@ -53,7 +53,7 @@ def measure() -> list[Figure]:
         folder = Path(name)
         plain = median(_read_plainly(kubeconfig) for _ in range(3))
         began = time.monotonic()
-        with serving_forestall(folder, Certificate.write(folder), f"--kubeconfig={kubeconfig}") as served:
+        with serving_forestall(folder, CertificateFiles.write(folder), f"--kubeconfig={kubeconfig}") as served:
             peak = _Peak(served)
             wait_until_ready(served)
             ready = time.monotonic() - began

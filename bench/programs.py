@@ -85,14 +85,14 @@ def forestall() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class CertificateFiles:
     """A serving certificate in files, its own authority."""
 
     cert: Path
     key: Path
 
     @classmethod
-    def write(cls, folder: Path, *names: str) -> Certificate:
+    def write(cls, folder: Path, *names: str) -> CertificateFiles:
         self = cls(folder / "tls.crt", folder / "tls.key")
         chain, key = make_self_signed(("localhost", "127.0.0.1", *names))
         self.cert.write_bytes(chain)
@@ -124,7 +124,7 @@ class Served:
 
 
 @contextmanager
-def serving_echo(folder: Path, certificate: Certificate) -> Iterator[Served]:
+def serving_echo(folder: Path, certificate: CertificateFiles) -> Iterator[Served]:
     (port,) = free_ports(1)
     command = [str(build_echo()), f"127.0.0.1:{port}", str(certificate.cert), str(certificate.key)]
     with _running(command, folder / "echo.log") as process:
@@ -134,7 +134,7 @@ def serving_echo(folder: Path, certificate: Certificate) -> Iterator[Served]:
 
 
 @contextmanager
-def serving_forestall(folder: Path, certificate: Certificate, *arguments: str) -> Iterator[Served]:
+def serving_forestall(folder: Path, certificate: CertificateFiles, *arguments: str) -> Iterator[Served]:
     """`forestall serve` with its log in a file, from its start: is_ready tells when it is there."""
     port, metrics_port = free_ports(2)
     command = [
@@ -210,7 +210,7 @@ def _proportional_bytes(pid: int) -> int:
 
 
 @dataclass(frozen=True)
-class Load:
+class WrkFigures:
     """What wrk saw."""
 
     requests_per_second: float
@@ -221,12 +221,14 @@ class Load:
     socket_errors: float
 
 
-def wrk(url: str, script: Path, environment: Mapping[str, str], *, connections: int, seconds: float) -> Load:
+def wrk(url: str, script: Path, environment: Mapping[str, str], *, connections: int, seconds: float) -> WrkFigures:
     """Load the URL; raises RuntimeError if a single request failed."""
     command = [program("wrk"), "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), url]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
     pairs = [line.split() for line in done.stdout.splitlines()]
-    load = Load(**{pair[0]: float(pair[1]) for pair in pairs if pair and pair[0] in Load.__dataclass_fields__})
+    load = WrkFigures(
+        **{pair[0]: float(pair[1]) for pair in pairs if pair and pair[0] in WrkFigures.__dataclass_fields__}
+    )
     if load.non_2xx or load.socket_errors:
         raise RuntimeError(f"requests to {url} failed: {load}")
     return load

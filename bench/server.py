@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.figures import Figure, interleaved
 from bench.inputs import recordings, shared, small_cluster
 from bench.programs import (
-    Certificate,
+    CertificateFiles,
     Served,
     program,
     recorded_creates,
@@ -32,7 +32,7 @@ def measure() -> list[Figure]:
 
 @contextmanager
 def _both(folder: Path) -> Iterator[tuple[Served, Served]]:
-    certificate = Certificate.write(folder)
+    certificate = CertificateFiles.write(folder)
     facts = write_list(folder / "facts.json", small_cluster())
     with (
         serving_echo(folder, certificate) as echo,

@@ -41,7 +41,7 @@ _Anything = dict[str, Any]
 _CIDR = Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
 
 
-class Image(_Values):
+class ImageValues(_Values):
     repository: Annotated[str, Meta(min_length=1)]
     tag: str
     digest: Annotated[str, Meta(pattern="^(sha256:[0-9a-f]{64})?$")]
@@ -74,11 +74,11 @@ class _Component(_Values):
     pod_labels: _Texts
 
 
-class Controller(_Component):
+class ControllerValues(_Component):
     console_port: _Port
 
 
-class Server(_Component):
+class ServerValues(_Component):
     port: _Port
     workers: Annotated[int, Meta(ge=1, le=64)]
     host_network: bool
@@ -112,12 +112,12 @@ class FlowSchema(_Values):
 
 
 class Values(_Values):
-    image: Image
+    image: ImageValues
     image_pull_secrets: list[_Texts]
     config: _Anything
     limit_range_namespaces: list[NamespaceGlob]
-    server: Server
-    controller: Controller
+    server: ServerValues
+    controller: ControllerValues
     priority_class_name: str
     tolerations: list[_Anything]
     affinity: _Anything
@@ -132,7 +132,7 @@ class Values(_Values):
     global_: _Anything | UnsetType = msgspec.field(default=UNSET, name="global")
 
 
-class Value(NamedTuple):
+class ValuesEntry(NamedTuple):
     """An entry of values.yaml: its path, the comment above it, and its default."""
 
     path: str
@@ -151,22 +151,22 @@ def generated() -> dict[Path, str]:
     }
 
 
-def read_values(text: str) -> Iterator[Value]:
+def read_values(text: str) -> Iterator[ValuesEntry]:
     """Every entry of a values file that has a comment, and the sections that lead to it."""
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode)  # noqa: S101
     yield from _values_in(root, text.splitlines(), yaml.safe_load(text), "")
 
 
-def _values_in(node: yaml.MappingNode, lines: list[str], data: Mapping[str, Any], prefix: str) -> Iterator[Value]:
+def _values_in(node: yaml.MappingNode, lines: list[str], data: Mapping[str, Any], prefix: str) -> Iterator[ValuesEntry]:
     for key, child in node.value:
         path, default = prefix + key.value, data[key.value]
-        inner: list[Value] = []
+        inner: list[ValuesEntry] = []
         if isinstance(child, yaml.MappingNode):
             inner = list(_values_in(child, lines, default, f"{path}."))
         comment = _comment_above(key.start_mark.line, lines)
         if comment or inner:
-            yield Value(path, comment, default, bool(inner))
+            yield ValuesEntry(path, comment, default, bool(inner))
         yield from inner
 
 
@@ -178,7 +178,7 @@ def _comment_above(line: int, lines: list[str]) -> str:
     return " ".join(words)
 
 
-def values_schema(values: list[Value]) -> dict[str, Any]:
+def values_schema(values: list[ValuesEntry]) -> dict[str, Any]:
     """The JSON Schema by which Helm refuses a typo; draft 7, which every Helm 3 understands as well."""
     (root,), definitions = msgspec.json.schema_components([Values], ref_template="#/$defs/{name}")
     config = config_schema()
@@ -264,8 +264,8 @@ templates of this chart: the controller writes them, once a certificate and a re
 """
 
 
-def render_readme(values: list[Value]) -> str:
-    sections: dict[str, list[Value]] = {"": []}
+def render_readme(values: list[ValuesEntry]) -> str:
+    sections: dict[str, list[ValuesEntry]] = {"": []}
     intros = {}
     for value in values:
         top, _, rest = value.path.partition(".")
@@ -281,7 +281,7 @@ def render_readme(values: list[Value]) -> str:
     return "".join(parts)
 
 
-def _row(value: Value) -> str:
+def _row(value: ValuesEntry) -> str:
     shown = value.default if isinstance(value.default, str) else json.dumps(value.default)
     default = f"`{shown}`" if value.default not in ("", [], {}) else ""
     comment = value.comment.replace("|", r"\|")

@@ -167,7 +167,7 @@ def _wait_until_ready(port: int) -> None:
 # The API server
 
 
-class Answer(NamedTuple):
+class Admission(NamedTuple):
     """What /mutate and /validate said together, and the object that would be stored."""
 
     allowed: bool
@@ -176,7 +176,7 @@ class Answer(NamedTuple):
     object: Object
 
 
-def review(port: int, obj: Object) -> Answer:
+def review(port: int, obj: Object) -> Admission:
     """Ask as the API server does when the object is created: /mutate, apply its patch, /validate the result."""
     mutated = _post(port, "/mutate", obj)
     if "patch" in mutated:
@@ -185,7 +185,7 @@ def review(port: int, obj: Object) -> Answer:
     validated = _post(port, "/validate", obj)
     warnings = [*mutated.get("warnings", ()), *validated.get("warnings", ())]
     message = validated.get("status", {}).get("message", "")
-    return Answer(validated["allowed"], message, list(dict.fromkeys(warnings)), obj)
+    return Admission(validated["allowed"], message, list(dict.fromkeys(warnings)), obj)
 
 
 def _post(port: int, path: str, obj: Object) -> dict[str, Any]:

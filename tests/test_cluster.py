@@ -20,7 +20,7 @@ from webhook.errors import ClusterRefused, Conflict, FactsUnavailable, TooLarge
 from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, Claim
 from webhook.policy import FactReference
 from webhook.stored import read_objects, readable
-from webhook.watch import read_facts
+from webhook.watch import list_facts
 
 EVERY_KIND = frozenset(KINDS)
 
@@ -83,7 +83,7 @@ class TestCredentials:
             Cluster.in_cluster()
 
     def test_a_token_is_sent(self, api: FakeApi, cluster: Cluster) -> None:
-        read_facts(cluster, [NODES])
+        list_facts(cluster, [NODES])
         assert api.requests[0][3]["Authorization"] == "Bearer sesame"
 
     def test_a_service_accounts_token_is_read_again(
@@ -106,7 +106,7 @@ class TestCredentials:
         monkeypatch.setitem(incluster.os.environ, "KUBERNETES_SERVICE_PORT", "443")
         cluster = Cluster.in_cluster()
         token.write_text("new")
-        read_facts(cluster, [NODES])
+        list_facts(cluster, [NODES])
         assert api.requests[0][3]["Authorization"] == "bearer new"
 
     def test_a_replaced_token_file_is_read_again_when_it_is_no_longer_accepted(
@@ -225,14 +225,14 @@ import os, sys
 from webhook.cluster import Cluster
 from webhook.errors import FactsUnavailable
 from webhook.objects.facts import NODES
-from webhook.watch import read_facts
+from webhook.watch import list_facts
 cluster = Cluster.from_kubeconfig(sys.argv[1])
 if os.fork() == 0:
     sys.exit(0)
 os.wait()
 assert not os.path.exists(cluster._connection[1].ssl_ca_cert), "the trap is gone, so this test can go"
 try:
-    read_facts(cluster, [NODES])
+    list_facts(cluster, [NODES])
 except FactsUnavailable as error:
     print(error)
 """

@@ -22,7 +22,7 @@ from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NAMESPACES, NODES
 from webhook.policy import FactKind, FactReference
-from webhook.watch import Watch, read_facts
+from webhook.watch import Watch, list_facts
 
 EVERY_KIND = frozenset(KINDS)
 
@@ -60,7 +60,7 @@ def watching(cluster: Cluster, *kinds: FactKind[Any, Any]) -> Iterator[Watch]:
 class TestReadFacts:
     def test_pages_until_there_are_no_more(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [node(f"node-{index}") for index in range(1001)]
-        facts = read_facts(cluster, KINDS).facts
+        facts = list_facts(cluster, KINDS).facts
         assert (len(facts.of(NODES)), facts.known) == (1001, EVERY_KIND)
         assert [query.get("continue") for _, plural, query, _ in api.requests if plural == "nodes"] == [
             None,
@@ -71,13 +71,13 @@ class TestReadFacts:
     def test_an_expired_page_token_starts_again_without_pages(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [node(f"node-{index}") for index in range(501)]
         api.script("list", "nodes", Request.behave, refuse(410, "The provided continue parameter is too old"))
-        assert len(read_facts(cluster, [NODES]).facts.of(NODES)) == 501
+        assert len(list_facts(cluster, [NODES]).facts.of(NODES)) == 501
         assert api.requests[-1][2] == {"limit": "0"}
 
     @pytest.mark.parametrize("code", [403, 404])
     def test_a_refused_kind_is_not_known(self, api: FakeApi, cluster: Cluster, code: int) -> None:
         api.script("list", "nodes", refuse(code, "nodes is\nforbidden"))
-        read = read_facts(cluster, KINDS)
+        read = list_facts(cluster, KINDS)
         assert read.facts.known == EVERY_KIND - {NODES}
         assert read.unread == {"nodes": f"nodes is forbidden ({code})"}
 
@@ -104,17 +104,17 @@ class TestReadFacts:
     ) -> None:
         api.script("list", "nodes", answer)
         with pytest.raises(FactsUnavailable) as raised:
-            read_facts(cluster, KINDS)
+            list_facts(cluster, KINDS)
         assert str(raised.value) == message.format(url=api.url)
 
     def test_nobody_there(self, api: FakeApi, cluster: Cluster) -> None:
         api.close()
         with pytest.raises(FactsUnavailable, match=r"^GET .*/limitranges: no answer from http://127.0.0.1:.*refused$"):
-            read_facts(cluster, KINDS)
+            list_facts(cluster, KINDS)
 
     def test_an_odd_object_is_passed_over(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [{"metadata": {"name": "odd", "labels": []}}, node("good")]
-        assert list(read_facts(cluster, [NODES]).facts.of(NODES)) == ["good"]
+        assert list(list_facts(cluster, [NODES]).facts.of(NODES)) == ["good"]
 
 
 class TestWatch:
@@ -378,7 +378,7 @@ class TestRealControlPlane:
 
     def test_a_user_without_rights(self, plane: ControlPlane) -> None:
         cluster = Cluster.from_kubeconfig(str(plane.dev_kubeconfig))
-        read = read_facts(cluster, [NODES])
+        read = list_facts(cluster, [NODES])
         forbidden = (
             'nodes is forbidden: User "dev" cannot list resource "nodes" in API group "" at the cluster scope (403)'
         )

@@ -201,11 +201,11 @@ def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> Clus
     if is_cluster:
         from webhook import log  # noqa: PLC0415
         from webhook.cluster import Cluster  # noqa: PLC0415
-        from webhook.watch import read_facts as read_cluster  # noqa: PLC0415
+        from webhook.watch import list_facts  # noqa: PLC0415
 
         log.silence()
         cluster = Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None)
-        read = read_cluster(cluster, fact_kinds())
+        read = list_facts(cluster, fact_kinds())
         for resource, why in read.unread.items():
             _note(f"not seen: {resource}: {why}")
         for odd, why in read.facts.unreadable.items():
@@ -514,9 +514,9 @@ def doctor(config: Path | None, kubeconfig: Path | None, namespace: str, output:
     """Say on one page what is right and wrong with an installation, and what to do; 1 when something needs doing."""
     from webhook.doctor.checks import diagnose, exit_code  # noqa: PLC0415
     from webhook.doctor.page import render_json, render_text  # noqa: PLC0415
-    from webhook.doctor.survey import look  # noqa: PLC0415
+    from webhook.doctor.survey import survey_installation  # noqa: PLC0415
 
-    checks = diagnose(look(_cluster(kubeconfig), namespace, config, lambda: datetime.now(UTC)))
+    checks = diagnose(survey_installation(_cluster(kubeconfig), namespace, config, lambda: datetime.now(UTC)))
     if output == "json":
         _print(render_json(checks), encoding="utf-8")
     else:
@@ -549,14 +549,14 @@ def audit(
     forestall audit
     forestall audit --as-if deny --output csv > findings.csv
     """
-    from webhook.audit.look import Wish, look  # noqa: PLC0415
+    from webhook.audit.look import AuditOptions, audit_cluster  # noqa: PLC0415
 
     today = datetime.now(UTC).date()
-    wish = Wish(config, as_if, group_by, namespaces)
+    options = AuditOptions(config, as_if, group_by, namespaces)
     audits, code = [], 0
     for context in contexts or (None,):
         try:
-            audits.append(look(_patient_cluster(kubeconfig, context), context or "", wish, today=today))
+            audits.append(audit_cluster(_patient_cluster(kubeconfig, context), context or "", options, today=today))
         except (ClusterRefused, FactsUnavailable) as error:
             if len(contexts) < 2:
                 raise

@@ -40,7 +40,7 @@ class FactsRead(NamedTuple):
     unread: Mapping[str, str]
 
 
-def read_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces: Sequence[str] = ()) -> FactsRead:
+def list_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces: Sequence[str] = ()) -> FactsRead:
     """List what there is; a kind that we may not read is left out of `known`, and says why in `unread`.
 
     Where `namespaces` are given, only what is in these is asked for of what is in namespaces at all.

@@ -51,7 +51,7 @@ def lead_service_to(plane: ControlPlane, port: int) -> None:
     plane.kubectl("patch", "service", "forestall", f"--namespace={SYSTEM}", "--type=json", f"--patch={patch}")
 
 
-class Replica:
+class ReplicaPod:
     """A pod of a Deployment. `port` is free for it, which a controller doesn't use; `further` are more arguments."""
 
     def __init__(self, plane: ControlPlane, folder: Path, deployment: str, *further: str) -> None:
@@ -151,10 +151,10 @@ class Replicated:
         self.cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
         self._values = values
         self._helm("install", "--create-namespace")
-        self.servers = [Replica(plane, folder / f"server-{index}", "forestall") for index in range(servers)]
+        self.servers = [ReplicaPod(plane, folder / f"server-{index}", "forestall") for index in range(servers)]
         endpoints = "--endpoints=" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
         self.controllers = [
-            Replica(plane, folder / f"controller-{index}", "forestall-controller", endpoints)
+            ReplicaPod(plane, folder / f"controller-{index}", "forestall-controller", endpoints)
             for index in range(controllers)
         ]
 
@@ -204,7 +204,7 @@ def installed(folder: Path, *values: str, servers: int = 1, controllers: int = 1
 class Kubelet(threading.Thread):
     """Brings the certificate to the servers as it changes, to each in its own time."""
 
-    def __init__(self, servers: Sequence[Replica]) -> None:
+    def __init__(self, servers: Sequence[ReplicaPod]) -> None:
         super().__init__(name="kubelet", daemon=True)
         self._servers = servers
         self._stopped = threading.Event()
@@ -230,11 +230,11 @@ class Balancer(threading.Thread):
     Connections that are there stay where they are, and whether a server is ready is known half a second late.
     """
 
-    def __init__(self, servers: Sequence[Replica]) -> None:
+    def __init__(self, servers: Sequence[ReplicaPod]) -> None:
         super().__init__(name="balancer", daemon=True)
         self.port = 0
         self._servers = servers
-        self._ready: list[Replica] = []
+        self._ready: list[ReplicaPod] = []
         self._turn = 0
         self._listening = threading.Event()
         self._loop = asyncio.new_event_loop()

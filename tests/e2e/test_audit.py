@@ -22,7 +22,7 @@ from webhook.files.manifests import read_manifests
 from webhook.findings import Finding
 from webhook.loader import fact_kinds
 from webhook.policy import Object
-from webhook.watch import read_facts
+from webhook.watch import list_facts
 
 CONFIG = "policies: {memory-limits: {mode: deny}, namespace-defaults: {mode: 'off'}}\n"
 _REFUSED = re.compile(r"violations? in (\w+) [^/ ]+/(\S+)")
@@ -99,7 +99,7 @@ def test_the_verdicts_are_those_of_check_on_the_same_manifests(
     for namespace, objects in made.items():
         kept = [obj for obj in objects if (namespace, obj["kind"], obj["metadata"].get("name")) in stored]
         files[namespace].write_text("\n---\n".join(json.dumps(obj) for obj in kept))
-    facts = read_facts(Cluster.from_kubeconfig(str(cluster.plane.kubeconfig)), fact_kinds()).facts
+    facts = list_facts(Cluster.from_kubeconfig(str(cluster.plane.kubeconfig)), fact_kinds()).facts
     expected: set[Row] = set()
     for namespace, file in files.items():
         report = check_files([str(file)], config, facts, today=datetime.now(UTC).date(), namespace=namespace)

@@ -22,7 +22,7 @@ from webhook.objects.facts import CLAIMS, LIMIT_RANGES
 from webhook.policy import Object
 from webhook.scope import judged_kinds
 from webhook.stored import Stored
-from webhook.watch import Watch, read_facts
+from webhook.watch import Watch, list_facts
 
 PATHS = {
     "PersistentVolumeClaim": "/api/v1/namespaces/default/persistentvolumeclaims",
@@ -80,7 +80,7 @@ def test_facts_go_on(plane: ControlPlane, attack: str) -> None:
         assert (watch.unread, watch.facts.unreadable) == ({}, {})
     finally:
         watch.stop()
-    again = read_facts(cluster, KINDS)  # as after a restart
+    again = list_facts(cluster, KINDS)  # as after a restart
     assert {("default", name) for name in names} <= again.facts.of(CLAIMS).keys()
     assert (again.unread, again.facts.unreadable) == ({}, {})
 

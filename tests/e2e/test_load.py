@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.e2e.load import Calls, How, Load, Row, read_calls, show
-from tests.e2e.replicas import SYSTEM, Replica, Replicated, installed
+from tests.e2e.replicas import SYSTEM, ReplicaPod, Replicated, installed
 from tests.loopback import eventually
 from webhook.certs import read_certificates
 
@@ -24,12 +24,12 @@ def installation(tmp_path: Path) -> Iterator[Replicated]:
         yield made
 
 
-def leader(installation: Replicated) -> Replica:
-    found: Replica = eventually(lambda: next(filter(leads, installation.controllers), None))
+def leader(installation: Replicated) -> ReplicaPod:
+    found: ReplicaPod = eventually(lambda: next(filter(leads, installation.controllers), None))
     return found
 
 
-def leads(controller: Replica) -> bool:
+def leads(controller: ReplicaPod) -> bool:
     return "forestall_controller_leading 1.0" in controller.get("/metrics")
 
 

@@ -12,7 +12,7 @@ from jsonpatch import apply_patch
 from tests.builders import TODAY, config, container, request, sized, workload
 from webhook.config import Config
 from webhook.controller.registration import configurations, needed_rules
-from webhook.engine import decide
+from webhook.engine import decide_in_transition
 from webhook.objects.facts import CLAIMS, NO_FACTS
 from webhook.policy import AdmissionRequest, Decision, FactReference, Object, Stage
 from webhook.server import transition
@@ -42,7 +42,7 @@ OBJECTS = {
 
 
 def told(asked: AdmissionRequest, by: Config, stage: Stage, earlier: tuple[Config, ...] = ()) -> Decision:
-    return transition.decide(asked, NO_FACTS, by, earlier=earlier, today=TODAY, stage=stage)
+    return transition.decide_in_transition(asked, NO_FACTS, by, earlier=earlier, today=TODAY, stage=stage)
 
 
 def mutated(asked: AdmissionRequest, before: Config, after: Config) -> Iterator[tuple[str, AdmissionRequest]]:
@@ -59,7 +59,7 @@ def test_what_both_admit_is_never_refused(before: str, after: str) -> None:
     refused = [
         (name, how, f"judged by the {who}")
         for name, obj in OBJECTS.items()
-        if all(decide(request(obj), NO_FACTS, config, today=TODAY).allowed for config in (old, new))
+        if all(decide_in_transition(request(obj), NO_FACTS, config, today=TODAY).allowed for config in (old, new))
         for how, asked in mutated(request(obj), old, new)
         for who, decision in (
             ("old", told(asked, old, "validate")),

@@ -18,7 +18,7 @@ from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.findings import Finding, findings_of, object_of
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
-from webhook.objects.owners import SERVICE_ACCOUNT, Controller, controller_of
+from webhook.objects.owners import SERVICE_ACCOUNT, ControllerReference, controller_of
 from webhook.objects.pods import POD, items, mapping, read_workload
 from webhook.policy import AdmissionRequest, Reference
 from webhook.scope import locate_pod_spec
@@ -174,7 +174,7 @@ class _Run:
         is_claim = (request.group, request.kind) == _CLAIM
         return is_claim and ordinal.isdigit() and (request.namespace, above) in self._templates
 
-    def _lives(self, owner: Controller, namespace: str) -> bool:
+    def _lives(self, owner: ControllerReference, namespace: str) -> bool:
         """Whether an owner that was not among those listed is there all the same: it is newer than their list, or could
         not be listed. What can't be told is no reason to judge what it owns."""
         kind = self._config.judged[owner.group, owner.kind].kind

@@ -23,7 +23,7 @@ from webhook.observing.run import Observing, needed_lives, observe, observers
 from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
 from webhook.scope import exclude_own_namespace
 from webhook.stored import Unreadable, is_forbidden
-from webhook.watch import read_facts
+from webhook.watch import list_facts
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
@@ -33,7 +33,7 @@ _ACCOUNT = re.compile("system:serviceaccount:([^:]+):([^:]+)")
 
 
 @dataclass(frozen=True)
-class Wish:
+class AuditOptions:
     """What a person asked of an audit."""
 
     config: Path | None = None
@@ -96,23 +96,23 @@ class Audited:
         )
 
 
-def look(cluster: Cluster, name: str, wish: Wish, *, today: date) -> Audited:
+def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: date) -> Audited:
     """Audit one cluster. Raises FactsUnavailable or ClusterRefused if it can't be asked at all, BadConfig."""
     unlisted: dict[str, str] = {}
     forbidden: set[str] = set()
-    config, source = _configuration(cluster, wish, unlisted, forbidden)
-    kinds = {*fact_kinds(), *((NAMESPACES,) if wish.group_by or config.team_label else ())}
-    facts = _facts(cluster, kinds, wish.namespaces, unlisted, forbidden)
-    team_of = _by(wish.group_by or config.team_label, facts.of(NAMESPACES))
-    found = audit(cluster, config, facts, team_of, today=today, namespaces=wish.namespaces)
-    observing = _observing(cluster, config, facts, wish.namespaces, found)
+    config, source = _configuration(cluster, options, unlisted, forbidden)
+    kinds = {*fact_kinds(), *((NAMESPACES,) if options.group_by or config.team_label else ())}
+    facts = _facts(cluster, kinds, options.namespaces, unlisted, forbidden)
+    team_of = _by(options.group_by or config.team_label, facts.of(NAMESPACES))
+    found = audit(cluster, config, facts, team_of, today=today, namespaces=options.namespaces)
+    observing = _observing(cluster, config, facts, options.namespaces, found)
     found.unlisted = {**unlisted, **found.unlisted}
     found.forbidden |= forbidden
     odd = {Reference(str(odd.kind), odd.namespace, odd.name): why for odd, why in facts.unreadable.items()}
     for reference in {judged.reference for judged in found.unreadable}:
         odd.pop(reference, None)
     found.unreadable += [Unreadable(reference, why) for reference, why in odd.items()]
-    return Audited(name, source, config, is_whole=not wish.namespaces, found=found, observing=observing)
+    return Audited(name, source, config, is_whole=not options.namespaces, found=found, observing=observing)
 
 
 def _observing(
@@ -132,12 +132,14 @@ def _observing(
     return observing
 
 
-def _configuration(cluster: Cluster, wish: Wish, unlisted: dict[str, str], forbidden: set[str]) -> tuple[Config, str]:
+def _configuration(
+    cluster: Cluster, options: AuditOptions, unlisted: dict[str, str], forbidden: set[str]
+) -> tuple[Config, str]:
     """The configuration to judge by, and which one it is."""
     where = f"ConfigMap {NAMESPACE}/{CONFIG}"
     config: Config | None
-    if wish.config:
-        config, source = read_config(str(wish.config)), str(wish.config)
+    if options.config:
+        config, source = read_config(str(options.config)), str(options.config)
     else:
         source = where
         try:
@@ -151,8 +153,8 @@ def _configuration(cluster: Cluster, wish: Wish, unlisted: dict[str, str], forbi
             unlisted["configmaps"] = str(error)
             forbidden.add("configmaps")
     config = exclude_own_namespace(config or load_config(b"", "defaults"), NAMESPACE)
-    if wish.as_if:
-        return replace(config, mode=wish.as_if), f"{source}, as if mode were {wish.as_if}"
+    if options.as_if:
+        return replace(config, mode=options.as_if), f"{source}, as if mode were {options.as_if}"
     return config, f"{source}, mode {config.mode}"
 
 
@@ -167,7 +169,7 @@ def _facts(
     facts = NO_FACTS
     for kind in sorted(kinds, key=lambda kind: kind.full_resource):
         try:
-            read = read_facts(cluster, [kind], namespaces)
+            read = list_facts(cluster, [kind], namespaces)
         except FactsUnavailable as error:
             unlisted[kind.full_resource] = str(error)
             continue

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from webhook.doctor.remark import STATUSES, Check, Status
+from webhook.formats import Style
 
 SCHEMA = "forestall.dev/doctor/v1"
-
-Style = Callable[[str, str], str]
 
 
 def render_json(checks: Sequence[Check]) -> str:

@@ -28,20 +28,20 @@ from webhook.objects.owners import operator_of
 from webhook.policy import AdmissionRequest, Object, Reference, Stage
 from webhook.scope import exclude_own_namespace, judged_kinds
 from webhook.stored import Reader, Stored, Unreadable, is_forbidden, read_objects, readable
-from webhook.watch import read_facts
+from webhook.watch import list_facts
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
 
 T = TypeVar("T")
-Answer: TypeAlias = Union[T, ForestallError]  # noqa: UP007 - generic aliases need it until Python 3.12
+OrError: TypeAlias = Union[T, ForestallError]  # noqa: UP007 - generic aliases need it until Python 3.12
 """What was read, or why it was not."""
 
 RECENT = timedelta(days=7)
 """For how long a gap is of interest after it has ended."""
 
 
-def seen(answer: Answer[T]) -> T:
+def seen(answer: OrError[T]) -> T:
     """What was read; raises what kept it from being read."""
     if isinstance(answer, ForestallError):
         raise answer
@@ -95,26 +95,26 @@ class Survey:
 
     namespace: str
     now: datetime
-    api_time: Answer[datetime]
-    version: Answer[Object]
-    config: Answer[Config]
-    hooks: Mapping[Stage, Answer[list[Object]]]
+    api_time: OrError[datetime]
+    version: OrError[Object]
+    config: OrError[Config]
+    hooks: Mapping[Stage, OrError[list[Object]]]
     """All webhook configurations of the cluster, ours among them."""
-    state: Answer[Object | None]
-    service: Answer[Object | None]
-    replicas: Answer[list[ServerEndpoint]]
-    secret: Answer[Mapping[str, bytes] | None]
-    lease: Answer[Object | None]
-    nodes: Answer[int]
-    facts: Answer[ClusterFacts]
-    limit_ranges: Answer[list[Object]]
-    templates: Answer[Templates]
-    slipped: Answer[Slipped]
-    missing_rights: Answer[list[MissingRight]]
-    bindings: Answer[list[Binding]]
+    state: OrError[Object | None]
+    service: OrError[Object | None]
+    replicas: OrError[list[ServerEndpoint]]
+    secret: OrError[Mapping[str, bytes] | None]
+    lease: OrError[Object | None]
+    nodes: OrError[int]
+    facts: OrError[ClusterFacts]
+    limit_ranges: OrError[list[Object]]
+    templates: OrError[Templates]
+    slipped: OrError[Slipped]
+    missing_rights: OrError[list[MissingRight]]
+    bindings: OrError[list[Binding]]
     """The chart's bindings that are not there."""
-    limit_ranges_record: Answer[Object | None]
-    stored: Answer[StoredObjects]
+    limit_ranges_record: OrError[Object | None]
+    stored: OrError[StoredObjects]
 
     def registered(self, stage: Stage) -> Object | None:
         """Our own webhook configuration."""
@@ -137,7 +137,7 @@ class Survey:
         answers = (self.service, self.lease, self.state, self.secret, *map(self._our_hook, STAGES))
         return any(answer is not None for answer in answers)
 
-    def _our_hook(self, stage: Stage) -> Answer[Object | None]:
+    def _our_hook(self, stage: Stage) -> OrError[Object | None]:
         return _try(lambda: self.registered(stage))
 
     def service_port(self) -> int:
@@ -145,7 +145,7 @@ class Survey:
         return int(ports[0]["port"])
 
 
-def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[], datetime]) -> Survey:
+def survey_installation(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[], datetime]) -> Survey:
     """Read all of it. Raises FactsUnavailable if there is no cluster, ClusterRefused if it doesn't know us."""
     # Whoever can read nothing else may read this.
     version = _try(lambda: cluster.get("/version") or {})
@@ -156,8 +156,8 @@ def look(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[]
     moment = before + (now() - before) / 2
     given = _try(lambda: exclude_own_namespace(_config(cluster, namespace, config), namespace))
     state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE}"))
-    # Namespaces besides: their labels ask for LimitRanges, whatever policies look at.
-    facts = _try(lambda: read_facts(cluster, {*fact_kinds(), NAMESPACES}).facts)
+    # Namespaces besides: their labels ask for LimitRanges, whatever policies read.
+    facts = _try(lambda: list_facts(cluster, {*fact_kinds(), NAMESPACES}).facts)
     limit_ranges = _try(lambda: list(readable(read_objects(cluster, "/api/v1/limitranges", "LimitRange"))))
     return Survey(
         namespace=namespace,
@@ -189,7 +189,7 @@ def recent_gaps(record: GapRecord, now: datetime) -> list[Gap]:
     return [gap for gap in record.gaps if gap.ended is None or now - gap.ended < RECENT]
 
 
-def _try(read: Callable[[], T]) -> Answer[T]:
+def _try(read: Callable[[], T]) -> OrError[T]:
     try:
         return read()
     except ForestallError as error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from webhook.files.manifests import Manifest
-from webhook.objects.owners import Controller, controller_of, metadata_of
+from webhook.objects.owners import ControllerReference, controller_of, metadata_of
 from webhook.policy import Object
 
 
@@ -31,7 +31,7 @@ class Member(NamedTuple):
     """
 
     uid: str
-    controller: Controller | None
+    controller: ControllerReference | None
     is_listed: bool
     is_old: bool
 
@@ -78,7 +78,7 @@ def _has_answering_owner(identity: Identity, member: Member, members: Members) -
     return is_answered and not member.is_old
 
 
-def _is_meant(controller: Controller, owner: Member, owned: Member) -> bool:
+def _is_meant(controller: ControllerReference, owner: Member, owned: Member) -> bool:
     if owner.uid:
         return owner.uid == controller.uid
     return owner.is_listed and owned.is_listed

@@ -92,7 +92,7 @@ def operator_of(obj: Object | None) -> str:
     return f"{reference.get('kind') or ''} {reference.get('name') or ''}"
 
 
-class Controller(NamedTuple):
+class ControllerReference(NamedTuple):
     """The controller that an object names."""
 
     group: str
@@ -101,11 +101,11 @@ class Controller(NamedTuple):
     uid: str
 
 
-def controller_of(obj: Object) -> Controller | None:
+def controller_of(obj: Object) -> ControllerReference | None:
     """Raises BadObject."""
     if (reference := _controller_reference(obj)) is None:
         return None
-    return Controller(*_key(reference), str(reference.get("name") or ""), str(reference.get("uid") or ""))
+    return ControllerReference(*_key(reference), str(reference.get("name") or ""), str(reference.get("uid") or ""))
 
 
 def _key(reference: Mapping[str, Any]) -> tuple[str, str]:

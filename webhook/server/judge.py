@@ -27,7 +27,7 @@ from webhook.objects.facts import ClusterFacts, Found
 from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Stage
 from webhook.server.metrics import Metrics, is_undecided
 from webhook.server.review import probe_nonce, read_review, render_probe, render_review
-from webhook.server.transition import decide
+from webhook.server.transition import decide_in_transition
 
 _LOOK_UP = 0.5
 """Seconds within which everything that one review needs is looked up in the cluster."""
@@ -164,7 +164,7 @@ class Judge:
 
     def _decide(self, case: _Underway, facts: ClusterFacts) -> Decision:
         call = partial(
-            decide,
+            decide_in_transition,
             case.request,
             facts,
             case.config,

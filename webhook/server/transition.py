@@ -25,7 +25,7 @@ from webhook.policy import AdmissionRequest, Decision, Stage
 from webhook.scope import AnyStage
 
 
-def decide(
+def decide_in_transition(
     request: AdmissionRequest,
     facts: ClusterFacts,
     config: Config,
@@ -35,7 +35,7 @@ def decide(
     stage: Stage,
     deadline: float | None = None,
 ) -> Decision:
-    """Decide as engine.decide does, while other servers may still decide by earlier configurations."""
+    """Decide as engine.decide does, while other servers may still decide_in_transition by earlier configurations."""
 
     def judge(request: AdmissionRequest, config: Config, stage: AnyStage) -> Decision:
         return engine.decide(request, facts, config, today=today, stage=stage, deadline=deadline)
