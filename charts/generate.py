@@ -41,7 +41,7 @@ _Anything = dict[str, Any]
 _CIDR = Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
 
 
-class ImageValues(_Values):
+class Image(_Values):
     repository: Annotated[str, Meta(min_length=1)]
     tag: str
     digest: Annotated[str, Meta(pattern="^(sha256:[0-9a-f]{64})?$")]
@@ -74,11 +74,11 @@ class _Component(_Values):
     pod_labels: _Texts
 
 
-class ControllerValues(_Component):
+class Controller(_Component):
     console_port: _Port
 
 
-class ServerValues(_Component):
+class Server(_Component):
     port: _Port
     workers: Annotated[int, Meta(ge=1, le=64)]
     host_network: bool
@@ -112,12 +112,12 @@ class FlowSchema(_Values):
 
 
 class Values(_Values):
-    image: ImageValues
+    image: Image
     image_pull_secrets: list[_Texts]
     config: _Anything
     limit_range_namespaces: list[NamespaceGlob]
-    server: ServerValues
-    controller: ControllerValues
+    server: Server
+    controller: Controller
     priority_class_name: str
     tolerations: list[_Anything]
     affinity: _Anything

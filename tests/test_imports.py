@@ -62,7 +62,7 @@ LAYERS: dict[str, set[str]] = {
     "in_force": {"errors", "installation", "config", "stored"},
     "observing": DECIDING | {"formats", "cluster", "stored"},
     "audit": DECIDING | {"formats", "cluster", "stored", "watch", "in_force", "observing"},
-    "doctor": DECIDING | {"certs", "cluster", "stored", "watch", "in_force", "controller"},
+    "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "controller"},
     "cli": DECIDING | {"check", "formats", "cluster", "watch", "server", "controller", "audit", "doctor"},
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.

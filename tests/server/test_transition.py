@@ -12,7 +12,7 @@ from jsonpatch import apply_patch
 from tests.builders import TODAY, config, container, request, sized, workload
 from webhook.config import Config
 from webhook.controller.registration import configurations, needed_rules
-from webhook.engine import decide_in_transition
+from webhook.engine import decide
 from webhook.objects.facts import CLAIMS, NO_FACTS
 from webhook.policy import AdmissionRequest, Decision, FactReference, Object, Stage
 from webhook.server import transition
@@ -59,7 +59,7 @@ def test_what_both_admit_is_never_refused(before: str, after: str) -> None:
     refused = [
         (name, how, f"judged by the {who}")
         for name, obj in OBJECTS.items()
-        if all(decide_in_transition(request(obj), NO_FACTS, config, today=TODAY).allowed for config in (old, new))
+        if all(decide(request(obj), NO_FACTS, config, today=TODAY).allowed for config in (old, new))
         for how, asked in mutated(request(obj), old, new)
         for who, decision in (
             ("old", told(asked, old, "validate")),
