@@ -10,7 +10,9 @@ from msgspec import Meta
 
 from policies.zonal_volumes.advice import Advice, Remedy, has_source
 from policies.zonal_volumes.findings import Finding, Pods, find, judge
+from policies.zonal_volumes.observed import observe
 from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, VOLUMES, ClusterFacts, claim_class
+from webhook.objects.live import LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
 from webhook.objects.monitoring import is_monitoring, is_monitoring_claim
 from webhook.objects.names import ObjectName
 from webhook.objects.nodes import ANYWHERE, read_placement
@@ -277,6 +279,8 @@ POLICY = Policy(
     incidents=("Kubecost incident 3: Prometheus Pending after its node was replaced in another zone, metering lost",),
     kinds=(CLAIM,),
     facts=(NODES, CLAIMS, VOLUMES, STORAGE_CLASSES),
+    observe=observe,
+    lives=(LIVE_PODS, LIVE_NODES, LIVE_STATEFUL_SETS),
     # The denial belongs to the workload that mounts the claim.
     patched_kinds=lambda params: (CLAIM,) if params.replacement and params.replacement.storage_class else (),
 )

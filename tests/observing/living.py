@@ -95,3 +95,25 @@ def told(observations: Iterable[Observation]) -> str:
 
 
 WEB = container("web", resources={"limits": {"memory": "512Mi"}})
+
+
+def node(name: str, zone: str = "a", *, ready: str = "True", since: str = ago(days=9), **fields: Any) -> Object:
+    """A node with 8Gi, of which pods may have 7Gi; `fields` go into its spec."""
+    labels = {"topology.kubernetes.io/zone": zone, "kubernetes.io/hostname": name}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels, "creationTimestamp": ago(days=9)},
+        "spec": fields,
+        "status": {
+            "capacity": {"memory": "8Gi"},
+            "allocatable": {"memory": "7Gi"},
+            "conditions": [condition("Ready", ready, since)],
+        },
+    }
+
+
+def pending(message: str = "", since: str = ago(minutes=4)) -> Object:
+    """The status of a pod for which the scheduler finds no node."""
+    scheduled = condition("PodScheduled", "False", since, reason="Unschedulable", message=message)
+    return {"phase": "Pending", "conditions": [scheduled]}
