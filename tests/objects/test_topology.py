@@ -27,6 +27,8 @@ from webhook.objects.topology import ZONE_LABEL, Pin, as_yaml
         pytest.param("null", '"null"', id="null"),
         pytest.param("", '""', id="empty"),
         pytest.param("a: b", '"a: b"', id="a-map"),
+        pytest.param("-", '"-"', id="an-item"),
+        pytest.param("𖠀", '"𖠀"', id="beyond-the-basic-plane"),
     ],
 )
 def test_text_is_quoted_where_yaml_would_take_it_for_something_else(text: str, typed: str) -> None:

@@ -126,8 +126,8 @@ def _compares(operator: str, value: str, bound: str) -> bool:
 
 def as_yaml(text: str) -> str:
     """The text as it has to be typed into a manifest: in quotes where YAML would take it for something else."""
-    is_plain = _PLAIN.fullmatch(text) and ": " not in text and not text.startswith(("- ", "---"))
-    return text if is_plain and not _NO_TEXT.fullmatch(text) else json.dumps(text)
+    is_plain = _PLAIN.fullmatch(text) and ": " not in text and not text.startswith(("-", "..."))
+    return text if is_plain and not _NO_TEXT.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 _VALUE_LENGTH = 63
