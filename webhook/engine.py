@@ -5,7 +5,6 @@ Webhook, command line and audit call `decide` and differ only in where request a
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,11 +16,11 @@ from typing import NamedTuple
 import msgspec
 
 from webhook.config import ActivePolicy, Config
-from webhook.errors import NOT_OURS, UNREADABLE, BadObject, TimeUp
+from webhook.errors import NOT_OURS, BadObject, TimeUp
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.owners import Owner
-from webhook.objects.pods import predecessors, read_workload
+from webhook.objects.pods import read_workload
 from webhook.policy import (
     ALLOWED,
     AdmissionRequest,
@@ -35,12 +34,12 @@ from webhook.policy import (
     is_weaker,
     weakest,
 )
+from webhook.ratchet import OldViolations, place_of
 from webhook.scope import AnyStage, Leniency, Scope, have_images, matches, may_patch, scope_of
 from webhook.sections import Exemption
 
 # Fixes settle in two or three rounds; more means that two policies undo each other's.
 _ROUNDS = 8
-_INDEX = re.compile(r"\[\d+\]")
 
 
 def decide(
@@ -79,18 +78,14 @@ def _undecided(scope: Scope, config: Config, stage: AnyStage, error: BaseExcepti
     return _decision(verdicts, stage, failures={active.policy.id: error for active in scope.policies})
 
 
-Key = tuple[str, str, str]
-"""Policy, subject, and path without its indices."""
-
-
 class _Found(NamedTuple):
     active: ActivePolicy
     violation: Violation
 
     @property
-    def key(self) -> Key:
-        """What makes it the same violation wherever it stands: indices don't count."""
-        return self.active.policy.id, self.violation.subject, _INDEX.sub("[]", self.violation.path)
+    def key(self) -> tuple[str, str, str]:
+        """What makes it the same violation in the object as submitted, as patched and as it was: policy and place."""
+        return self.active.policy.id, *place_of(self.violation)
 
 
 class _Ruling(NamedTuple):
@@ -136,7 +131,8 @@ class _Judgement:
     stage: AnyStage
     deadline: float | None
     failures: dict[str, BaseException] = field(default_factory=dict)
-    _old: dict[str, dict[Key, _Before]] = field(default_factory=dict)
+    _old: dict[str, OldViolations] = field(default_factory=dict)
+    """By policy id: what it finds in the object as it was before the change."""
     _imaged: dict[tuple[str, ...], bool] = field(default_factory=dict)
     """Whether all containers have one of these images."""
 
@@ -267,39 +263,14 @@ class _Judgement:
         return leniency is None or leniency.patches or violation.fix_named
 
     def _is_ratcheted(self, found: _Found) -> bool:
-        if not self.config.ratchet or self.scope.request.old_object is None:
+        """Whether the old object had the violation, which therefore doesn't stop the update."""
+        old, policy_id = self.scope.request.before, found.active.policy.id
+        if not self.config.ratchet or old is None:
             return False
-        before = self._before(found)
-        # A policy that fails on the old object has failed as a whole: _examine drops its rulings.
-        return before is not None and before.covers(found.violation)
-
-    def _before(self, found: _Found) -> _Before | None:
-        """What the old object had of it."""
-        policy_id = found.active.policy.id
         if policy_id not in self._old:
-            by_key = self._old[policy_id] = {}
-            old = self.scope.request.before
-            for violation in self._examine_one(found.active, old) if old else ():
-                by_key.setdefault(_Found(found.active, violation).key, _Before()).add(violation)
-        return self._old[policy_id].get(self._as_it_was(found).key)
-
-    def _as_it_was(self, found: _Found) -> _Found:
-        """The same before the change: its container may have had another name, or stood in another list."""
-        violation = found.violation
-        try:
-            workload, predecessor = read_workload(self.scope.request), predecessors(self.scope.request)
-        except UNREADABLE:
-            return found
-        container = workload.container_of(violation) if workload else None
-        before = predecessor.get(container.path) if container else None
-        if container is None or before is None:
-            return found
-        places = (container.resources_path, before.resources_path), (container.path, before.path)
-        moved = (
-            then + violation.path.removeprefix(now) for now, then in places if violation.path.startswith(f"{now}.")
-        )
-        path = next(moved, violation.path)
-        return found._replace(violation=msgspec.structs.replace(violation, subject=before.name, path=path))
+            # A policy that fails on the old object has failed as a whole: _examine drops its rulings.
+            self._old[policy_id] = OldViolations(self._examine_one(found.active, old))
+        return self._old[policy_id].excuse(found.violation, self.scope.request)
 
     def _exemption(self, found: _Found) -> int | None:
         """The index of the exemption that covers the violation."""
@@ -327,34 +298,6 @@ class _Judgement:
         if patterns not in self._imaged:
             self._imaged[patterns] = have_images(workload.containers if workload else (), patterns)
         return self._imaged[patterns]
-
-
-class _Before:
-    """Violations that the old object had at one key, as far as it tells whether one of now is worse."""
-
-    def __init__(self) -> None:
-        self._least: dict[Mode, int] = {}
-        """The lowest of the amounts that were found."""
-        self._found: dict[Mode, set[int | str | None]] = {}
-
-    def add(self, violation: Violation) -> None:
-        mode, value = violation.at_most, violation.value
-        self._found.setdefault(mode, set()).add(value)
-        if isinstance(value, int):
-            self._least[mode] = min(value, self._least.get(mode, value))
-
-    def covers(self, violation: Violation) -> bool:
-        """Whether one of them was as bad."""
-        value = violation.value
-        for mode, found in self._found.items():
-            # What was only noted before (a pod that bound itself to its volume's zone) excuses no denial.
-            if is_weaker(mode, violation.at_most):
-                continue
-            if value in found:
-                return True
-            if isinstance(value, int) and (None in found or value >= self._least.get(mode, value + 1)):
-                return True
-        return False
 
 
 def _made_by(owner: Owner, active: ActivePolicy, leniency: Leniency, mode: Mode) -> str:
