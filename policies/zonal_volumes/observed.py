@@ -1,4 +1,4 @@
-"""In a running cluster, volumes that no usable node reaches: pods that are Pending for it, and claims that come next."""
+"""What is seen in a running cluster: pods that are Pending as no usable node reaches their volume, and who is next."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ DATA = "claim 'data' has its data on volume pv, which only nodes in zone a can u
 LOSE = "if the data may be lost, delete claim and pod, and both are made anew where there are nodes"
 PENDING = f"error StatefulSet shop/prometheus: pod prometheus-0 is Pending: {DATA}"
 BRING = f"bring up a node there (zone a), or, {LOSE}"
+SAID = "(the scheduler: '2 node(s) had volume node affinity conflict')"
+SAID_ANEW = "(the scheduler: \"2 node(s) didn't match PersistentVolume's node affinity\")"
 NODES = "kubectl get nodes -L topology.kubernetes.io/zone"
 
 
@@ -54,13 +56,12 @@ def observed(*objects: Object, unseen: tuple[str, ...] = ()) -> str:
     [
         pytest.param(
             [*AWAY, *BOUND, prometheus()],
-            f"{PENDING}, and the nodes that the pod may use are in zone b, c (the scheduler: '2 node(s) had volume node affinity conflict'): {BRING}",
+            f"{PENDING}, and the nodes that the pod may use are in zone b, c {SAID}: {BRING}",
             id="its-zone-is-gone",
         ),
         pytest.param(
             [*AWAY, *BOUND, prometheus(pending(NEW))],
-            f"{PENDING}, and the nodes that the pod may use are in zone b, c (the scheduler: \"2 node(s) didn't match PersistentVolume's node affinity\"): "
-            + BRING,
+            f"{PENDING}, and the nodes that the pod may use are in zone b, c {SAID_ANEW}: {BRING}",
             id="in-the-scheduler-s-new-words",
         ),
         pytest.param(
@@ -70,13 +71,12 @@ def observed(*objects: Object, unseen: tuple[str, ...] = ()) -> str:
         ),
         pytest.param(
             [*AWAY, *BOUND, prometheus(nodeSelector={"topology.kubernetes.io/zone": "a"})],
-            f"{PENDING}, and there is no node that the pod "
-            f"may use (the scheduler: '2 node(s) had volume node affinity conflict'): {BRING}",
+            f"{PENDING}, and there is no node that the pod may use {SAID}: {BRING}",
             id="pinned-to-its-zone-which-is-gone",
         ),
         pytest.param(
             [node("a1"), *AWAY, *BOUND, prometheus(nodeSelector={"topology.kubernetes.io/zone": "b"})],
-            f"{PENDING}, and the nodes that the pod may use are in zone b (the scheduler: '2 node(s) had volume node affinity conflict'): let it onto a1, where it "
+            f"{PENDING}, and the nodes that the pod may use are in zone b {SAID}: let it onto a1, where it "
             "is reached: its nodeSelector, affinity or tolerations keep it away",
             id="pinned-elsewhere",
         ),
