@@ -417,7 +417,7 @@ def test_a_default_too_low_for_a_prometheus_is_not_raised_to_its_request() -> No
     violation = one(workload("StatefulSet", prometheus), limit_range(default="512Mi"))
     assert violation.fix is None
     assert violation.message.endswith(
-        "gives: set limits.memory to 6Gi, or to the size that prometheus-memory names, since no default is safe for a "
+        "gives: set limits.memory to 6Gi or more, since no default is safe for a "
         "container that holds Prometheus' series"
     )
     named = {"images": {"prometheus": Memory.parse("8Gi")}}
@@ -451,9 +451,10 @@ def test_a_limit_that_no_unseen_limit_range_can_mend() -> None:
     (violation,) = examine(request(workload("Deployment", container(**sized("0")))), SEEN, Params())
     assert violation.fix is None
     assert violation.message == (
-        "container 'web' has memory limit 0, which means none: set limits.memory, within the LimitRanges of namespace "
-        "shop, which could not be read"
+        "container 'web' has memory limit 0, which means none: set limits.memory to 512Mi, or to what is within the "
+        "LimitRanges of namespace shop, which could not be read"
     )
+    assert violation.advice == (Set(PATH, "512Mi"), Set(REQUEST, "256Mi"))
 
 
 def test_a_limit_range_from_the_files_is_seen() -> None:
@@ -600,8 +601,8 @@ def test_a_prometheus_gets_no_default() -> None:
     violation = one(workload("StatefulSet", PROMETHEUS))
     assert violation.fix is None
     assert violation.message == (
-        "container 'prometheus' has no memory limit: set limits.memory to 6Gi, or to the size that prometheus-memory "
-        "names, since no default is safe for a container that holds Prometheus' series"
+        "container 'prometheus' has no memory limit: set limits.memory to 6Gi or more, since no default is safe for a "
+        "container that holds Prometheus' series"
     )
     requests = PATH.replace("limits", "requests")
     assert violation.advice == (Set(PATH, "6Gi"), Set(requests, "4Gi"))
@@ -609,8 +610,8 @@ def test_a_prometheus_gets_no_default() -> None:
 
 
 NO_DEFAULT_FOR_AGENTS = (
-    "set limits.memory to what it uses at its busiest, since no default is safe for an agent: it keeps what it can't "
-    "send in a write-ahead log, and reads all of that when it starts"
+    "set limits.memory to 2Gi, which some 200,000 series need, or to what it uses at its busiest, since no default is "
+    "safe for an agent: it keeps what it can't send in a write-ahead log, and reads all of that when it starts"
 )
 
 
@@ -629,6 +630,7 @@ def test_an_agent_gets_no_default(obj: Object) -> None:
     violation = one(obj)
     assert violation.fix is None
     assert violation.message.endswith(f"has no memory limit: {NO_DEFAULT_FOR_AGENTS}")
+    assert [fix.value for fix in violation.advice] == ["2Gi", "1Gi"]
 
 
 @pytest.mark.parametrize("image", ["nginx:1.27", "example.com/agent:1"])
@@ -1009,9 +1011,11 @@ def test_memory_volumes(own: Object, volumes: list[Object], expected: Object) ->
 def test_a_memory_volume_without_a_size_limit_is_named() -> None:
     violation = one(deployed(container(**SHM), volumes=[{"name": "shm", "emptyDir": {"medium": "Memory"}}]))
     assert violation.message == (
-        "container 'web' has no memory limit: set limits.memory to what it needs with all that it writes to volume "
-        "'shm', which is memory (emptyDir.medium) without a sizeLimit: no default is safe before that is set"
+        "container 'web' has no memory limit: set limits.memory to 1536Mi and the sizeLimit of volume 'shm' to 1Gi, or "
+        "to what it needs, since no default is safe beside memory (emptyDir.medium) without a sizeLimit"
     )
+    advised = {fix.path: fix.value for fix in violation.advice}
+    assert advised == {PATH: "1536Mi", REQUEST: "256Mi", "spec.template.spec.volumes[0].emptyDir.sizeLimit": "1Gi"}
 
 
 def test_a_size_that_is_named_is_no_lower_than_the_memory_volumes() -> None:

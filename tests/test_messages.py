@@ -55,7 +55,9 @@ def test_a_chart_s_value_is_named() -> None:
     }
     obj = workload("Deployment", container("prometheus-server", "prom/prometheus:v3", **sized("3Gi", "4Gi")))
     obj["metadata"]["labels"] = labels
-    assert "  how   Helm value server.resources\n" in denial(request(obj), decision(obj, stage="validate"), config())
+    assert "  how   Helm value server.resources: {limits: {memory: 6Gi}}\n" in denial(
+        request(obj), decision(obj, stage="validate"), config()
+    )
 
 
 def test_a_patch_is_explained() -> None:

@@ -39,6 +39,7 @@ STUBS = {
     "make": f'exec {shutil.which("make")} -n "$@"',
 }
 
+RESOURCES_VALUE = "prometheus.server.resources: {limits: {memory: 6Gi}, requests: {memory: 4Gi}}"
 SELECTOR_VALUE = 'prometheus.server.nodeSelector["topology.kubernetes.io/zone"]: eu-west-1a'
 
 
@@ -150,7 +151,7 @@ def test_readme_shows_what_the_demo_prints(told: str) -> None:
     [
         pytest.param("elastalert", "deployment.apps/elastalert created", id="patched"),
         pytest.param("elastalert", "    +            memory: 512Mi", id="the-patch-is-shown"),
-        pytest.param("prometheus-too-small", "  how   Helm value prometheus.server.resources", id="too-small"),
+        pytest.param("prometheus-too-small", f"  how   Helm value {RESOURCES_VALUE}", id="too-small"),
         pytest.param("prometheus-one-zone", f"  how   Helm value {SELECTOR_VALUE}", id="one-zone"),
         pytest.param("prometheus-mended", "deployment.apps/kubecost-prometheus-server created", id="mended"),
         pytest.param("cart", "deployment.apps/cart created", id="limit-range"),

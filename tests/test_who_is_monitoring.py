@@ -209,7 +209,7 @@ def test_the_limit_range_of_the_namespace_gives_prometheus_its_memory() -> None:
                 "metadata": {"name": "x", "labels": {"app": "prometheus", "component": "server", "release": "kubecost"}}
             },
             "Prometheus container 'prometheus-server' has memory request 4G: set requests.memory to 4Gi or more",
-            "prometheus.server.resources",
+            "prometheus.server.resources: {requests: {memory: 4Gi}}",
             id="as-it-was-written",
         ),
         pytest.param(
@@ -235,7 +235,7 @@ def test_the_limit_range_of_the_namespace_gives_prometheus_its_memory() -> None:
                 }
             },
             "container 'hub' has no memory limit: set limits.memory to 512Mi",
-            "jupyterhub.hub.resources",
+            "jupyterhub.hub.resources: {limits: {memory: 512Mi}, requests: {memory: 256Mi}}",
             id="the-hub-of-a-binder",
         ),
     ],

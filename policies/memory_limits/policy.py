@@ -12,11 +12,11 @@ from msgspec import Meta
 from policies.memory_limits.observed import observe
 from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
-from webhook.objects.helm_values import helm_value
+from webhook.objects.helm_values import resources_value
 from webhook.objects.images import match_image
 from webhook.objects.limitranger import Refusal
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
-from webhook.objects.memory_volumes import memory_volumes, written_by
+from webhook.objects.memory_volumes import memory_volumes, size_limit_path, written_by
 from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
 from webhook.objects.products import AGENTS, product_of
 from webhook.objects.prometheus import LEAST_LIMIT, LEAST_REQUEST, holds_series, is_agent
@@ -38,6 +38,9 @@ from webhook.policy import AdmissionRequest, Brief, Policy, Set, Violation
 
 _Sizes = dict[str, Memory]
 _REQUEST = Memory.parse("256Mi")
+# Some 10 KB for each series: https://grafana.com/docs/alloy/latest/set-up/deploy/
+_AGENT = Size(2 * 2**30, 2**30)
+_VOLUME = 2**30
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -148,19 +151,20 @@ def _judge(pod: _Pod, unlimited: Sequence[Container]) -> Iterator[Violation]:
         advice = size if isinstance(size, str) else f"set limits.memory to {spell(size.limit, 'limits', before)}"
         if given is not None and isinstance(size, Size) and size.request != container.amount("requests"):
             advice += f" and requests.memory to {format_memory(size.request)}"
+        sets = _advised(pod, container) if isinstance(size, str) else size.sets(container, before)
         yield Violation(
             container.memory_path("limits"),
             container.name,
             f"{wrong}: {advice}",
             value=given,
-            fix=None if isinstance(size, str) else size.sets(container, before),
-            advice=_advised(pod, container) if isinstance(size, str) else (),
+            fix=None if isinstance(size, str) else sets,
+            advice=sets if isinstance(size, str) else (),
             brief=Brief(
                 wrong.removeprefix(f"container {container.name!r} has "), advice.partition(", since no default")[0]
             ),
             refused=exceeds_itself(container),
             fix_named=named is not None,
-            hint=helm_value(pod.workload.object, container.name, "resources"),
+            hint=resources_value(pod.workload.object, container, sets),
         )
 
 
@@ -253,7 +257,7 @@ def _refused_for_its_own(pod: _Pod, unlimited: Sequence[Container], *, of_pod: b
             f"{wrong}: {remedy}",
             advice=sets,
             brief=Brief(f"its pods will be refused by {names}: {wrong}", remedy),
-            hint=helm_value(pod.workload.object, name, "resources") if name else None,
+            hint=resources_value(pod.workload.object, container, sets) if container else None,
         )
 
 
@@ -309,7 +313,8 @@ def _size(pod: _Pod, container: Container, room: Bound | None) -> Size | str:
     if named is None and had is None and (unsafe := _why_no_default(pod, container)):
         return unsafe
     if pod.unread and bounds.default is None:
-        return f"set limits.memory, within {pod.unread}, which could not be read"
+        wanted = format_memory(pod.params.default_limit)
+        return f"set limits.memory to {wanted}, or to what is within {pod.unread}, which could not be read"
     given = bounds.default if container.memory("limits") is None else None
     pod_limit, pod_request = pod.workload.amount("limits"), pod.workload.amount("requests")
     if pod_limit is not None:
@@ -335,32 +340,61 @@ def _why_no_default(pod: _Pod, container: Container) -> str:
     is_server = holds_series(pod.workload, container)
     if (is_server or product_of(container.image).name in AGENTS) and is_agent(pod.workload, container):
         return (
-            "set limits.memory to what it uses at its busiest, since no default is safe for an agent: it keeps what it "
-            "can't send in a write-ahead log, and reads all of that when it starts"
+            f"set limits.memory to {format_memory(_AGENT.limit)}, which some 200,000 series need, or to what it uses "
+            "at its busiest, since no default is safe for an agent: it keeps what it can't send in a write-ahead log, "
+            "and reads all of that when it starts"
         )
     if is_server:
         return (
-            f"set limits.memory to {LEAST_LIMIT}, or to the size that prometheus-memory names, since no default is "
-            "safe for a container that holds Prometheus' series"
+            f"set limits.memory to {LEAST_LIMIT} or more, since no default is safe for a container that holds "
+            "Prometheus' series"
         )
-    boundless = [name for name, size in written_by(container, pod.workload, pod.memory_volumes).items() if size is None]
-    if boundless:
+    if boundless := _boundless(pod, container):
+        names = " and ".join(map(repr, boundless))
         return (
-            f"set limits.memory to what it needs with all that it writes to volume {boundless[0]!r}, which is memory "
-            "(emptyDir.medium) without a sizeLimit: no default is safe before that is set"
+            f"set limits.memory to {format_memory(_with_volumes(pod, container).limit)} and the sizeLimit of volume "
+            f"{names} to {format_memory(_VOLUME)}, or to what it needs, since no default is safe beside memory "
+            "(emptyDir.medium) without a sizeLimit"
         )
     return ""
 
 
+def _boundless(pod: _Pod, container: Container) -> list[str]:
+    """The memory volumes that the container writes to and that have no size limit."""
+    written = written_by(container, pod.workload, pod.memory_volumes)
+    return [name for name, size in written.items() if size is None]
+
+
+def _with_volumes(pod: _Pod, container: Container) -> Size:
+    """What the container needs once its memory volumes are as large as is advised."""
+    written = written_by(container, pod.workload, pod.memory_volumes)
+    volumes = sum(_VOLUME if size is None else size for size in written.values())
+    request = _requested(container) or pod.params.default_request
+    return Size(max(pod.params.default_limit, request) + volumes, request)
+
+
 def _advised(pod: _Pod, container: Container) -> tuple[Set, ...]:
     """What a person may set where no size is safe enough for us to set it."""
-    workload, requested = pod.workload, _requested(container)
-    if holds_series(workload, container) and not is_agent(workload, container):
-        limit = Set(container.memory_path("limits"), format_memory(max(LEAST_LIMIT, requested)))
-        return (limit,) if requested else (limit, Set(container.memory_path("requests"), format_memory(LEAST_REQUEST)))
+    workload = pod.workload
+    if is_agent(workload, container):
+        return _at_least(_AGENT, container)
+    if holds_series(workload, container):
+        return _at_least(Size(LEAST_LIMIT, LEAST_REQUEST), container)
     if (whole := _whole(pod)) and workload.amount("limits") is None:
         return (Set(f"{workload.spec_path}.resources.limits.memory", whole),)
+    if boundless := _boundless(pod, container):
+        volumes = [Set(size_limit_path(name, workload), format_memory(_VOLUME)) for name in boundless]
+        return (*_at_least(_with_volumes(pod, container), container), *volumes)
+    if pod.unread and pod.bounds.default is None:
+        return _at_least(Size(pod.params.default_limit, pod.params.default_request), container)
     return ()
+
+
+def _at_least(size: Size, container: Container) -> tuple[Set, ...]:
+    """This size, but no limit below the request that the container has."""
+    requested = _requested(container)
+    limit = max(size.limit, requested)
+    return Size(limit, requested or min(size.request, limit)).sets(container, None)
 
 
 def _whole(pod: _Pod) -> str:

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, NODES, ClusterFacts, LimitRange
-from webhook.objects.helm_values import helm_value
+from webhook.objects.helm_values import resources_value
 from webhook.objects.nodes import largest_node
 from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
 from webhook.objects.prometheus import LEAST_LIMIT, LEAST_REQUEST, SERVER_NAMES, is_agent, series_containers
@@ -97,6 +97,9 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     sizes = _sizes(pod, containers, facts, params, floor)
     for container in containers:
         size = sizes[container.path]
+        fix = None if isinstance(size, str) else size.sets(container, pod.before.get(container.path))
+        # Where nothing but the nodes is unknown, it is likely to fit.
+        advice = _least(container, short[container.path]) if size == _no_node(facts) else ()
         for lack in short[container.path]:
             wrong, remedy = _wrong(lack), _remedy(pod, container, lack, floor, size)
             yield Violation(
@@ -104,12 +107,11 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
                 container.name,
                 f"Prometheus container {container.name!r} has {wrong}: {remedy}",
                 value=_value(lack),
-                fix=None if isinstance(size, str) else size.sets(container, pod.before.get(container.path)),
-                # Where nothing but the nodes is unknown, it is likely to fit.
-                advice=_least(container, short[container.path]) if size == _no_node(facts) else (),
+                fix=fix,
+                advice=advice,
                 brief=Brief(f"Prometheus has {wrong}", remedy),
                 refused=exceeds_itself(container),
-                hint=helm_value(workload.object, container.name, "resources"),
+                hint=resources_value(workload.object, container, fix or advice),
             )
 
 

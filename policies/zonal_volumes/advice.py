@@ -140,11 +140,11 @@ class Advice:
     def _unbound(self, volume: StoredVolume) -> tuple[str, ...]:
         """The claims of a template that are there, if none of them has a volume, and there are few."""
         known = self._facts.of(CLAIMS)
-        stored = [each for each in volume.claims if (each.namespace, each.name) in known]
-        for each in stored:
-            if known[each.namespace, each.name].volume or kept_volume(each.namespace, each.name, self._facts):
+        stored = [claim for claim in volume.claims if (claim.namespace, claim.name) in known]
+        for claim in stored:
+            if known[claim.namespace, claim.name].volume or kept_volume(claim.namespace, claim.name, self._facts):
                 return ()
-        return tuple(f"persistentvolumeclaim/{each.name}" for each in stored) if len(stored) <= _MOST_CLAIMS else ()
+        return tuple(f"persistentvolumeclaim/{claim.name}" for claim in stored) if len(stored) <= _MOST_CLAIMS else ()
 
     def _ephemeral(self, volume: StoredVolume, tie: Tie) -> Iterator[Remedy]:
         """An ephemeral volume, where Prometheus sends its series elsewhere; an agent keeps nothing else."""
@@ -172,8 +172,8 @@ class Advice:
     def _spanning(self) -> str:
         """The class of the cluster whose volumes all of the pods reach, or else most; empty if there is none."""
         known = self._facts.of(STORAGE_CLASSES).values()
-        classes = sorted(known, key=lambda each: (not each.is_default, each.name))[:_MOST_CLASSES]
-        usable = [each.name for each in classes if self._takes_files or not may_share_files(each)]
+        classes = sorted(known, key=lambda one: (not one.is_default, one.name))[:_MOST_CLASSES]
+        usable = [one.name for one in classes if self._takes_files or not may_share_files(one)]
         found = [
             (name, tie, judge("", tie, self._pods)) for name in usable for tie in [tie_of_class(name, self._facts)]
         ]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 TEMPLATE = "spec.template.spec.containers[0]"
 _POLICIES = ("memory-limits: ", "prometheus-memory: ", "zonal-volumes: ")
-NO_DEFAULT = (
-    "set limits.memory to 6Gi, or to the size that prometheus-memory names, since no default is safe for a container "
-    "that holds Prometheus' series"
-)
+NO_DEFAULT = "set limits.memory to 6Gi or more, since no default is safe for a container that holds Prometheus' series"
 PIN = "pin the pods to one zone (nodeSelector topology.kubernetes.io/zone: zone-a)"
 MANY_ZONES = "but its pods may run in 3 zones: zone-a, zone-b, zone-c"
 EARLIER = "it was so before this change"

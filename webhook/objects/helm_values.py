@@ -13,7 +13,7 @@ alone      chart -> release names that it is given where it is installed by itse
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from webhook.objects.pods import mapping
-from webhook.policy import Object
+from webhook.objects.pods import Container, mapping
+from webhook.policy import Object, Set
 
 Value = Literal["resources", "storageClass", "nodeSelector"]
 
@@ -74,6 +74,15 @@ def helm_value(obj: Object, name: str, what: Value) -> str | None:
     known = _known(chart, _version(labelled))
     value = _find(known, (component, obj.get("kind", ""), "*"), name, _key(obj, what))
     return f"{above}{value}" if value else None
+
+
+def resources_value(obj: Object, container: Container, sets: Iterable[Set]) -> str | None:
+    """The value of a container's resources, with what to set in it: "server.resources: {limits: {memory: 6Gi}}"."""
+    found = helm_value(obj, container.name, "resources")
+    above = f"{container.resources_path}."
+    paths = [(fix.path.removeprefix(above).split("."), fix.value) for fix in sets if fix.path.startswith(above)]
+    told = ", ".join(f"{part}: {{{resource}: {value}}}" for (part, resource), value in paths)
+    return f"{found}: {{{told}}}" if found and told else found
 
 
 def _version(chart: str) -> tuple[int, ...]:

@@ -32,6 +32,14 @@ def written_by(container: Container, workload: Workload, volumes: Mapping[str, i
     return {name: volumes[name] for name in written if name in volumes}
 
 
+def size_limit_path(name: str, workload: Workload) -> str:
+    """Where the size limit of such a volume is written."""
+    if name == _STORAGE:
+        return f"{workload.spec_path}.storage.emptyDir.sizeLimit"
+    names = [volume.get("name") for volume in items(workload.spec, "volumes", workload.spec_path)]
+    return f"{workload.spec_path}.volumes[{names.index(name)}].emptyDir.sizeLimit"
+
+
 # What the Prometheus operator mounts into the container that it makes is called by the resource; no volume of this name
 # can stand in spec.volumes.
 _STORAGE = "spec.storage"
