@@ -38,7 +38,7 @@ from webhook.ratchet import OldViolations, place_of
 from webhook.scope import AnyStage, Leniency, Scope, have_images, matches, may_patch, scope_of
 from webhook.sections import Exemption
 
-# Fixes settle in two or three rounds; more means that two policies undo each other's.
+# Rounds of fixing and examining again: two or three are enough, unless two policies undo each other's fixes.
 _ROUNDS = 8
 
 
@@ -66,7 +66,7 @@ def decide(
 
 
 def undecided(request: AdmissionRequest, config: Config, stage: AnyStage, error: BaseException) -> Decision:
-    """The decision when nothing could be decided: every policy in scope counts as failed."""
+    """The decision where `error` kept the policies from judging at all: each policy in scope counts as failed."""
     scope = scope_of(request, config, stage)
     if scope.skipped:
         return Decision(allowed=True, skipped=scope.skipped)
@@ -92,8 +92,8 @@ class _Ruling(NamedTuple):
     """What becomes of a violation.
 
     `mode` is "patch" only where the fix may and can be applied, "off" where the object's owner was judged instead, and
-    for an exempted violation what it would be without `exemption`, an index of the configuration's exemptions.
-    `enforced` is what an enforced policy would do, where it is only recorded or warned of.
+    for an exempted violation the mode that it would have without its exemption. `exemption` is that one's index in the
+    configuration. `enforced` is what an enforced policy would do, where the violation is only recorded or warned of.
     """
 
     found: _Found
@@ -134,7 +134,7 @@ class _Judgement:
     _old: dict[str, OldViolations] = field(default_factory=dict)
     """By policy id: what it finds in the object as it was before the change."""
     _imaged: dict[tuple[str, ...], bool] = field(default_factory=dict)
-    """Whether all containers have one of these images."""
+    """By patterns of images: whether the image of every container matches one of them."""
 
     def decide(self) -> Decision:
         submitted = self._examine(self.scope.request)
@@ -157,7 +157,8 @@ class _Judgement:
             if active.policy.id not in self.failures
             for violation in self._examine_one(active, request)
         ]
-        # All of them first: the policy of one may fail on the old object.
+        # The rulings are complete before any is returned: a policy may still fail on the old object, and then none of
+        # its own count.
         rulings = [self._rule(one) for one in found]
         return [ruling for ruling in rulings if ruling.found.active.policy.id not in self.failures]
 
@@ -171,7 +172,8 @@ class _Judgement:
             return []
 
     def _patch(self, rulings: list[_Ruling]) -> tuple[list[Operation], Object | None, list[_Ruling]]:
-        """Apply what can be fixed and examine the result, until nothing fixable is left."""
+        """Apply the fixes and examine the result, until nothing fixable is left: the operations, the object after them,
+        and the rulings on that object."""
         operations: list[Operation] = []
         obj = self.scope.request.object
         for round_ in range(_ROUNDS + 1):
@@ -188,20 +190,21 @@ class _Judgement:
         return operations, obj, rulings
 
     def _judged(self, submitted: list[_Ruling], remaining: list[_Ruling], *, is_patched: bool) -> Iterator[_Ruling]:
-        """What was patched, then what is left, in the words of what was submitted: no message quotes a fix."""
+        """The rulings to report: on what was patched, then on what is left. They quote the object as it was submitted,
+        never our own fix."""
         left = {ruling.found.key for ruling in remaining}
         counts = Counter(ruling.found.key for ruling in submitted) if is_patched else {}
         # What two share tells neither which it was.
         original = {ruling.found.key: ruling.found for ruling in submitted if counts.get(ruling.found.key) == 1}
         rulings = [ruling for ruling in submitted if ruling.is_patched and ruling.found.key not in left]
-        if self.stage != "mutate":  # what is left there is judged, and told, by /validate
+        if self.stage != "mutate":  # /validate judges what /mutate leaves, and reports it
             rulings += [ruling._replace(found=original.get(ruling.found.key, ruling.found)) for ruling in remaining]
         return (
             ruling for ruling in rulings if ruling.mode != "off" and ruling.found.active.policy.id not in self.failures
         )
 
     def _unseen(self, rulings: list[_Ruling]) -> frozenset[FactReference]:
-        """The cluster objects that would have to be looked up to judge what could not be seen."""
+        """The cluster objects that policies needed and didn't have: with them the request can be judged again."""
         return frozenset(reference for ruling in rulings for reference in ruling.found.violation.unseen)
 
     def _rule(self, found: _Found) -> _Ruling:
@@ -210,7 +213,7 @@ class _Judgement:
         index = self._exemption(found)
         fixable = mode == "patch" and self._is_fixable(violation)
         owner, leniency = self.scope.owner, self.scope.leniency
-        if owner and owner.maker == "controller":  # what is not patched was judged at its owner
+        if owner and owner.maker == "controller":  # its owner was judged, and isn't judged again here
             return _Ruling(found, "patch" if fixable and index is None else "off")
         if index is not None:
             exemption = self.config.exemptions[index]
@@ -230,7 +233,8 @@ class _Judgement:
         return _Ruling(found, mode, _made_by(owner, found.active, leniency, mode))
 
     def _enforced(self, found: _Found, mode: Mode) -> Mode | None:
-        """What its policy would do at its own mode, or at its default where that is held back, too."""
+        """What the violation's policy would do if it weren't held back: at its configured mode, or at the policy's
+        default where that is only audit or warn; None where it wouldn't do more than now."""
         active, at_most = found.active, found.violation.at_most
         if mode not in ("audit", "warn"):
             return None
@@ -248,7 +252,7 @@ class _Judgement:
         sets = sets_of(violation)
         if not sets or not can_change(self.scope.request, sets):
             return False
-        # What the API server refuses is not to be turned into something that nobody wrote.
+        # The API server refuses the object as it is written. A patch would have it store something that nobody wrote.
         if violation.refused:
             return False
         if self.scope.request.subresource and not violation.fix_named:
@@ -256,7 +260,8 @@ class _Judgement:
         owner, leniency, kind = self.scope.owner, self.scope.leniency, self.scope.request.kind
         if owner is None:
             return True
-        if kind == "ReplicaSet":  # no longer as its Deployment's template has it, which would then make another
+        # Patched, it would differ from its Deployment's template, and the Deployment would make another one.
+        if kind == "ReplicaSet":
             return False
         if owner.maker == "controller" and not (kind == "Pod" and self.config.patch_owned_pods):
             return violation.fix_named and may_patch(kind, owner, self.config)
@@ -281,7 +286,7 @@ class _Judgement:
 
     @cached_property
     def _exemptions(self) -> Mapping[str, Sequence[tuple[int, Exemption]]]:
-        """By policy: those that are about this request, with their index in the configuration."""
+        """By policy id: the exemptions that cover this request today, with their index in the configuration."""
         by_policy: dict[str, list[tuple[int, Exemption]]] = {}
         for index, exemption in enumerate(self.config.exemptions):
             if self.today <= exemption.until and matches(exemption.match, self.scope.request, self.scope.owner):

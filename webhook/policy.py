@@ -24,7 +24,7 @@ SUBRESOURCES = ("resize",)
 _STRENGTH = {mode: strength for strength, mode in enumerate(MODES)}
 
 Stage = Literal["mutate", "validate"]
-"""When the API server asks: /mutate patches and never denies, /validate judges what is there by then."""
+"""The call by which the API server asks: /mutate patches and never denies, /validate judges the patched object."""
 
 Outcome = Literal["denied", "patched", "warned", "audited", "exempted", "unknown", "failed"]
 
@@ -76,7 +76,8 @@ class FactKind(Generic[RecordKey, FactRecord]):
     applied: Callable[[FactRecord, FactRecord | None], FactRecord] = _as_written
     version: str = "v1"
 
-    # By what it names, as facts are also handed from one process to another.
+    # Two kinds are equal if they name the same resource: a kind that came from another process is another Python
+    # object.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FactKind) and (self.group, self.resource) == (other.group, other.resource)
 
@@ -127,7 +128,7 @@ class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
 
     `object` is None on DELETE, `old_object` on CREATE. A pod of a controller has no `name` yet when it reaches
     /mutate, only metadata.generateName. `pod_spec_path` says where a kind that only the configuration knows keeps its
-    pod spec. `dict` is for what is read from it once and kept with it (pods.read_workload).
+    pod spec. `dict` keeps what was once read from the request, such as its workload (pods.read_workload).
     """
 
     operation: str
@@ -148,7 +149,7 @@ class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def before(self) -> AdmissionRequest | None:
-        """A request for the object as it was before the change; None on CREATE. It is made once."""
+        """A request for the object as it was before the change; None on CREATE. The same one is returned each time."""
         if self.old_object is None:
             return None
         kept: dict[str, AdmissionRequest] = self.__dict__
@@ -170,9 +171,8 @@ class Set(msgspec.Struct, frozen=True):
 
 
 class Brief(NamedTuple):
-    """A violation's message where room is scarce: what is wrong, without the evidence, and the first remedy alone.
-
-    `wrong` says no container's name: the reader has it already.
+    """A violation's message for a warning of 256 characters: what is wrong, without the evidence, and the first remedy
+    alone. `wrong` names no container, since the warning names it before.
     """
 
     wrong: str
@@ -218,7 +218,8 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 Severity = Literal["error", "warning"]
-"""Of an observation: something doesn't work now ("error"), or it is about to fail, or has failed lately ("warning")."""
+"""An observation's severity: "error" if something doesn't work now, "warning" if it is about to fail or has failed
+lately."""
 SEVERITIES: tuple[Severity, ...] = ("error", "warning")
 """From the worst."""
 
@@ -298,12 +299,13 @@ class Verdict(msgspec.Struct, frozen=True):
     outcome: Outcome
     violation: Violation
     note: str = ""
-    """Why it is weaker than the policy's mode: an exemption, the ratchet, the owner."""
+    """Why the outcome is weaker than the policy's mode: an exemption, the ratchet, the object's owner. Empty if it
+    isn't."""
     exemption: int | None = None
-    """Which of the configuration's exemptions covers it."""
+    """Index of the configuration's exemption that covers the violation."""
     enforced: Mode | None = None
-    """What would become of it, "deny" or "patch", if its policy were enforced; None where it is, or would change
-    nothing."""
+    """What would become of the violation, "deny" or "patch", if its policy were enforced; None where the policy is
+    enforced already, or enforcing it would change nothing."""
 
     @property
     def denies(self) -> bool:
@@ -327,7 +329,7 @@ class Decision(msgspec.Struct, frozen=True):
     failures: Mapping[str, BaseException] = msgspec.field(default_factory=dict)
     """Policy id -> what it raised; the shell logs the traceback."""
     unseen: frozenset[FactReference] = frozenset()
-    """What could be looked up, to decide again with it."""
+    """The cluster objects to look up: with them the request can be decided again."""
 
     @property
     def denied(self) -> tuple[Verdict, ...]:

@@ -36,7 +36,8 @@ _JUDGED_AT_CREATION: frozenset[KindKey] = frozenset({("", "PersistentVolumeClaim
 
 
 class Leniency(NamedTuple):
-    """What becomes at most of an object that an operator made for its own resource: nobody could mend it there.
+    """The strongest outcome for an object that an operator made for its own resource: a person can't mend it at the
+    object.
 
     at_most   the strongest mode that a violation may take that isn't patched
     patches   whether it is patched with more than sizes that the configuration names
@@ -82,7 +83,7 @@ def is_judged(request: AdmissionRequest, config: Config) -> bool:
 
 
 def locate_pod_spec(request: AdmissionRequest, config: Config) -> AdmissionRequest:
-    """The request; of a kind that only the configuration knows, with the path to its pod spec."""
+    """The request, with the path to its pod spec if its kind is one that only the configuration declares."""
     path = config.pod_spec_paths.get((request.group, request.kind), "")
     return request if request.pod_spec_path == path else msgspec.structs.replace(request, pod_spec_path=path)
 
@@ -105,7 +106,8 @@ class Call(NamedTuple):
 
 
 def calls(config: Config, stage: Stage) -> Iterator[Call]:
-    """Every call whose answer may be more than "allowed", in some namespace or other; the same one may come twice."""
+    """Every call that some policy may answer with more than "allowed", in at least one namespace; one call may come
+    twice."""
     for key, (kind, policies) in config.judged.items():
         for active in policies:
             modes = modes_of(active, config)
@@ -138,7 +140,7 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
         return "no object"
     if is_excluded(request.namespace, config):
         return "excluded namespace"
-    # On CREATE a deletionTimestamp is something that a person typed and the API server drops.
+    # On CREATE a deletionTimestamp was typed by a person: the API server drops it, and the object isn't being deleted.
     if metadata_of(request.old_object).get("deletionTimestamp") and not _is_respecified(request):
         return "being deleted"
     if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
@@ -156,7 +158,7 @@ def _is_respecified(request: AdmissionRequest) -> bool:
 
 
 def may_patch(kind: str, owner: Owner, config: Config) -> bool:
-    """Whether an object of this kind that a controller made may be patched; else nothing becomes of it.
+    """Whether an object of this kind that a controller made may be patched; if not, it is admitted as it is.
 
     Of what the built-in ones make only pods: a patched ReplicaSet no longer matches its Deployment, which then makes
     another, and another.
@@ -193,8 +195,9 @@ def _policies(
 
 
 def _judges(policy: Policy, key: KindKey, operation: str, subresource: str, stage: AnyStage) -> bool:
-    """Whether the policy, which judges the kind, does so in this operation and subresource."""
-    if not policy.operations:  # the API server is never asked
+    """Whether a policy that judges the kind also judges this operation and subresource."""
+    # The API server never asks such a policy: it judges files and stored objects alone.
+    if not policy.operations:
         return stage == "check" and not subresource
     if operation not in OPERATIONS or operation not in policy.operations:
         return False
@@ -205,7 +208,7 @@ def _judges(policy: Policy, key: KindKey, operation: str, subresource: str, stag
 
 
 def _acts(active: ActivePolicy, mode: Mode, key: KindKey, stage: AnyStage) -> bool:
-    """Whether a policy in this mode may say anything of the kind."""
+    """Whether a policy in this mode may deny, patch, warn of or record anything about objects of the kind."""
     if stage != "mutate":
         return mode != "off"
     patched = active.policy.patched_kinds(active.params) if mode == "deny" else ()
@@ -213,7 +216,7 @@ def _acts(active: ActivePolicy, mode: Mode, key: KindKey, stage: AnyStage) -> bo
 
 
 def modes_of(active: ActivePolicy, config: Config) -> set[Mode]:
-    """The modes that the policy may be in, for some request or other."""
+    """Every mode that the policy may be in: its own, and those of overrides, which hold for some requests."""
     sections = (override.policies.get(active.policy.id) for override in config.overrides)
     overridden = {section.mode for section in sections if section and section.mode}
     return {weakest(mode, config.mode) for mode in {active.mode, *overridden}}
@@ -247,7 +250,7 @@ def matches(match: Match, request: AdmissionRequest, owner: Owner | None) -> boo
 
 
 def _has_only(patterns: tuple[str, ...], request: AdmissionRequest) -> bool:
-    """Whether every container has one of the images; of what can't be read it isn't known, so no."""
+    """Whether the image of every container matches one of the patterns; False for an object that can't be read."""
     if not patterns:
         return True
     try:

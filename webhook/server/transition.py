@@ -1,8 +1,9 @@
-"""While the configuration changes: what both the one before and the one after admit is not refused meanwhile.
+"""Decisions just after a change of the configuration: what both the old and the new one admit is not refused.
 
-Each server and each controller reads a change in its own time, and the webhook configurations follow in theirs. So what
-one server's /mutate has left alone by the one configuration, another's /validate would refuse by the other. No server
-knows how far the others are. But each knows when it has read a change itself, and for a while after that
+Each server and each controller reads a changed file at a time of its own, and the webhook configurations follow later.
+So one server's /mutate may leave an object unpatched by the old configuration, and another's /validate refuse it by the
+new one. No server knows which configuration the others use. But each knows when it has read a change itself, and for
+SETTLING seconds after that
 
 - /mutate goes on patching what it patched before: a server that judges by that still expects it;
 - /validate does not refuse what it admitted before, if all that is wrong is what /mutate now mends: it may have been
@@ -35,7 +36,7 @@ def decide_in_transition(
     stage: Stage,
     deadline: float | None = None,
 ) -> Decision:
-    """Decide as engine.decide does, while other servers may still decide_in_transition by earlier configurations."""
+    """Decide as engine.decide does, while other servers may still decide by the `earlier` configurations."""
 
     def judge(request: AdmissionRequest, config: Config, stage: AnyStage) -> Decision:
         return engine.decide(request, facts, config, today=today, stage=stage, deadline=deadline)
