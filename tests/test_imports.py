@@ -75,6 +75,8 @@ HOMES = {
     "cryptography": {"certs"},
     "jsonpatch": {"fixes"},
     "click": {"cli"},
+    "jinja2": {"audit.html"},
+    "rich": {"audit.progress"},
 }
 
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from webhook.formats import Format, Style
     from webhook.objects.facts import ClusterFacts
 
-AuditFormat = Literal["text", "json", "csv", "sarif"]
+AuditFormat = Literal["text", "json", "csv", "sarif", "html"]
 _FORMATS = ("text", "json", "sarif", "junit", "github")
-_AUDIT_FORMATS = ("text", "json", "csv", "sarif")
+_AUDIT_FORMATS = ("text", "json", "csv", "sarif", "html")
 _AS_IF = f"Put the ceiling aside: {', '.join(MODES[1:])}."
 _STRICT_AUDIT = "1 for any violation that is not exempted, and for what is broken now; 2 if anything was not seen."
 _SHELLS = ("bash", "zsh", "fish", "kubectl")
@@ -550,13 +550,16 @@ def audit(
     forestall audit --as-if deny --output csv > findings.csv
     """
     from webhook.audit.look import AuditOptions, audit_cluster  # noqa: PLC0415
+    from webhook.audit.progress import Bar  # noqa: PLC0415
 
     today = datetime.now(UTC).date()
     options = AuditOptions(config, as_if, group_by, namespaces)
     audits, code = [], 0
     for context in contexts or (None,):
         try:
-            audits.append(audit_cluster(_patient_cluster(kubeconfig, context), context or "", options, today=today))
+            with Bar(context or "") as bar:
+                cluster = _patient_cluster(kubeconfig, context)
+                audits.append(audit_cluster(cluster, context or "", options, today=today, progress=bar.show))
         except (ClusterRefused, FactsUnavailable) as error:
             if len(contexts) < 2:
                 raise
@@ -582,6 +585,10 @@ def _render_audit(audits: Sequence[Audited], output: AuditFormat, code: int, tod
             return documents.render_csv(audits)
         case "sarif":
             return documents.render_sarif(audits, code)
+        case "html":
+            from webhook.audit.html import render_html  # noqa: PLC0415
+
+            return render_html(audits, today)
         case _:
             return text.render_text(audits, today, _width(), _style(sys.stdout))
 

@@ -202,10 +202,13 @@ class Stored:
     unlisted: dict[str, str] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     unreadable: list[Unreadable] = field(default_factory=list)
+    done: float = 0.0
+    """The part of the kinds that has been read, from 0 to 1."""
 
     def __iter__(self) -> Iterator[AdmissionRequest]:
         self.versions = served_versions(self.cluster)
-        for kind in sorted(self.kinds, key=_generation):
+        for number, kind in enumerate(sorted(self.kinds, key=_generation)):
+            self.done = number / len(self.kinds)
             if version := self.versions.get(kind.group):
                 for namespace in self.namespaces or ("",):
                     for obj in self._read(kind, version, namespace):

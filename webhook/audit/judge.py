@@ -22,10 +22,11 @@ from webhook.objects.owners import SERVICE_ACCOUNT, ControllerReference, control
 from webhook.objects.pods import POD, items, mapping, read_workload
 from webhook.policy import AdmissionRequest, Reference
 from webhook.scope import locate_pod_spec
-from webhook.stored import PAGE, Reader, Stored, Unreadable, full_resource, path_of, served_versions
+from webhook.stored import Reader, Stored, Unreadable, full_resource, path_of, served_versions
 
-Progress = Callable[[str, int], None]
-"""Called with the kind that is being judged, and how many objects were read."""
+Progress = Callable[[float, str, int], None]
+"""Called now and then with the part of the kinds that is done, from 0 to 1, the kind that is being judged, and how many
+objects were read."""
 
 _OPERATOR = f"{SERVICE_ACCOUNT}:unknown"
 """Who made an object of an owner that isn't judged, as far as a stored object tells: a ServiceAccount of no namespace
@@ -34,6 +35,8 @@ _NODE = ("", "Node")
 _CLAIM = ("", "PersistentVolumeClaim")
 _FINISHED = ("Complete", "Failed")
 _ENDED = ("Succeeded", "Failed")
+_STEP = 100
+"""Objects after which progress is told."""
 
 
 @dataclass
@@ -63,15 +66,15 @@ def audit(
     *,
     today: date,
     namespaces: Sequence[str] = (),
-    progress: Progress = lambda _kind, _objects: None,
+    progress: Progress = lambda _done, _kind, _objects: None,
 ) -> Audit:
     """Judge every stored object of the kinds that policies judge, in these namespaces or in all."""
     stored = Stored(cluster, [judged.kind for judged in config.judged.values()], namespaces)
     run = _Run(cluster, config, facts, team_of, today, stored)
     run.found.usage = Usage(_read_usage(cluster, namespaces, stored))
     for number, request in enumerate(stored):
-        if not number % PAGE:
-            progress(request.kind, number)
+        if not number % _STEP:
+            progress(stored.done, request.kind, number)
         run.take(request)
     run.found.unlisted |= stored.unlisted
     run.found.forbidden |= stored.forbidden

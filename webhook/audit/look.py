@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webhook.audit.judge import Audit, audit
+from webhook.audit.judge import Audit, Progress, audit
 from webhook.config import Config, load_config, read_config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.in_force import config_in_force
@@ -96,7 +96,7 @@ class Audited:
         )
 
 
-def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: date) -> Audited:
+def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: date, progress: Progress) -> Audited:
     """Audit one cluster. Raises FactsUnavailable or ClusterRefused if it can't be asked at all, BadConfig."""
     unlisted: dict[str, str] = {}
     forbidden: set[str] = set()
@@ -104,7 +104,7 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     kinds = {*fact_kinds(), *((NAMESPACES,) if options.group_by or config.team_label else ())}
     facts = _facts(cluster, kinds, options.namespaces, unlisted, forbidden)
     team_of = _by(options.group_by or config.team_label, facts.of(NAMESPACES))
-    found = audit(cluster, config, facts, team_of, today=today, namespaces=options.namespaces)
+    found = audit(cluster, config, facts, team_of, today=today, namespaces=options.namespaces, progress=progress)
     observing = _observing(cluster, config, facts, options.namespaces, found)
     found.unlisted = {**unlisted, **found.unlisted}
     found.forbidden |= forbidden

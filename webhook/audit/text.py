@@ -37,9 +37,7 @@ def render_text(audits: Sequence[Audited], today: date, width: int, style: Style
 
 def _summary(audited: Audited, today: date, style: Style) -> Iterator[str]:
     tally = audited.found.tally
-    others = f", {counted(tally.others, 'other object')}" if tally.others else ""
-    judged = f"{counted(tally.workloads, 'workload')} with {counted(tally.containers, 'container')}{others} judged"
-    yield f"{judged}: {_outcomes(tally.outcomes(), style)}"
+    yield f"{judged(audited)}: {_outcomes(tally.outcomes(), style)}"
     yield f"  configuration: {audited.configuration}"
     if tally.by_policy:
         yield "by policy"
@@ -61,6 +59,13 @@ def _summary(audited: Audited, today: date, style: Style) -> Iterator[str]:
     for line in sentences(audited):
         yield style(line, "bold")
     yield ""
+
+
+def judged(audited: Audited) -> str:
+    """How much was judged: "3 workloads with 4 containers, 1 other object judged"."""
+    tally = audited.found.tally
+    others = f", {counted(tally.others, 'other object')}" if tally.others else ""
+    return f"{counted(tally.workloads, 'workload')} with {counted(tally.containers, 'container')}{others} judged"
 
 
 def _table(rows: Mapping[str, Counter[Outcome]], style: Style) -> Iterator[str]:
