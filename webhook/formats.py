@@ -99,21 +99,26 @@ def object_lines(
 
 
 def _finding_lines(finding: Finding, width: int, style: Style) -> Iterator[str]:
-    verdict, path = finding.verdict, finding.verdict.violation.path
+    verdict = finding.verdict
     head = f"  {verdict.outcome:<8}  "
     first, *more = wrapped(headline(verdict), width - len(head))
     yield f"  {style(f'{verdict.outcome:<8}', COLOURS[verdict.outcome])}  {first}"
     yield from (f"{' ' * len(head)}{line}" for line in more)
-    # The path is the fix's where there is one, and nobody needs to read it twice.
-    is_named = any(fix.path == path and not fix.of for fix in shown_sets(verdict.violation))
-    places = "" if finding.place == IN_CLUSTER else str(finding.place), "" if is_named else path
-    if where := "  ".join(filter(None, places)):
+    if where := whereabouts(finding):
         yield from labelled("where", where, width, style)
     above = ""
     for label, text in advice(verdict):
         if label != "why":
             yield from labelled("" if label == above else label, text, width, style)
         above = label
+
+
+def whereabouts(finding: Finding) -> str:
+    """Where the violation is: file and line, unless it is in the cluster, and the path, unless a fix names it."""
+    path = finding.verdict.violation.path
+    is_named = any(fix.path == path and not fix.of for fix in shown_sets(finding.verdict.violation))
+    places = "" if finding.place == IN_CLUSTER else str(finding.place), "" if is_named else path
+    return "  ".join(filter(None, places))
 
 
 def labelled(label: str, text: str, width: int, style: Style) -> Iterator[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -484,6 +486,49 @@ def test_what_is_broken_for_programs(api: FakeApi, run: Run) -> None:
     (location,) = first["locations"]
     address = "apis/apps/v1/namespaces/shop/statefulsets/elastalert"
     assert location["physicalLocation"]["artifactLocation"]["uri"] == address
+
+
+def test_on_the_page_it_stands_first_too(api: FakeApi, run: Run) -> None:
+    broken(api)
+    api.objects["deployments"] = [deployment()]
+    code, page, _ = run("--output=html")
+    assert code == 1
+    assert (
+        page.index("Broken now") < page.index("OOM-killed at its limit 1Gi") < page.index("could not be created again")
+    )
+    assert page.index("could not be created again") < page.index('<td data-value="0" class="denied">denied')
+
+
+def test_a_page_of_several_clusters_says_which(
+    api: FakeApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.objects["deployments"] = [deployment()]
+    file = json.loads(kubeconfig({"server": api.url}, name="one"))
+    other = json.loads(kubeconfig({"server": api.url}, name="<two>"))
+    for part in ("clusters", "users", "contexts"):
+        file[part] += other[part]
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(file))
+    main(["audit", f"--kubeconfig={path}", "--context=one", "--context=<two>", "--as-if=deny", "--output=html"])
+    page = capsys.readouterr().out
+    assert re.findall("<h2>(Cluster.*)</h2>", page) == ["Cluster one", "Cluster &lt;two&gt;"]
+    assert re.findall("<td>(one|&lt;two&gt;)", page) == ["one", "&lt;two&gt;"]
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_a_bar_while_a_person_watches(api: FakeApi, tmp_path: Path, is_watched: bool) -> None:
+    """In a process of its own, whose standard error is a terminal, or a file."""
+    api.objects["deployments"] = [deployment()]
+    reader, writer = os.openpty() if is_watched else os.pipe()
+    command = [*PROGRAM, "audit", "--kubeconfig", api.kubeconfig(tmp_path), "--output=json"]
+    environment = os.environ | {"TERM": "xterm", "FORCE_COLOR": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, env=environment, check=False)
+    told = os.read(reader, 1 << 16) if is_watched else b""
+    os.close(writer)
+    told = told or os.read(reader, 1 << 16)
+    os.close(reader)
+    assert json.loads(done.stdout)["results"]
+    assert (b"objects so far" in told) == is_watched
 
 
 def test_without_a_right_to_pods_the_rest_is_told(api: FakeApi, run: Run) -> None:

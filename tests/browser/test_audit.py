@@ -36,7 +36,6 @@ frame.addEventListener("load", () => {
   found.title = page.title;
   found.images = page.images.length;
   found.back = frame.contentWindow.getComputedStyle(page.body).backgroundColor;
-  found.sticky = frame.contentWindow.getComputedStyle(page.querySelector(".findings th")).position;
   found.first = names(); click();
   found.ascending = names(); click();
   found.descending = names();

@@ -14,7 +14,10 @@ from markupsafe import Markup
 from webhook.audit.look import Audited
 from webhook.audit.spill import WORST_FIRST
 from webhook.audit.text import exemptions, judged, sentences
-from webhook.messages import advice, told
+from webhook.formats import whereabouts
+from webhook.messages import advice, incident, told
+from webhook.observing.words import observed_advice
+from webhook.stored import show_reference
 
 _PARTS = 100
 """Parts of the page that are handed on together."""
@@ -45,7 +48,10 @@ def render_html(audits: Sequence[Audited], today: date) -> Iterator[str]:
         outcomes=WORST_FIRST,
         by_policy=lambda tally: {policy: tally.by_policy[policy] for policy in sorted(tally.by_policy)},
         by_team=lambda tally: {team: tally.by_team[team] for team in tally.teams()},
+        incident=incident,
         judged=judged,
+        observed_advice=observed_advice,
+        show_reference=show_reference,
         sentences=sentences,
         exemptions=lambda audited: exemptions(audited, today).values(),
         rows=_rows(audits),
@@ -68,8 +74,9 @@ def _rows(audits: Sequence[Audited]) -> Iterator[dict[str, Any]]:
     for audited in audits:
         for team, findings in audited.found.by_team():
             for finding in findings:
-                verdict, used = finding.verdict, audited.found.usage.of(finding)
-                where, uses = [("where", verdict.violation.path)], [("uses", used)] if used else []
+                verdict = finding.verdict
+                lines = [("where", whereabouts(finding)), ("uses", audited.found.usage.of(finding))]
+                lines += [line for line in advice(verdict) if line[0] != "why"]
                 yield {
                     "rank": WORST_FIRST.index(verdict.outcome),
                     "outcome": verdict.outcome,
@@ -80,5 +87,5 @@ def _rows(audits: Sequence[Audited]) -> Iterator[dict[str, Any]]:
                     "policy": verdict.policy,
                     "container": finding.container or "",
                     "wrong": told(verdict),
-                    "lines": where + uses + advice(verdict),
+                    "lines": [(label, text) for label, text in lines if text],
                 }

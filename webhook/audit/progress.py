@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -15,8 +16,10 @@ class Bar:
 
     def __init__(self, cluster: str) -> None:
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-        console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        # Rich takes FORCE_COLOR for a terminal, too: a build's log is not to be filled with bars.
+        self._progress = Progress(
+            *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        )
         self._label = f"{cluster}: " if cluster else ""
         self._task = self._progress.add_task(f"{self._label}reading facts", total=None)
 

@@ -41,19 +41,23 @@ def _lines(observed: Observed, width: int, style: Style, *, with_why: bool) -> I
     first, *more = wrapped(f"{observed.observer}: {observation.message}", width - len(head))
     yield f"  {style(f'{observation.severity:<8}', _COLOURS[observation.severity])}  {first}"
     yield from (f"{' ' * len(head)}{line}" for line in more)
+    above = ""
+    for label, text in observed_advice(observed):
+        if label != "why" or with_why:
+            yield from labelled("" if label == above else label, text, width, style)
+        above = label
+
+
+def observed_advice(observed: Observed) -> Iterator[tuple[str, str]]:
+    """Since when, what to do and why, with labels; what isn't known is left out."""
+    observation = observed.observation
     if observation.since:
-        yield from labelled("since", _since(observed), width, style)
-    for number, command in enumerate(observation.run):
-        yield from labelled("" if number else "run", command, width, style)
+        yield "since", f"{observation.since:%Y-%m-%d %H:%M:%S} UTC"
+    yield from (("run", command) for command in observation.run)
     if observation.hint:
-        yield from labelled("how", f"Helm value {observation.hint}", width, style)
-    if with_why and (why := incident_of(observed.observer)):
-        yield from labelled("why", f"{why} (forestall explain {observed.observer})", width, style)
-
-
-def _since(observed: Observed) -> str:
-    since = observed.observation.since
-    return f"{since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
+        yield "how", f"Helm value {observation.hint}"
+    if why := incident_of(observed.observer):
+        yield "why", f"{why} (forestall explain {observed.observer})"
 
 
 def incident_of(observer: str) -> str:
