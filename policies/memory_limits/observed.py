@@ -1,9 +1,10 @@
-"""What a missing or small limit does in a running cluster: containers that were OOM-killed."""
+"""What is seen in a running cluster: containers that were OOM-killed, and nodes whose pods may take too much."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from policies.memory_limits.nodes import observe_nodes
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.helm_values import helm_value
 from webhook.objects.live import Live, doubled, kills
@@ -17,6 +18,7 @@ _FEWER = "or have ElastAlert hold less: use_count_query: true in its rules, and 
 
 def observe(live: Live, _facts: ClusterFacts, _params: object) -> Iterator[Observation]:
     yield from _killed(live)
+    yield from observe_nodes(live)
 
 
 def _killed(live: Live) -> Iterator[Observation]:
@@ -36,6 +38,7 @@ def _killed(live: Live) -> Iterator[Observation]:
             container.name,
             f"container {container.name!r} was OOM-killed {killed.told}: {remedy}",
             run=(*doubled(killed), killed.logs),
+            since=killed.down_since,
             value=killed.restarts,
             hint=helm_value(killed.labelled, container.name, "resources"),
             severity="error" if killed.is_down else "warning",

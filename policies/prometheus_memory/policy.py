@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-from msgspec import Meta
-
+from policies.prometheus_memory.floor import Floor, Params, find_series, floor_of
+from policies.prometheus_memory.observed import observe
 from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, NODES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import resources_value
+from webhook.objects.live import LIVE_PODS, LIVE_STATEFUL_SETS
 from webhook.objects.nodes import largest_node
 from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
-from webhook.objects.prometheus import LEAST_LIMIT, LEAST_REQUEST, SERVER_NAMES, is_agent, series_containers
-from webhook.objects.quantities import MAX_BYTES, Memory, format_memory
+from webhook.objects.prometheus import is_agent
+from webhook.objects.quantities import MAX_BYTES, format_memory
 from webhook.objects.sizes import (
     Bound,
     Bounds,
@@ -26,10 +26,7 @@ from webhook.objects.sizes import (
     given_memory,
     unread_ranges,
 )
-from webhook.objects.workloads import Workloads
 from webhook.policy import AdmissionRequest, Brief, Policy, Set, Violation
-
-_MEBIBYTE = 2**20
 
 
 class _Found(NamedTuple):
@@ -57,38 +54,14 @@ class _Pod(NamedTuple):
     before: Mapping[str, Container]
 
 
-class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    min_request: Annotated[Memory, Meta(description="The least request.")] = LEAST_REQUEST
-    min_limit: Annotated[Memory, Meta(description="The least limit.")] = LEAST_LIMIT
-    workloads: Annotated[
-        Workloads, Meta(description="Prometheus servers that no image's name tells: an image is the container's own.")
-    ] = Workloads()
-    series: Annotated[int | None, Meta(description="Head series; the floors are then computed from them.")] = None
-    largest_node: Annotated[Memory | None, Meta(description="Allocatable memory of the largest node there can be.")] = (
-        None
-    )
-
-    def __post_init__(self) -> None:
-        if self.series is not None and self.series < 1:
-            raise ValueError(f"series {self.series} is not a positive number")
-        if self.min_request > self.min_limit:
-            raise ValueError(f"minRequest {self.min_request} is above minLimit {self.min_limit}")
-
-
-class _Floor(msgspec.Struct, frozen=True):
-    request: int
-    limit: int
-    reason: str
-
-
 def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
     workload = read_workload(request)
     if workload is None:
         return
-    series = [container for container in _series(workload, params.workloads) if not is_agent(workload, container)]
+    series = [container for container in find_series(workload, params.workloads) if not is_agent(workload, container)]
     if not series:
         return
-    floor, ranges = _floor(params), facts.of(LIMIT_RANGES).get(workload.namespace, ())
+    floor, ranges = floor_of(params), facts.of(LIMIT_RANGES).get(workload.namespace, ())
     pod = _Pod(workload, ranges, given_memory(workload, ranges), predecessors(request))
     short = {container.path: parts for container in series if (parts := _short(pod, container, floor))}
     if unread := unread_ranges(workload.namespace, facts):
@@ -115,20 +88,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
             )
 
 
-def _series(workload: Workload, own: Workloads) -> list[Container]:
-    """The containers that keep series: Prometheus' known images and those that parameter `workloads` names; without
-    any, the main container of a workload that its labels name."""
-    found = series_containers(workload)
-    if own.images:
-        known = {container.path for container in [*found, *filter(own.name_image, workload.containers)]}
-        found = [container for container in workload.containers if container.path in known and container.role != "init"]
-    if found or not own.labels or not own.name_labels_of(workload):
-        return found
-    main = [container for container in workload.containers if container.role == "container"]
-    return [container for container in main if container.name in SERVER_NAMES][:1] or main[:1]
-
-
-def _short(pod: _Pod, container: Container, floor: _Floor) -> list[_Short]:
+def _short(pod: _Pod, container: Container, floor: Floor) -> list[_Short]:
     parts = (
         _Short("requests", _found(pod, container, "requests"), floor.request),
         _Short("limits", _found(pod, container, "limits"), floor.limit),
@@ -180,20 +140,6 @@ def _value(short: _Short) -> int | None:
     return MAX_BYTES if short.part == "limits" and short.found.amount is None else short.found.amount
 
 
-def _floor(params: Params) -> _Floor:
-    """What is enough: the figures that ended the incident, or those that the number of series asks for.
-
-    limit = 1.2 x (256 MiB + 8 KiB x series), request = limit / 1.5, the incident's ratio; both rounded up to MiB.
-    Real series take 4.5 to 9 KiB each, so the need may be 44 % less or 13 % more; heavy queries come on top.
-    """
-    if params.series is None:
-        return _Floor(params.min_request, params.min_limit, "")
-    limit = -(-12 * (256 * _MEBIBYTE + 8 * 1024 * params.series) // (10 * _MEBIBYTE))
-    request = -(-2 * limit // 3)
-    reason = f" for {params.series} series (-44 % / +13 %, without heavy queries)"
-    return _Floor(request * _MEBIBYTE, limit * _MEBIBYTE, reason)
-
-
 def _wrong(short: _Short) -> str:
     noun = short.part.removesuffix("s")
     return f"memory {noun} {short.found.words}" if short.found.amount else f"no memory {noun}"
@@ -203,7 +149,7 @@ def _least(container: Container, short: Sequence[_Short]) -> tuple[Set, ...]:
     return tuple(Set(container.memory_path(lack.part), format_memory(lack.least)) for lack in short)
 
 
-def _remedy(pod: _Pod, container: Container, short: _Short, floor: _Floor, size: Size | str) -> str:
+def _remedy(pod: _Pod, container: Container, short: _Short, floor: Floor, size: Size | str) -> str:
     part, found, least = short
     if isinstance(size, str):
         return f"set {part}.memory to {format_memory(least)} or more{floor.reason}; {size}"
@@ -219,7 +165,7 @@ def _remedy(pod: _Pod, container: Container, short: _Short, floor: _Floor, size:
 
 
 def _sizes(
-    pod: _Pod, containers: Sequence[Container], facts: ClusterFacts, params: Params, floor: _Floor
+    pod: _Pod, containers: Sequence[Container], facts: ClusterFacts, params: Params, floor: Floor
 ) -> Mapping[str, Size | str]:
     """By container, the size that it is given, or what stands in the way."""
     if obstacle := _obstacle(pod.workload, facts):
@@ -248,7 +194,7 @@ def _obstacle(workload: Workload, facts: ClusterFacts) -> str:
     return unread and f"{unread}, which may forbid it, could not be read"
 
 
-def _size(pod: _Pod, container: Container, bounds: Bounds, most: Bound, floor: _Floor) -> Size | str:
+def _size(pod: _Pod, container: Container, bounds: Bounds, most: Bound, floor: Floor) -> Size | str:
     """Both amounts, so that neither half alone can leave a limit below its request."""
     given, before = pod.given[container.path], pod.before.get(container.path)
     request = _enough(given.request, floor.request, before.amount("requests") if before else None)
@@ -272,5 +218,7 @@ POLICY = Policy(
     incidents=("Kubecost incident 4: a Prometheus with 2Gi/3Gi was killed for three days and its billing data lost",),
     subresources=("resize",),
     facts=(LIMIT_RANGES, NODES),
+    observe=observe,
+    lives=(LIVE_PODS, LIVE_STATEFUL_SETS),
     mode="deny",
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from policies.memory_limits.policy import POLICY, Params
 from tests.builders import container, sized
-from tests.observing.living import WEB, ago, killed, live, owned, pod, running, told
+from tests.observing.living import WEB, ago, killed, live, node, owned, pod, running, told
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object, Observation
 
@@ -97,3 +99,116 @@ def test_oom_killed_containers(objects: list[Object], expected: str) -> None:
 )
 def test_what_to_do(obj: Object, run: tuple[str, ...]) -> None:
     assert [each.run for each in observed(obj)] == [run]
+
+
+def sizes(name: str, capacity: str, allocatable: str) -> Object:
+    obj = node(name)
+    obj["status"] |= {"capacity": {"memory": capacity}, "allocatable": {"memory": allocatable}}
+    return obj
+
+
+def started(name: str, **passed: float) -> Object:
+    """A pod without a limit on node-1, whose container was started that long ago."""
+    status = running("web", since=ago(**passed))
+    return pod(name, container(), status=status)
+
+
+def new_node(**passed: float) -> Object:
+    obj = node("node-1", ready="False", since=ago(**passed))
+    obj["metadata"]["creationTimestamp"] = ago(**passed)
+    return obj
+
+
+NEVER = "error Node node-1: node node-1 is not ready"
+BLAMED = "1 container without a memory limit on it may take all of its memory: shop/web-5d9c-x1 (web): give them one"
+SYSTEM = (
+    "pods that take what they may take the kubelet's: set kubeReserved and systemReserved in the kubelet's "
+    "configuration"
+)
+
+
+def on_nodes(*objects: Object) -> str:
+    """What is told of nodes, but that their pods may take too much."""
+    return told(
+        each
+        for each in observed(*objects)
+        if each.reference.kind == "Node" and "add up to" not in each.message and live().now - _since(each) >= each.hold
+    )
+
+
+def _since(observation: Observation) -> datetime:
+    return observation.since or datetime.min.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        pytest.param([node("node-1"), pod()], "", id="healthy"),
+        pytest.param(
+            [node("node-1", ready="Unknown", since=ago(minutes=3)), pod("web-5d9c-x1", container())],
+            f"error Node node-1: node node-1 is not ready; {BLAMED}",
+            id="not-ready",
+        ),
+        pytest.param([node("node-1", ready="False", since=ago(minutes=1))], "", id="only-just-not-ready"),
+        pytest.param([node("node-1", ready="False", since=ago(days=9))], NEVER, id="never-ready"),
+        pytest.param([new_node(minutes=5)], "", id="a-new-node-that-starts"),
+        pytest.param(
+            [node("node-1", since=ago(minutes=5)), started("web-5d9c-x1", hours=3)],
+            "warning Node node-1: node node-1 was not ready, and is again since 2026-11-27 11:55:00 UTC, without a "
+            f"reboot; {BLAMED}",
+            id="it-came-back",
+        ),
+        pytest.param(
+            [node("node-1", since=ago(minutes=5)), started("web-5d9c-x1", minutes=4)], "", id="it-was-rebooted"
+        ),
+        pytest.param(
+            [sizes("a", "8Gi", "8Gi"), sizes("b", "8Gi", "8092Mi"), node("c")],
+            "warning Node a: node a reserves no memory for the system (pods may have 8Gi of its 8Gi), nor do b: "
+            + SYSTEM,
+            id="nothing-is-reserved",
+        ),
+        pytest.param(
+            [sizes(name, "8Gi", "8Gi") for name in "abcde"],
+            "warning Node a: node a reserves no memory for the system (pods may have 8Gi of its 8Gi), nor do b, c and "
+            f"2 more: {SYSTEM}",
+            id="nothing-is-reserved-anywhere",
+        ),
+    ],
+)
+def test_nodes(objects: list[Object], expected: str) -> None:
+    assert on_nodes(*objects) == expected
+
+
+def limited(name: str, limit: str | None, node: str = "node-1", namespace: str = "shop") -> Object:
+    return pod(name, container(**sized(limit)), node=node, namespace=namespace, metadata={})
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        pytest.param([node("node-1"), limited("a", "7Gi")], "", id="they-fit"),
+        pytest.param(
+            [node("node-1"), limited("a", "4Gi"), limited("b", "2Gi"), limited("c", "1Gi"), limited("d", "512Mi")],
+            "warning Node node-1: the memory limits of the pods on node node-1 add up to 7680Mi, where they may have "
+            "7Gi together: shop/a (4Gi), shop/b (2Gi), shop/c (1Gi) and 1 more",
+            id="they-don-t",
+        ),
+        pytest.param(
+            [node("node-1"), limited("a", "4Gi"), limited("b", None)],
+            "warning Node node-1: the memory limits of the pods on node node-1 add up to 4Gi, where they may have 7Gi "
+            "together, and 1 of them have no limit at all: shop/b (no limit), shop/a (4Gi)",
+            id="one-has-no-limit",
+        ),
+        pytest.param([node("node-1"), limited("a", None, namespace="kube-system")], "", id="the-cluster-s-own"),
+        pytest.param([node("node-1"), limited("a", "8Gi", "gone")], "", id="on-no-node-that-is-there"),
+    ],
+)
+def test_nodes_whose_pods_may_take_too_much(objects: list[Object], expected: str) -> None:
+    assert told(each for each in observed(*objects) if "add up to" in each.message) == expected
+
+
+def test_the_worst_three_nodes_are_named() -> None:
+    objects = [obj for name in "abcde" for obj in (node(name), limited(f"pod-{name}", f"{ord(name) - 80}Gi", name))]
+    messages = [each.message for each in observed(*objects)]
+    assert [message.partition(" add")[0].rpartition(" ")[2] for message in messages] == ["e", "d", "c"]
+    assert [message.partition("; ")[2] for message in messages] == ["", "", "2 more nodes are like it"]

@@ -24,7 +24,7 @@ class Killed(NamedTuple):
     at        when it was killed last
     restarts  those of all pods together
     pods      how many pods it was killed in
-    is_down   it doesn't run now in one of them
+    is_down   it doesn't run now in one of them; down_since is since when that pod isn't ready
     """
 
     owner: Reference
@@ -35,12 +35,17 @@ class Killed(NamedTuple):
     restarts: int
     pods: int
     is_down: bool
+    down_since: datetime | None
 
     @property
     def limit(self) -> str:
         """The limit that it reached, as it was written: its own or the pod's; empty if there is none."""
         limits = (self.container.memory("limits"), self.workload.memory("limits"))
         return next((str(limit) for limit in limits if limit is not None), "")
+
+    @property
+    def limit_bytes(self) -> int | None:
+        return self.container.amount("limits") or self.workload.amount("limits")
 
     @property
     def told(self) -> str:
@@ -94,6 +99,7 @@ def kills(live: Live) -> Iterator[Killed]:
                     restarts=known.restarts + killed.restarts,
                     pods=known.pods + 1,
                     is_down=known.is_down or killed.is_down,
+                    down_since=min(filter(None, (known.down_since, killed.down_since)), default=None),
                 )
             found[key] = killed
     yield from found.values()
@@ -108,4 +114,6 @@ def _killed(live: Live, pod: LivePod, trouble: ContainerTrouble) -> Killed | Non
     if container is None:  # an ephemeral one
         return None
     is_down = bool(trouble.waiting) or pod.phase == "Failed"
-    return Killed(live.owner_of(pod), pod, workload, container, last.at, trouble.restarts, 1, is_down)
+    unready = pod.trouble.unready if pod.trouble and is_down else None
+    since = unready.since if unready else None
+    return Killed(live.owner_of(pod), pod, workload, container, last.at, trouble.restarts, 1, is_down, since)

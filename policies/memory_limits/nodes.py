@@ -1,0 +1,122 @@
+"""What is seen of nodes: that pods may take more than they have, that the system has nothing, that they come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+
+from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod
+from webhook.objects.quantities import format_memory
+from webhook.policy import Observation, Reference
+
+_NOT_READY = timedelta(minutes=2)
+_NEW = timedelta(minutes=10)
+"""How long a node that has never been ready may take to start."""
+_FLAPPED = timedelta(minutes=15)
+"""How long after it came back a node is still told of."""
+_EVICTION = 100 << 20
+"""Bytes that a kubelet keeps free for itself unless it is told otherwise (memory.available<100Mi): no reservation."""
+_WORST = 3
+# Whose limits nobody but the cluster's maker can set.
+_SYSTEM = "kube-system"
+
+
+def observe_nodes(live: Live) -> Iterator[Observation]:
+    nodes = list(live.of(LIVE_NODES).values())
+    for node in nodes:
+        yield from _not_ready(live, node)
+    yield from _unreserved(nodes)
+    if live.sees(LIVE_PODS):
+        yield from _crowded(live, nodes)
+
+
+def _not_ready(live: Live, node: LiveNode) -> Iterator[Observation]:
+    ready = node.ready
+    since = (ready.since if ready else None) or node.created
+    if since is None:
+        return
+    pods = live.pods_by_node.get(node.name, [])
+    if not node.is_ready:
+        is_new = node.created is not None and since - node.created < _NOT_READY
+        reason = f" ({ready.reason})" if ready and ready.reason else ""
+        yield _of_node(
+            node,
+            f"node {node.name} is not ready{reason}{_blamed(pods)}",
+            since=since,
+            hold=_NEW if is_new else _NOT_READY,
+            severity="error",
+        )
+    elif live.now - since < _FLAPPED and any(0 < pod.started < since.timestamp() - 60 for pod in pods):
+        # After a reboot all of its containers would be younger.
+        back = f"node {node.name} was not ready, and is again since {since:%Y-%m-%d %H:%M:%S} UTC, without a reboot"
+        yield _of_node(node, f"{back}{_blamed(pods)}", since=since)
+
+
+def _of_node(node: LiveNode, message: str, **fields: object) -> Observation:
+    reference = Reference("Node", "", node.name)
+    return Observation(reference, "", message, run=(f"kubectl describe node {node.name}",), **fields)  # type: ignore[arg-type]
+
+
+def _blamed(pods: Sequence[LivePod]) -> str:
+    """The containers on a node that may take all of its memory."""
+    unlimited = [pod for pod in pods if pod.shape.unlimited and pod.namespace != _SYSTEM]
+    if not unlimited:
+        return ""
+    count = sum(len(pod.shape.unlimited) for pod in unlimited)
+    what = "1 container" if count == 1 else f"{count} containers"
+    named = _named(unlimited, lambda pod: ", ".join(pod.shape.unlimited))
+    return f"; {what} without a memory limit on it may take all of its memory: {named}: give them one"
+
+
+def _named(pods: Sequence[LivePod], told: Callable[[LivePod], str]) -> str:
+    more = f" and {len(pods) - _WORST} more" if len(pods) > _WORST else ""
+    return ", ".join(f"{pod.namespace}/{pod.name} ({told(pod)})" for pod in pods[:_WORST]) + more
+
+
+def _unreserved(nodes: Sequence[LiveNode]) -> Iterator[Observation]:
+    """Nodes that give their pods all that they have, told of once."""
+    found = [node for node in nodes if node.capacity and node.capacity - node.allocatable <= _EVICTION]
+    if not found:
+        return
+    found.sort(key=lambda node: node.name)
+    others = [node.name for node in found[1:_WORST]]
+    more = f" and {len(found) - _WORST} more" if len(found) > _WORST else ""
+    alike = f", nor do {', '.join(others)}{more}" if others else ""
+    first = found[0]
+    kept = f"pods may have {format_memory(first.allocatable)} of its {format_memory(first.capacity)}"
+    yield _of_node(
+        first,
+        f"node {first.name} reserves no memory for the system ({kept}){alike}: pods that take what they may take the "
+        "kubelet's: set kubeReserved and systemReserved in the kubelet's configuration",
+    )
+
+
+def _crowded(live: Live, nodes: Sequence[LiveNode]) -> Iterator[Observation]:
+    """The worst of the nodes whose pods may take more than there is."""
+    found = []
+    for node in nodes:
+        pods = live.pods_by_node.get(node.name, [])
+        limits = sum(pod.shape.limit for pod in pods)
+        unlimited = [pod for pod in pods if pod.shape.unlimited and pod.namespace != _SYSTEM]
+        if node.allocatable and (limits > node.allocatable or unlimited):
+            found.append((len(unlimited), limits / node.allocatable, node.name, node, limits, pods))
+    found.sort(key=lambda each: (-each[0], -each[1], each[2]))
+    for number, (unlimited_count, _, name, node, limits, pods) in enumerate(found[:_WORST], 1):
+        worst = sorted(pods, key=_weight, reverse=True)
+        without = f", and {unlimited_count} of them have no limit at all" if unlimited_count else ""
+        more = len(found) - _WORST
+        rest = f"; {more} more node{'s are' if more > 1 else ' is'} like it" if number == _WORST and more > 0 else ""
+        yield _of_node(
+            node,
+            f"the memory limits of the pods on node {name} add up to {format_memory(limits)}, where they may have "
+            f"{format_memory(node.allocatable)} together{without}: {_named(worst, _limit_of)}{rest}",
+            value=limits,
+        )
+
+
+def _weight(pod: LivePod) -> tuple[bool, int, str]:
+    return bool(pod.shape.unlimited) and pod.namespace != _SYSTEM, pod.shape.limit, pod.name
+
+
+def _limit_of(pod: LivePod) -> str:
+    return "no limit" if pod.shape.unlimited else format_memory(pod.shape.limit)
