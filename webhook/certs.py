@@ -123,7 +123,7 @@ def new_context(clients: ssl.VerifyMode = ssl.CERT_NONE) -> ssl.SSLContext:
 def make_self_signed(names: tuple[str, ...] = LOCAL_NAMES, *, days: int = 90) -> tuple[bytes, bytes]:
     """A certificate for these DNS names and addresses, valid from an hour ago, and its key: both PEM.
 
-    Nobody trusts it: it is for trying things out.
+    No client trusts it: it is for trying things out.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name("forestall, self-signed")

@@ -31,12 +31,13 @@ from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, 
 from webhook.scope import locate_pod_spec
 
 Progress = Callable[[float], None]
-"""Called with the fraction of the files that has been read, from 0 to 1."""
+"""A function that is called with the fraction of the files that has been read, from 0 to 1."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of a run of check. `objects` counts all objects that were read, `judged` are those of judged kinds."""
+    """The result of `forestall check`. `objects` counts all objects that were read, `judged` are those of judged
+    kinds."""
 
     files: int = 0
     objects: int = 0
@@ -96,7 +97,7 @@ def _check_in_one(files: Sequence[str], run: _Run, progress: Progress) -> Report
 
 
 def _check_in_two(files: Sequence[str], run: _Run, progress: Progress) -> Report:
-    """As _check_in_one. The two processes tell each other what of their files counts for all."""
+    """As _check_in_one, with half of the files in a second process. Both get the other's facts and workloads."""
 
     def finish(read: _Read, theirs: _Shared) -> Report:
         run.learn(_in_order(files, [*read.shared.cluster_objects, *theirs.cluster_objects]))
@@ -138,7 +139,7 @@ def _in_order(files: Sequence[str], objects: list[_ClusterObject]) -> list[_Clus
 
 @dataclass(slots=True)
 class _Shared:
-    """What of some files counts for all: what facts are made of, and which workloads there are."""
+    """The objects of some files that bear on the verdicts about others: those that facts are made of, and workloads."""
 
     cluster_objects: list[_ClusterObject] = field(default_factory=list)
     members: dict[Identity, Member] = field(default_factory=dict)
@@ -146,7 +147,7 @@ class _Shared:
 
 @dataclass(slots=True)
 class _Read:
-    """What is in the files: how many objects, those that are judged, and what counts for all files."""
+    """The content of some files: the number of objects, those to judge, and those that bear on other files."""
 
     objects: int = 0
     judged: list[Manifest] = field(default_factory=list)
@@ -189,7 +190,7 @@ class _Run:
     def _namespace(self, obj: Object) -> str:
         metadata = obj.get("metadata") or {}
         if _is_namespace(obj):
-            return str(metadata.get("name") or "")  # as the API server says it
+            return str(metadata.get("name") or "")  # as the API server fills it in
         return str(metadata.get("namespace") or self.namespace)
 
     def learn(self, objects: Iterable[_ClusterObject]) -> None:
@@ -252,8 +253,9 @@ class _Run:
                 report.bugs.setdefault(policy_id, f"{judged}: {''.join(traceback.format_exception(failure))}")
 
     def _left_open(self, parameters: frozenset[str], request: AdmissionRequest, decision: Decision) -> Decision:
-        """The decision, and what can't be told for parameters without a value: what would be found were they a
-        Prometheus'. An amount that is one of them is told by the decision itself: it can't be read."""
+        """The decision, with a "cannot tell" for each finding that depends on a Template's parameter without a value:
+        one that there would be if the container were a Prometheus. An amount that is such a parameter needs none here:
+        the decision says that it can't be read."""
         probe = fill(request.object, dict.fromkeys(parameters, "prometheus"), set())
         found = {(verdict.policy, verdict.violation.path) for verdict in decision.verdicts}
         other = decide(msgspec.structs.replace(request, object=probe), self.facts, self.config, today=self.today)
@@ -277,7 +279,7 @@ class _Run:
 
 
 def _raise_unreadable(decision: Decision) -> None:
-    """Raise what kept a policy from reading the object, if anything did."""
+    """Raise the error that kept a policy from reading the object, if there was one."""
     for failure in decision.failures.values():
         if isinstance(failure, UNREADABLE):
             raise failure
@@ -291,7 +293,7 @@ def _validate_fact(obj: Object, kind: FactKind[Any, Any]) -> None:
 
 
 def _wrong_with(request: AdmissionRequest, decision: Decision) -> Iterator[BadObject]:
-    """Why the API server refuses the object, as the patch leaves it, for the amounts of its containers."""
+    """Why the API server refuses the patched object for the amounts of its containers; empty if it doesn't."""
     if not is_validated(request.group, request.kind):
         return
     patched = request if decision.object is None else msgspec.structs.replace(request, object=decision.object)

@@ -185,7 +185,7 @@ class Cluster:
                 raise
 
     def now(self) -> datetime:
-        """What the API server's clock says, to the second: the Date of an answer, which everybody is given."""
+        """The API server's time, to the second: the Date header of an answer, for which no right is needed."""
         with self.open("/version", {}, _CALL_SECONDS) as response, self._answering("GET /version"):
             response.read()
             date = response.headers.get("Date", "")
@@ -240,7 +240,7 @@ class Cluster:
         with self._answering(call):
             if read_timeout <= 0:
                 raise TimeoutError("no time is left")
-            with self._lock:  # an expired token may be fetched anew here, once is enough
+            with self._lock:  # the package may renew an expired token here; after one failure it isn't tried again
                 authorization = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
             response: urllib3.BaseHTTPResponse = pool.request(
                 method,
@@ -262,7 +262,8 @@ class Cluster:
 
     @contextlib.contextmanager
     def _answering(self, call: str) -> Iterator[None]:
-        """Raises FactsUnavailable, in one line that names the call, for whatever keeps it from being answered."""
+        """Turns every error that keeps a call from being answered into FactsUnavailable, in one line that names the
+        call."""
         try:
             yield
         except (urllib3.exceptions.HTTPError, OSError, *UNDECODABLE) as error:
@@ -310,7 +311,8 @@ def _is_name(text: str) -> bool:
 
 
 def _refusal(response: urllib3.BaseHTTPResponse, call: str) -> ClusterRefused:
-    """What the API server says; as message the beginning of the body if something else answered in its place."""
+    """The API server's refusal; its message is the beginning of the body if a proxy answered in the API server's
+    place."""
     said = _Status()
     with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
         body = response.read(_STATUS_BYTES)
@@ -349,9 +351,8 @@ def one_line(error: BaseException) -> str:
 
 
 def _ssl_context(configuration: Configuration) -> ssl.SSLContext:
-    """What the package would make anew for each connection, made once.
-
-    So nobody needs the temporary files of inline certificates after this.
+    """The TLS settings of all connections; the package would make them for each. The temporary files of inline
+    certificates aren't needed after this.
     """
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
     # As kubectl does: many a cluster's CA lacks the extensions that newer Pythons ask for.

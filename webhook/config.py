@@ -37,7 +37,7 @@ from webhook.sections import (
 )
 
 CONTACT_LENGTH = 80
-"""A warning has 256 characters, most of which say what is wrong and what to do."""
+"""Characters of `contact`: a warning has 256, and needs most of them for what is wrong and what to do."""
 
 
 class _File(Section, frozen=True):
@@ -216,7 +216,7 @@ def load_config(text: bytes, file: str) -> Config:
         return _load(text, file)
     except BadConfig:
         raise
-    except Exception as error:  # a bug of ours: it must end neither a running server nor the controller
+    except Exception as error:  # a bug of Forestall's: it must end neither a running server nor the controller
         raise BadConfig(f"{file}: {UNEXPECTED}: {error!r}") from error
 
 
@@ -240,7 +240,7 @@ def _load(text: bytes, file: str) -> Config:
 
 
 def _without(root: YamlNode, key: str) -> YamlNode:
-    """The root without one of its entries, which is read by types of its own."""
+    """The root without the entry `policies`, which is converted by the policies' own types."""
     entries = [(name, value) for name, value in root.yaml.value if name.value != key]
     kept = yaml.MappingNode(root.yaml.tag, entries, root.yaml.start_mark, root.yaml.end_mark)
     return root._replace(yaml=kept)
@@ -372,7 +372,8 @@ def config_schema() -> dict[str, Any]:
 
 
 def _for_schema(params: type[msgspec.Struct], policy_id: str) -> type[msgspec.Struct]:
-    """The same parameters under a name of their own, and with defaults that JSON can hold."""
+    """A copy of a policy's parameter type for the JSON Schema: under the policy's name, with defaults that JSON can
+    hold."""
     fields = [
         (field.name, field.type, str(field.default) if isinstance(field.default, Memory) else _default(field))
         for field in msgspec.structs.fields(params)

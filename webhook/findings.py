@@ -71,7 +71,8 @@ class Finding:
 def object_of(request: AdmissionRequest, place: Place = IN_CLUSTER) -> JudgedObject:
     """The object that the request is about."""
     workload = _workload(request)
-    is_namespace = (request.group, request.kind) == ("", "Namespace")  # the API server says its own name
+    # The API server gives the request for a Namespace that namespace's own name.
+    is_namespace = (request.group, request.kind) == ("", "Namespace")
     return JudgedObject(
         place,
         f"{request.group}/{request.version}" if request.group else request.version,
@@ -98,7 +99,8 @@ def findings_of(
     judged: JudgedObject | None = None,
     place_of: Callable[[str], Place] = lambda _path: IN_CLUSTER,
 ) -> list[Finding]:
-    """What the decision says of the request's object; `place_of` tells where to look for a path in it."""
+    """The decision's verdicts as findings on the request's object; `place_of` turns a path in it into a place to look
+    at."""
     judged = judged or object_of(request)
     workload = _workload(request)
     findings = []

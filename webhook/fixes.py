@@ -39,7 +39,7 @@ def can_change(request: AdmissionRequest, sets: Iterable[Set]) -> bool:
     if request.operation == "CREATE":
         return True
     if request.kind == "Pod" and request.subresource == "resize":
-        # An absent request or limit can't be added there: that would change the pod's QoS class.
+        # pods/resize can't add a request or limit that is absent: that would change the pod's QoS class.
         return all(_exists(request.old_object, fix.path) for fix in sets)
     if (request.group, request.kind) in FIXED_AT_CREATION:
         return False
@@ -89,7 +89,7 @@ def apply_sets(obj: Object, sets: Iterable[Set]) -> tuple[list[Operation], Objec
 
 
 def _copy_along(root: Object, tokens: tuple[Token, ...], copied: dict[int, Any]) -> None:
-    """Replace every map and list on the way to `tokens` by a copy, once: `copied` holds those that are ours by now."""
+    """Replace every map and list on the way to `tokens` by a copy; `copied` holds those that were copied already."""
     parent: Any = root
     for token in tokens[:-1]:
         child = parent.get(token) if isinstance(parent, dict) else parent[token]
@@ -151,5 +151,5 @@ def compatible(fixes: Iterable[tuple[Set, ...]]) -> list[Set]:
 
 @lru_cache(1024)
 def _and_above(path: tuple[Token, ...]) -> tuple[tuple[Token, ...], ...]:
-    """The path itself, then everything above it."""
+    """The path, then each path above it, up to the root."""
     return tuple(path[:length] for length in range(len(path), 0, -1))

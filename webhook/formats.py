@@ -122,14 +122,14 @@ def whereabouts(finding: Finding) -> str:
 
 
 def labelled(label: str, text: str, width: int, style: Style) -> Iterator[str]:
-    """A line below a finding, wrapped: "  set spec.replicas: 2"."""
+    """A labelled line below a finding, wrapped to the terminal's width: "  set spec.replicas: 2"."""
     first, *more = wrapped(text, width - 12)
     yield f"      {style(f'{label:>5}', 'dim')} {first}"
     yield from (f"{' ' * 12}{line}" for line in more)
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """The text in lines; there is one at least."""
+    """The text wrapped to lines; an empty text is one empty line."""
     # Paths and file names stay whole: they are there to be copied.
     return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
 
@@ -192,7 +192,7 @@ def json_finding(finding: Finding) -> dict[str, Any]:
 
 
 def dump(document: object) -> str:
-    """JSON for people to look at, too."""
+    """The document as indented JSON, which people can read, too."""
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 

@@ -73,7 +73,7 @@ def load_policy(package: str) -> LoadedPolicy:
     try:
         folder = files(import_module(package))
         policy = getattr(import_module(f"{package}.policy"), "POLICY", None)
-    except Exception as error:  # whatever somebody's module does while it is imported
+    except Exception as error:  # another's module may raise anything while it is imported
         raise _refused(package, f"it can't be imported: {_one_line(error)}") from error
     if not isinstance(policy, Policy):
         raise _refused(package, "its module policy has no POLICY that is a webhook.policy.Policy")
@@ -97,7 +97,7 @@ def _package_of(entry_point: EntryPoint) -> str:
     return entry_point.value.partition(":")[0].strip()
 
 
-# Whoever wrote the declaration needn't have checked its types: `policy` is Any.
+# `policy` is Any: a package of somebody else's may have declared it without a type checker.
 
 
 def _wrong_with(policy: Any, package: str, folder: Traversable) -> Iterator[str]:

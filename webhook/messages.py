@@ -20,9 +20,9 @@ from webhook.objects.pods import Container, read_workload
 from webhook.objects.topology import as_yaml
 from webhook.policy import AdmissionRequest, Brief, Decision, Set, Verdict, Violation
 
-# kubectl prints all of a denial, but nobody reads more than this; the limit keeps a status small.
+# Violations that a denial tells of: kubectl would print more, but nobody reads them, and the status would be large.
 _DENIALS = 20
-# Lists and maps that are longer are left out of a denial: nobody could read them there.
+# Characters of a value in a denial: longer lists and maps are left out, since nobody could read them there.
 _VALUE_LENGTH = 200
 # The API server's limits: once 4096 characters are spent it cuts further warnings to 256, and later drops them. All
 # webhooks of a request share them, and two are ours.
@@ -31,12 +31,12 @@ _WARNINGS_LENGTH = 4096 // 2
 _MOST_WARNINGS = 15
 _ANNOTATION_LENGTH = 1024
 _NAME_LENGTH = 40
-# Of a warning, what is wrong is cut to no less than this.
+# Characters of what is wrong that a warning keeps at least, however long its remedy is.
 _WRONG_LENGTH = 40
 
 
 def denial(request: AdmissionRequest, decision: Decision, config: Config) -> str:
-    """Everything that is wrong, in one text of several lines."""
+    """The text of a denial: every violation of the request that is denied, in several lines."""
     denied = decision.denied
     count = "1 violation" if len(denied) == 1 else f"{len(denied)} violations"
     parts = [f"{count} in {request.kind} {request.namespace}/{object_name(request)}"]
@@ -53,7 +53,7 @@ def denial(request: AdmissionRequest, decision: Decision, config: Config) -> str
 
 
 def object_name(request: AdmissionRequest) -> str:
-    """The object's name; what only has a generateName yet is called by that."""
+    """The object's name, or its generateName where the API server hasn't given it a name yet."""
     metadata = (request.object or {}).get("metadata") or {}
     return request.name or str(metadata.get("name") or metadata.get("generateName") or "")
 
@@ -63,7 +63,7 @@ _Lines = list[tuple[str, str]]
 
 
 def _paragraph(verdict: Verdict, lines: _Lines, following: _Lines | None) -> str:
-    """One violation; what the next one says as well (a fix that mends both, the incident) is left to it."""
+    """One violation's lines, without those that the next violation repeats, such as a fix for both, or the incident."""
     path = verdict.violation.path
     labelled = [("where", path)] if path else []
     labelled += [line for line in lines if line not in (following or ())]
@@ -89,7 +89,8 @@ def advice(verdict: Verdict) -> _Lines:
 
 
 def _advice(verdict: Verdict, request: AdmissionRequest, pages: str, fixed: Collection[str]) -> _Lines:
-    """The same for a denial: without values that nobody could read there, and what can't be changed is made anew."""
+    """As `advice`, for a denial: long values are left out, and where a field can't be changed, the command that deletes
+    the object comes first."""
     violation = verdict.violation
     sets = [each for each in shown_sets(violation) if sets_of(violation) or each.path not in fixed]
     if any(len(_shown(each.value)) > _VALUE_LENGTH for each in sets):
@@ -102,7 +103,7 @@ def _advice(verdict: Verdict, request: AdmissionRequest, pages: str, fixed: Coll
 
 
 def shown_sets(violation: Violation) -> Sequence[Set]:
-    """What mends it: the fix that we may apply, or what is only advised."""
+    """The sets that mend the violation: its fix, or, where it has none, its advice."""
     return sets_of(violation) or violation.advice
 
 
@@ -131,12 +132,12 @@ def _how_and_why(verdict: Verdict, pages: str) -> Iterator[tuple[str, str]]:
 
 
 def in_full(verdict: Verdict) -> str:
-    """All that there is to say of a violation but where it is, in several lines."""
+    """The violation's message and advice, a line each, without its path."""
     return "\n".join([told(verdict), *advice_lines(verdict)])
 
 
 def advice_lines(verdict: Verdict) -> list[str]:
-    """The advice for a reader who has no columns: "set spec.replicas: 2", "how: Helm value replicas"."""
+    """The advice as lines without columns: "set spec.replicas: 2", "how: Helm value replicas"."""
     return [f"{label} {text}" if label in ("set", "run") else f"{label}: {text}" for label, text in advice(verdict)]
 
 
@@ -149,9 +150,9 @@ def incident(policy_id: str) -> str:
 
 
 def warnings(request: AdmissionRequest, decision: Decision, config: Config) -> list[str]:
-    """What kubectl and helm print beside the result: patches explained, warnings, what could not be seen.
+    """The warnings that kubectl and helm print beside the result: on patches, violations, and what could not be seen.
 
-    The worst come first; how many there are besides is said at the end.
+    The worst come first; where there is no room for all, the last one says how many are left out.
     """
     shown = [verdict for verdict in decision.verdicts if verdict.is_printed]
     if not shown:
@@ -167,8 +168,8 @@ def warnings(request: AdmissionRequest, decision: Decision, config: Config) -> l
 
 
 def _rank(verdict: Verdict) -> int:
-    """What would be denied comes first, then what would be patched, what nobody could decide, the rest, what is mended,
-    and what was so before."""
+    """A warning's place: what would be denied comes first, then what would be patched, what could not be decided, other
+    violations, what was patched, and what the object had before."""
     if verdict.outcome == "patched":
         return 4
     if verdict.note:
@@ -179,7 +180,7 @@ def _rank(verdict: Verdict) -> int:
 
 
 def _warning(request: AdmissionRequest, verdict: Verdict, config: Config) -> str:
-    """Whom it concerns, what is wrong, what to do, what enforcement would do, and whom to ask.
+    """A warning's text: object and container, what is wrong, what to do, what enforcement would do, and whom to ask.
 
     Where there is no room for all, the Helm value goes, then the end of what is wrong: the remedy stays whole.
     """
@@ -203,12 +204,12 @@ def _warning(request: AdmissionRequest, verdict: Verdict, config: Config) -> str
 
 
 def _helm_value(hint: str) -> str:
-    """Where to set it; what to set it to is in the remedy."""
+    """The Helm value's name, as the end of a warning: the remedy says already what to set it to."""
     return f"; Helm value {hint.partition(': ')[0].partition('[')[0]}" if hint else ""
 
 
 def _who(request: AdmissionRequest, container: Container | None = None) -> str:
-    """ "Deployment web, container app"."""
+    """The object, and the container if there is one: "Deployment web, container app"."""
     who = f"{request.kind} {_shortened(object_name(request))}"
     return f"{who}, container {_shortened(container.name)}" if container else who
 
@@ -222,7 +223,7 @@ def _container(request: AdmissionRequest, violation: Violation) -> Container | N
 
 
 def _enforced(verdict: Verdict) -> str:
-    """What would become of it if its policy were enforced."""
+    """What would become of the violation if its policy were enforced; empty if nothing else than now."""
     if verdict.enforced != "patch":
         return "would be denied" if verdict.enforced else ""
     value = next((fix.value for fix in sets_of(verdict.violation)), None)
@@ -267,5 +268,5 @@ def _shortened(name: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    """On one line."""
+    """The text in one line, with single spaces."""
     return " ".join(text.split()) if "\n" in text or "  " in text else text

@@ -1,4 +1,4 @@
-"""State of ours in a ConfigMap of our own namespace: typed, of a known version, of bounded size.
+"""The controller's own state, in a ConfigMap of Forestall's namespace: typed, of a known version, of bounded size.
 
 A ConfigMap holds several values, each under a key of its own, as JSON. Every write carries the version that it was
 decided on, so that of two writers one is told to look again.
@@ -29,7 +29,7 @@ MOST_BYTES = 900_000
 
 
 class _Cluster(Protocol):
-    """What of webhook.cluster.Cluster is needed here."""
+    """The methods of webhook.cluster.Cluster that are needed here."""
 
     def get(self, path: str) -> Object | None: ...
     def create(self, path: str, obj: Object) -> Written: ...
@@ -86,7 +86,7 @@ class Record(Generic[T]):
         beside: Mapping[str, str] = MappingProxyType({}),
         owner: Object | None = None,
     ) -> Kept[T]:
-        """Put the value in place of the one that was read, unless all is so already, and return what is then there.
+        """Write the value in place of the one that was read, if anything differs, and return what is then stored.
 
         `beside` are texts for people under other keys; with the `owner`, an object of the cluster, the ConfigMap goes
         too. Raises Conflict if somebody has written since, BadObject for a value that doesn't fit.

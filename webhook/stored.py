@@ -32,7 +32,7 @@ Body = bytes | msgspec.Raw
 
 
 class Reader(Protocol):
-    """What of webhook.cluster.Cluster reads."""
+    """The methods of webhook.cluster.Cluster that read."""
 
     def read(
         self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None
@@ -228,7 +228,7 @@ class Stored:
                 self.note(kind, error)
 
     def note(self, kind: GroupKind, error: ForestallError) -> None:
-        """Keep in mind that a kind could not be listed."""
+        """Record that a kind could not be listed."""
         self.unlisted.setdefault(full_resource(kind), str(error))
         if is_forbidden(error):
             self.forbidden.add(full_resource(kind))
@@ -246,7 +246,7 @@ def full_resource(kind: GroupKind) -> str:
 
 
 def is_forbidden(error: ForestallError) -> bool:
-    """Whether the API server said no for want of a right."""
+    """Whether the API server refused because the user lacks a right (403)."""
     return isinstance(error, ClusterRefused) and error.status == 403
 
 
@@ -283,7 +283,7 @@ def request_of(kind: GroupKind, version: str, obj: Object) -> AdmissionRequest:
         group=kind.group,
         version=version,
         kind=kind.kind,
-        # Of a Namespace the API server says its own name.
+        # The API server gives the request for a Namespace that namespace's own name.
         namespace=name if is_namespace(kind.group, kind.kind) else metadata.get("namespace") or "",
         name=name,
         object=as_written(kind.group, kind.kind, obj),

@@ -41,9 +41,9 @@ class FactsRead(NamedTuple):
 
 
 def list_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces: Sequence[str] = ()) -> FactsRead:
-    """List what there is; a kind that we may not read is left out of `known`, and says why in `unread`.
+    """List the objects of these kinds; a kind that we may not read is left out of `known`, and `unread` says why.
 
-    Where `namespaces` are given, only what is in these is asked for of what is in namespaces at all.
+    Where `namespaces` are given, namespaced kinds are listed in these alone.
 
     Raises FactsUnavailable if the cluster cannot be reached or doesn't know us.
     """
@@ -70,7 +70,7 @@ def list_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces
 
 
 class Listed(NamedTuple):
-    """All of one kind: its records by their key, what can't be read and why, and the version from which to watch it."""
+    """The list of one kind: its records by their key, what can't be read and why, and the version to watch it from."""
 
     records: dict[Any, Any]
     unreadable: dict[FactReference, str]
@@ -107,7 +107,7 @@ def _is_expired(answer: ClusterRefused) -> bool:
 
 
 def _put(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind[Any, Any], body: Body) -> None:
-    """Take in an object as it is now; one that can't be read is no longer known as it was."""
+    """Record an object as it is now; of one that can't be read the earlier record is dropped."""
     try:
         reference, fact = decode_fact(kind, body)
     except (BadObject, BadQuantity, *UNDECODABLE) as error:
@@ -159,7 +159,7 @@ class _Status(msgspec.Struct):
 
 
 def _read_event(line: bytes) -> tuple[str, Body]:
-    """The event's type and its object's JSON. Raises one of UNDECODABLE for a line that is no event."""
+    """A watch event's type and its object's JSON. Raises one of UNDECODABLE for a line that is no event."""
     try:
         event = msgspec.json.decode(line, type=_Event)
     except msgspec.ValidationError:
@@ -299,7 +299,8 @@ class Watch:
         self._heard(followed)
 
     def _follow(self, followed: _Followed) -> None:
-        """Take in what changes until the API server ends it, as it does after a while; raise for any other end."""
+        """Record changes until the API server ends the watch, as it does after some minutes; raise for any other
+        end."""
         seconds = random.randint(*_WATCH_SECONDS)  # noqa: S311  # so that kinds and replicas don't come back at once
         query = {
             "watch": "true",
@@ -313,7 +314,7 @@ class Watch:
             followed.response = response
             if self._stopped.is_set():  # stop() may have looked a moment too early
                 return
-            self._heard(followed)  # it may stay silent for a minute
+            self._heard(followed)  # a connection may stay silent for a minute
             for line in _lines(response):
                 change, body = _read_event(line)
                 if change == "ERROR":

@@ -23,7 +23,8 @@ import structlog
 from webhook.server.turns import Turns
 
 BODY_BYTES = 20 * 2**20
-"""The largest body that is read: 1.5 MiB can be stored, a review shows it six times as long, old and new."""
+"""Bytes of the largest body that is read: an object of 1.5 MiB can be stored; as JSON in a review it may be six times
+as long, and the old one comes with it."""
 
 LARGE_BYTES = 2**20
 """Bodies above this size are received one after the other."""
@@ -54,7 +55,7 @@ _TOO_LATE = "other large reviews did not leave the time to read it"
 class Request(NamedTuple):
     """A request that has arrived. `began` is when its first byte did (time.monotonic).
 
-    Of a body that was not kept, only the beginning is there, and `dropped` says why.
+    Where a body was not kept, it holds only the beginning, and `dropped` says why.
     """
 
     method: str
@@ -85,7 +86,7 @@ class Application(Protocol):
 
 
 class Host(Protocol):
-    """What connections share: the worker that they belong to."""
+    """The worker that a connection belongs to, as the connection sees it: what all connections of a worker share."""
 
     loop: asyncio.AbstractEventLoop
     application: Application
@@ -97,17 +98,17 @@ class Host(Protocol):
     """Whose turn it is to send a large body."""
 
     def admit(self, connection: Connection) -> None:
-        """Count a connection in."""
+        """Take in a new connection, which may cost another one its place."""
 
     def forget(self, connection: Connection) -> None:
         """Stop counting a connection that has ended."""
 
     def make_room(self) -> None:
-        """Cut connections that hold bodies back, until the others' have room."""
+        """Cut connections that hold parts of bodies, until all of them hold no more than HELD_BYTES."""
 
 
 class _Stop(Exception):  # noqa: N818 - an answer, not an error of ours
-    """Ends the parsing of a request that is refused."""
+    """Raised within httptools to end the parsing of a request that is refused."""
 
 
 def refusal(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
@@ -123,10 +124,10 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._parser = httptools.HttpRequestParser(self)  # it calls the on_ methods
+        self._parser = httptools.HttpRequestParser(self)  # the parser calls the on_ methods
         self._begin()
         self._refusal: Response | None = None
-        """What is wrong with the request that is arriving; nothing behind it counts."""
+        """The answer to the request that is arriving, if it is refused; what the client sends after it is ignored."""
         self._waiting: deque[tuple[Request, bool]] = deque()
         """Requests that arrived behind one that is still being answered, and whether the connection outlives them."""
         self.is_answering = False
@@ -134,14 +135,15 @@ class Connection(asyncio.Protocol):
         self._began = 0.0
         """When the first byte of the request came that is arriving."""
         self._waits = False
-        """Whether it waits for its turn to receive a large body."""
+        """Whether this connection waits for its turn to receive a large body."""
         self._wait_end: asyncio.TimerHandle | None = None
         self._is_refused = False
-        """Nothing more is read, only swallowed: closed at once, the connection would be reset, and our answer lost."""
+        """Whether whatever arrives is thrown away: if the connection were closed at once, it would be reset, and our
+        answer lost."""
         self.reading_since: float | None = None
         """When the request that has not arrived as a whole began; None between requests and while one is answered."""
         self.used_at = time.monotonic()
-        """When it was made, or the last answer written."""
+        """When the connection was made, or its last answer written (time.monotonic)."""
         self.requests = 0
 
     def _begin(self) -> None:
@@ -164,7 +166,7 @@ class Connection(asyncio.Protocol):
         self._host.turns.give_back(self)
         self._waiting.clear()
         self._host.forget(self)
-        # It refers to us, and the collector comes by rarely.
+        # The parser refers to this object: without the cycle, memory is freed at once, as the collector runs rarely.
         del self._parser
 
     # Requests
@@ -175,11 +177,12 @@ class Connection(asyncio.Protocol):
         before = self.reading_since, self.requests, self._received
         try:
             self._parser.feed_data(data)
-            # Of a field that doesn't end nothing is told, be it in the header or behind the body.
+            # httptools doesn't report a header field that has no end, before or after the body: its bytes are counted
+            # here.
             if before == (self.reading_since, self.requests, self._received):
                 self._count_head(len(data))
         except httptools.HttpParserUpgrade:
-            pass  # the request is answered as any other; what follows it isn't HTTP
+            pass  # the request is answered as any other; the bytes after it aren't HTTP
         except (httptools.HttpParserError, _Stop) as error:
             self._refusal = self._refusal or refusal(400, f"not HTTP/1.1: {error}")
         self._answer()
@@ -231,7 +234,7 @@ class Connection(asyncio.Protocol):
             self._wait()
 
     def _drop(self, reason: str) -> None:
-        """Keep no more of this body than its beginning."""
+        """Drop the body that is arriving but for its beginning; `why` becomes the request's `dropped`."""
         self._dropped = self._dropped or reason
         beginning = bytes(self._body[:BEGINNING_BYTES])
         self._host.held_bytes -= len(self._body) - len(beginning)
@@ -252,7 +255,7 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def lose_turn(self) -> None:
-        """Keep no more of the large body: this connection's turn has ended."""
+        """Drop the large body that is arriving: this connection's turn has ended before all of it came."""
         if self.reading_since is not None:
             self._drop(_TOO_SLOW)
 
@@ -263,7 +266,7 @@ class Connection(asyncio.Protocol):
             self._wait_end = None
 
     def _answer_early(self) -> None:
-        """Answer what has not arrived as a whole, and swallow the rest."""
+        """Answer a request before its body has arrived as a whole, and throw the rest of the body away."""
         self._drop(_TOO_LATE)
         self._waiting.append((self._request(), True))
         self._is_refused = True
@@ -293,7 +296,7 @@ class Connection(asyncio.Protocol):
         return self._target.partition(b"?")[2]
 
     def _let_go(self) -> None:
-        """Give up the bytes of the body that has arrived, or been dropped, and the turn for it."""
+        """Stop counting the body's bytes as held and end the turn for it: it has arrived as a whole, or was dropped."""
         self._host.held_bytes -= len(self._body)
         self._body = b""
         if self._waits:
@@ -303,7 +306,8 @@ class Connection(asyncio.Protocol):
     # Answers
 
     def _answer(self) -> None:
-        """Answer the first request that has arrived; what came with it waits until others had their turn."""
+        """Answer the first request that has arrived. Requests that arrived with it wait until other connections were
+        served."""
         if self.is_answering or not self._is_writable or self.transport.is_closing():
             return
         if not self._waiting:
@@ -334,9 +338,9 @@ class Connection(asyncio.Protocol):
         if is_free != self._is_reading:
             self._is_reading = is_free
             if not is_free:
-                self.transport.pause_reading()  # whoever sends more meanwhile has to wait
+                self.transport.pause_reading()  # what the client sends next waits in the system
                 return
-            if self.reading_since is not None:  # we didn't read on meanwhile
+            if self.reading_since is not None:  # reading was paused while requests waited
                 self.reading_since = time.monotonic()
             self.transport.resume_reading()
 
@@ -355,7 +359,7 @@ class Connection(asyncio.Protocol):
         return refusal(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
 
     def _write(self, response: Response, request: Request | None, *, is_last: bool) -> None:
-        # Told beforehand, a client sends nothing more to where it would be lost.
+        # "Connection: close" keeps the client from sending a request that would be lost.
         is_last = is_last or self._host.is_draining
         head = _head(response.status, response.content_type, response.headers, is_last)
         date, length = self._host.date, len(response.body)
@@ -367,15 +371,16 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _refuse(self, refusal: Response) -> None:
-        """Answer a request that won't be read to its end."""
+        """Answer a request that won't be read to its end, and close the connection a while after."""
         self._is_refused = True
-        self.reading_since = self.reading_since or time.monotonic()  # for so long it may go on sending
+        # What the client still sends is thrown away until the worker cuts a request that takes this long.
+        self.reading_since = self.reading_since or time.monotonic()
         self._let_go()
         self._host.application.refused(refusal, self._target[:100].decode("latin-1"), self.client)
         self._write(refusal, None, is_last=True)
 
     def pause_writing(self) -> None:
-        """Write no further answers: the client doesn't take those that were written."""
+        """asyncio's: write no further answers, as the client doesn't read those that were written."""
         self._is_writable = False
         self._go_on()
 
@@ -386,7 +391,7 @@ class Connection(asyncio.Protocol):
     # Called by the worker
 
     def cut(self) -> None:
-        """End a request that takes too long to arrive."""
+        """Close the connection, whose request takes too long to arrive; the client is told why, if it wasn't before."""
         if not self._is_reading:
             return
         if not self._is_refused:
@@ -404,14 +409,14 @@ class Connection(asyncio.Protocol):
         return 0 if self.is_answering or self._waiting or self._is_refused else len(self._body)
 
     def make_way(self) -> None:
-        """Refuse the request that is arriving, and let go of what it holds."""
+        """Refuse the request that is arriving, and free the bytes that were kept of it."""
         self._refuse(refusal(503, "too many large requests at once, and this one was slow to arrive"))
         self._go_on()
 
     @property
     def usefulness(self) -> int:
-        """0 for a request that has been kept back for a second, 1 where none ever came, 2 between two requests, 3 for
-        one that is arriving or answered."""
+        """How much would be lost with this connection: 0 where a request has been arriving for over a second, 1 where
+        none ever came, 2 between two requests, 3 where one has just begun to arrive or is being answered."""
         if self.reading_since is None:
             return 2 if self.requests else 1
         return 0 if self.reading_since < time.monotonic() - 1 else 3
@@ -428,7 +433,7 @@ class Connection(asyncio.Protocol):
 
     def _has_unread(self) -> bool:
         connected = self.transport.get_extra_info("socket")
-        if connected is None or connected.fileno() < 0:  # the client has just left
+        if connected is None or connected.fileno() < 0:  # the client has closed the connection
             return False
         (count,) = struct.unpack("i", fcntl.ioctl(connected.fileno(), termios.FIONREAD, b"\0\0\0\0"))
         return bool(count)

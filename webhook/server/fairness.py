@@ -1,7 +1,7 @@
-"""Which connection is cut when there is no room for all: one of the client address that takes most.
+"""Which connection is closed when there is no room for all: one of the client address that has most.
 
-Clients are told apart by address alone. An API server has few, and whoever wants to starve it from one place, or from a
-handful, takes the more of what there is the harder he tries.
+Clients are told apart by address alone. An API server has few connections. An attacker with one address, or a handful,
+has many, so that the attacker's are closed first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class FromClient(Protocol):
 class Holder(FromClient, Protocol):
     @property
     def held_bytes(self) -> int:
-        """Bytes of a body that has not arrived as a whole, and can be let go."""
+        """Bytes that the connection holds of a body that has not arrived as a whole; they can be freed."""
 
     @property
     def reading_since(self) -> float | None:

@@ -1,4 +1,5 @@
-"""One review's way to its answer: decided within its time, with what has to be looked up, logged and counted."""
+"""One review, answered: decided within its time, with the cluster objects that must be looked up, logged and
+counted."""
 
 from __future__ import annotations
 
@@ -58,14 +59,15 @@ class FactsSource(Protocol):
         """Whether look_up can fetch more objects from a cluster."""
 
     def look_up(self, references: Collection[FactReference], timeout: float) -> Found:
-        """Fetch objects, called in a thread: what is there, and what provably is not."""
+        """Fetch objects from the cluster: the facts of those that exist, and the references that provably don't. Called
+        in a thread."""
 
 
 class Alarm:
     """Ends a synchronous call in the main thread that runs too long, by TimeUp raised inside it.
 
-    A policy is somebody's code: nothing else stops a loop in it. A thread watches, rather than a timer set for every
-    call, which would cost each of them two system calls.
+    A policy may come from another package, and nothing else stops an endless loop in it. A thread watches, rather than
+    a timer set for every call, which would cost each of them two system calls.
     """
 
     def __init__(self) -> None:
@@ -84,12 +86,12 @@ class Alarm:
     def _watch(self) -> None:
         while True:
             time.sleep(_ALARM)
-            # Rings every time: a policy may swallow whatever it catches.
+            # TimeUp is raised again and again: a policy may catch every exception.
             if time.monotonic() > self._deadline:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     def _ring(self, _signal: int, _frame: FrameType | None) -> None:
-        # Looked at again: the call may have ended since.
+        # The call may have ended since the deadline was compared.
         if time.monotonic() > self._deadline:
             raise TimeUp("the API server's timeout passed")
 
@@ -179,11 +181,12 @@ class Judge:
             return undecided(case.request, case.config, case.stage, error)
 
     async def _look_closer(self, case: _Underway, decision: Decision) -> Decision:
-        """Fetch what the decision could not see and decide again; what stays unseen stays as it was judged."""
+        """Fetch the objects that the decision lacked and decide again; what can't be fetched leaves the verdict as it
+        was."""
         facts = self._source.facts
         end = min(time.monotonic() + _LOOK_UP, case.deadline)
         asked: set[FactReference] = set()
-        # A claim leads to its volume or class: what is found may name what has to be looked up next.
+        # A claim names its volume or class: an object that was fetched may name the next one to fetch.
         while wanted := decision.unseen - asked:
             left = end - time.monotonic()
             if left <= 0:
@@ -245,7 +248,8 @@ class Judge:
                 log.warning("policy could not decide", policy=policy, uid=request.uid, error=str(error)[:500])
             else:
                 log.error("policy failed", policy=policy, uid=request.uid, exception=logs.describe(error))
-            # Its frames hold the request, and lead back to it: the collector, which comes by rarely, would have to.
+            # The traceback's frames hold the request and form a cycle, which only the collector would free, and it runs
+            # rarely.
             traceback.clear_frames(error.__traceback__)
         self._metrics.count_review(request, decision, stage, deciding, whole)
 

@@ -69,10 +69,11 @@ _OUTCOMES: dict[Stage, tuple[str, ...]] = {
     "validate": ("allowed", "denied", "warned"),
 }
 _NAMESPACES = 200
-"""Namespaces whose violations each worker counts apart, those it meets first: there must never be many labels."""
+"""Namespaces with a label of their own in each worker's count of violations, the first that it meets: more labels would
+be a burden to Prometheus."""
 
 OTHER_NAMESPACES = "(other)"
-"""Label of all further namespaces, which is no namespace's name."""
+"""The label that stands for all further namespaces; no namespace can have this name."""
 
 Expected = tuple[str, Mode, str]
 """Policy, mode and outcome of violations that the configuration may lead to."""
@@ -102,7 +103,7 @@ _FACTS = {
     ),
     "forestall_unreadable_objects": ("Objects of the kind that are passed over because they can't be read.", max),
 }
-"""Gauges by kind: their help, and what of several workers' values counts: the worst."""
+"""Gauges by kind of fact: their help, and the function that picks the worst of the workers' values."""
 
 
 class _Histogram(msgspec.Struct):
@@ -120,7 +121,7 @@ def _new_histogram() -> _Histogram:
 
 
 class Spell(NamedTuple):
-    """From a review that passed undecided to the last one that did, in seconds since 1970."""
+    """The times of the first and the last of several reviews that passed undecided, in seconds since 1970."""
 
     began: float
     ended: float
@@ -130,7 +131,7 @@ _APART = 60.0
 """Seconds without an undecided review that end a spell."""
 
 _TOLD = 600.0
-"""Seconds for which a spell is told to the controller, whose probes ask every ten."""
+"""Seconds for which a spell is reported to the controller, whose probes ask every ten seconds."""
 
 
 FactCounts = dict[str, dict[str, int]]
@@ -138,7 +139,7 @@ FactCounts = dict[str, dict[str, int]]
 
 
 def count_facts(facts: ClusterFacts, needed: Iterable[FactKind[Any, Any]]) -> FactCounts:
-    """What the gauges by kind say, of the kinds that policies need and those that are known besides."""
+    """The values of the gauges by kind, for the kinds that policies need and for others that the facts hold."""
     unreadable = Counter(str(reference.kind) for reference in facts.unreadable)
     known = {str(kind): int(kind in facts.known) for kind in {*needed, *facts.known}}
     return {
@@ -148,7 +149,7 @@ def count_facts(facts: ClusterFacts, needed: Iterable[FactKind[Any, Any]]) -> Fa
 
 
 class _Page(msgspec.Struct):
-    """What one worker has counted: metric -> label values -> count, and what it last said of itself."""
+    """A worker's counts (metric -> label values -> count), and the gauges that it last set."""
 
     counters: dict[str, dict[tuple[str, ...], int]]
     histograms: dict[str, dict[str, _Histogram]]
@@ -159,7 +160,7 @@ class _Page(msgspec.Struct):
 
 
 class _WrittenPage(msgspec.Struct):
-    """A page as it is written: JSON has no tuples as keys."""
+    """A page as it is written to its file: JSON has no tuples as keys."""
 
     counters: list[tuple[str, tuple[str, ...], int]]
     histograms: list[tuple[str, str, _Histogram]]
@@ -182,7 +183,7 @@ class Metrics:
         """Why this worker isn't ready; empty if it is."""
         self._failed_writes = 0
         """Writes that have failed since the last one that succeeded."""
-        # What a worker that died had counted, its successor goes on counting.
+        # A worker takes over the counts of the one that died in its slot, so that no counter falls.
         page = _read(self._file) or _Page({}, {}, {}, {}, {}, [])
         self._counters = {name: defaultdict(int, page.counters.get(name, {})) for name in _COUNTERS}
         self._histograms = {name: defaultdict(_new_histogram, page.histograms.get(name, {})) for name in _HISTOGRAMS}
@@ -196,7 +197,7 @@ class Metrics:
         self._requests = self._histograms["forestall_request_seconds"]
         self._namespaces = {namespace for *_, namespace in self._violations} | {""}
         self._expected: Collection[Expected] = ()
-        # No alert can see a step from nothing to one.
+        # Prometheus sees no increase in a series that begins at 1: each begins at 0.
         for stage, outcomes in _OUTCOMES.items():
             for outcome in outcomes:
                 self._dry_runs[stage, outcome] += 0
@@ -211,7 +212,7 @@ class Metrics:
             self._undecided[(stage,)] += 0
 
     def expect(self, expected: Collection[Expected]) -> None:
-        """Have the violations that may come begin at 0, in every namespace that is met."""
+        """Begin the counters of these violations at 0, in each namespace that was or will be met."""
         if expected != self._expected:
             self._expected = expected
             for namespace in self._namespaces:
@@ -258,7 +259,8 @@ class Metrics:
         self._spells[stage] = Spell(before.began if before and goes_on else now, now)
 
     def undecided(self, stage: str, now: float) -> list[Spell]:
-        """When reviews passed this stage undecided, by this worker or another of this replica, not long ago."""
+        """The recent times at which reviews passed this stage undecided, in this worker or another one of the
+        replica."""
         files = (file for file in self._file.parent.iterdir() if file.name.isdecimal() and file != self._file)
         pages = [page.undecided for file in files if (page := _read(file))]
         found = [page[stage] for page in (self._spells, *pages) if stage in page]
@@ -271,7 +273,7 @@ class Metrics:
         self._counters["forestall_dropped_log_lines"][()] += count
 
     def write(self) -> None:
-        """Write everything down; a reader sees all of it, or what was written before."""
+        """Write the page to its file; a reader sees the whole of it, or the whole of the one before."""
         lines = _WrittenPage(
             [(name, labels, n) for name, counter in self._counters.items() for labels, n in counter.items()],
             [(name, stage, spread) for name, spreads in self._histograms.items() for stage, spread in spreads.items()],
@@ -284,7 +286,7 @@ class Metrics:
         try:
             new.write_bytes(msgspec.json.encode(lines))
             new.replace(self._file)
-        except OSError as error:  # out of descriptors or memory: reviews are answered all the same
+        except OSError as error:  # as where descriptors or memory have run out: reviews are answered without it
             if not self._failed_writes:
                 log.warning("metrics are not written", error=str(error))
             self._failed_writes += 1
@@ -309,7 +311,8 @@ def _read(file: Path) -> _Page | None:
 
 
 class _Sums(Collector):
-    """The sums over all workers; of a gauge the least, because who lags behind is what matters."""
+    """The sums over all workers; of a gauge the least value, since the worker that lags behind is the one to know
+    of."""
 
     def __init__(self, directory: Path, workers: int) -> None:
         self._files = [directory / str(slot) for slot in range(workers)]
@@ -377,7 +380,8 @@ def print_metrics(directory: Path, workers: int) -> bytes:
 
 
 def expected_violations(config: Config) -> set[Expected]:
-    """What the configuration has become of violations; without exemptions and what can't be decided."""
+    """The policy, mode and outcome of violations that the configuration may lead to, without exemptions and
+    failures."""
     return {
         (active.policy.id, mode, _BECOMES[mode])
         for active in config.policies.values()
@@ -396,7 +400,8 @@ _TAKEN: dict[Mode, tuple[Mode, ...]] = {
     "patch": ("patch", "warn", "deny"),
     "deny": ("warn", "deny"),
 }
-"""The modes of violations, by that of their policy: what was there before only warns, and not all has a fix."""
+"""Policy's mode -> the modes that its violations may take: one that the object had before only warns, and not every one
+has a fix."""
 
 
 def is_undecided(request: AdmissionRequest, decision: Decision) -> bool:
@@ -405,7 +410,7 @@ def is_undecided(request: AdmissionRequest, decision: Decision) -> bool:
 
 
 def outcome_of(decision: Decision) -> str:
-    """One word for a whole decision: the strongest thing that was done."""
+    """The decision's label in metrics and log: its strongest outcome."""
     if not decision.allowed:
         return "denied"
     if decision.patch:

@@ -1,4 +1,4 @@
-"""What kubelets and scrapers ask, in plain HTTP on a port of its own: /healthz, /readyz and /metrics."""
+"""The pages for kubelets and Prometheus, in plain HTTP on a port of their own: /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 

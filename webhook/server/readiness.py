@@ -18,7 +18,8 @@ _STALE = 5.0
 class Readiness:
     """Memory shared with every process forked later: a slot for each worker, and whether the replica is draining.
 
-    The worker that answers the probes has the last slot, which is never looked at: that it answers says enough.
+    The worker that answers the probes has the last slot, which isn't read: a probe that is answered shows that it
+    lives.
     """
 
     def __init__(self, workers: int) -> None:
@@ -33,7 +34,8 @@ class Readiness:
         return self._memory[0] == 1
 
     def beat(self, slot: int, *, ready: bool) -> None:
-        """A worker says that it lives. The clock is the machine's, so that other processes can compare."""
+        """Write a worker's heartbeat, and whether it is ready. The time is the machine's monotonic clock, which other
+        processes share."""
         _SLOT.pack_into(self._memory, _SIZE * (slot + 1), time.monotonic(), ready)
 
     def clear(self, slot: int) -> None:
@@ -41,11 +43,12 @@ class Readiness:
         _SLOT.pack_into(self._memory, _SIZE * (slot + 1), 0.0, False)
 
     def is_alive(self) -> bool:
-        """Whether any worker has shown life lately; one that is stuck is replaced by the arbiter."""
+        """Whether any worker has written a heartbeat within _STALE seconds; a stuck one is replaced by the arbiter."""
         return any(age < _STALE for age, _ in self._slots())
 
     def missing(self, waits: Callable[[int], list[str]]) -> list[str]:
-        """Why the replica is not ready; empty if it is. `waits` tells what the worker of a slot says of itself."""
+        """Why the replica is not ready; empty if it is. `waits` gives the reasons that the worker of a slot has written
+        down."""
         if self.is_draining:
             return ["draining"]
         reasons = []
@@ -54,7 +57,7 @@ class Readiness:
                 reasons.append(f"worker {slot} does not answer")
             elif not ready:
                 reasons += waits(slot) or [f"worker {slot} starts"]
-        return list(dict.fromkeys(reasons))  # workers wait for the same
+        return list(dict.fromkeys(reasons))  # workers wait for the same kinds: each reason stands once
 
     def _slots(self) -> Iterator[tuple[float, bool]]:
         """Every worker's seconds since its last heartbeat, and whether it was ready."""

@@ -40,7 +40,7 @@ class _UserInfo(_Wire, gc=False):
 
 
 class _Metadata(TypedDict, total=False):
-    """All of an object's metadata but its managedFields."""
+    """An object's metadata, all fields of it but managedFields."""
 
     annotations: dict[str, Any] | None
     creationTimestamp: Any
@@ -59,7 +59,7 @@ class _Metadata(TypedDict, total=False):
 
 
 _FIELDS = {"apiVersion": Any, "kind": Any, "metadata": _Metadata | None, "spec": Any, "template": Any}
-"""What is read of an object of any kind."""
+"""The fields at the root that are read of every object, whatever its kind."""
 
 _UNREAD: tuple[JsonPath, ...] = tuple(
     ("request", field, *path) for field in ("object", "oldObject") for path in (MANAGED_FIELDS, ("status",))
@@ -143,7 +143,7 @@ _MOST_MEMORY = 160 * 2**20
 
 
 def _memory(body: bytes | bytearray) -> int:
-    """About how many bytes its maps and lists take once they are read; all else is no larger than it is written."""
+    """About how many bytes the body's maps and lists will take in memory; other values take no more than their text."""
     if len(body) < _MOST_MEMORY // 128:
         return 0
     return 72 * (body.count(b"{") + body.count(b"[")) + 184 * body.count(b'{"')
@@ -157,7 +157,7 @@ _OBJECT = re.compile(rb'"object"\s*:')
 
 
 def _read_head(body: bytes | bytearray, why: str) -> AdmissionRequest:
-    """The request without its objects."""
+    """What stands before the objects in a review: uid, kind, name, operation, user."""
     found = _OBJECT.search(body, 0, _HEAD_BYTES)
     head = bytes(body[: found.start() if found else 0]).rstrip(b", \r\n\t") + b"}}"
     try:
@@ -209,9 +209,8 @@ def render_review(request: AdmissionRequest, decision: Decision, stage: Stage, c
 
 
 def probe_nonce(request: AdmissionRequest) -> str:
-    """The nonce of a probe; empty if the request is none.
-
-    Only a dry run is one: it stores nothing, so nobody escapes judgement by that label.
+    """The nonce of a probe; empty if the request is none. Only a dry run can be a probe: as it stores nothing, the
+    label lets no object past the policies.
     """
     is_probe = (request.operation, request.group, request.kind, request.dry_run) == ("CREATE", "", "ConfigMap", True)
     metadata = (request.object or {}).get("metadata") or {}
@@ -221,7 +220,7 @@ def probe_nonce(request: AdmissionRequest) -> str:
 def render_probe(
     request: AdmissionRequest, nonce: str, stage: Stage, undecided: Iterable[tuple[float, float]]
 ) -> bytes:
-    """The answer to a probe: warnings that whoever sent it will see, also of when reviews passed undecided."""
+    """The answer to a probe: warnings with its nonce, and with the times at which reviews passed undecided."""
     told = [undecided_answer(stage, int(began), int(ended)) for began, ended in undecided]
     response = _Response(request.uid, allowed=True, warnings=[probe_answer(nonce, stage), *told])
     return _encode(_Answer(API_VERSION, "AdmissionReview", response))

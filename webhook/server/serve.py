@@ -50,9 +50,10 @@ if TYPE_CHECKING:
     from webhook.watch import Watch
 
 _LONGEST = 10.0
-"""Seconds for one review, whatever the query says: a decision takes microseconds, and it keeps others waiting."""
+"""Seconds for one review at most, whatever timeout the query names: a decision takes microseconds, and others wait for
+it."""
 
-_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # malloc.h
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # the options' numbers in malloc.h
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -215,7 +216,7 @@ class Reviewing:
         return App(judge, self._metrics)
 
     def tick(self) -> bool:
-        # What a burst of large reviews took is free, but scattered: glibc gives it back only when asked.
+        # The memory of a burst of large reviews is free, but in scattered pieces: glibc returns it only when asked.
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)
         self._config.follow()
@@ -233,7 +234,7 @@ class Reviewing:
         }
         self._metrics.facts = count_facts(facts, needed)
         self._metrics.expect(expected_violations(config.value))
-        # At start alone: what can't be read later leaves a server that knows what was there before.
+        # Only at start: a kind that can't be read later leaves the server the facts that it has.
         self._has_synced = self._has_synced or not unlisted
         waits = [] if self._has_synced else [f"{resource} can't be read: {why}" for resource, why in unlisted.items()]
         self._metrics.waits = waits if serving else [*waits, "there is no certificate yet"]
@@ -289,7 +290,7 @@ def serve(settings: ServerSettings) -> int:
             on_death=readiness.clear,
         ).run()
     except SystemExit as end:
-        # Workers, which are forked far below, come through here as well: they have to end, and to leave all as it is.
+        # Workers are forked within run(), and come through here as well: they must only end, and clean up nothing.
         if os.getpid() != parent:
             raise
         return int(end.code or 0)
@@ -300,9 +301,10 @@ def serve(settings: ServerSettings) -> int:
 
 
 def _give_memory_back() -> None:
-    """Have glibc return what large reviews and lists took, which it otherwise keeps, for each thread apart."""
+    """Have glibc return the memory of large reviews and lists to the system; it would keep it, in an arena for each
+    thread."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library
+    if mallopt is None:  # a C library other than glibc
         return
     for option, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, 2**20), (_TRIM_THRESHOLD, 4 * 2**20)):
         mallopt(option, value)
@@ -326,7 +328,8 @@ def _follow_certificate(settings: ServerSettings) -> Reloaded[ServingCertificate
     def load(contents: FileContents) -> ServingCertificate | None:
         return files.load(contents) if contents else None
 
-    # In a cluster the first certificate is made while we start. A folder that isn't there is a mistake.
+    # In a cluster the controller makes the first certificate while servers start. A folder that isn't there is a
+    # mistake.
     if cert.parent.is_dir() and key.parent.is_dir() and _is_empty(cert) and _is_empty(key):
         log.warning("waiting for a certificate", file=str(cert))
         return Reloaded(files.paths, files.read, load, first=())
@@ -339,13 +342,13 @@ def _is_empty(file: Path) -> bool:
 
 
 def _facts_source(settings: ServerSettings) -> Callable[[], FactsSource]:
-    """How a worker gets its facts. A file is read here, once for all workers."""
+    """The source of a worker's facts: a file, which is read here once for all workers, or the cluster."""
     if settings.facts is not None:
-        # In a process that ends: reading a large file leaves twice as much memory behind as the facts need.
+        # In a process of its own: reading a large file would leave this one with twice the memory that the facts need.
         with ProcessPoolExecutor(1, get_context("fork")) as reader:
             fixed = FixedFacts(reader.submit(read_facts, settings.facts, fact_kinds()).result())
         return lambda: fixed
-    # Takes a quarter of a second and 19 MB, which workers share when it is loaded before they are forked.
+    # The import takes a quarter of a second and 19 MB, which workers share if it is done before they are forked.
     from webhook.cluster import Cluster  # noqa: PLC0415
     from webhook.watch import Watch  # noqa: PLC0415
 
@@ -356,7 +359,7 @@ def _facts_source(settings: ServerSettings) -> Callable[[], FactsSource]:
 
     def follow() -> FactsSource:
         cluster = connect()
-        # With what policies need that are off today: the configuration may turn them on without a restart.
+        # Kinds of policies that are off are read, too: the configuration may turn a policy on without a restart.
         watch = Watch(cluster, fact_kinds())
         watch.start()
         return LiveFacts(cluster, watch)
@@ -376,7 +379,7 @@ def _reload(files: Sequence[Shared[Any]]) -> None:
 
 
 def _kinds(config: Config) -> set[str]:
-    """Names of all kinds that reviews can be about, for the label of a metric."""
+    """The names of all kinds that reviews can be about: the values of a metric's label."""
     return {kind for _group, kind in config.judged} | {"Scale"}
 
 

@@ -1,4 +1,4 @@
-"""What one process of a replica reads, and all of its processes use.
+"""Values that the parent process of a replica reads from files, and that all of its processes use.
 
 If every worker read the files for itself, a good one that a bad one replaces within the second would be seen by some
 and missed by others: one worker would audit while another denies, for as long as the bad file stays. So the parent
@@ -34,7 +34,7 @@ class Shared(Generic[T]):
         self.reloaded = reloaded
         self._memory = os.memfd_create(name)
         self._header = b""
-        """Header of the state that this process has written or taken over last."""
+        """The header of the state that this process has last written or taken over."""
         self._written: State | None = None
         self._failure = ""
         self._write()
@@ -57,12 +57,14 @@ class Shared(Generic[T]):
             return
         digest, length = _HEADER.unpack(header)
         message = os.pread(self._memory, length, _HEADER.size)
-        # Nobody waits for anybody: what is found half written doesn't fit its digest, and is whole at the next look.
+        # There is no lock: a state that is read half written doesn't fit its digest, and is read again at the next
+        # poll.
         if hashlib.sha256(message).digest() != digest:
             return
         try:
             self.reloaded.take(msgspec.msgpack.decode(message, type=State))
-        except Exception as error:  # the parent could: out of descriptors or memory, and tried again until it works
+        # The parent could read it: this worker lacks descriptors or memory, and tries again at the next poll.
+        except Exception as error:
             if self._failure != (failure := repr(error)):
                 log.warning(f"{self.name} not taken over yet, the last one stays", error=failure)
             self._failure = failure

@@ -25,7 +25,8 @@ class Taker(Protocol):
 
 
 class Turns:
-    """Who may receive a large body now, and who waits for it: first come first served, but addresses take turns."""
+    """The connection that may receive a large body now, and those that wait: in order of arrival, one of each address
+    in turn."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

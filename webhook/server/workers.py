@@ -42,7 +42,8 @@ READ_SECONDS = 5.0
 has never been used."""
 
 BEAT_SECONDS = 1.0
-"""Seconds between two looks at what the parent has read, at slow clients and at all else that is done regularly."""
+"""Seconds between two rounds of a worker's regular work: taking over what the parent has read, cutting slow clients,
+writing metrics."""
 
 # Go's transport, which the API server uses, gives up an idle connection after 90 s. If we did so first, a request could
 # be on its way to a connection that is being closed.
@@ -65,14 +66,14 @@ _GRACE_SECONDS = 15
 """Seconds for the answers that are under way when draining begins: no review takes longer than 10 s (see serve.py)."""
 
 _IDLE_SECONDS = 1.0
-"""How long draining leaves idle connections open, for a request or a handshake that is already on its way."""
+"""Seconds for which draining leaves idle connections open, for a request or handshake that is already on its way."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, eq=False)
 class _Handshake:
-    """A connection that has been accepted, and not yet agreed on its encryption."""
+    """A connection that has been accepted and whose TLS handshake isn't finished."""
 
     client: str
     task: asyncio.Task[None]
@@ -110,7 +111,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         self.connections: set[Connection] = set()
         self.is_draining = False
         self.held_bytes = 0
-        # By the system's limit; one half is for connections, the other for handshakes.
+        # The system's limit of open files may allow fewer: half of them for connections, half for handshakes.
         self._room = max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_DESCRIPTORS) // 2)
 
     @property
@@ -146,7 +147,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         """
         listener, tls = self.sockets[0].sock, self._tls()
         listener.setblocking(False)
-        handshakes: dict[_Handshake, None] = {}  # the oldest first
+        handshakes: dict[_Handshake, None] = {}  # the one that was accepted first
         while True:
             try:
                 client, address = await self.loop.sock_accept(listener)
@@ -185,7 +186,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             connection.context = context
 
     async def _beat(self, seconds: float) -> None:
-        """What is done regularly, then a pause, which a signal ends early."""
+        """A worker's regular work, then a pause of BEAT_SECONDS, which a signal ends early."""
         self.notify()
         if self.ppid != os.getppid():
             log.error("the parent process has ended")
@@ -210,9 +211,10 @@ class Worker(ASGIWorker):  # type: ignore[misc]
                 connection.close_if_idle()
 
     def admit(self, connection: Connection) -> None:
-        """Count a connection in; beyond the limit the least useful one has to go.
+        """Take in a new connection; beyond the limit the least useful one is closed.
 
-        Of two that are alike it is the one whose client has more of them, then the one that asked less.
+        Of two that are equally useful it is the one whose client has more connections, then the one that has sent
+        fewer requests.
         """
         self.connections.add(connection)
         if len(self.connections) <= min(CONNECTIONS, self._room):
@@ -226,7 +228,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         min(waiting, key=worth, default=connection).transport.abort()
 
     def make_room(self) -> None:
-        """Cut whoever holds half-sent bodies until there is room: of the client that holds most of them, the oldest."""
+        """Cut connections with half-sent bodies until there is room: the oldest of the client that holds most bytes."""
         while self.held_bytes > connections.HELD_BYTES and (holder := greediest_holder(self.connections)):
             holder.make_way()
 
@@ -234,7 +236,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         self.connections.discard(connection)
 
     async def _drain(self) -> None:
-        """Answer what is under way, let every client know that its connection ends, and close the idle ones last."""
+        """Answer the requests under way with "Connection: close", then close the idle connections."""
         began = self.loop.time()
         while self.alive and self.loop.time() < began + _GRACE_SECONDS - 1:
             waited = self.loop.time() - began
@@ -329,11 +331,11 @@ class Replica(BaseApplication):  # type: ignore[misc]
 
         Raises SystemRefused where a port is taken.
         """
-        # What is loaded by now is shared by all workers as long as nobody touches it: a collector that looked through
-        # it would write to every object's header.
+        # Workers share the memory of what is loaded by now until it is written to. The collector would write to each
+        # object's header.
         gc.collect()
         gc.freeze()
-        # Reviews are trees that nothing refers back to: the collector finds nothing in them, however often it looks.
+        # Reviews are trees without cycles: the collector finds nothing to free in them, however often it runs.
         gc.set_threshold(10_000, 10, 10)
         for bind in self.binds:
             _try_port(*parse_address(bind))
@@ -385,7 +387,7 @@ class ReplicaArbiter(Arbiter):  # type: ignore[misc]
 
     def handle_term(self) -> None:
         """Fail readiness first: until every node knows that this replica has left the Service, requests arrive."""
-        if self._end is not None:  # told twice: at once, but still without cutting anybody
+        if self._end is not None:  # a second SIGTERM ends the delay, but cuts no request that is under way
             raise StopIteration
         log.info("draining", seconds=self.app.drain_delay)
         self.app.readiness.drain()
