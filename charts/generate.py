@@ -38,7 +38,16 @@ _Count = Annotated[int, Meta(ge=1)]
 _Texts = dict[str, str]
 _Quantities = dict[str, float | Annotated[str, Meta(pattern=Quantity.PATTERN)]]
 _Anything = dict[str, Any]
-_CIDR = Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
+_OCTET = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+_CIDR = Annotated[
+    str,
+    Meta(
+        pattern=rf"^({_OCTET}(\.{_OCTET}){{3}}/(3[0-2]|[12]?[0-9])"
+        r"|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$"
+    ),
+]
+_MEMORY = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(Mi|Gi|M|G)$"}
+"""What a program's memory can be: 384, and 384m, are below the least that a container starts with."""
 
 
 class Image(_Values):
@@ -50,12 +59,12 @@ class Image(_Values):
 
 class Resources(_Values):
     # Our own policies hold for us, too.
-    limits: Annotated[_Quantities, Meta(extra_json_schema={"required": ["memory"]})]
-    requests: _Quantities | UnsetType = UNSET
+    limits: Annotated[_Quantities, Meta(extra_json_schema={"required": ["memory"], "properties": {"memory": _MEMORY}})]
+    requests: Annotated[_Quantities, Meta(extra_json_schema={"properties": {"memory": _MEMORY}})] | UnsetType = UNSET
 
 
 class DisruptionBudget(_Values):
-    max_unavailable: int | Annotated[str, Meta(pattern=r"^\d{1,3}%$")]
+    max_unavailable: int | Annotated[str, Meta(pattern=r"^(100|[1-9]?[0-9])%$")]
 
 
 class Autoscaling(_Values):

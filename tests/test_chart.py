@@ -153,6 +153,15 @@ def test_older_kubernetes_is_refused() -> None:
         pytest.param("config.limitRanges[0].default.mem=1Gi", "does not match pattern", id="resource"),
         pytest.param("config.excludeNamespaces[0]=Team_A", "does not match pattern", id="namespace"),
         pytest.param("server.resources.limits.memory=1GB", "does not match pattern", id="own-limit"),
+        pytest.param("server.resources.limits.memory=384m", "does not match pattern", id="own-limit-in-milli"),
+        pytest.param("server.resources.limits.memory=384", "want string", id="own-limit-in-bytes"),
+        pytest.param("networkPolicy.apiServerCIDRs={10.0.0.0/33}", "does not match pattern", id="cidr"),
+        pytest.param("networkPolicy.apiServerCIDRs={10.0.0.256/24}", "does not match pattern", id="cidr-s-octet"),
+        pytest.param("networkPolicy.apiServerCIDRs={fd00::/129}", "does not match pattern", id="cidr-of-ipv6"),
+        pytest.param(
+            "server.podDisruptionBudget.maxUnavailable=150%", "does not match pattern", id="more-than-all-of-them"
+        ),
+        pytest.param("config.mode=true", "value must be one of", id="no-mode"),
         pytest.param("server.port=84430", "maximum", id="port"),
         pytest.param(
             "server.metricsPort=8443", "server.port and server.metricsPort are both 8443", id="one-port-for-two"

@@ -142,6 +142,27 @@ from webhook.objects.quantities import Memory
             id="a-group-is-no-glob",
         ),
         pytest.param(
+            "kinds: [{group: example.com/v1, kind: A, resource: as}]",
+            "1: kinds[0].group: 'example.com/v1' is not an API group, such as example.com: did you mean 'example.com'?",
+            id="a-group-has-no-version",
+        ),
+        pytest.param(
+            "kinds: [{group: apps, kind: Deployment, resource: deployments, podSpec: spec.foo}]",
+            "1: kinds[0]: Deployment is judged without being named here",
+            id="a-built-in-kind-stays-as-it-is",
+        ),
+        pytest.param(
+            "controllers: [jane@example.com, 'system:serviceaccount:operators']",
+            "1: controllers: 'system:serviceaccount:operators' is no ServiceAccount: "
+            "system:serviceaccount:NAMESPACE:NAME",
+            id="a-service-account-has-a-namespace",
+        ),
+        pytest.param(
+            "excludeNamespaces: [a, '*']",
+            "1: excludeNamespaces: '*' is every namespace, and nothing would be judged: use mode: off",
+            id="no-namespace-is-left",
+        ),
+        pytest.param(
             'kinds: [{kind: "*", resource: as}]',
             "1: kinds[0].kind: '*' is not a kind, such as Deployment",
             id="a-kind-is-no-glob",
@@ -282,6 +303,15 @@ def test_on_error_has_a_default_for_all_policies(text: str, on_error: str) -> No
     assert config(text).policies["memory-limits"].on_error == on_error
 
 
+@pytest.mark.parametrize("written", ["off", "false", '"off"'])
+def test_a_mode_is_off_whatever_yaml_makes_of_that(written: str) -> None:
+    found = config(f"mode: {written}\npolicies: {{memory-limits: {{mode: {written}}}}}")
+    assert (found.mode, found.policies["memory-limits"].mode) == ("off", "off")
+    jsonschema.validate(
+        yaml.safe_load(f"mode: {written}\npolicies: {{memory-limits: {{mode: {written}}}}}"), config_schema()
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -294,7 +324,7 @@ def test_on_error_has_a_default_for_all_policies(text: str, on_error: str) -> No
             "overrides: [{match: {namespaces: [a], kinds: [Batch]}, policies: {}}]",
             id="a-kind-of-the-file",
         ),
-        pytest.param("excludeNamespaces: [a, '*', 'a-*', '[!a-c]x?', '?']", id="globs"),
+        pytest.param("excludeNamespaces: [a, 'a-*', '[!a-c]x?', '?']", id="globs"),
         pytest.param(
             "limitRanges: [{namespaces: [a], default: {cpu: 0.5, nvidia.com/gpu: 1, memory: 1073741824}}]", id="amounts"
         ),

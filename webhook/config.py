@@ -19,6 +19,7 @@ from webhook.errors import BadConfig
 from webhook.files.typed_yaml import Duration, YamlNode, compose, convert, convert_struct, suggest
 from webhook.loader import load_policies
 from webhook.objects.names import LabelKey, NamespaceGlob, UserName
+from webhook.objects.owners import SERVICE_ACCOUNT
 from webhook.objects.pods import WORKLOADS
 from webhook.objects.quantities import Memory, Quantity
 from webhook.policy import GroupKind, Mode, Policy, is_weaker
@@ -129,6 +130,11 @@ class _File(Section, frozen=True):
     ] = ""
 
     def __post_init__(self) -> None:
+        for user in self.controllers:
+            if user.startswith(SERVICE_ACCOUNT) and len(user.removeprefix(SERVICE_ACCOUNT).split(":")) != 2:
+                raise ValueError(f"controllers: {user!r} is no ServiceAccount: {SERVICE_ACCOUNT}NAMESPACE:NAME")
+        if set(self.exclude_namespaces) & {"*", "**"}:
+            raise ValueError("excludeNamespaces: '*' is every namespace, and nothing would be judged: use mode: off")
         if len(self.contact) > CONTACT_LENGTH:
             raise ValueError(f"contact is longer than the {CONTACT_LENGTH} characters that a warning has room for")
         if not self.contact.isprintable():
@@ -363,12 +369,21 @@ def config_schema() -> dict[str, Any]:
         sections[name] = {**base, "title": name, "description": loaded.policy.summary, "properties": properties}
     top = definitions.pop(root["$ref"].rpartition("/")[2])
     top["properties"]["policies"] = {"type": "object", "properties": sections, "additionalProperties": False}
+    _let_off_be_false([top, definitions])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Forestall's configuration",
         **{key: value for key, value in top.items() if key not in ("title", "description")},
         "$defs": definitions,
     }
+
+
+def _let_off_be_false(schema: Any) -> None:
+    """Wherever a mode may be "off", it may be what YAML 1.1 makes of an off without quotes."""
+    if isinstance(schema, dict) and "off" in schema.get("enum", ()) and False not in schema["enum"]:
+        schema["enum"] = [*schema["enum"], False]
+    for child in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _let_off_be_false(child)
 
 
 def _for_schema(params: type[msgspec.Struct], policy_id: str) -> type[msgspec.Struct]:

@@ -15,6 +15,7 @@ from webhook.files.typed_yaml import Duration
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import wrong_with
 from webhook.objects.names import FieldPath, Group, KindName, NamespaceGlob, ObjectName, Plural, ResourceName
+from webhook.objects.pods import WORKLOADS
 from webhook.objects.quantities import Quantity
 from webhook.policy import Mode
 
@@ -126,6 +127,10 @@ class Kind(Section, frozen=True):
     pod_spec: Annotated[FieldPath, Meta(description="The path of the pod spec in objects of this kind.")] = (
         "spec.template.spec"
     )
+
+    def __post_init__(self) -> None:
+        if any((self.group, self.kind) == (known.group, known.kind) for known in WORKLOADS):
+            raise ValueError(f"{self.kind} is judged without being named here")
 
 
 class Webhooks(Section, frozen=True):

@@ -186,7 +186,9 @@ def _check_pattern(node: YamlNode, text: str, wanted: Any) -> None:
     """Raise BadConfig for text that is not of the pattern of an Annotated type, whose title says what is."""
     for meta in getattr(wanted, "__metadata__", ()):
         if meta.pattern and not re.fullmatch(meta.pattern, text, re.ASCII):
-            mended = re.sub(r"[^a-z0-9.*?\[\]!]+", "-", text.lower()).strip("-")
+            first, slash, _ = text.partition("/")  # as in an apiVersion that is given for a group
+            is_first = slash and re.fullmatch(meta.pattern, first, re.ASCII)
+            mended = first if is_first else re.sub(r"[^a-z0-9.*?\[\]!]+", "-", text.lower()).strip("-")
             near = [mended] if mended and re.fullmatch(meta.pattern, mended, re.ASCII) else meta.examples or ()
             raise node.error(f"{text!r} is not {meta.title}{suggest(text, near)}")
 
@@ -224,6 +226,8 @@ def _shape(wanted: Any) -> type[yaml.Node]:
 
 def _convert_literal(node: YamlNode, allowed: tuple[str, ...]) -> str:
     value = node.yaml.value if isinstance(node.yaml, yaml.ScalarNode) else None
+    if value == "false" and "off" in allowed:
+        return "off"  # what Helm, whose YAML knows `off` as a truth value, makes of it
     if value not in allowed:
         hint = suggest(value, allowed) if value else ""
         raise node.error(f"{node.shown()} is not one of {', '.join(allowed)}{hint if '?' in hint else ''}")

@@ -91,16 +91,21 @@ securityContext:
 {{- toYaml $config }}
 {{- end }}
 
+{{- /* A mode that is given, or its default; false is what YAML makes of an off without quotes. */ -}}
+{{- define "forestall.mode" -}}
+{{- if kindIs "bool" .given }}off{{ else }}{{ .given | default .default }}{{ end }}
+{{- end }}
+
 {{- /* JSON list of the policies that some object may be judged by. */ -}}
 {{- define "forestall.activePolicies" -}}
 {{- $active := list }}
 {{- range $id, $declared := include "forestall.policies" . | fromJson }}
 {{- $section := index ($.Values.config.policies | default dict) $id | default dict }}
-{{- $modes := list ($section.mode | default $declared.mode) }}
+{{- $modes := list (include "forestall.mode" (dict "given" $section.mode "default" $declared.mode)) }}
 {{- range $.Values.config.overrides }}
 {{- $modes = append $modes ((index .policies $id | default dict).mode | default "off") }}
 {{- end }}
-{{- if and (ne $.Values.config.mode "off") (without $modes "off") }}
+{{- if and (ne (include "forestall.mode" (dict "given" $.Values.config.mode)) "off") (without $modes "off") }}
 {{- $active = append $active $id }}
 {{- end }}
 {{- end }}
