@@ -549,9 +549,11 @@ def audit(
     forestall audit
     forestall audit --as-if deny --output csv > findings.csv
     """
+    from webhook.audit.judge import COLLECTOR  # noqa: PLC0415
     from webhook.audit.look import AuditOptions, audit_cluster  # noqa: PLC0415
     from webhook.audit.progress import Bar  # noqa: PLC0415
 
+    gc.set_threshold(*COLLECTOR)
     today = datetime.now(UTC).date()
     options = AuditOptions(config, as_if, group_by, namespaces)
     audits, code = [], 0

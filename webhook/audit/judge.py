@@ -35,6 +35,8 @@ _NODE = ("", "Node")
 _CLAIM = ("", "PersistentVolumeClaim")
 _FINISHED = ("Complete", "Failed")
 _ENDED = ("Succeeded", "Failed")
+COLLECTOR = 10_000, 10, 10
+"""The collector's thresholds that suit an audit: the objects of a page are gone before it would look at them."""
 _STEP = 100
 """Objects after which progress is told."""
 
