@@ -1,4 +1,4 @@
-"""What runs in a namespace: every template that pods are made from, the pods that live, and the memory in use."""
+"""The workloads of a namespace: every template that pods are made from, the live pods, and the memory that they use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DISCOVER_AGAIN = timedelta(minutes=10)
 
 Objects = list[Object]
 Use = Mapping[tuple[str, str], int]
-"""(top-level workload, container) -> bytes of memory in use, by the one of its pods that uses most."""
+"""(top-level workload, container) -> bytes of memory that the container uses, in the pod where it uses most."""
 
 
 class OwnedWorkload(NamedTuple):
@@ -78,7 +78,7 @@ class ContentsReader:
         try:
             return self._read(path_of(kind, self._versions[kind.group], namespace), kind.kind)
         except ClusterRefused as answer:
-            if answer.status == 404:  # the group is served without this kind
+            if answer.status == 404:  # the API group is served, but without this kind
                 return []
             raise
 
@@ -105,7 +105,7 @@ class ContentsReader:
 
 
 class _Listed:
-    """What was listed in a namespace; `pods` are those that live, with the top-level workload of each."""
+    """The objects listed in a namespace; `pods` are the live ones, each with its top-level workload."""
 
     def __init__(self, namespace: str, objects: Mapping[GroupKind, Objects], config: Config) -> None:
         self._namespace = namespace
@@ -128,7 +128,8 @@ class _Listed:
         for kind, listed in self._objects.items():
             for obj in listed:
                 name = obj["metadata"]["name"]
-                # A controller made it, and makes it anew from its own template, which is listed as well.
+                # A controller made it from its own template, which is listed as well, and would make it again from
+                # that.
                 is_made = kind.kind in ("ReplicaSet", "Job") and self._owners.get((kind.kind, name)) in self._names
                 if is_made or _is_over(kind.kind, obj):
                     continue

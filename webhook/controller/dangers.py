@@ -34,7 +34,8 @@ def dangers(contents: Contents, before: Sequence[Item], after: Sequence[Item]) -
     known: dict[str, set[str]] = {}
     for owner, workload in contents.seen:
         names = known.setdefault(owner, set())
-        # Of a pod only what was put into it on its way counts: it may come from an older template.
+        # Of a live pod only what admission put into it counts: it may come from an older template than the workload has
+        # now.
         new = {container.name for container in workload.containers} - names
         is_all = not names
         for refusal in _new_refusals(workload, before, after):
@@ -59,7 +60,8 @@ def _new_refusals(workload: Workload, before: Sequence[Item], after: Sequence[It
     try:
         today = {(refusal.path, refusal.resource) for refusal in refusals(workload, before)}
         return [refusal for refusal in refusals(workload, after) if (refusal.path, refusal.resource) not in today]
-    except (BadObject, BadQuantity) as error:  # a custom resource that its operator doesn't take, either
+    # It is a custom resource, which its operator can't read, either, and so makes no pods of.
+    except (BadObject, BadQuantity) as error:
         log.warning("passed over", object=f"{workload.kind} {workload.namespace}/{workload.name}", error=str(error))
         return []
 
@@ -74,6 +76,6 @@ def _show_use(use: int) -> str:
 
 
 def _roomy(use: int) -> int:
-    """A limit with room above the bytes in use: half as much again, in steps of 64Mi, since this is not the peak."""
+    """A limit for a container that now uses so many bytes: half as much again, since use peaks, in steps of 64Mi."""
     step = 64 * 2**20
     return -(-use * 3 // (2 * step)) * step

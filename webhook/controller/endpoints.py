@@ -33,7 +33,7 @@ def list_endpoints(cluster: Reader, namespace: str) -> Iterator[ServerEndpoint]:
     slices = read_objects(cluster, path, "EndpointSlice", labels=f"kubernetes.io/service-name={NAME}")
     for endpoint_slice in readable(slices):
         for endpoint in endpoint_slice.get("endpoints") or ():
-            # Absent means that it is not known, which counts as ready (the API's reference, EndpointConditions).
+            # An endpoint without the condition `ready` counts as ready (the API's reference, EndpointConditions).
             is_ready = (endpoint.get("conditions") or {}).get("ready") is not False
             for port in endpoint_slice.get("ports") or ():
                 if port.get("port"):

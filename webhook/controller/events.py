@@ -1,4 +1,4 @@
-"""Kubernetes Events: what people find with `kubectl get events`."""
+"""Kubernetes Events, which `kubectl get events` shows."""
 
 from __future__ import annotations
 

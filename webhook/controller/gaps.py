@@ -1,8 +1,8 @@
-"""Gaps: times in which the API server's calls didn't reach us, and what it let through meanwhile.
+"""Gaps: times in which the API server's calls didn't reach the webhooks, and the objects that it let through meanwhile.
 
-`Gaps` probes every ten seconds and keeps the record, `observe` decides what is in it. Every gap is a lower bound: one
-that lies between two probes isn't seen, one that is seen may have begun a probe earlier, and nobody probes while no
-controller leads.
+`Gaps` probes every ten seconds and keeps the record, `observe` decides what is in it. Gaps may be longer, and more,
+than those recorded: one between two probes isn't seen, one that is seen may have begun just after the probe before, and
+no probes are sent while no controller leads.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _KEY = "gaps"
 _PROBE_SECONDS = 20.0
 """Seconds that a probe may take: two webhooks of ours that hang take ten, and others may be asked as well."""
 _AROUND = EVERY + timedelta(seconds=2)
-"""How long before and after a gap the API server's calls may have been lost; its times are whole seconds."""
+"""The time before and after a gap in which calls may have been lost as well; objects' times are whole seconds."""
 
 Reason = Literal["no answer", "hooks off", "undecided"]
 
@@ -93,7 +93,7 @@ class GapRecord(msgspec.Struct, frozen=True):
     gaps: tuple[Gap, ...] = ()
     forgotten: int = 0
     lost: bool = False
-    """Whether there was an earlier record, which somebody's edit made unreadable."""
+    """Whether an earlier record is lost, because an edit made it unreadable."""
 
     @property
     def open(self) -> Gap | None:
@@ -101,7 +101,7 @@ class GapRecord(msgspec.Struct, frozen=True):
 
 
 class Probed(NamedTuple):
-    """What a probe has shown: which stages didn't answer, and what a server told of."""
+    """A probe's result: the stages that didn't answer, and the times of undecided reviews that a server reported."""
 
     missing: tuple[Stage, ...] = ()
     reason: Reason = "no answer"
@@ -124,7 +124,7 @@ def observe(record: GapRecord, now: datetime, probed: Probed) -> GapRecord:
 
 
 def _with_undecided(gaps: tuple[Gap, ...], undecided: Iterable[Gap]) -> tuple[Gap, ...]:
-    """The gaps with those that a server told of, which it tells again, and longer; an open one stays the last."""
+    """The gaps, with those that a server reported. It reports one again while it grows; an open gap stays the last."""
     for new in undecided:
         same = [gap for gap in gaps if (gap.reason, gap.stages) == (new.reason, new.stages) and _touch(gap, new)]
         began = min(gap.began for gap in (new, *same))
@@ -143,7 +143,7 @@ _UNDECIDED = re.compile(undecided_answer("(mutate|validate)", r"(\d{1,11})", r"(
 
 
 def told_undecided(warnings: Iterable[str]) -> tuple[Gap, ...]:
-    """What servers told the probe of reviews that passed undecided."""
+    """The times of undecided reviews that servers reported in their answers to the probe."""
     found = (_UNDECIDED.fullmatch(warning) for warning in warnings)
     return tuple(
         Gap((match[1],), _at(match[2]), "undecided", _at(match[3]))  # type: ignore[arg-type]
@@ -185,7 +185,7 @@ class Gaps:
         self._unknown = ""
 
     def run(self, is_leading: Callable[[], bool], stopped: threading.Event) -> None:
-        """Probe while we lead, in a thread of its own: no other part, however slow, may hold a probe up."""
+        """Probe while this controller leads, in a thread of its own, so that no slow part delays a probe."""
         while not stopped.wait(1.0):
             if not is_leading():
                 self._stand_by()
@@ -195,16 +195,16 @@ class Gaps:
     def _attempt(self) -> None:
         try:
             self.reconcile(datetime.now(UTC))
-        except Exception as error:  # nothing may end the thread
+        except Exception as error:  # the thread must go on, whatever fails
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        # What the cluster says is for its administrator; anything else is our bug.
+        # An error that the cluster reported needs no traceback; any other one is a bug of Forestall's.
         detail = {} if isinstance(error, ForestallError) else {"exception": logs.describe(error)}
         log.error("gaps not recorded", error=str(error), **detail)
 
     def _stand_by(self) -> None:
-        """Forget the last probe and clear the metric: whether there is a gap now is for the new leader to say."""
+        """Forget the last probe and clear the metric: from now on the new leader reports whether there is a gap."""
         if self._probed_at is not None:
             self._probed_at, self._lost, self._unknown = None, (), ""
             in_gap.clear()
@@ -231,7 +231,7 @@ class Gaps:
         self._record(now, probed)
 
     def _probe(self) -> Probed | None:
-        """What a probe shows; None while the API server gives no answer itself: it then lets nothing through."""
+        """Send a probe. None where the API server doesn't answer: it then admits nothing either."""
         nonce = secrets.token_hex(8)
         metadata = {"name": "forestall-probe", "namespace": self._namespace, "labels": {PROBE_LABEL: nonce}}
         obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
@@ -253,7 +253,7 @@ class Gaps:
         return Probed(missing, "no answer", refused, undecided)
 
     def _begins(self) -> bool:
-        """Whether the installation's first webhook configurations are still to come: before, nothing is promised."""
+        """Whether the installation has yet to write its first webhook configurations: until then there are no gaps."""
         state = self._cluster.get(f"{self._path}/{STATE}")
         return read_record(state).open is None and hooks.is_new(self._cluster, state)
 
@@ -280,7 +280,7 @@ class Gaps:
 
 
 class Unchecked(NamedTuple):
-    """An object that was created or changed in a gap, and what would have been said of it."""
+    """An object that was created or changed in a gap, and the findings on it."""
 
     object: JudgedObject
     gap: Gap

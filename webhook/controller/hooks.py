@@ -1,6 +1,6 @@
 """Keeps both webhook configurations in the cluster as registration.py derives them.
 
-They stay off once somebody has deleted them: that is how a cluster gets rid of Forestall in an emergency.
+Once somebody has deleted one, it isn't made again: deleting them is the emergency exit from Forestall.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ hooks_off = Gauge(
 
 
 class HooksState(msgspec.Struct):
-    """What is remembered of the webhook configurations, by stage: their UIDs, and why one is off.
+    """The controller's record of the webhook configurations, by stage: their UIDs, and why one is off.
 
     It counts for one installation, whose ClusterRole's UID is `owner`.
     """
@@ -72,7 +72,7 @@ HookAction = Literal["create", "keep", "delete", "remember it is off", "nothing"
 
 
 def next_action(existing: Object | None, uid: str, off: str) -> HookAction:
-    """What to do about a configuration, by the UID and the reason to be off that are remembered of it.
+    """What to do about a webhook configuration, by the recorded UID and reason to be off.
 
     One that was deleted stays so; one that somebody has brought back, from a backup, is on again.
     """
@@ -110,8 +110,8 @@ class Hooks:
     def reconcile(self, config: Config, now: datetime) -> None:
         owner, port = self._look_at_installation(now)
         if owner is None:
-            # The configurations go with this ClusterRole. Without it the chart is being removed, or may be, and
-            # whatever was made now would stay behind.
+            # The webhook configurations are deleted with this ClusterRole. Where it is absent, the chart may be being
+            # removed, and a configuration that was made now would stay behind.
             self._wait(f"{_OWNER_PATH} is missing")
             return
         kept = self._record.read()
@@ -195,13 +195,13 @@ def turn_off(cluster: Cluster, namespace: str) -> None:
     """
     trouble = None
     try:
-        # Remembered first, or a controller would bring back what we delete.
+        # Recorded before deleting, or a controller would make them again.
         _remember(cluster, namespace, dict.fromkeys(STAGES, ON_PURPOSE))
     except ClusterRefused as error:
         trouble = error
     for stage in STAGES:
         cluster.delete(path_of(stage))
-    # Without its namespace no controller runs.
+    # Where the namespace is gone no controller runs that could make them again.
     if trouble is not None and trouble.status != 404:
         text = f"deleted, but controllers can't be told to leave it so, and may write them again: {trouble.message}"
         raise ClusterRefused(trouble.status, trouble.reason, text) from trouble
@@ -229,7 +229,7 @@ def _remember(cluster: Cluster, namespace: str, off: dict[Stage, str]) -> None:
 
 
 def _state_of(kept: Kept[HooksState], owner: Object | None) -> HooksState:
-    """A copy of what is remembered, as far as it is this installation's."""
+    """A copy of the record, or an empty one if the record is an earlier installation's."""
     if owner and kept.value.owner != owner["metadata"]["uid"]:
         return HooksState(owner=owner["metadata"]["uid"])
     return HooksState(kept.value.owner, dict(kept.value.uids), dict(kept.value.off))

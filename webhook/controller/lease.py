@@ -1,7 +1,8 @@
 """Leader election over a Lease, with client-go's rules and times (tools/leaderelection).
 
 Clocks of different machines are never compared: a Lease counts as held until nothing in it has changed, as seen from
-here, for as long as it says. It is no fence, either: a leader that was paused may write once more before it notices.
+here, for as long as it says. The Lease doesn't stop a leader that was paused: it may write once more before it notices
+that another one leads.
 So every write of the controller carries the version that it was decided on.
 """
 
@@ -24,13 +25,14 @@ RENEW_SECONDS = 10.0
 """Seconds for which a leader leads after its last renewal: fewer than the Lease holds, so that two never overlap."""
 RETRY_SECONDS = 2.0
 
-_MOST_TRANSITIONS = 2**31 - 1  # somebody's edit; one more, and the API would refuse the Lease
+_MOST_TRANSITIONS = 2**31 - 1  # the largest number that the API takes, from an edit by hand: one more would be refused
 
 log = structlog.get_logger()
 
 
 class Candidate:
-    """What one candidate knows. It does no I/O: it is told what was read and written, and when (monotonic seconds)."""
+    """The election as one candidate sees it. It does no I/O: the caller tells it what was read and written, and when
+    (monotonic seconds)."""
 
     def __init__(self, identity: str) -> None:
         self.identity = identity
@@ -40,7 +42,7 @@ class Candidate:
 
     def see(self, lease: Object | None, now: float) -> None:
         """Take in the Lease as it was read, None if there is none, at `now`."""
-        # As in client-go it is the holder's own words that prove him alive, not whatever else changes the object.
+        # As in client-go only a change of the holder's own fields proves it alive, not any other change of the object.
         if _spec(lease) != _spec(self.lease) or self.lease is None:
             self._seen_at = now
         self.lease = lease
@@ -100,7 +102,7 @@ def wall_text(wall: datetime) -> str:
 
 
 class _Cluster(Protocol):
-    """What is needed of webhook.cluster.Cluster."""
+    """The methods of webhook.cluster.Cluster that are needed here."""
 
     def get(self, path: str, *, timeout: float) -> Object | None: ...
     def create(self, path: str, obj: Object, *, timeout: float) -> Any: ...
@@ -108,7 +110,7 @@ class _Cluster(Protocol):
 
 
 class Election:
-    """Takes part in the election, in a thread of its own: what the leader does may take long."""
+    """Takes part in the election, in a thread of its own, since the leader's work may take long."""
 
     def __init__(
         self,
@@ -139,19 +141,19 @@ class Election:
         self.release()
 
     def step(self) -> None:
-        """Take or renew the Lease, if that is possible; whatever goes wrong, the next step may do better."""
+        """Take or renew the Lease, if that is possible; errors are logged, and the next step tries again."""
         trouble = ""
         try:
             self._step()
         except (ClusterRefused, FactsUnavailable) as error:
             trouble = str(error)
         except Exception:
-            # Without this thread nobody leads here any more, and nobody would notice.
+            # The thread must go on: without it this replica would never lead again, and nothing would show it.
             log.exception("the election failed")
         self._tell(trouble)
 
     def _step(self) -> None:
-        # Who leads knows the Lease already, as client-go does since 1.30: half the requests.
+        # A leader renews the Lease that it has in memory, as client-go does since 1.30: that halves the requests.
         if self.is_leading and self._bid():
             return
         self._candidate.see(self._cluster.get(f"{self._path}/{self._name}", timeout=RENEW_SECONDS / 2), self._clock())
@@ -168,7 +170,7 @@ class Election:
         except Conflict:
             return False
         except ClusterRefused as answer:
-            if answer.status == 404:  # deleted since
+            if answer.status == 404:  # the Lease was deleted since it was read
                 return False
             raise
         self._candidate.won(lease, began, self._clock())

@@ -1,4 +1,4 @@
-"""What is to be done about LimitRanges: from the configuration and what is there to create, replace and delete."""
+"""The plan for LimitRanges: which to create, replace and delete, by the configuration and those that exist."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NamespacedName = tuple[str, str]
 
 
 class Made(NamedTuple):
-    """A LimitRange of ours: its UID, empty until it is there, and what it was made from."""
+    """A LimitRange that the controller made: its UID, empty until it exists, and a digest of what it was made from."""
 
     uid: str
     digest: str
@@ -49,7 +49,7 @@ class Replace:
     limit_range: Object
     digest: str
     edited: str
-    """What somebody has changed by hand; empty if it is the configuration that has changed."""
+    """What somebody changed in it by hand; empty if the configuration has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Not decided in this pass: the namespace's workloads were seen a moment ago, or are not to be seen yet."""
+    """A namespace that isn't decided in this pass: its workloads were read a moment ago, or aren't to be read yet."""
 
     namespace: str
     name: str
@@ -90,7 +90,8 @@ def plan(
     look: Callable[[str], Contents | None],
     odd: Mapping[str, Unreadable] = MappingProxyType({}),
 ) -> list[Action]:
-    """What is to be done; `look` is asked only about namespaces that need a decision, and may say "not now" (None).
+    """The actions to take. `look` reads the workloads of a namespace that needs a decision; None from it means "not
+    now".
 
     `odd` holds, by namespace, a LimitRange that can't be read: nothing is changed beside it.
     """
@@ -178,7 +179,7 @@ def is_ours(obj: Object, made: Mapping[NamespacedName, Made]) -> bool:
         return False
     if recorded.uid:
         return recorded.uid == str(metadata["uid"])
-    # Somebody ended us as we were about to make it: it is ours if it is exactly what we would have made.
+    # The controller ended just as it was about to make this one: it is ours if it is exactly what would have been made.
     return (metadata.get("labels") or {}).items() >= LABELS.items() and digest_of(obj) == recorded.digest
 
 
@@ -246,12 +247,12 @@ class _Namespace:
 
 
 def _given_by(obj: Object) -> str:
-    """Why no other may give containers a memory default beside this one; empty if one may."""
+    """Why another LimitRange may not give containers a memory default beside this one; empty if it may."""
     name = obj["metadata"]["name"]
     try:
         defaults = memory_defaults(read_items(obj["spec"]))
     except BadQuantity:
-        defaults = [Decimal(1)]  # an amount that can't be read counts as a default: somebody has set one
+        defaults = [Decimal(1)]  # a default whose amount can't be read counts: somebody has set one
     if defaults and not any(defaults):
         return f"LimitRange {name} gives a memory default of 0, which means none, and of two Kubernetes takes either"
     return f"LimitRange {name} already gives a memory default" if defaults else ""

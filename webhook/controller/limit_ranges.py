@@ -57,7 +57,7 @@ _NAMED = 5
 
 
 class _Api(Reader, Protocol):
-    """What of webhook.cluster.Cluster is needed here."""
+    """The methods of webhook.cluster.Cluster that are needed here."""
 
     def create(self, path: str, obj: Object) -> Written: ...
     def replace(self, path: str, obj: Object) -> Object: ...
@@ -65,13 +65,13 @@ class _Api(Reader, Protocol):
 
 
 class _Watched(Protocol):
-    """What of webhook.cluster.Watch is needed here."""
+    """The members of webhook.watch.Watch that are needed here."""
 
     facts: ClusterFacts
 
 
 class Limits:
-    """Keeps the LimitRanges; a `watch` of namespaces and limitranges, where given, spares reading them in vain."""
+    """Keeps the LimitRanges. With a `watch` of namespaces and limitranges they are only read again after a change."""
 
     def __init__(self, cluster: _Api, namespace: str, watch: _Watched | None = None) -> None:
         self.skips: tuple[Skip, ...] = ()
@@ -101,7 +101,7 @@ class Limits:
         heard = self._listen()
         if self._heard and heard and self._again and now < self._again and all(map(_is, heard, self._heard)):
             return
-        self._heard = None  # this pass may end early
+        self._heard = None  # in case this pass ends early
         state = self._read_state()
         self._again = now + _READ_AGAIN
         if config.limit_ranges or state.value or self.skips:
@@ -143,7 +143,7 @@ class Limits:
         if intended := {
             _key(action.limit_range): Made("", action.digest) for action in actions if isinstance(action, Create)
         }:
-            # Before the first of them exists, so that none is ever ours without being known to be.
+            # Written before the first one is made, so that each of ours is on record.
             state = self._write_state(state, {**made, **intended})
         skips: dict[NamespacedName, Skip] = {}
         for action in actions:
@@ -209,7 +209,7 @@ class Limits:
             self._again = now
 
     def _tell(self, namespace: str, name: str, reason: str, note: str, occasion: str, now: datetime) -> None:
-        """Write an Event named after its occasion, so that the same occasion told again makes no second one."""
+        """Write an Event whose name follows from its occasion, so that the same occasion makes no second one."""
         regarding = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"namespace": namespace, "name": name}}
         made = event(regarding, reason, note, now, action="Reconcile", kind="Warning")
         digest = hashlib.sha256(f"{reason} {occasion}".encode()).hexdigest()[:16]
@@ -219,12 +219,13 @@ class Limits:
             self._cluster.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", made)
         except Conflict:
             pass
-        except (ClusterRefused, FactsUnavailable) as error:  # what there is to do matters more than telling it
+        # The LimitRanges are kept, whether or not Events can be written.
+        except (ClusterRefused, FactsUnavailable) as error:
             log.warning("no event", reason=reason, error=str(error))
 
     def _read_state(self) -> Kept[dict[str, Made]]:
         kept = self._record.read()
-        if kept.lost:  # what we made stays then, as if others had made it
+        if kept.lost:  # LimitRanges that the controller made stay then, and count as made by others
             log.warning("record can't be read", config_map=f"{self._namespace}/{LIMIT_RANGES_RECORD}", error=kept.lost)
         return kept
 
@@ -258,7 +259,7 @@ def report_skips(skips: Sequence[Skip]) -> Object:
 
 
 def _occasion(skip: Skip) -> str:
-    """What a skip is told for: the same text while the same workloads stand in the way, however much they use."""
+    """A skip's occasion: the same text while the same workloads stand in the way, however much memory they use."""
     return json.dumps([skip.why, sorted({danger.owner for danger in skip.dangers})])
 
 

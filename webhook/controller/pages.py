@@ -16,7 +16,7 @@ class _Handler(WSGIRequestHandler):
     """Seconds that a client may keep a thread waiting for the next bytes of its request."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing: probes come every few seconds."""
+        """Log no requests: probes come every few seconds."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -30,7 +30,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 def serve_pages(application: WSGIApplication, port: int, name: str) -> int:
-    """Answer by the application in a thread called `name`; returns the port, which for 0 the system has chosen.
+    """Serve the WSGI application in a thread called `name`; returns the port, which the system chooses for 0.
 
     Raises SystemRefused where the port is taken.
     """

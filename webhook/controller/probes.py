@@ -1,4 +1,4 @@
-"""What kubelets and scrapers ask of a controller: /healthz, /readyz and /metrics."""
+"""A controller's pages for kubelets and Prometheus: /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 

@@ -23,10 +23,12 @@ STAGES: Mapping[Stage, str] = {
     "mutate": "MutatingWebhookConfiguration",
     "validate": "ValidatingWebhookConfiguration",
 }
-"""Stage -> kind of webhook configuration, in the order in which they are written: what is patched isn't denied."""
+"""Stage -> kind of webhook configuration, in the order in which they are written: patching begins before denying."""
 
 _API = "/apis/admissionregistration.k8s.io/v1"
-_NAMESPACE = "kubernetes.io/metadata.name"  # always there, and nobody can forge it
+_NAMESPACE = (
+    "kubernetes.io/metadata.name"  # the API server sets this label on every namespace, and nobody can set another value
+)
 _NAMESPACE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -65,7 +67,7 @@ def _configuration(
     annotations = {}
     if config.certificates.mode == "certManager":
         annotations["cert-manager.io/inject-ca-from"] = f"{namespace}/{SECRET}"
-    # AKS would otherwise rewrite our selectors, and we would write them back, and so on.
+    # Without it AKS' admissions enforcer rewrites our selectors, we write them back, and so on without end.
     annotations["admissions.enforcer/disabled"] = "true"
     metadata: Object = {"name": NAME, "labels": dict(LABELS), "annotations": annotations}
     if owner:
@@ -97,7 +99,7 @@ def _judging(
     if not rules:
         return
     config = exclude_own_namespace(_spared_by_all(config, earlier), namespace)
-    # What is no name, a glob above all, the API wouldn't take as a label's value.
+    # Only names can be given: the API refuses a glob as a label's value.
     named = set(filter(_NAMESPACE_NAME.fullmatch, config.exclude_namespaces))
     excluded = sorted(ALWAYS_EXCLUDED | named)
     yield {
@@ -129,9 +131,9 @@ def _may_deny(modes: tuple[Mode, Mode]) -> bool:
 
 
 def _settings_of_all(config: Config) -> Iterator[tuple[Mode, Mode]]:
-    """Mode and `otherwise`, below the ceiling, that some policy may be in for some request or other."""
+    """Every mode and `otherwise`, capped by the configuration's own mode, that a policy may have for some request."""
     for active in config.policies.values():
-        if not active.policy.operations:  # the API server is never asked
+        if not active.policy.operations:  # such a policy judges files and stored objects alone
             continue
         sections = [override.policies.get(active.policy.id) for override in config.overrides]
         overridden = [
@@ -142,7 +144,7 @@ def _settings_of_all(config: Config) -> Iterator[tuple[Mode, Mode]]:
 
 
 def fails_closed(configuration: Object) -> bool:
-    """Whether what is judged is refused while nobody answers for this webhook configuration, as it is stored."""
+    """Whether the stored webhook configuration has the API server refuse what it judges while no server answers."""
     return any(webhook.get("failurePolicy") == "Fail" for webhook in configuration.get("webhooks") or ())
 
 
@@ -180,7 +182,7 @@ def needed_rules(config: Config, stage: Stage, earlier: Iterable[Config] = ()) -
     for (group, resource), wanted in sorted(operations.items()):
         resources[group, tuple(sorted(wanted))].append(resource)
     return [
-        # Every version: the engine knows a kind by its group alone, and CRDs of one kind come in several.
+        # Every version: the engine knows a kind by its group, and a CRD may have several versions.
         {
             "apiGroups": [group],
             "apiVersions": ["*"],
@@ -197,13 +199,13 @@ def _conditions(stage: Stage, config: Config) -> dict[str, str]:
 
     An error in one refuses the request where we fail closed, so nothing may be touched that may be absent.
     """
-    # One with [...] stays with the engine.
+    # A glob with [...] is left to the engine.
     globs = [glob for glob in config.exclude_namespaces if set("*?") & set(glob) and "[" not in glob]
     return {
         "not-in-an-excluded-namespace": f"!request.namespace.matches({_cel(_regex(globs))})" if globs else "",
         "not-being-deleted": _kept_or_respecified(config),
         "not-judged-at-its-owner": _not_owned(stage, config),
-        # Without the ratchet, what was there before is denied, whatever changes.
+        # Without the ratchet violations that the object had before are denied, so that every update is judged.
         "not-an-unchanged-pod": _CHANGED_POD if stage == "validate" and config.ratchet else "",
     }
 
@@ -221,7 +223,7 @@ _CHANGED_POD = (
 
 
 def _kept_or_respecified(config: Config) -> str:
-    """Whether the object isn't being deleted, or what is judged of it changes (scope._is_respecified)."""
+    """True if the object isn't being deleted, or its judged fields change (scope._is_respecified)."""
     changes = "".join(
         f" || has(object.{field}) != has(oldObject.{field})"
         f" || has(object.{field}) && object.{field} != oldObject.{field}"
@@ -231,7 +233,7 @@ def _kept_or_respecified(config: Config) -> str:
 
 
 def _not_owned(stage: Stage, config: Config) -> str:
-    """Whether the object isn't one that a controller made which asks itself (owners.Maker): those pass.
+    """False if a controller made the object and asks for it itself (owners.Maker): such objects pass.
 
     They may be patched all the same, where the configuration has sizes for them (scope.may_patch).
     """
@@ -258,7 +260,7 @@ def _not_owned(stage: Stage, config: Config) -> str:
 
 
 def _owned_by(condition: str) -> str:
-    """Whether the object names a controller, `owner`, of which this holds."""
+    """True if the object names a controller, called `owner`, for which the expression holds."""
     return (
         "has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner,"
         f" has(owner.controller) && owner.controller && ({condition}))"
@@ -266,7 +268,7 @@ def _owned_by(condition: str) -> str:
 
 
 def _cel(value: str | Sequence[str]) -> str:
-    """A literal: JSON's strings and lists are CEL's."""
+    """The value as a CEL literal: JSON's strings and lists are CEL's, too."""
     return msgspec.json.encode(value).decode()
 
 
@@ -278,7 +280,8 @@ def _regex(globs: Collection[str]) -> str:
 _SIGNS = {"*": ".*", "?": "."}
 
 
-# What a configuration's webhooks say; whatever a newer API server adds isn't ours to take away, again and again.
+# The fields of a webhook that we set. Those that a newer API server adds are left: removing them would go on without
+# end.
 _FIELDS = (
     "name",
     "clientConfig",
@@ -296,7 +299,7 @@ _FIELDS = (
 
 
 def corrected(existing: Object, wanted: Object) -> Object | None:
-    """`existing` with all that we want of it; None if it has it. What others add to its metadata stays.
+    """`existing`, corrected to say what `wanted` says; None if it does already. What others add to its metadata stays.
 
     Where we bring no caBundle, the one that is there stays, and without any nothing fails closed.
     """

@@ -1,7 +1,7 @@
-"""Our own CA and serving certificate: made, renewed, and replaced so that no caller ever meets one it doesn't trust.
+"""Our own CA and serving certificate: made, renewed, and replaced so that callers always trust what servers present.
 
-`next_step` decides, Rotation looks and writes. All that is kept is the Secret; what matters besides is what the webhook
-configurations trust and what the replicas present, and that is looked at, never assumed.
+`next_step` decides, Rotation reads and writes. Only the Secret is stored. What the webhook configurations trust and
+what the replicas present is read each time, never assumed.
 
 A new CA is first added to the bundle, which the hooks' writer copies to the configurations. When they have carried it
 for a while, a serving certificate is issued by it; when every replica has presented that for a while, the old CA goes.
@@ -86,10 +86,8 @@ class Step(NamedTuple):
 
 
 def settling(certificates: Certificates) -> timedelta:
-    """How long something has to be seen before it counts as true everywhere.
-
-    A write is followed late by other API servers' caches, by the kubelet's cache for pods that start just now, and by
-    the workers of each replica.
+    """How long a state has to be seen before it counts as true everywhere. Other API servers' caches, the kubelet's
+    cache for pods that start just now, and the workers of each replica follow a write late.
     """
     return min(_LONGEST_SETTLING, timedelta(seconds=certificates.serving_life / 4))
 
@@ -131,7 +129,7 @@ def next_step(
 
 
 def _is_due(certificate: Certificate, life: timedelta, now: datetime) -> bool:
-    """Whether two thirds of its life are over. One that would last far longer than it should is due as well."""
+    """Whether two thirds of the certificate's life are over, or its life is far longer than configured."""
     return not life / 3 < certificate.ends - now <= life * 4 / 3
 
 
@@ -143,7 +141,7 @@ def _replace_authority(held: _Held, new: Authority, serving_life: timedelta) -> 
         reason = "the CA's key is missing or of no use" if held.data else "there is no Secret"
     pair = None
     if old is not None and held.is_served_by(old):
-        # The old key is used a last time: now the new CA has the whole of a serving life to become known.
+        # The old key signs a last time, so that callers have a serving certificate's whole life to trust the new CA.
         pair = old.issue(held.names, serving_life, held.now)
     elif not held.is_in_use():
         pair = new.issue(held.names, serving_life, held.now)
@@ -151,7 +149,7 @@ def _replace_authority(held: _Held, new: Authority, serving_life: timedelta) -> 
 
 
 class _Held:
-    """What the Secret holds, read as something that anybody may have edited."""
+    """The Secret's content; anybody may have edited it."""
 
     def __init__(
         self,
@@ -193,7 +191,8 @@ class _Held:
         return bool(self.chain) and authority.certificate.has_issued(self.chain[0])
 
     def is_in_use(self) -> bool:
-        """Whether calls work now, so that a serving certificate that hooks don't trust yet would break them."""
+        """Whether calls work now: a serving certificate that the webhook configurations don't trust yet would break
+        them."""
         if self.chain:
             return True
         seen = self.history[-1]
@@ -215,7 +214,7 @@ class _Held:
     def step(
         self, authority: Authority, reason: str, *, pair: tuple[bytes, bytes] | None = None, only: bool = False
     ) -> Step | None:
-        """The Secret with this CA, perhaps only this, and this pair for serving; None if it is like that."""
+        """The Secret with this CA, with `only` this one, and this serving pair; None if it holds just that already."""
         bundle = dict.fromkeys([authority.certificate, *([] if only else self.bundle)])
         chain, key = pair or (self.data.get("tls.crt", b""), self.data.get("tls.key", b""))
         changed = {
@@ -261,7 +260,7 @@ class Rotation:
         try:
             self._write(secret, step.data)
         except Conflict:
-            return  # looked at again soon, as it then is
+            return  # somebody else has written: the next round decides anew
         log.info("certificates written", reason=step.reason)
 
     def _look(self, now: datetime) -> Sighting:
@@ -272,7 +271,7 @@ class Rotation:
             for webhook in hook.get("webhooks") or ()
         ]
         served = read_served(self._endpoints(), self._names[0])
-        # Sorted, so that the same in another order is the same.
+        # Sorted, so that the order doesn't count as a change.
         return Sighting(now, tuple(sorted(set(bundles))), tuple(sorted(served, key=lambda leaf: leaf or b"")))
 
     def _remember(self, seen: Sighting, long: timedelta) -> None:
@@ -317,7 +316,7 @@ def read_served(endpoints: Collection[Endpoint], name: str) -> list[bytes | None
 
 
 def _dial(endpoint: Endpoint, name: str) -> bytes | None:
-    # Whatever is presented is what we want to know, and nothing else is asked.
+    # Not verified: the certificate itself is what is asked for, and nothing is sent.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -39,13 +39,15 @@ from webhook.watch import Watch
 _WATCHED = (LIMIT_RANGES, NAMESPACES)
 _TICK = 1.0
 _EVERY = 5.0
-"""Seconds between two looks of a part at what it keeps."""
+"""Seconds between two runs of a part."""
 _LONGEST_PAUSE = 60.0
 """Seconds between two attempts of a part that goes on failing."""
 _PROBE_ENDS = 2.0
-"""Seconds that a probe under way is waited for; what it then still writes is refused if somebody else has written."""
+"""Seconds that the end waits for a probe under way. If it writes later, it is refused where a new leader has
+written."""
 _STUCK = 300.0
-"""Seconds for one round: every call has a limit of its own, so this is a bug, and a restart helps."""
+"""Seconds for one round at most. Every call has a limit of its own, so that a longer round is a bug, and the controller
+is restarted."""
 
 log = structlog.get_logger()
 
@@ -82,7 +84,7 @@ unreadable_objects = Gauge(
 
 @dataclass(frozen=True)
 class ControllerSettings:
-    """What `forestall controller` can be told; without a kubeconfig it is the cluster that we run in.
+    """The options of `forestall controller`; without a kubeconfig the cluster is the one that it runs in.
 
     `endpoints` are the servers, where the Service's EndpointSlices don't name them.
     """
@@ -121,7 +123,7 @@ class Part:
     def _failed(self, error: Exception) -> None:
         self.failures += 1
         errors.labels(self.name).inc()
-        # What the cluster says is for its administrator; anything else is our bug.
+        # An error that the cluster reported needs no traceback; any other one is a bug of Forestall's.
         detail = {} if isinstance(error, ForestallError) else {"exception": logs.describe(error)}
         log.error("failed", part=self.name, error=str(error), failures=self.failures, **detail)
 
@@ -160,17 +162,17 @@ class Controller:
         elif self._parts and not self._election.is_leading:
             self._stand_by()
         for part in self._parts:
-            if self._election.is_leading:  # looked at each time: the one before may have taken long
+            if self._election.is_leading:  # asked before each part: the one before may have taken long
                 part.run(self._config.value, self._clock)
 
     def _lead(self) -> None:
         self._parts = self._make_parts()
         leading.set(1)
         for part in self._parts:
-            errors.labels(part.name)  # no alert can see a step from nothing to one
+            errors.labels(part.name)  # Prometheus sees no increase in a series that begins at 1
 
     def _stand_by(self) -> None:
-        """Drop the parts and their metrics: what is so from now on is for the new leader to say."""
+        """Drop the parts and their metrics: from now on the new leader's are the valid ones."""
         self._parts = ()
         leading.set(0)
         hooks_off.clear()
@@ -208,7 +210,7 @@ def run(settings: ControllerSettings) -> int:
     stopping, stopped = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    # Two ports: whoever keeps the console busy, or out, does nothing to probes.
+    # Two ports: a busy console, or a network policy for it, doesn't touch the probes.
     metrics_port = serve_pages(create_probes(lambda: controller.is_alive), settings.metrics_port, "metrics")
     console = create_console(lambda: config.value, lambda: election.is_leading, lambda: watch.unread)
     console_port = serve_pages(console, settings.console_port, "console")
@@ -223,7 +225,7 @@ def run(settings: ControllerSettings) -> int:
         controller.run(stopping)
     finally:
         probing.join(_PROBE_ENDS)
-        # Given back only now that nothing more is written.
+        # The Lease is given back last, when nothing more is written.
         stopped.set()
         electing.join()
     return 0
@@ -237,7 +239,7 @@ def _show_exemptions(config: Config) -> None:
 
 
 def _show_facts(watch: Watch) -> None:
-    """Have the metrics by kind read the watch whenever they are scraped."""
+    """Set the metrics by kind to read the watch whenever they are scraped."""
     for kind in _WATCHED:
         facts_known.labels(str(kind)).set_function(partial(_is_known, watch, kind))
         unreadable_objects.labels(str(kind)).set_function(partial(_count_unreadable, watch, kind))

@@ -21,7 +21,7 @@ Who = Literal["servers", "controllers"]
 
 
 class Need(NamedTuple):
-    """Verbs on a resource; without a namespace in all of them, without a name on all of its objects."""
+    """Verbs on a resource: in all namespaces where none is named, on all of its objects where no name is given."""
 
     verbs: tuple[str, ...]
     resource: str
@@ -36,12 +36,12 @@ class Need(NamedTuple):
 
 
 class MissingRight(NamedTuple):
-    """Something that a ServiceAccount of the installation's namespace needs and may not do."""
+    """A right that a ServiceAccount in the installation's namespace needs and lacks."""
 
     account: str
     who: Who
     need: Need
-    """With the verbs that are missing."""
+    """The need, with only the verbs that are missing."""
 
 
 class Binding(NamedTuple):
@@ -60,7 +60,7 @@ BINDINGS = (
 
 
 def missing_bindings(cluster: Cluster, namespace: str) -> list[Binding]:
-    """Those that are not there. Raises ClusterRefused or FactsUnavailable."""
+    """The bindings of the chart that don't exist. Raises ClusterRefused or FactsUnavailable."""
     api = "/apis/rbac.authorization.k8s.io/v1"
     paths = {
         "ClusterRoleBinding": f"{api}/clusterrolebindings",

@@ -34,7 +34,7 @@ def check_api_server(survey: Survey) -> Remarks:
 
 
 def check_clock(survey: Survey) -> Remarks:
-    # The Date says whole seconds, cut off.
+    # The Date header gives whole seconds, rounded down.
     skew = survey.now - seen(survey.api_time) - timedelta(seconds=0.5)
     ahead = "ahead of" if skew > timedelta(0) else "behind"
     if abs(skew) <= _SKEW:

@@ -1,4 +1,4 @@
-"""What webhooks are asked about, by their rules."""
+"""What the API server calls a webhook about, by the webhook's rules."""
 
 from __future__ import annotations
 

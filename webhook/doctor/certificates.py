@@ -1,4 +1,4 @@
-"""What the servers present, who trusts it, and for how long."""
+"""The servers' certificates: whether the API server trusts them, and how long they are valid."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_certificate(survey: Survey) -> Remarks:
 
 
 def _presented(survey: Survey) -> tuple[list[Certificate], Sequence[Certificate], str]:
-    """The certificates that servers present, what stands between them and a CA, and how we know."""
+    """The certificates that servers present, the intermediate ones, and where they were seen."""
     replicas = seen(survey.replicas)
     chain = () if isinstance(survey.secret, ForestallError) else _chain(survey.secret)
     served = [endpoint.served for endpoint in replicas if endpoint.served is not None]
@@ -70,7 +70,7 @@ def _decode(bundle: str) -> tuple[Certificate, ...]:
 
 
 def _is_trusted(leaf: Certificate, roots: Collection[Certificate], between: Sequence[Certificate]) -> bool:
-    # As Go has it, what is in the bundle itself is trusted, a CA or not.
+    # As in Go, every certificate in the bundle is trusted, whether it is a CA or not.
     if leaf in roots or any(root.has_issued(leaf) for root in roots):
         return True
     return any(
@@ -90,7 +90,7 @@ def check_expiry(survey: Survey) -> Remarks:
         for webhook in one.get("webhooks") or ()
     }
     roots = dict.fromkeys(root for bundle in bundles for root in _decode(bundle))
-    # Of several only those that somebody relies on.
+    # Where there are several CAs, only those that a server's certificate depends on.
     used = [certificate for certificate in roots if any(_is_trusted(leaf, [certificate], between) for leaf in leaves)]
     if not leaves:
         yield Remark("fail", f"{source}: no certificate", "see certificate")

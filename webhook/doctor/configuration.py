@@ -43,7 +43,7 @@ def _check_exemptions(config: Config, survey: Survey) -> Remarks:
             days = (exemption.until - today).days
             text = f"{name} ends {f'in {days} days' if days else 'today'}, on {exemption.until}"
             yield Remark("warn", text, "mend what it covers until then, or agree on a new date with its owner")
-        # Who asked, and pods, are not to be seen in what is stored.
+        # Stored objects don't show who asked for them, and pods aren't read: whether it covers anything isn't known.
         if exemption.match.groups or not _needs_no_pods(exemption):
             continue
         if isinstance(stored, ForestallError) or stored.unlisted:

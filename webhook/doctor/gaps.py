@@ -1,4 +1,4 @@
-"""Gaps, times in which the API server's calls didn't reach us, and what it let through meanwhile."""
+"""Gaps, times in which the API server's calls didn't reach the webhooks, and the objects admitted meanwhile."""
 
 from __future__ import annotations
 

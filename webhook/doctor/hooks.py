@@ -74,9 +74,9 @@ _FOLLOW = "see why the controller doesn't follow the configuration: its log, for
 
 
 def _differing(registered: Object, wanted: Object) -> list[str]:
-    """Fields other than those that are compared elsewhere; empty and absent are the same."""
+    """The fields that differ, without those that other checks compare; empty and absent count as the same."""
     elsewhere = ("name", "clientConfig", "rules")
-    # Nothing fails closed before it has a caBundle.
+    # A webhook without a caBundle always has failurePolicy Ignore.
     has_bundle = bool(registered["clientConfig"].get("caBundle"))
     return [
         field

@@ -81,7 +81,8 @@ def _not_made(survey: Survey) -> Remarks:
         )
         return
     for entry in report.limit_ranges:
-        if entry.why.endswith("already gives a memory default"):  # as good
+        # Another LimitRange's default serves as well as the one that was asked for.
+        if entry.why.endswith("already gives a memory default"):
             continue
         workloads = f" ({'; '.join(entry.workloads)})" if entry.workloads else ""
         text = f"LimitRange {entry.name} of {entry.namespace} is not made: {entry.why}{workloads}"
@@ -94,7 +95,7 @@ def _not_made(survey: Survey) -> Remarks:
 _SEE_RIGHTS = "see rights; where they are fine, the refusal names who refused"
 
 DEFAULTS_LABEL = "forestall.dev/defaults"
-"""Which the chart's rule for LimitRanges selects namespaces by, where it is "true"."""
+"""The label by which the chart's rule for LimitRanges selects namespaces, where its value is "true"."""
 
 
 def _unwanted(config: Config, facts: ClusterFacts) -> Remarks:
@@ -119,7 +120,7 @@ _CHARTS_RULE = (
 
 
 def _plain(namespace: str) -> AdmissionRequest:
-    """A workload of which nothing is said."""
+    """A workload with no resources of its own."""
     template = {"spec": {"containers": [{"name": "any", "image": "any:1"}]}}
     obj = {"metadata": {"name": "any", "namespace": namespace}, "spec": {"template": template}}
     return AdmissionRequest("CREATE", "apps", "v1", "Deployment", namespace, "any", obj)
@@ -128,9 +129,10 @@ def _plain(namespace: str) -> AdmissionRequest:
 def _against_policies(
     requests: Sequence[AdmissionRequest], config: Config, facts: ClusterFacts, today: date
 ) -> Remarks:
-    """Where a policy asks for more memory than a LimitRange gives or allows; the same thing is told once.
+    """Remarks on policies that ask for more memory than a LimitRange gives or allows, each once.
 
-    What a policy sets of its own accord, where there is no LimitRange, is no such thing: a small default is one, too.
+    The sizes that a policy sets where there is no LimitRange don't count: a smaller default from a LimitRange is good,
+    too.
     """
     ranges = [item for item in facts.of(LIMIT_RANGES).get(requests[0].namespace, ()) if item.type == "Container"]
     without = replace(facts, records={**facts.records, LIMIT_RANGES: {}})

@@ -10,7 +10,7 @@ from webhook.installation import NAME
 from webhook.policy import Object
 
 REQUEST_SECONDS = 34
-"""That the API server gives a write in all, admission included (apiserver pkg/endpoints/handlers/rest.go)."""
+"""Seconds that the API server gives a write in all, admission included (apiserver pkg/endpoints/handlers/rest.go)."""
 
 
 def check_timeouts(survey: Survey) -> Remarks:
@@ -19,7 +19,7 @@ def check_timeouts(survey: Survey) -> Remarks:
         webhook
         for config in seen(survey.hooks["mutate"])
         for webhook in config.get("webhooks") or ()
-        # Which is asked about one labelled object of ours alone.
+        # The probe's webhook is called about one labelled ConfigMap of ours alone.
         if (config["metadata"]["name"], webhook["name"]) != (NAME, "probe.mutate.forestall.dev")
     ]
     total = sum(map(_timeout, calls))
@@ -70,7 +70,7 @@ def _holds_up_everything(webhook: Object) -> bool:
 
 
 def _selects(webhook: Object) -> bool:
-    """Whether objects have to carry something for it to be asked."""
+    """Whether the webhook is called only about objects with certain labels."""
     selectors = (webhook.get("objectSelector") or {}, webhook.get("namespaceSelector") or {})
     return any(
         bool(selector.get("matchLabels"))

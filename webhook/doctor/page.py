@@ -15,7 +15,7 @@ SCHEMA = "forestall.dev/doctor/v1"
 
 
 def render_json(checks: Sequence[Check]) -> str:
-    """As docs/doctor.md has it."""
+    """The page in JSON, as docs/doctor.md documents it."""
     counts = {status: sum(check.status == status for check in checks) for status in reversed(STATUSES)}
     top = {"schema": SCHEMA, "summary": counts, "checks": msgspec.to_builtins(checks)}
     return json.dumps(top, indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""What doctor's checks say: remarks, each of which has a status."""
+"""Remarks: the results of doctor's checks, each with a status."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cannot_tell(error: ForestallError) -> Remark:
 
 
 def listed(texts: Iterable[str]) -> str:
-    """In order, and of many only some."""
+    """The texts, sorted and joined by commas; of many only the first, and how many more there are."""
     shown = sorted(texts)
     more = f" and {len(shown) - 6} more" if len(shown) > 6 else ""
     return ", ".join(shown[:6]) + more if shown else "nothing"

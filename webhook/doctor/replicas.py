@@ -1,4 +1,4 @@
-"""What runs of us, and where: servers and controllers."""
+"""The running servers and controllers, and the nodes that they are on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEASE_OVER = timedelta(minutes=1)
 
 
 def check_controller(survey: Survey) -> Remarks:
-    """Whether one leads: without, nothing is renewed, followed or probed."""
+    """Whether a controller leads: without one no certificate is renewed, no configuration followed, no probe sent."""
     lease = (seen(survey.lease) or {}).get("spec") or {}
     advice = f"see why: kubectl -n {survey.namespace} logs deploy/forestall-controller"
     if not lease.get("holderIdentity") or not lease.get("renewTime"):

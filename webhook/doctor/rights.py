@@ -35,7 +35,7 @@ def _gives(binding: Binding, right: MissingRight) -> bool:
 
 
 def _without(binding: Binding, lost: list[MissingRight], survey: Survey) -> Remark:
-    """Without its binding an account has none of its role's rights: one remark instead of one for every right."""
+    """One remark on a binding that is gone, in place of one for every right that its account lacks."""
     count = sum(len(right.need.verbs) for right in lost)
     text = f"{binding.kind} {binding.name} is not there: {binding.who} lack {count} rights that they need"
     account = f"--serviceaccount={survey.namespace}:{lost[0].account}"

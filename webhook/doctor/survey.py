@@ -42,7 +42,7 @@ RECENT = timedelta(days=7)
 
 
 def seen(answer: OrError[T]) -> T:
-    """What was read; raises what kept it from being read."""
+    """The value that was read; raises the error where it could not be read."""
     if isinstance(answer, ForestallError):
         raise answer
     return answer
@@ -50,7 +50,7 @@ def seen(answer: OrError[T]) -> T:
 
 @dataclass(frozen=True)
 class Templates:
-    """What pods are made from, in the namespaces that have LimitRanges."""
+    """The templates that pods are made from, in the namespaces that have LimitRanges."""
 
     requests: Sequence[AdmissionRequest] = ()
     unlisted: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Templates:
 
 @dataclass(frozen=True)
 class Slipped:
-    """What was let through in recent gaps: how many objects, and those with which something is wrong."""
+    """The objects that were admitted in recent gaps: how many, and those with findings."""
 
     count: int = 0
     violating: Sequence[Unchecked] = ()
@@ -71,7 +71,7 @@ class Slipped:
 
 @dataclass(frozen=True)
 class StoredObjects:
-    """What the configuration says of the objects that are stored: which exemptions cover one, and what operators made.
+    """The stored objects, held against the configuration: which exemptions cover one, and what operators made.
 
     Read only where somebody asks for it; `operated` are objects that are warned of, by the resource they belong to.
     """
@@ -112,7 +112,7 @@ class Survey:
     slipped: OrError[Slipped]
     missing_rights: OrError[list[MissingRight]]
     bindings: OrError[list[Binding]]
-    """The chart's bindings that are not there."""
+    """The bindings of the chart that don't exist."""
     limit_ranges_record: OrError[Object | None]
     stored: OrError[StoredObjects]
 
@@ -133,7 +133,7 @@ class Survey:
                 yield from answer.unreadable
 
     def is_installed(self) -> bool:
-        """Whether anything of ours is there, or may be."""
+        """Whether any object of an installation exists, or may exist but can't be read."""
         answers = (self.service, self.lease, self.state, self.secret, *map(self._our_hook, STAGES))
         return any(answer is not None for answer in answers)
 
@@ -146,8 +146,9 @@ class Survey:
 
 
 def survey_installation(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[], datetime]) -> Survey:
-    """Read all of it. Raises FactsUnavailable if there is no cluster, ClusterRefused if it doesn't know us."""
-    # Whoever can read nothing else may read this.
+    """Read everything that the checks need. Raises FactsUnavailable if no cluster answers, ClusterRefused if the user
+    is unknown to it."""
+    # Every known user may read /version.
     version = _try(lambda: cluster.get("/version") or {})
     if isinstance(version, ForestallError) and not is_forbidden(version):
         raise version
@@ -221,7 +222,7 @@ def _secret(cluster: Cluster, own: str) -> Mapping[str, bytes] | None:
 
 
 def _templates(cluster: Reader, config: Config, limit_ranges: Sequence[Object]) -> Templates:
-    """Without what controllers make, of which there is much, from templates that are among the others."""
+    """The templates of pods, without objects that controllers made: theirs are copies, and many."""
     namespaces = {limit_range["metadata"]["namespace"] for limit_range in limit_ranges}
     kinds = {kind for kind in judged_kinds(config) if kind.kind not in ("Pod", "ReplicaSet", "Job")}
     stored = Stored(cluster, kinds if namespaces else ())
@@ -231,7 +232,7 @@ def _templates(cluster: Reader, config: Config, limit_ranges: Sequence[Object]) 
 
 
 def _stored(cluster: Reader, config: Config, facts: ClusterFacts, now: datetime) -> StoredObjects:
-    """Without Pods and what else built-in controllers make: that is judged at its owner."""
+    """The stored objects, without Pods and others that built-in controllers make, which are judged at their owner."""
     kinds = {kind for kind in judged_kinds(config) if kind.kind not in ("Pod", "ReplicaSet")}
     stored = Stored(cluster, kinds)
     used: set[int] = set()
