@@ -138,16 +138,18 @@ class ControlPlane:
             "KUBECONFIG": str(self.kubeconfig),
         }
 
-    def restart_api_server(self) -> None:
-        """Stop it as an upgrade does, and wait until it is ready again."""
+    def restart_api_server(self, *further: str) -> None:
+        """Stop it as an upgrade does, and wait until it is ready again, with further arguments until the next start."""
         self.stop_api_server()
-        self.start_api_server()
+        self.start_api_server(*further)
 
     def stop_api_server(self) -> None:
         self._stop("kube-apiserver")
 
-    def start_api_server(self) -> None:
-        self._start("kube-apiserver", *self._commands["kube-apiserver"])
+    def start_api_server(self, *further: str) -> None:
+        arguments = self._commands["kube-apiserver"]
+        self._start("kube-apiserver", *arguments, *further)
+        self._commands["kube-apiserver"] = arguments
         self._wait_until_ready()
 
     def compact_etcd(self) -> None:

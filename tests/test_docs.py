@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import REGISTRY
 
+from charts.generate import CHART
 from docs.generate import generated
 from tests.builders import ROOT
 from tests.served import post, review, served
@@ -18,6 +21,7 @@ from webhook import __version__
 from webhook.config import config_schema, load_config
 from webhook.engine import iter_expired
 from webhook.loader import load_policies
+from webhook.scope import ALWAYS_EXCLUDED
 
 DOCS = ROOT / "docs"
 CONFIGURATION = DOCS / "configuration.md"
@@ -34,11 +38,11 @@ LINKS = [(page, link) for page in PAGES for link in links(page)]
 @pytest.mark.parametrize(("page", "link"), LINKS, ids=[f"{relative(page)}: {link}" for page, link in LINKS])
 def test_link_leads_somewhere(page: Path, link: str) -> None:
     path, _, anchor = link.partition("#")
-    target = (page.parent / path).resolve()
+    target = (page.parent / path).resolve() if path else page
     assert target.exists()
     if anchor:
         headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
-        assert anchor in [heading.lower().replace(" ", "-") for heading in headings]
+        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_index_names_every_page() -> None:
@@ -90,6 +94,62 @@ def test_every_field_is_documented() -> None:
     assert {name for name in fields(config_schema()) if not re.search(rf"\b{name}\b", text)} == set()
 
 
+def test_namespaces_that_are_left_alone_are_named() -> None:
+    (section,) = re.findall(
+        r"^## Which namespaces are left alone\n(.*?)^## ", CONFIGURATION.read_text(), re.MULTILINE | re.DOTALL
+    )
+    (first, own, _further) = re.findall(r"^\| (.*`.*) \| ", section, re.MULTILINE)
+    assert set(re.findall(r"`(.+?)`", first + own)) == ALWAYS_EXCLUDED
+
+
+COSTS = (DOCS / "costs.md").read_text()
+
+
+def test_costs_are_those_of_the_chart() -> None:
+    """Pods, CPU and memory: what each Deployment asks for, and all of it, as installed and by the enforce preset."""
+    values, enforce = (yaml.safe_load((CHART / file).read_text()) for file in ("values.yaml", "presets/enforce.yaml"))
+    parts = [(values[part]["replicas"], values[part]["resources"]) for part in ("server", "controller")]
+    more = [
+        (enforce.get(part, values[part]).get("replicas", values[part]["replicas"])) for part in ("server", "controller")
+    ]
+    rows = [
+        *((pods, *_amounts(resources)) for pods, resources in parts),
+        _sum(parts),
+        _sum([(pods, resources) for pods, (_, resources) in zip(more, parts, strict=True)]),
+    ]
+    table = re.findall(r"\| (\d+) \| (\d+)m \| (\d+)Mi \| (\d+)Mi \|$", COSTS, re.MULTILINE)
+    assert [tuple(map(int, row)) for row in table] == rows
+
+
+def _amounts(resources: Any) -> tuple[int, int, int]:
+    """CPU in millicores and memory in Mi requested, and the memory limit in Mi."""
+    requests, limit = resources["requests"], resources["limits"]["memory"]
+    return int(requests["cpu"].removesuffix("m")), *(
+        int(text.removesuffix("Mi")) for text in (requests["memory"], limit)
+    )
+
+
+def _sum(parts: Iterable[tuple[int, Any]]) -> tuple[int, ...]:
+    columns = zip(
+        *((pods, *(pods * amount for amount in _amounts(resources))) for pods, resources in parts), strict=True
+    )
+    return tuple(map(sum, columns))
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        pytest.param("memory once ready", 1, id="memory"),
+        pytest.param("memory after a burst of reviews", 1, id="memory-after-a-burst"),
+        pytest.param("what Forestall adds to it; what an echo adds", 1, id="latency"),
+        pytest.param("what it adds where two limits are patched in; what an echo adds", 1, id="latency-patched"),
+    ],
+)
+def test_costs_are_those_that_were_measured(row: str, column: int) -> None:
+    (line,) = [line for line in (DOCS / "performance.md").read_text().splitlines() if line.startswith(f"| {row} |")]
+    assert line.split(" | ")[column] in COSTS
+
+
 def metrics_in(text: str) -> set[str]:
     cells = re.findall(r"^\| (`forestall_[^|]+) \|", text, re.MULTILINE)
     return {name for cell in cells for name in re.findall(r"`(forestall_\w+)`", cell)}
@@ -116,7 +176,8 @@ def test_metrics_of_the_controller_are_documented() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_there_is_one_form_of_upgrade(page: Path) -> None:
     """The values of the release, with what a new chart adds: --reuse-values lacks that, and no flag forgets them."""
-    commands = [text for text in re.split(r"(?<!\\)\n", page.read_text()) if text.startswith("helm upgrade ")]
+    lines = re.split(r"(?<!\\)\n", page.read_text())
+    commands = [text for text in lines if text.removeprefix("$ ").startswith("helm upgrade ") and "charts/" in text]
     assert [command for command in commands if "--reset-then-reuse-values" not in command] == []
     assert not re.search(r"(?<!then)(?<!not )--reuse-values", page.read_text())
 

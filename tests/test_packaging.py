@@ -116,6 +116,26 @@ def test_check_judges(installed: Path, tmp_path: Path) -> None:
     assert [(result["policy"], result["outcome"]) for result in report["results"]] == [("memory-limits", "patched")]
 
 
+def test_docs_install_the_command_line(source: Path, tmp_path: Path) -> None:
+    """docs/cli.md's commands, with the dependencies that `make` keeps, so that no index is asked."""
+    wheels = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "forestall", "wheels")
+    if not any(wheels.glob("hatchling-*.whl")):
+        pytest.skip(f"{wheels} holds no wheels: make .venv/ready keeps them where an index can be reached")
+    (shown,) = re.findall(
+        r"^## Getting it\n.*?^```console\n(.*?)^```", (ROOT / "docs" / "cli.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    commands = re.sub(r"^\$ ", "", shown, flags=re.MULTILINE)
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": os.environ["PATH"],
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+    }
+    done = run("bash", "-euc", commands, cwd=source, env=environment)
+    assert done.endswith(f"forestall {__version__}\n")
+    assert run(tmp_path / ".local/bin/kubectl-forestall", "version") == f"forestall {__version__}\n"
+
+
 def _locked(file: str) -> dict[str, str]:
     lines = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / file).read_text(), re.MULTILINE)
     return {str(canonicalize_name(name)): version for name, version in lines}

@@ -37,6 +37,21 @@ def helm(plane: ControlPlane, *arguments: str | Path) -> str:
     return done.stdout
 
 
+def typed(plane: ControlPlane, command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a person does in this folder who has kubectl, helm and forestall; both streams are in stdout."""
+    programs = Path(sys.executable).parent
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env=plane.environment | {"PATH": f"{programs}:{plane.environment['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
 class Installation:
     """What stands for the kubelet and the network; `folder` holds what is mounted, and DEPLOYMENT.log."""
 

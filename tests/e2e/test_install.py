@@ -14,7 +14,7 @@ import pytest
 from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
-from tests.e2e.installed import SYSTEM, Installation
+from tests.e2e.installed import SYSTEM, Installation, typed
 from tests.loopback import eventually
 from tests.test_readme import blocks
 
@@ -37,16 +37,7 @@ class Shell:
         return done.stdout
 
     def try_run(self, commands: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
-            cwd=self.folder,
-            env=self.plane.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        return typed(self.plane, "\n".join(commands), self.folder)
 
 
 @pytest.fixture
