@@ -35,14 +35,16 @@ if TYPE_CHECKING:
 AuditFormat = Literal["text", "json", "csv", "sarif", "html"]
 _FORMATS = ("text", "json", "sarif", "junit", "github")
 _AUDIT_FORMATS = ("text", "json", "csv", "sarif", "html")
-_AS_IF = f"Put the ceiling aside: {', '.join(MODES[1:])}."
-_STRICT_AUDIT = "1 for any violation that is not exempted, and for what is broken now; 2 if anything was not seen."
+_AS_IF = f"Judge as if the configuration's own mode were this one: {', '.join(MODES[1:])}."
+_STRICT_AUDIT = (
+    "Exit code 1 for any violation that is not exempted, and for what is broken now; 2 if anything could not be read."
+)
 _SHELLS = ("bash", "zsh", "fish", "kubectl")
 _NARROW, _WIDE = 60, 120
 _PATIENCE = 1.0
-"""Seconds after which a person likes to see that something happens."""
+"""Seconds after which a progress bar is shown."""
 
-# Whoever reads it says in one line what is wrong with it.
+# click doesn't check that the file can be read: the code that reads it says in one line what is wrong.
 _FILE = click.Path(path_type=Path, readable=False)
 
 
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    # As a kubectl plugin we are called by another name, and so should the usage say.
+    # Run as a kubectl plugin, the usage names the command that was typed: "kubectl forestall".
     is_plugin = Path(sys.argv[0]).name.startswith("kubectl-")
     code = cli.main(argv, prog_name="kubectl forestall" if is_plugin else "forestall", standalone_mode=False)
     return code if isinstance(code, int) else 0
@@ -89,23 +91,36 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("paths", metavar="PATH… | -", nargs=-1, required=True, type=click.Path(readable=False))
-@click.option("--config", metavar="FILE", type=_FILE, help="The cluster's configuration.")
+@click.option("--config", metavar="FILE", type=_FILE, help="The configuration file that the cluster uses.")
 @click.option("--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=_AS_IF)
 @click.option(
     "--facts", metavar="FILE", type=_FILE, help="The cluster objects that policies read, as kubectl printed them."
 )
 @click.option("--cluster", is_flag=True, help="Read the facts from the cluster of the current kubectl context.")
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="With --cluster: another kubeconfig than kubectl's.")
-@click.option("--namespace", "-n", metavar="NS", default="default", help="For objects that carry none.")
-@click.option("--output", "-o", "output", type=click.Choice(_FORMATS), default="text", show_default=True)
+@click.option(
+    "--kubeconfig", metavar="FILE", type=_FILE, help="With --cluster: the kubeconfig to use in place of kubectl's own."
+)
+@click.option("--namespace", "-n", metavar="NS", default="default", help="The namespace of objects that name none.")
+@click.option(
+    "--output",
+    "-o",
+    "output",
+    type=click.Choice(_FORMATS),
+    default="text",
+    show_default=True,
+    help="The format of the result.",
+)
 @click.option("--strict", is_flag=True, help="Any violation that is not exempted makes the exit code 1.")
 @click.option(
-    "--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name or path; repeatable."
+    "--exclude",
+    metavar="GLOB",
+    multiple=True,
+    help="Leave out files and folders with a name or path like this; may be repeated.",
 )
 @click.option(
     "--unknown",
     type=click.Choice(("error", "skip")),
-    help="What a file without Kubernetes objects is; default: an error if it is named, skipped in a folder.",
+    help="Whether a file without Kubernetes objects is an error; by default only if it was named, not in a folder.",
 )
 def check(
     paths: tuple[str, ...],
@@ -160,7 +175,7 @@ def check(
     if output == "text":
         for error in report.errors:
             click.echo(f"{_style(sys.stderr)('error', 'red')}: {error}", err=True)
-    # What programs read is UTF-8 whatever the terminal.
+    # Output for programs is UTF-8, whatever the terminal's encoding.
     _print(_render(report, output, code, strict=strict), encoding=None if output == "text" else "utf-8")
     if report.count("unknown") and not facts and not cluster:
         from webhook.files.facts import kubectl_get  # noqa: PLC0415
@@ -172,8 +187,8 @@ def check(
 
 
 def _found_config() -> Path | None:
-    """The configuration that nobody named on the command line: FORESTALL_CONFIG, or .forestall.yaml in the working
-    directory or above it. It is told, since whoever writes the manifests may have written it, too."""
+    """The configuration where --config names none: FORESTALL_CONFIG, or .forestall.yaml in the working directory or
+    above it. A note names the file, since the author of the manifests may have written it, too."""
     if named := os.environ.get("FORESTALL_CONFIG"):
         _note(f"configuration: {named} (FORESTALL_CONFIG)")
         return Path(named)
@@ -254,9 +269,9 @@ def _style(stream: TextIO) -> Style:
 
 
 def _print(text: str, *, encoding: str | None = None) -> None:
-    """Print it all; whoever closes the pipe early (`| head`) has seen enough, and the exit code still counts.
+    """Write the text to standard output. A pipe that is closed early (`| head`) is no error.
 
-    Raises SystemRefused, as where the disk is full.
+    Raises SystemRefused for any other failure, such as a full disk.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding=encoding, errors="replace")
@@ -264,14 +279,14 @@ def _print(text: str, *, encoding: str | None = None) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # Python flushes once more at the end.
+        # Python flushes standard output once more at its end, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise SystemRefused(f"standard output: {error.strerror}") from error
 
 
 class _Bar:
-    """A progress bar on standard error, once it takes long and if a person is watching."""
+    """A progress bar on a terminal's standard error, once the work takes longer than _PATIENCE."""
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -294,7 +309,7 @@ class _Bar:
 
 
 def _tell_exemptions(config: Config, file: Path | None, report: Report) -> None:
-    """Expired ones no longer count, and unused ones hide what they were for: both should go."""
+    """Print a note for each exemption that has expired or covers nothing: both should be deleted."""
     from webhook.engine import iter_expired  # noqa: PLC0415
 
     expired = dict(iter_expired(config, datetime.now(UTC).date()))
@@ -359,24 +374,46 @@ _LOG_LEVEL = click.option(
     type=click.Choice(("debug", "info", "warning", "error")),
     default="info",
     show_default=True,
-    help="The least that is logged; a server's line for every review is info.",
+    help="The lowest level that is logged; a server logs each review at info.",
 )
 
 
 @cli.command()
-@click.option("--config", metavar="FILE", type=_FILE, help="Reloaded when it changes.")
-@click.option("--facts", metavar="FILE", type=_FILE, help="Facts from a file, for trying things out.")
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Facts from this cluster; default: the one we run in.")
-@click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serving certificate, reloaded when it changes.")
-@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key.")
-@click.option("--self-signed", is_flag=True, help="Make a certificate for this run.")
-@click.option("--client-ca", metavar="FILE", type=_FILE, help="Whose certificates the API server must show; reloaded.")
-@click.option("--bind", metavar="ADDRESS", help="Listen on this address alone; default: on all.")
+@click.option("--config", metavar="FILE", type=_FILE, help="The configuration file; it is read again when it changes.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=REVIEWS_PORT, show_default=True, help="For the API server."
+    "--facts", metavar="FILE", type=_FILE, help="Read the cluster's facts from a file, for trying things out."
 )
 @click.option(
-    "--metrics-port", type=click.IntRange(0, 65535), default=PROBES_PORT, show_default=True, help="Health, metrics."
+    "--kubeconfig",
+    metavar="FILE",
+    type=_FILE,
+    help="The cluster whose facts are read; default: the one that the server runs in.",
+)
+@click.option(
+    "--tls-cert", metavar="FILE", type=_FILE, help="The serving certificate; it is read again when it changes."
+)
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="The serving certificate's key.")
+@click.option("--self-signed", is_flag=True, help="Serve with a certificate made for this run, which no client trusts.")
+@click.option(
+    "--client-ca",
+    metavar="FILE",
+    type=_FILE,
+    help="CAs: clients must show a certificate by one of these; read again when it changes.",
+)
+@click.option("--bind", metavar="ADDRESS", help="The only address to listen on; default: all of them.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=REVIEWS_PORT,
+    show_default=True,
+    help="Port on which the API server is answered.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=PROBES_PORT,
+    show_default=True,
+    help="Port of the pages /healthz, /readyz and /metrics.",
 )
 @click.option(
     "--workers",
@@ -430,26 +467,42 @@ def serve(
 
 
 _NAMESPACE = click.option(
-    "--namespace", metavar="NS", default=NAMESPACE, show_default=True, help="Where Forestall is installed."
+    "--namespace",
+    metavar="NS",
+    default=NAMESPACE,
+    show_default=True,
+    help="The namespace in which Forestall is installed.",
 )
 
 
 @cli.command()
-@click.option("--config", metavar="FILE", type=_FILE, help="Reloaded when it changes.")
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The cluster; default: the one we run in.")
+@click.option("--config", metavar="FILE", type=_FILE, help="The configuration file; it is read again when it changes.")
+@click.option(
+    "--kubeconfig",
+    metavar="FILE",
+    type=_FILE,
+    help="The cluster to keep; default: the one that the controller runs in.",
+)
 @_NAMESPACE
 @click.option(
-    "--metrics-port", type=click.IntRange(0, 65535), default=PROBES_PORT, show_default=True, help="Health, metrics."
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=PROBES_PORT,
+    show_default=True,
+    help="Port of the pages /healthz, /readyz and /metrics.",
 )
 @click.option(
     "--console-port",
     type=click.IntRange(0, 65535),
     default=CONSOLE_PORT,
     show_default=True,
-    help="Port of the page for people: what is enforced.",
+    help="Port of the console, the page that shows what is enforced.",
 )
 @click.option(
-    "--endpoints", metavar="HOST:PORT,…", default="", help="The servers; default: the EndpointSlices of the Service."
+    "--endpoints",
+    metavar="HOST:PORT,…",
+    default="",
+    help="Addresses of the servers; default: those in the EndpointSlices of their Service.",
 )
 @_LOG_LEVEL
 def controller(
@@ -461,7 +514,7 @@ def controller(
     endpoints: str,
     log_level: str,
 ) -> int:
-    """Keep certificates, webhook configurations and LimitRanges until SIGTERM; of several, one acts."""
+    """Keep certificates, webhook configurations and LimitRanges until SIGTERM; of several controllers one acts."""
     from webhook.controller import run as controllers  # noqa: PLC0415
     from webhook.controller.endpoints import parse_endpoints  # noqa: PLC0415
 
@@ -480,25 +533,25 @@ def controller(
 
 @cli.group("hooks")
 def hooks_group() -> None:
-    """The webhook configurations: whether the API server asks Forestall at all."""
+    """Turn the webhook configurations on or off: whether the API server asks Forestall at all."""
 
 
 @hooks_group.command("on")
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Another than kubectl's.")
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The kubeconfig to use in place of kubectl's own.")
 @_NAMESPACE
 def hooks_on(kubeconfig: Path | None, namespace: str) -> None:
-    """Have the controller write them, also if somebody had deleted them."""
+    """Have the controller write the webhook configurations, even after somebody deleted them."""
     from webhook.controller.hooks import turn_on  # noqa: PLC0415
 
     turn_on(_cluster(kubeconfig), namespace)
-    _print("on: the controller writes them within seconds, once a server is ready\n")
+    _print("on: the controller writes the webhook configurations within seconds, once a server is ready\n")
 
 
 @hooks_group.command("off")
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Another than kubectl's.")
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The kubeconfig to use in place of kubectl's own.")
 @_NAMESPACE
 def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
-    """Delete them, and have the controller leave it so: nothing is judged until `forestall hooks on`."""
+    """Delete the webhook configurations and keep them deleted: nothing is judged until `forestall hooks on`."""
     from webhook.controller.hooks import turn_off  # noqa: PLC0415
 
     turn_off(_cluster(kubeconfig), namespace)
@@ -506,10 +559,23 @@ def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
 
 
 @cli.command()
-@click.option("--config", metavar="FILE", type=_FILE, help="Default: ConfigMap forestall-config.")
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Another than kubectl's.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=_FILE,
+    help="The configuration to compare with; default: ConfigMap forestall-config.",
+)
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The kubeconfig to use in place of kubectl's own.")
 @_NAMESPACE
-@click.option("--output", "-o", "output", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option(
+    "--output",
+    "-o",
+    "output",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="The format of the result.",
+)
 def doctor(config: Path | None, kubeconfig: Path | None, namespace: str, output: str) -> int:
     """Say on one page what is right and wrong with an installation, and what to do; 1 when something needs doing."""
     from webhook.doctor.checks import diagnose, exit_code  # noqa: PLC0415
@@ -525,13 +591,34 @@ def doctor(config: Path | None, kubeconfig: Path | None, namespace: str, output:
 
 
 @cli.command()
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Another than kubectl's.")
-@click.option("--context", "contexts", metavar="NAME", multiple=True, help="The cluster; several are audited in turn.")
-@click.option("--namespace", "-n", "namespaces", metavar="NS", multiple=True, help="Only this one; may be repeated.")
-@click.option("--config", metavar="FILE", type=_FILE, help="Default: ConfigMap forestall-config of the cluster.")
+@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The kubeconfig to use in place of kubectl's own.")
+@click.option(
+    "--context",
+    "contexts",
+    metavar="NAME",
+    multiple=True,
+    help="The kubeconfig's context to audit; may be repeated for several clusters.",
+)
+@click.option(
+    "--namespace", "-n", "namespaces", metavar="NS", multiple=True, help="Audit only this namespace; may be repeated."
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=_FILE,
+    help="The configuration to judge by; default: the cluster's ConfigMap forestall-config.",
+)
 @click.option("--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=_AS_IF)
 @click.option("--group-by", metavar="LABEL", default="", help="Label of workloads or namespaces that names their team.")
-@click.option("--output", "-o", "output", type=click.Choice(_AUDIT_FORMATS), default="text", show_default=True)
+@click.option(
+    "--output",
+    "-o",
+    "output",
+    type=click.Choice(_AUDIT_FORMATS),
+    default="text",
+    show_default=True,
+    help="The format of the result.",
+)
 @click.option("--strict", is_flag=True, help=_STRICT_AUDIT)
 def audit(
     kubeconfig: Path | None,
@@ -606,7 +693,7 @@ def _patient_cluster(kubeconfig: Path | None, context: str | None) -> PatientClu
 
 
 def _is_in_cluster(kubeconfig: Path | None) -> bool:
-    """Whether the cluster that we run in is meant."""
+    """Whether neither a flag nor the environment names a kubeconfig, and this process runs in a cluster."""
     return kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
 
 
@@ -678,6 +765,6 @@ def _completion_script(shell: str) -> str:
     found = get_completion_class(shell)
     if found is None:
         raise click.UsageError(f"no completion for {shell}")
-    # Bash's own source() starts a bash, only to warn of old ones.
+    # The class for bash overrides source() to start a bash, only to warn of old ones.
     source: Callable[[ShellComplete], str] = ShellComplete.source
     return source(found(cli, {}, "forestall", "_FORESTALL_COMPLETE")) + "\n"
