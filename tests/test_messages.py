@@ -7,7 +7,7 @@ import pytest
 from tests.builders import TODAY, config, container, request, sized, workload
 from webhook.engine import decide, undecided
 from webhook.errors import FactsUnavailable
-from webhook.messages import audit_annotations, denial, object_name, warnings
+from webhook.messages import audit_annotations, denial, object_name, told, warnings
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import AdmissionRequest, Brief, Decision, Mode, Object, Outcome, Set, Verdict, Violation
 from webhook.scope import AnyStage
@@ -356,3 +356,16 @@ def test_a_field_has_one_remedy() -> None:
         "set   spec.y: 4Gi",
         "set   spec.x: 12Gi",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("mode: audit", "set limits.memory to 512Mi (would be patched to 512Mi)", id="audit"),
+        pytest.param("mode: warn", "set limits.memory to 512Mi (would be patched to 512Mi)", id="warn"),
+        pytest.param("policies: {memory-limits: {mode: deny}}", "set limits.memory to 512Mi", id="enforced"),
+    ],
+)
+def test_what_enforcing_would_do_is_told_wherever_it_is_not_done(text: str, expected: str) -> None:
+    (verdict,) = decision(workload(), text).verdicts
+    assert told(verdict) == f"container 'web' has no memory limit: {expected}"

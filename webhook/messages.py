@@ -71,14 +71,15 @@ def _paragraph(verdict: Verdict, lines: _Lines, following: _Lines | None) -> str
 
 
 def headline(verdict: Verdict) -> str:
-    """The policy, what is wrong, and why the outcome is weaker than the policy's mode."""
+    """The policy, what is wrong, and why it isn't enforced or what enforcing it would do."""
     return f"{verdict.policy}: {told(verdict)}"
 
 
 def told(verdict: Verdict) -> str:
-    """What is wrong, and why the outcome is weaker than the policy's mode."""
-    message = verdict.violation.message
-    return f"{message} ({verdict.note})" if verdict.note else message
+    """What is wrong, and why the outcome is weaker than the policy's mode, or what the policy would do if it were
+    enforced."""
+    message, aside = verdict.violation.message, verdict.note or _enforced(verdict)
+    return f"{message} ({aside})" if aside else message
 
 
 def advice(verdict: Verdict) -> _Lines:
@@ -92,10 +93,10 @@ def _advice(verdict: Verdict, request: AdmissionRequest, pages: str, fixed: Coll
     """As `advice`, for a denial: long values are left out, and where a field can't be changed, the command that deletes
     the object comes first."""
     violation = verdict.violation
-    sets = [each for each in shown_sets(violation) if sets_of(violation) or each.path not in fixed]
-    if any(len(_shown(each.value)) > _VALUE_LENGTH for each in sets):
+    sets = [fix for fix in shown_sets(violation) if sets_of(violation) or fix.path not in fixed]
+    if any(len(_shown(fix.value)) > _VALUE_LENGTH for fix in sets):
         sets = []
-    own = [each for each in sets if not each.of]
+    own = [fix for fix in sets if not fix.of]
     lines = list(_deletions(violation, request.namespace))
     if own and not request.subresource and not can_change(request, own):
         lines.append(("run", _deletion(request)))

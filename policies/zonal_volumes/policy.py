@@ -75,7 +75,9 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
         return
     pods = Pods(read_placement(workload), facts, params.zones)
     found = _together([(volume, finding) for volume in volumes_of(workload, facts) if (finding := find(volume, pods))])
-    mends = _mend(workload, [each for each, finding in found if _is_mendable(request, each, finding)], facts, params)
+    mends = _mend(
+        workload, [volume for volume, finding in found if _is_mendable(request, volume, finding)], facts, params
+    )
     advice = _advice(request, pods, facts, params, workload)
     for volume, finding in found:
         yield _violation(volume, finding, mends.get(volume.path, _Mends()), advice)
@@ -169,7 +171,7 @@ def _mend(
     if replacement is None:
         return {}
     if not replacement.empty_dir:
-        return {each.path: _Mends(_as_class(each.path, each.source, facts, params)) for each in volumes}
+        return {volume.path: _Mends(_as_class(volume.path, volume.source, facts, params)) for volume in volumes}
     mends = {}
     sizes: dict[str, tuple[StoredVolume, Any]] = {}
     for volume in volumes:
@@ -178,7 +180,7 @@ def _mend(
         if is_block or has_source(volume.source) or workload.group == "apps.kruise.io":
             continue
         # A reinstallation is a CREATE too: a claim that may be there may hold data.
-        doubtful = tuple(each for each in volume.claims if each not in facts.absent)
+        doubtful = tuple(claim for claim in volume.claims if claim not in facts.absent)
         if doubtful or not volume.claims:
             mends[volume.path] = _Mends(unseen=doubtful if len(volume.claims) <= _MOST_LOOK_UPS else ())
         elif (size := _size(volume, replacement.size_limit)) is not None:
@@ -198,12 +200,14 @@ def _as_empty_dirs(workload: Workload, sized: Collection[tuple[StoredVolume, Any
     """What turns templates into emptyDirs of the pods, with these sizes."""
     made = [{"name": volume.name, "emptyDir": {"sizeLimit": size}} for volume, size in sized]
     if workload.is_operated:
-        return tuple(Set("spec.storage", {"emptyDir": each["emptyDir"]}) for each in made)
+        return tuple(Set("spec.storage", {"emptyDir": volume["emptyDir"]}) for volume in made)
     replaced, names = {id(volume.source) for volume, _ in sized}, {volume.name for volume, _ in sized}
     templates = items(mapping(workload.object, "spec", ""), "volumeClaimTemplates", "spec")
-    volumes = [each for each in items(workload.spec, "volumes", workload.spec_path) if each.get("name") not in names]
+    volumes = [
+        volume for volume in items(workload.spec, "volumes", workload.spec_path) if volume.get("name") not in names
+    ]
     return (
-        Set("spec.volumeClaimTemplates", [each for each in templates if id(each) not in replaced]),
+        Set("spec.volumeClaimTemplates", [template for template in templates if id(template) not in replaced]),
         Set(f"{workload.spec_path}.volumes", [*volumes, *made]),
     )
 
