@@ -6,10 +6,10 @@ LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --custo
 
 .PHONY: demo serve test check format bench e2e soak docs fuzz lock clean
 
-demo: .venv/ready  ## The incidents, told by the real server: rejected, patched, warned. Ends by itself.
+demo: .venv/ready  ## Show how the real server rejects, patches and warns of the incidents' manifests. Ends by itself.
 	@$(BIN)/python -m demo
 
-serve: .venv/ready  ## The demo's server, kept running, and the line to try a file of one's own.
+serve: .venv/ready  ## Keep the demo's server running, and print the command that sends it a file of yours.
 	@$(BIN)/python -m demo serve
 
 test: .venv/ready
@@ -24,11 +24,11 @@ format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/ready  ## The figures of docs/performance.md.
+bench: .venv/ready  ## Measure the figures of docs/performance.md.
 	$(BIN)/python bench/run.py
 
 FUZZ_SECONDS ?= 120
-fuzz: .venv/ready  ## Mutations of all that others write; what breaks something is kept in tests/data/fuzz.
+fuzz: .venv/ready  ## Try mutated requests and files for FUZZ_SECONDS; those that break something are kept in tests/data/fuzz.
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 # Where KUBEBUILDER_ASSETS doesn't name the folder of the control plane's programs, they are built if their recipe lies
@@ -39,13 +39,13 @@ e2e: .venv/ready
 
 SOAK_SECONDS ?= 3600
 soak: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || ../shared/cluster/build)
-soak: .venv/ready  ## The faults of tests/e2e/test_faults.py, again and again, in front of a real API server.
+soak: .venv/ready  ## Repeat the faults of tests/e2e/test_faults.py for SOAK_SECONDS, in front of a real API server.
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/e2e/test_faults.py
 
-docs: .venv/ready  ## What of the docs and the chart follows from the code: tables, schema, roles, pictures.
+docs: .venv/ready  ## Write the parts of docs and chart that follow from the code: tables, schema, roles, pictures.
 	$(BIN)/python -m docs.generate
 
-lock: .venv/ready  ## What the image is built from: the newest versions allowed, with their hashes.
+lock: .venv/ready  ## Write the locks that the image is built from: the newest versions allowed, with their hashes.
 	$(BIN)/pip install -q uv
 	echo hatchling setuptools wheel | tr ' ' '\n' | $(LOCK) --output-file requirements-build.lock -
 	$(LOCK) --output-file requirements.lock pyproject.toml

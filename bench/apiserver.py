@@ -1,4 +1,4 @@
-"""What admission adds to a request through a real API server: dry-run creates of a Deployment, one connection."""
+"""The time that admission adds to a request through a real API server: dry-run creates of a Deployment, one by one."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class _Cluster:
         }
 
     def p50(self, namespace: str, limit: str | None = "64Mi") -> float:
-        """Milliseconds of a create in this namespace; the limit is that of both containers."""
+        """The median of a create in this namespace, in milliseconds; `limit` is the memory limit of both containers."""
         environment = {"TOKEN": self._token, "NAMESPACE": namespace} | ({"MEMORY": limit} if limit else {})
         load = wrk(self._plane.server, shared("bench/create.lua"), environment, connections=1, seconds=_SECONDS)
         self._requests[namespace] += load.requests_per_second * _SECONDS
@@ -122,5 +122,5 @@ def _guarded(folder: Path) -> Iterator[_Cluster]:
         forestall = stack.enter_context(serving_forestall(folder, certificate, f"--kubeconfig={plane.kubeconfig}"))
         wait_until_ready(forestall)
         cluster.guard("forestall", forestall)
-        time.sleep(2)  # until the API server has heard of it
+        time.sleep(2)  # until the API server has read the webhook configuration
         yield cluster

@@ -42,7 +42,7 @@ def measure() -> list[Figure]:
 
 
 def _seconds(command: list[str], found: tuple[int, ...] = (0,)) -> Callable[[], float]:
-    """`found` are the exit codes of a run that did its work."""
+    """Seconds that the command takes; an exit code that isn't in `found` raises."""
 
     def run() -> float:
         began = perf_counter()

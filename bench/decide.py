@@ -36,7 +36,7 @@ _STAGES: tuple[Stage, ...] = ("mutate", "validate")
 def measure() -> list[Figure]:
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)  # as in the server
+    gc.set_threshold(10_000, 10, 10)  # as the server sets it
     recorded = {stage: _recorded_deployment(stage) for stage in _STAGES}
     return [*_of_recorded(recorded), *_of_growth(recorded["mutate"]), *_of_clusters(recorded["validate"])]
 
@@ -77,7 +77,7 @@ def _of_recorded(recorded: dict[Stage, bytes]) -> list[Figure]:
 
 
 def _of_growth(body: bytes) -> list[Figure]:
-    """Time for each container in pods of ten and of five hundred: the same where growth is linear."""
+    """Microseconds for each container, in pods of ten and of five hundred: equal if the time grows linearly."""
     figures = []
     for state, limit in (("limits there", "64Mi"), ("limits missing", None)):
         for stage in _STAGES:
@@ -92,7 +92,7 @@ def _of_growth(body: bytes) -> list[Figure]:
 
 
 def _of_clusters(body: bytes) -> list[Figure]:
-    """Monitoring software on a bound volume, in a large cluster and in one of three nodes: about the same."""
+    """Microseconds for monitoring software on a bound volume, in clusters of 1,000 and of 3 nodes: about equal."""
     mounting = read_review(_with_claim(body))
     clusters = {
         size: facts_of([item for some in large_cluster(*size).values() for item in some], fact_kinds())
@@ -135,7 +135,7 @@ def _answer(body: bytes, stage: Stage) -> bytes:
 
 
 def _microseconds(call: Callable[[], object], calls: int = _CALLS) -> float:
-    """The median of several calls."""
+    """The median time of several calls."""
     times = []
     for _ in range(calls):
         began = perf_counter_ns()
@@ -147,7 +147,7 @@ def _microseconds(call: Callable[[], object], calls: int = _CALLS) -> float:
 def _decide_microseconds(body: bytes, stage: Stage) -> float:
     times = []
     for _ in range(_CALLS):
-        # A new one each time: what has been read from a request once is kept.
+        # A new request each time, since a request keeps what was once read from it.
         request = read_review(body)
         began = perf_counter_ns()
         decide(request, _FACTS, _CONFIG, today=_TODAY, stage=stage)

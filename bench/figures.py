@@ -1,4 +1,4 @@
-"""What a measurement comes to: figures, each beside its yardstick and its bound."""
+"""Figures: the results of measurements, each beside its yardstick and its bound."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Name = TypeVar("Name")
 
 
 class Skipped(Exception):  # noqa: N818 - nothing has gone wrong
-    """Something that the measurement needs isn't here; the message says what."""
+    """A program or file that the measurement needs is missing; the message says which."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value. Without a bound it is only told."""
+    """One measured value, and the bounds that it has to keep; without a bound it is only printed."""
 
     what: str
     ours: float
@@ -29,7 +29,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """None where there is no yardstick, or noise has eaten it up."""
+        """The value divided by its yardstick; None where there is none, or noise made it zero or less."""
         return self.ours / self.yardstick if self.yardstick and self.yardstick > 0 else None
 
     @property
@@ -79,7 +79,7 @@ def _number(value: float) -> str:
 
 
 def interleaved(measures: Mapping[Name, Callable[[], float]], rounds: int) -> dict[Name, float]:
-    """The median of each measure. They take turns, so that a noisy moment meets all of them."""
+    """The median of each measure. They are taken in turns, so that other load on the machine affects all of them."""
     found: dict[Name, list[float]] = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():

@@ -1,4 +1,4 @@
-"""What is measured with: recorded reviews, the corpus, and facts of a cluster as they would be listed."""
+"""The inputs of measurements: recorded reviews, the corpus, and objects of a cluster as its API server lists them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 _ZONES = ("zone-a", "zone-b", "zone-c")
-# What every real object carries and no policy reads: the bytes have to be received all the same.
+# Every real object has these, and no policy reads them; their bytes have to be received all the same.
 _MANAGED = [
     {
         "manager": "kube-controller-manager",
@@ -34,7 +34,7 @@ def shared(path: str) -> Path:
 
 
 def recordings(name: str) -> Path:
-    """A file of recorded reviews: all of them, or, where they are missing, the few that the tests bring."""
+    """A file of recorded reviews: the full recordings, or, where they are missing, the few in tests/data."""
     everything, ours = SHARED / "recordings" / name, ROOT / "tests/data/recordings" / name
     return ours if ours.exists() and not everything.exists() else shared(f"recordings/{name}")
 
@@ -148,7 +148,7 @@ def node(index: int) -> dict[str, Any]:
     room = {"cpu": "8", "ephemeral-storage": "100Gi", "memory": "32386052Ki", "pods": "58"}
     images = [
         {"names": [f"registry.example.com/team/app-{index}@sha256:{index:064}"], "sizeBytes": 123456789}
-        for index in range(50)  # what a kubelet reports at most
+        for index in range(50)  # the most that a kubelet reports
     ]
     return {
         "apiVersion": "v1",

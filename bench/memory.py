@@ -1,4 +1,4 @@
-"""One replica that watches a large cluster: what it holds, and when it is ready."""
+"""One replica that watches a large cluster: its memory, and the time until it is ready."""
 
 # ruff: noqa: S603 - it runs what is measured
 from __future__ import annotations
@@ -24,7 +24,7 @@ from webhook.loader import fact_kinds
 _CLAIMS, _NODES = 10_000, 1_000
 _LISTED = f"{_CLAIMS:,} claims and volumes, {_NODES:,} nodes"
 
-# In a process of its own: what it costs to list must not slow down who reads the lists.
+# The API server is a process of its own, so that the cost of listing doesn't slow down the replica.
 _API = f"""
 import sys
 from pathlib import Path
@@ -37,7 +37,7 @@ sys.stdin.read()
 """
 
 
-# The same lists, received and decoded whole, by nothing else than msgspec.
+# The yardstick: the same lists, received and decoded whole by msgspec alone.
 _PLAIN = """
 import sys, urllib.request
 import msgspec
@@ -97,7 +97,7 @@ def _burst(served: Served) -> None:
 
 
 class _Peak:
-    """Looks at a replica's memory five times a second."""
+    """The most memory that a replica has held, measured five times a second."""
 
     def __init__(self, served: Served) -> None:
         self._served = served

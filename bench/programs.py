@@ -1,4 +1,4 @@
-"""The programs that are measured and measured with: started here, ended here, never anybody else's."""
+"""The programs that are measured, and those that measure: each is started here, and ended here."""
 
 # ruff: noqa: S603 - it runs what is measured
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STARTING_SECONDS = 60.0
 
 
 def program(name: str) -> str:
-    """Where a program is; raises Skipped if it isn't installed."""
+    """The path of a program; raises Skipped if it isn't installed."""
     found = shutil.which(name)
     if found is None:
         raise Skipped(f"{name} is not installed")
@@ -40,7 +40,7 @@ def _cache() -> Path:
 
 
 def build_echo() -> Path:
-    """The least that a webhook in Go does."""
+    """Build the yardstick for the server: the least that a webhook in Go does."""
     echo = _cache() / "echo"
     _cache().mkdir(parents=True, exist_ok=True)
     subprocess.run([program("go"), "build", "-o", echo, "."], cwd=shared("bench/echo"), check=True)
@@ -57,7 +57,7 @@ replace golang.stackrox.io/kube-linter => github.com/stackrox/kube-linter v0.8.3
 
 
 def build_kube_linter() -> Path:
-    """What others check manifests with; built once, in some minutes."""
+    """Build the yardstick for `forestall check`, once, in some minutes."""
     built = _cache() / "kube-linter"
     if not built.exists():
         with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +77,7 @@ def build_kube_linter() -> Path:
 
 
 def forestall() -> list[str]:
-    """The installed command, or what it would run."""
+    """The command line of forestall: the installed script, or Python with the same entry point."""
     script = Path(sys.executable).with_name("forestall")
     if script.exists():
         return [str(script)]
@@ -86,7 +86,7 @@ def forestall() -> list[str]:
 
 @dataclass(frozen=True)
 class CertificateFiles:
-    """A serving certificate in files, its own authority."""
+    """A self-signed serving certificate and its key, in files."""
 
     cert: Path
     key: Path
@@ -102,7 +102,7 @@ class CertificateFiles:
 
 @dataclass(frozen=True)
 class Served:
-    """A server that is running."""
+    """A running server, of ours or a yardstick, and its ports."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -119,7 +119,7 @@ class Served:
             return False
 
     def proportional_bytes(self) -> int:
-        """What the process and all below it hold, shared pages divided among those that share them."""
+        """Bytes of memory of the process and its descendants (PSS: a shared page is divided among its users)."""
         return sum(_proportional_bytes(pid) for pid in _family(self.process.pid))
 
 
@@ -135,7 +135,7 @@ def serving_echo(folder: Path, certificate: CertificateFiles) -> Iterator[Served
 
 @contextmanager
 def serving_forestall(folder: Path, certificate: CertificateFiles, *arguments: str) -> Iterator[Served]:
-    """`forestall serve` with its log in a file, from its start: is_ready tells when it is there."""
+    """A `forestall serve` that has just been started, with its log in a file; is_ready tells when it answers."""
     port, metrics_port = free_ports(2)
     command = [
         *forestall(),
@@ -211,7 +211,7 @@ def _proportional_bytes(pid: int) -> int:
 
 @dataclass(frozen=True)
 class WrkFigures:
-    """What wrk saw."""
+    """The figures that wrk printed."""
 
     requests_per_second: float
     p50_ms: float
@@ -235,7 +235,7 @@ def wrk(url: str, script: Path, environment: Mapping[str, str], *, connections: 
 
 
 def recorded_creates(path: str, reviews: Path) -> dict[str, str]:
-    """What review.lua is told: every recorded CREATE in turn."""
+    """The environment with which review.lua sends every recorded CREATE in turn."""
     return {"REVIEWS": str(reviews), "MATCH": '"operation":"CREATE"', "REQUEST_PATH": path}
 
 

@@ -1,4 +1,4 @@
-"""From `forestall version` to its answer."""
+"""The time that `forestall version` takes to answer."""
 
 # ruff: noqa: S603 - it runs what is measured
 from __future__ import annotations

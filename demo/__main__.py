@@ -1,7 +1,7 @@
 """`python -m demo`: the real server, real reviews over TLS, and what a person at kubectl would see.
 
-This program plays the two that are missing: the API server, which asks /mutate, applies the patch and asks /validate,
-and kubectl, which prints the answer.
+There is no cluster. In place of the API server this program asks /mutate, applies the patch and asks /validate; in
+place of kubectl it prints the answer.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return try_files(arguments.files, arguments.port) if arguments.command == "try" else tell()
     except BrokenPipeError:
-        # Whoever closes the pipe early (`| head`) has seen enough; Python flushes once more at the end.
+        # A pipe that is closed early (`| head`) is no error. Python flushes once more at its end, which would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def tell() -> int:
-    """All stories, with a server that lives as long as they do."""
+    """Tell all stories with a server of their own, which is stopped at the end."""
     with running_server() as port:
         say(
             f"Forestall is up on port {port}. The cluster it sees is demo/cluster.yaml: three zones, disks of one zone."
@@ -84,7 +84,7 @@ def tell() -> int:
 
 
 def serve(port: int, metrics_port: int) -> int:
-    """Become the server, which runs until Ctrl+C."""
+    """Replace this process by the server, which runs until Ctrl+C."""
     suffix = "" if port == PORT else f" --port {port}"
     say(f"It counts at http://127.0.0.1:{metrics_port}/metrics. Each review is a line below. In another terminal:\n")
     say(f"    .venv/bin/python -m demo try{suffix} demo/elastalert.yaml\n", bold=True)
@@ -94,7 +94,7 @@ def serve(port: int, metrics_port: int) -> int:
 
 
 def try_files(files: Sequence[str], port: int) -> int:
-    """Send each object in the files; 1 if one was denied, 2 if something could not be read or sent."""
+    """Send each object in the files; the exit code is 1 if one was denied, 2 if one could not be read or sent."""
     denied, failed = False, False
     for file in files:
         say(f"$ kubectl apply -f {file}", fg="cyan")
@@ -132,7 +132,7 @@ def _serve_command(port: int, metrics_port: int) -> list[str]:
 
 @contextmanager
 def running_server() -> Iterator[int]:
-    """Start the server on ports that are free, yield that of the reviews, and stop this very server again."""
+    """Start a server on free ports, yield its port for reviews, and stop it at the end."""
     with subprocess.Popen(_serve_command(0, 0), stdout=subprocess.PIPE, text=True) as server:
         try:
             started = _wait_for(server, "serving")
@@ -141,7 +141,7 @@ def running_server() -> Iterator[int]:
             _wait_until_ready(started["metrics_port"])
             yield int(started["port"])
         finally:
-            # The first SIGTERM gives a Service time to notice; nobody waits here, so a second one ends it at once.
+            # The first SIGTERM gives clients time to go to another server; here a second one ends it at once.
             server.terminate()
             _wait_for(server, "draining")
             server.terminate()
@@ -149,7 +149,7 @@ def running_server() -> Iterator[int]:
 
 
 def _wait_for(server: subprocess.Popen[str], event: str) -> dict[str, Any] | None:
-    """Read the server's log up to that event; None if it ends before."""
+    """Read the server's log up to the event, and return its entry; None if the server ends before."""
     records = map(json.loads, server.stdout or ())
     return next((record for record in records if record.get("event") == event), None)
 
@@ -168,7 +168,7 @@ def _wait_until_ready(port: int) -> None:
 
 
 class Admission(NamedTuple):
-    """What /mutate and /validate said together, and the object that would be stored."""
+    """The answers of /mutate and /validate together, and the object that would be stored."""
 
     allowed: bool
     message: str
@@ -224,7 +224,7 @@ def _admission_review(obj: Object) -> Object:
 
 
 def apply(port: int, file: str, obj: Object) -> bool:
-    """Print what `kubectl apply` would, and what a patch has changed. Returns whether the object was admitted."""
+    """Print what `kubectl apply` would print, and what a patch changed. Returns whether the object was admitted."""
     answer = review(port, obj)
     for warning in answer.warnings:
         say(f"Warning: {warning}", fg="yellow")
@@ -247,7 +247,7 @@ def _resource(obj: Object) -> str:
 
 
 def show_difference(before: Object, after: Object) -> None:
-    """The lines of YAML that a patch has added or changed, with a little of what stands above them."""
+    """Print the lines of YAML that a patch added or changed, with three lines around them."""
     old, new = (yaml.safe_dump(obj, sort_keys=False).splitlines() for obj in (before, after))
     changes = list(difflib.unified_diff(old, new, n=3, lineterm=""))[3:]
     if changes:
@@ -257,7 +257,7 @@ def show_difference(before: Object, after: Object) -> None:
 
 
 def say(text: str, fg: str | None = None, *, bold: bool = False) -> None:
-    """Print, in colours for a person at a terminal who doesn't mind them (no-color.org)."""
+    """Print the text, in colours on a terminal unless NO_COLOR is set (no-color.org)."""
     click.secho(text, fg=fg, bold=bold, color=False if os.environ.get("NO_COLOR") else None)
 
 
