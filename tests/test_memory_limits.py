@@ -329,14 +329,14 @@ def test_a_pod_that_contradicts_itself_is_not_the_default_s_fault() -> None:
         pytest.param(
             [sized("2Gi", "256Mi")],
             [{"max": {"memory": "1Gi"}}],
-            f"container 'web': limits.memory 2Gi is above the maximum 1Gi: set {PATH} to 1Gi",
+            "container 'web': limits.memory 2Gi is above the maximum 1Gi: set limits.memory to 1Gi",
             {PATH: "1Gi"},
             id="maximum",
         ),
         pytest.param(
             [sized("2Gi")],
             [{"max": {"memory": "1Gi"}}],
-            f"container 'web': limits.memory 2Gi is above the maximum 1Gi: set {PATH} to 1Gi",
+            "container 'web': limits.memory 2Gi is above the maximum 1Gi: set limits.memory to 1Gi",
             {PATH: "1Gi"},
             id="a-request-that-nobody-wrote",
         ),
@@ -344,14 +344,14 @@ def test_a_pod_that_contradicts_itself_is_not_the_default_s_fault() -> None:
             [sized("2Gi", "2Gi")],
             [{"max": {"memory": "1Gi"}}],
             "container 'web': requests.memory 2Gi is above the maximum 1Gi; limits.memory 2Gi is above the maximum "
-            f"1Gi: set {PATH} to 1Gi and set {REQUEST} to 1Gi",
+            "1Gi: set limits.memory to 1Gi and requests.memory to 1Gi",
             {PATH: "1Gi", REQUEST: "1Gi"},
             id="both",
         ),
         pytest.param(
             [sized("2Gi", "256Mi")],
             [{"min": {"memory": "512Mi"}}],
-            f"container 'web': requests.memory 256Mi is below the minimum 512Mi: set {REQUEST} to 512Mi",
+            "container 'web': requests.memory 256Mi is below the minimum 512Mi: set requests.memory to 512Mi",
             {REQUEST: "512Mi"},
             id="minimum",
         ),
@@ -359,7 +359,7 @@ def test_a_pod_that_contradicts_itself_is_not_the_default_s_fault() -> None:
             [sized("4Gi", "256Mi")],
             [{"max": {"memory": "1Gi"}, "maxLimitRequestRatio": {"memory": "2"}}],
             "container 'web': limits.memory 4Gi is above the maximum 1Gi; limits.memory 4Gi is more than 2 times the "
-            f"request 256Mi: set {PATH} to 1Gi and set {REQUEST} to 512Mi",
+            "request 256Mi: set limits.memory to 1Gi and requests.memory to 512Mi",
             {PATH: "1Gi", REQUEST: "512Mi"},
             id="maximum-and-ratio",
         ),
@@ -375,7 +375,7 @@ def test_a_pod_that_contradicts_itself_is_not_the_default_s_fault() -> None:
         pytest.param(
             [sized("2Gi", "256Mi")],
             [{"type": "Pod", "max": {"memory": "1Gi"}}],
-            f"container 'web': limits.memory 2Gi is above the maximum 1Gi: set {PATH} to 1Gi",
+            "container 'web': limits.memory 2Gi is above the maximum 1Gi: set limits.memory to 1Gi",
             {PATH: "1Gi"},
             id="the-whole-pod-is-its-only-container",
         ),

@@ -249,7 +249,8 @@ def _refused_for_its_own(pod: _Pod, unlimited: Sequence[Container], *, of_pod: b
             remedy = f"no amounts fit, since {size}"
         else:
             sets = _resized(container, size)
-            remedy = " and ".join(f"set {fix.path} to {fix.value}" for fix in sets)
+            above = f"{container.resources_path}."
+            remedy = f"set {' and '.join(f'{fix.path.removeprefix(above)} to {fix.value}' for fix in sets)}"
         yield Violation(
             sets[0].path if sets else refusals[0].path,
             name,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.builders import SHARED
+from tests.e2e.followed import denials, follow, key_of
 from tests.e2e.guarded import Guarded, Object, claim, deployment, memory_of, volume
 from tests.e2e.texts import PIN, small_limit, small_request, told, zonal
 from tests.loopback import eventually
@@ -16,6 +17,7 @@ from tests.loopback import eventually
 needs_crds = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the Prometheus operator's CRDs beside the checkout")
 ENOUGH = {"requests": {"memory": "4Gi"}, "limits": {"memory": "6Gi"}}
 TOO_LITTLE = {"requests": {"memory": "2Gi"}, "limits": {"memory": "3Gi"}}
+DRY_RUN = ("--dry-run=server",)
 AGAIN = "; applying it again fails until the manifest says the same"
 TOLD_TOO_LITTLE = [small_request("2Gi"), small_limit("3Gi")]
 
@@ -212,6 +214,19 @@ class TestLimitRange:
         dry_run = ("apply", "--dry-run=server", "-f", "-")
         eventually(lambda: cluster.try_kubectl(*dry_run, input=probe).stderr == "", "the LimitRange is not seen")
         return namespace
+
+    def test_a_limit_above_its_maximum_is_mended_by_what_is_said(self, cluster: Guarded, namespace: str) -> None:
+        limits = [{"type": "Container", "max": {"memory": "1Gi"}, "maxLimitRequestRatio": {"memory": "2"}}]
+        metadata = {"name": "tight", "namespace": namespace}
+        cluster.apply({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}})
+        for name, resources in (
+            ("limit", {"limits": {"memory": "2Gi"}}),
+            ("both", {"limits": {"memory": "4Gi"}, "requests": {"memory": "256Mi"}}),
+        ):
+            web = deployment(name, namespace, {"name": "web", "image": "nginx:1.27", "resources": resources})
+            denied = eventually(lambda web=web: denials(cluster.try_apply(web, arguments=DRY_RUN).stderr))
+            assert cluster.apply(*follow(denied[key_of(web)], {key_of(web): web}, cluster.kubectl)) == ""
+            cluster.running(namespace, selector=f"app={name}")
 
     def test_its_default_is_the_remedy(self, cluster: Guarded, ranged: str) -> None:
         assert cluster.apply(deployment("web", ranged, {"name": "web", "image": "nginx:1.27"})) == ""
