@@ -369,3 +369,11 @@ def test_a_field_has_one_remedy() -> None:
 def test_what_enforcing_would_do_is_told_wherever_it_is_not_done(text: str, expected: str) -> None:
     (verdict,) = decision(workload(), text).verdicts
     assert told(verdict) == f"container 'web' has no memory limit: {expected}"
+
+
+def test_a_long_name_in_what_is_wrong_is_shortened() -> None:
+    name = "alertmanager-kube-prometheus-stack-alertmanager-db"
+    violation = Violation("spec", name, "…", brief=Brief(f"volume '{name}' is tied to one zone", "pin the pods"))
+    warned = Decision(allowed=True, verdicts=(Verdict("zonal-volumes", "warn", "warned", violation),))
+    wrong = "volume 'alertmanager-kube-pr…ack-alertmanager-db' is tied to one zone"
+    assert texts_of(warned) == [f"Deployment web: zonal-volumes: {wrong}: pin the pods"]

@@ -214,3 +214,15 @@ def test_the_old_annotation_is_what_has_to_be_set() -> None:
     obj["spec"]["volumeClaimTemplates"][0]["metadata"]["annotations"] = {annotation: "gp3"}
     _, sets, _ = advised(obj, cluster(ZRS))
     assert sets == [Set(f'spec.volumeClaimTemplates[0].metadata.annotations["{annotation}"]', "zrs")]
+
+
+def test_of_a_claim_by_itself_the_helm_value_is_the_class() -> None:
+    labels = {
+        "helm.sh/chart": "grafana-9.2.0",
+        "app.kubernetes.io/instance": "grafana",
+        "app.kubernetes.io/name": "grafana",
+    }
+    stored = claim("grafana")
+    obj = {**stored, "metadata": {**stored["metadata"], "labels": labels}}
+    (violation,) = examine(request(obj), cluster(), Params())
+    assert violation.hint == "persistence.storageClassName (the class)"

@@ -196,6 +196,8 @@ def _warning(request: AdmissionRequest, verdict: Verdict, config: Config) -> str
     asked = f"; {config.contact}" if config.contact else ""
     begin = f"{_who(request, container)}: {verdict.policy}: "
     wrong, tail = _spaced(wrong), _spaced("".join(end))
+    if len(violation.subject) > _NAME_LENGTH:
+        wrong = wrong.replace(violation.subject, _shortened(violation.subject))
     # Both that may be long are somebody's names: the least is what the reader can't do without.
     tail = _cut(tail, _WARNING_LENGTH - len(begin) - len(asked) - _WRONG_LENGTH)
     room = _WARNING_LENGTH - len(begin) - len(tail) - len(asked)

@@ -95,13 +95,14 @@ class Advice:
         words = f"pin the pods to {there} ({pin}){late}"
         # Where the class is set is worth knowing to whoever can make a better one.
         class_value = None if finding.tie.is_made else self._value(volume.name, "storageClass")
+        class_hint = f"{class_value} (the class)" if class_value else None
         if self._workload is None or not pin.value or finding.is_nowhere:
-            return Remedy(words, hint=class_value)
+            return Remedy(words, hint=class_hint)
         label = f'["{pin.key}"]'
         path = f"{self._workload.spec_path}.nodeSelector{label}"
         hint = self._hint(volume.name, "nodeSelector", pin.value, label)
         if class_value:
-            hint = f"{hint} (the class: {class_value})" if hint else class_value
+            hint = f"{hint} (the class: {class_value})" if hint else class_hint
         return Remedy(words, (Set(path, pin.value),), hint=hint, brief=f"pin the pods ({pin}){late}")
 
     def _moved(self, volume: StoredVolume, tie: Tie, *, has_fix: bool) -> Iterator[Remedy]:
