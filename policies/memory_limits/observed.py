@@ -25,7 +25,7 @@ def _killed(live: Live) -> Iterator[Observation]:
     for killed in kills(live):
         container = killed.container
         if holds_series(killed.workload, container) and not is_agent(killed.workload, container):
-            continue  # prometheus-memory tells of it, with what it needs
+            continue  # prometheus-memory reports these, with the size that they need
         limit = killed.limit
         if limit:
             remedy = f"raise limits.memory above {limit}"

@@ -61,7 +61,7 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
         for name, size in {"defaultLimit": self.default_limit, **self.images, **self.containers}.items():
             if not size:
                 raise ValueError(f"{name}: 0 is no limit: name an amount, such as 512Mi")
-        # Where only the limit is named, and lower, the request that nobody named is lowered with it.
+        # A configured limit below the default request lowers that request, too.
         if self.default_request > self.default_limit and self.default_request != _REQUEST:
             raise ValueError(f"defaultRequest {self.default_request} is above defaultLimit {self.default_limit}")
 
@@ -73,7 +73,7 @@ class _Pod(NamedTuple):
     ranges: tuple[LimitRange, ...]
     bounds: Bounds
     unread: str
-    """The LimitRanges among them that could not be read, in words."""
+    """A sentence's subject that names the LimitRanges that could not be read; empty if all could."""
     params: Params
     before: Mapping[str, Container]
     memory_volumes: Mapping[str, int | None]
@@ -88,7 +88,7 @@ class _Pod(NamedTuple):
         if (requested := _requested(container)) or (before := self.before.get(container.path)) is None:
             return requested
         if before.memory("requests") is None and self.limit_before(container) is not None:
-            return before.amount("limits") or 0  # a lone limit is the request
+            return before.amount("limits") or 0  # the API server copies a limit without a request into the request
         return _requested(before)
 
 
@@ -135,7 +135,7 @@ def _why_none(of: Container | Workload) -> str:
 
 
 def _pod_limit(path: str, wrong: str, params: Params) -> Violation:
-    # How the containers share it is nobody's to guess, and the API server refuses theirs if they are above it.
+    # How the containers are to share it can't be known, and the API server refuses a container's limit above it.
     size = format_memory(params.default_limit)
     advice = f"set {path} to {size} or whatever the whole pod needs, or leave it out"
     wrong = f"the pod has a memory limit of its own of {wrong}"
@@ -202,7 +202,7 @@ def _harm(pod: _Pod, filled: Sequence[Container]) -> Mapping[str, str]:
     found = refused(pod.workload, pod.ranges)
     if not found or pod.bounds.default is None:
         return {}
-    # Where the pod as a whole contradicts itself, no default is to blame.
+    # Where the pod's own amounts contradict each other, it is refused whatever the defaults are.
     of_pod = None if "" in refused(pod.workload, ()) else found.get("")
     who = _pods_of(pod.workload)
     default, pod_limit = pod.bounds.default, pod.workload.amount("limits")
@@ -235,7 +235,7 @@ def _refused_for_its_own(pod: _Pod, unlimited: Sequence[Container], *, of_pod: b
     found = {name: why for name, why in refused(pod.workload, pod.ranges).items() if name not in spared}
     containers = {container.name: container for container in pod.workload.containers}
     if [*found] == [""] and len(containers) == 1:
-        # What the pod has too much of, its only container has.
+        # With a single container the pod's excess is that container's.
         found = dict.fromkeys(containers, found[""])
     sizes = _fitting(pod, [containers[name] for name in found if name])
     names = " and ".join(dict.fromkeys(f"LimitRange {limit_range.name}" for limit_range in pod.ranges))
@@ -272,7 +272,7 @@ def _fitting(pod: _Pod, containers: Sequence[Container]) -> Mapping[str, Size | 
 
 
 def _resized(container: Container, size: Size) -> tuple[Set, ...]:
-    """What gives it this size; a request that nobody wrote follows the limit by itself."""
+    """The sets that give the container this size; a request that isn't written follows the limit by itself."""
     follows = container.memory("requests") is None and size.request == size.limit
     sets = size.sets(container, None)
     return tuple(fix for fix in sets if not (follows and fix.path == container.memory_path("requests")))
@@ -299,7 +299,7 @@ def _room(pod: _Pod, containers: Sequence[Container]) -> Bound | None:
         return None
     requested = {container.path: pod.requested(container) for container in containers}
     taken = sum(
-        # A lone limit is copied into the request.
+        # The API server copies a limit without a request into the request.
         requested.get(container.path) or container.amount("requests") or container.amount("limits") or 0
         for container in workload.containers
         if container.role != "init" and requested.get(container.path) != 0
@@ -321,7 +321,7 @@ def _size(pod: _Pod, container: Container, room: Bound | None) -> Size | str:
     if pod_limit is not None:
         bounds = bounds.within(Bound(pod_limit, f"the pod's own limit is {format_memory(pod_limit)}"))
     elif pod_request is not None and given is None and had is None:
-        # What a container requests has to fit into that.
+        # A container's request has to fit into its share.
         return (
             f"the pod has a request of its own: set {pod.workload.spec_path}.resources.limits.memory to {_whole(pod)}"
         )
@@ -375,7 +375,7 @@ def _with_volumes(pod: _Pod, container: Container) -> Size:
 
 
 def _advised(pod: _Pod, container: Container) -> tuple[Set, ...]:
-    """What a person may set where no size is safe enough for us to set it."""
+    """The sets that a person may make where no size is safe enough to patch in."""
     workload = pod.workload
     if is_agent(workload, container):
         return _at_least(_AGENT, container)
@@ -419,7 +419,8 @@ def _wanted_limit(pod: _Pod, container: Container, named: Memory | None, given: 
 
 
 def _requested(container: Container) -> int:
-    """What somebody asked for: not 0, which a LimitRange or a chart filled in, nor the slip of a fraction of a byte."""
+    """The request in bytes that a person meant: 0 for one of 0, which a LimitRange or a chart filled in, and for a
+    fraction of a byte, which is a slip."""
     written = container.memory("requests")
     return 0 if written is None or is_fraction_of_byte(written) else container.amount("requests") or 0
 

@@ -38,7 +38,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     given = facts.of(LIMIT_RANGES).get(request.name, ())
     defaults = [limit_range for limit_range in given if limit_range.default is not None]
     if zero := [limit_range for limit_range in defaults if not limit_range.default]:
-        # Another one beside it is no remedy: of two defaults Kubernetes takes either.
+        # A second LimitRange is no remedy: of two defaults Kubernetes takes either.
         wrong = f"LimitRange {_names(zero)} of namespace {request.name!r} gives a memory default of 0, which means none"
         yield Violation("metadata.name", request.name, f"{wrong}: {_HARM}: set {_AMOUNTS} in it")
     if defaults:
@@ -65,7 +65,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
         "metadata.name",
         request.name,
         f"{wrong}: {_HARM}: {advice}",
-        # The cluster's were not seen, and may hold one.
+        # The cluster's LimitRanges were not read, and one of them may give a default.
         at_most="deny" if LIMIT_RANGES in facts.known else "warn",
     )
 

@@ -71,7 +71,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     for container in containers:
         size = sizes[container.path]
         fix = None if isinstance(size, str) else size.sets(container, pod.before.get(container.path))
-        # Where nothing but the nodes is unknown, it is likely to fit.
+        # If only the nodes are unknown, the least size is likely to fit.
         advice = _least(container, short[container.path]) if size == _no_node(facts) else ()
         for lack in short[container.path]:
             wrong, remedy = _wrong(lack), _remedy(pod, container, lack, floor, size)
@@ -97,7 +97,8 @@ def _short(pod: _Pod, container: Container, floor: Floor) -> list[_Short]:
 
 
 def _found(pod: _Pod, container: Container, part: ResourcePart) -> _Found:
-    """The request of the container, or else of the pod; of their limits the lower one, which is what kills it."""
+    """The container's request, or else the pod's; of the container's limit and the pod's the lower one, which is the
+    one that kills."""
     own, whole = pod.given[container.path], pod.given[""]
     if part == "requests":
         amount = whole.request if own.request is None else own.request
@@ -158,7 +159,7 @@ def _remedy(pod: _Pod, container: Container, short: _Short, floor: Floor, size: 
     if before and enough == before.amount(part) and enough > least:
         back, enough = "" if found.amount else f"back to {before.memory(part)}, or ", least
     remedy = f"set {part}.memory {back}to {format_memory(enough)} or more{floor.reason}"
-    # What is enough by itself may be too little for a LimitRange's ratio.
+    # The container's request may be enough, but too low for a LimitRange's ratio to the new limit.
     if part == "limits" and size.request > (pod.given[container.path].request or 0) >= floor.request:
         remedy += f", and requests.memory to {format_memory(size.request)}"
     return remedy

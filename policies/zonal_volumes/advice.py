@@ -23,7 +23,7 @@ from webhook.policy import AdmissionRequest, Set
 LATE = "a class that binds WaitForFirstConsumer"
 _CLASS_FIELD = "spec.storageClassName"
 _CLASS_ANNOTATION = 'metadata.annotations["volume.beta.kubernetes.io/storage-class"]'
-# What a claim gets its data or its volume from: another class, or an emptyDir, would come without it.
+# Fields that give a claim its data or its volume, which it would lack with another class or as an emptyDir.
 _SOURCES = ("dataSource", "dataSourceRef", "selector", "volumeName")
 _MOST_CLASSES = 100
 _MOST_CLAIMS = 5
@@ -77,7 +77,7 @@ class Advice:
         return [*moved, pinned] if is_pin_last else [pinned, *moved]
 
     def _is_done_at_once(self, moved: Remedy) -> bool:
-        """Pods that are there may use a claim, which then can't be deleted."""
+        """Whether the remedy can be followed at once: a claim that existing pods use can't be deleted."""
         return bool(moved.sets) and (not moved.deletes or self._request.operation == "CREATE")
 
     def _is_scattered(self, volume: StoredVolume) -> bool:
@@ -93,7 +93,7 @@ class Advice:
             there = f"the volume's {what}" if finding.tie.is_made else f"one {what}"
         late = f" and use {LATE}" if finding.binds_early else ""
         words = f"pin the pods to {there} ({pin}){late}"
-        # Where the class is set is worth knowing to whoever can make a better one.
+        # Somebody who can make a better class needs to know where it is set.
         class_value = None if finding.tie.is_made else self._value(volume.name, "storageClass")
         class_hint = f"{class_value} (the class)" if class_value else None
         if self._workload is None or not pin.value or finding.is_nowhere:
@@ -130,7 +130,7 @@ class Advice:
             if not tie.is_kept:
                 return Remedy(f"set storageClassName to class {name}", sets, hint=hint)
             words, claims = f"make the claim anew with class {name}", self._unbound(volume)
-            # What binds by itself may hold data by the time that somebody deletes it.
+            # A claim that binds at once may hold data by the time that somebody deletes it.
             return Remedy(words, sets, claims, hint) if claims and tie.binds != "Immediate" else Remedy(words)
         claim = f"persistentvolumeclaim/{(volume.source.get('persistentVolumeClaim') or {}).get('claimName')}"
         words = f"give the claim class {name}"

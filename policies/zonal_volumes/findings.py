@@ -75,7 +75,7 @@ class Pods:
 
     @property
     def is_in_one_zone(self) -> bool:
-        """By the zones that are named."""
+        """Whether the parameter `zones` names only one zone in which the pods may run."""
         return sum(map(self._placement.admits_zone, self._zones)) == 1
 
     def why_unknown(self) -> str:
@@ -97,7 +97,8 @@ def find(volume: StoredVolume, pods: Pods) -> Finding | None:
 
 def _find(volume: StoredVolume, what: str, tie: Tie, pods: Pods) -> Finding | None:
     is_ephemeral = volume.route == "ephemeral"
-    # Made anew with each pod; only one that is made before its pod has a node can be in the wrong zone.
+    # An ephemeral volume is made with each pod. It can only be in the wrong zone if it is made before the pod has a
+    # node.
     if is_ephemeral and tie.binds == "WaitForFirstConsumer":
         return None
     finding = judge(what, tie, pods)
@@ -158,7 +159,7 @@ def _judge_unknown(what: str, tie: Tie, pods: Pods, pinned: str) -> Finding | No
 
 
 def _judge_pinned(what: str, tie: Tie, pinned: str, is_early: bool) -> Finding:
-    """A pod that binds itself is fine, and noted; unless its volume may come to be elsewhere."""
+    """The finding for pods that are pinned already: only recorded, unless their volume may be made elsewhere."""
     wrong = f"{what} is tied to {tie.says}, and its pods to {pinned}"
     if is_early:
         return Finding(tie, f"{wrong}, but {_EARLY}", "warn", binds_early=True)

@@ -16,7 +16,7 @@ from webhook.objects.topology import ZONE_LABEL, admits, is_node_key, label_of, 
 from webhook.policy import Observation, Reference
 
 _PENDING = timedelta(seconds=30)
-"""The volume binder and a new node's labels take a moment."""
+"""How long a pod must be Pending before it is reported: binding a volume and labelling a new node take a moment."""
 _LOST = timedelta(minutes=5)
 """How long a node may be NotReady before it counts as gone."""
 _MOST_NAMED = 5
@@ -130,7 +130,7 @@ def _unreachable(live: Live, facts: ClusterFacts, told: set[tuple[str, str]]) ->
     """Bound claims that no node reaches any more: the next pod that mounts one stays Pending."""
     mounted = _mounted(live)
 
-    # Thousands of volumes are in a few zones.
+    # Cached by places: thousands of volumes are in a few zones.
     @cache
     def is_reached(terms: tuple[Term, ...], asked: frozenset[str]) -> bool:
         return any(admits(terms, group[0]) for group in all_nodes(facts, asked))

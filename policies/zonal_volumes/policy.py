@@ -25,9 +25,9 @@ from webhook.policy import AdmissionRequest, Brief, FactReference, GroupKind, Po
 
 CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 
-# Each is a live look-up within 500 ms before a template may become an emptyDir.
+# Claims that are looked up before a template may become an emptyDir; all within 500 ms.
 _MOST_LOOK_UPS = 10
-# Who makes claims of templates and of ephemeral volumes, which were judged where they are written.
+# The controllers that make claims from templates and ephemeral volumes, which were judged in the workload.
 _CLAIM_MAKERS = frozenset(
     {
         "system:kube-controller-manager",
@@ -38,7 +38,7 @@ _CLAIM_MAKERS = frozenset(
 
 
 class Replacement(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What a new claim or template gets instead: one of the two."""
+    """The replacement for the volume of a new claim or template: a class or an emptyDir."""
 
     storage_class: Annotated[ObjectName, Meta(description="A class whose disks are reachable from every zone.")] = ""
     empty_dir: Annotated[
@@ -84,7 +84,7 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
 
 
 def _together(found: list[tuple[StoredVolume, Finding]]) -> list[tuple[StoredVolume, Finding]]:
-    """The same, with one pin for all of a workload's volumes: that of a volume that is there."""
+    """The findings, all with the same pin: that of an existing volume, since pods can be pinned to one place only."""
     there = {finding.pin.key: finding.pin for _, finding in found if finding.pin and finding.tie.is_made}
     return [
         (volume, finding._replace(pin=there.get(finding.pin.key, finding.pin)) if finding.pin else finding)
@@ -141,7 +141,7 @@ def _violation(volume: StoredVolume, finding: Finding, mends: _Mends, advice: Ad
 
 def _told(violation: Violation, finding: Finding, remedies: Sequence[Remedy]) -> Violation:
     """The violation with what mends it: all of the ways in words, the first one to be followed."""
-    # What could not be seen stands in the chain.
+    # The chain in the message says what could not be seen.
     wrong = finding.seen if finding.is_unknown else finding.brief or finding.wrong
     if not remedies:
         return msgspec.structs.replace(violation, brief=Brief(wrong))

@@ -28,7 +28,7 @@ _COLUMNS = (
     *("container", "path", "message", "set", "how", "uses", "incident"),
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""Characters that a spreadsheet takes for the beginning of a formula."""
 
 
 def render_json(audits: Sequence[Audited], today: date) -> Iterator[str]:

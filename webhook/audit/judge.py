@@ -43,8 +43,8 @@ _STEP = 100
 
 @dataclass
 class Audit:
-    """What came of judging a cluster. `unlisted` says which resources were not seen, or not to the end, and why;
-    `forbidden` which of them for want of a right."""
+    """The result of judging a cluster. `unlisted` says why resources could not be listed, or not to the end;
+    `forbidden` are those of them for which a right was missing."""
 
     tally: Tally = field(default_factory=Tally)
     findings: Findings = field(default_factory=Findings)
@@ -85,7 +85,7 @@ def audit(
 
 
 def _read_usage(cluster: Reader, namespaces: Sequence[str], stored: Stored) -> dict[tuple[str, str], dict[str, int]]:
-    """What pods use, where that is served and may be read."""
+    """The memory that pods use, if the cluster serves metrics and they may be read."""
     pods: dict[tuple[str, str], dict[str, int]] = {}
     version = served_versions(cluster).get(POD_METRICS.group)
     for namespace in (namespaces or ("",)) if version else ():
@@ -97,7 +97,8 @@ def _read_usage(cluster: Reader, namespaces: Sequence[str], stored: Stored) -> d
 
 
 def is_over(request: AdmissionRequest) -> bool:
-    """Whether the object does nothing any more: it is finished, being deleted, or a ReplicaSet that was replaced."""
+    """Whether the object will start no more pods: it has finished, is being deleted, or is a ReplicaSet that was
+    replaced."""
     obj = request.object or {}
     if mapping(obj, "metadata", "").get("deletionTimestamp"):
         return True
@@ -139,14 +140,14 @@ class _Run:
         self._today = today
         self._stored = stored
         self._living: set[str] = set()
-        """The uids of the objects that may own others and are there."""
+        """The uids of the existing objects that may own others."""
         self._gone: set[str] = set()
         self._templates: set[tuple[str, str]] = set()
         """Namespace, and the name without its ordinal, of the claims that StatefulSets make from their templates."""
         self.found = Audit()
 
     def take(self, request: AdmissionRequest) -> None:
-        """Judge the object, if it is one of those that are judged at themselves."""
+        """Judge the object, unless it is judged at its owner."""
         try:
             if is_over(request):
                 return
@@ -168,7 +169,7 @@ class _Run:
             return None
         key = owner.group, owner.kind
         if key not in self._config.judged:
-            # What a node owns is the mirror of a file on that node.
+            # A pod that a node owns mirrors a file on that node.
             groups = ("system:nodes",) if key == _NODE else ()
             return msgspec.structs.replace(request, user=_OPERATOR, groups=groups)
         return None if self._lives(owner, request.namespace) else request
@@ -181,7 +182,7 @@ class _Run:
 
     def _lives(self, owner: ControllerReference, namespace: str) -> bool:
         """Whether an owner that was not among those listed is there all the same: it is newer than their list, or could
-        not be listed. What can't be told is no reason to judge what it owns."""
+        not be listed. An owner that can't be read counts as existing: its objects aren't judged."""
         kind = self._config.judged[owner.group, owner.kind].kind
         if owner.uid in self._gone:
             return False

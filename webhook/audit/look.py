@@ -1,4 +1,4 @@
-"""Everything that is read of one cluster for an audit: its configuration, facts and teams, then what it stores."""
+"""An audit of one cluster: its configuration, facts and teams are read, then its stored objects are judged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ACCOUNT = re.compile("system:serviceaccount:([^:]+):([^:]+)")
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What a person asked of an audit."""
+    """The options of `forestall audit`."""
 
     config: Path | None = None
     as_if: Mode | None = None
@@ -57,7 +57,7 @@ class Audited:
 
     @property
     def troubles(self) -> list[str]:
-        """What was not seen, once each, a line each."""
+        """The objects and kinds that could not be read, a line each."""
         unlisted, forbidden = self.found.unlisted, self.found.forbidden
         lines = [f"not seen: {resource}: {why}" for resource, why in unlisted.items() if resource not in forbidden]
         if forbidden:
@@ -118,7 +118,7 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
 def _observing(
     cluster: Cluster, config: Config, facts: ClusterFacts, namespaces: Sequence[str], found: Audit
 ) -> Observing:
-    """What is broken now; what could not be seen of what lives is added to what was found."""
+    """The things that are broken now. What could not be read for that is added to `found`."""
     asked = observers(config)
     read = read_live(cluster, needed_lives(asked), namespaces)
     found.unlisted |= read.unlisted
@@ -165,7 +165,7 @@ def _facts(
     unlisted: dict[str, str],
     forbidden: set[str],
 ) -> ClusterFacts:
-    """What can be read of these kinds; one that can't be costs itself alone."""
+    """The facts of these kinds; where one can't be read, the others still are."""
     facts = NO_FACTS
     for kind in sorted(kinds, key=lambda kind: kind.full_resource):
         try:

@@ -1,4 +1,4 @@
-"""What the requests that patching adds would reserve on the nodes, of all pods of a workload."""
+"""The resources that the requests added by patching would reserve on nodes, for all pods of a workload."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _reserved(request: AdmissionRequest, items: Sequence[Item]) -> Mapping[str, 
 
 
 def _pods(request: AdmissionRequest) -> int:
-    """How many pods the object has made at a time: none for what only starts some later."""
+    """How many pods the object keeps at a time; 0 for one that makes pods only later, such as a CronJob."""
     obj = request.object or {}
     spec = mapping(obj, "spec", "")
     match request.kind:

@@ -1,4 +1,4 @@
-"""What an audit counts: objects and findings, by policy, by team, by exemption."""
+"""The counts of an audit: objects and findings, by policy, by team, by exemption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tally:
     exempted: Counter[int] = field(default_factory=Counter)
     """Index of an exemption -> the violations that it covers."""
     needed: Counter[int] = field(default_factory=Counter)
-    """The same of those violations that would be denied without it."""
+    """Index of an exemption -> the violations that it covers and that would be denied without it."""
     urgent: int = 0
     """Findings that need action, whatever becomes of them."""
     added: dict[str, Decimal] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Tally:
         return sum(self.by_policy.values(), Counter())
 
     def teams(self) -> list[str]:
-        """The one with most to lose first."""
+        """The teams, the one with most findings that would be denied first."""
         return sorted(
             self.by_team,
             key=lambda team: (-self.by_team[team]["denied"], -self.by_team[team].total(), team),

@@ -105,7 +105,7 @@ def _mode_of(config: Config) -> str:
 
 
 def exemptions(audited: Audited, today: date) -> dict[int, str]:
-    """By its index: what there is to say of every exemption, and which should be deleted."""
+    """Index of an exemption -> what it covers, until when, and whether it should be deleted."""
     return {
         index: f"exemptions[{index}] ({exemption.policy}, owner {exemption.owner}, until {exemption.until}): "
         + _use(audited, index, is_expired=exemption.until < today)

@@ -1,4 +1,4 @@
-"""What containers use, as metrics.k8s.io tells, beside their limits and beside what they would be given."""
+"""The memory that containers use (metrics.k8s.io), beside their limits and the limits that they would be given."""
 
 from __future__ import annotations
 
@@ -137,5 +137,5 @@ class Usage:
 
 
 def _whole(amount: int) -> str:
-    """Bytes as a person reads them: mebibytes, rounded up."""
+    """Bytes as text, in mebibytes rounded up."""
     return format_memory(-(-amount // _MEBI) * _MEBI)

@@ -24,7 +24,7 @@ class Identity(NamedTuple):
 
 
 class Member(NamedTuple):
-    """What of a workload tells whether it answers for another one, or another one for it.
+    """The facts about a workload that decide whether it is judged at its owner, or is the owner of another.
 
     is_listed  it is an item of a List, where a dump without uids (`kubectl neat`) is believed, too
     is_old     a ReplicaSet that a Deployment has left behind, or its like: nothing runs of it
@@ -45,7 +45,7 @@ def identity_of(obj: Object, namespace: str) -> Identity:
 
 
 def member_of(manifest: Manifest, obj: Object) -> Member:
-    """Raises BadObject."""
+    """The workload as a Member. Raises BadObject."""
     uid, controller = str(metadata_of(obj).get("uid") or ""), controller_of(obj)
     spec = obj.get("spec")
     is_old = (
@@ -71,7 +71,7 @@ def _has_answering_owner(identity: Identity, member: Member, members: Members) -
         owner = members.get(above)
         if owner is None or not _is_meant(controller, owner, member):
             break
-        if above in seen:  # objects that name each other answer for nobody
+        if above in seen:  # objects that name each other as owners are each judged themselves
             return False
         seen.add(above)
         is_answered, member = True, owner

@@ -1,4 +1,4 @@
-"""Facts as kubectl prints them to a file."""
+"""Facts of a cluster, from a file that kubectl printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files are meant by files, folders, globs and "-", and what of folders holds no manifests."""
+"""The files that the arguments of `forestall check` mean: files, folders, globs and "-"."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class _Search:
         import glob  # noqa: PLC0415 - hardly ever needed, and start-up counts
 
         matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-        if "**" in pattern:  # It meets every folder by the way, empty ones too, and their files besides.
+        if "**" in pattern:  # "**" matches every folder, too, and the files in it are matched by themselves.
             matches = [match for match in matches if not os.path.isdir(match)]  # noqa: PTH112
         if not matches:
             raise BadManifest(pattern, 1, "no file matches this pattern")

@@ -105,7 +105,7 @@ def compose(text: bytes) -> Node | None:
 
 
 class _Plain(dict[str, Any]):
-    """Unquoted text -> its value."""
+    """A cache: unquoted text -> its value."""
 
     def __missing__(self, text: str) -> Any:
         value = self[text] = _resolve(text)
@@ -113,7 +113,7 @@ class _Plain(dict[str, Any]):
 
 
 class _Names(dict[str, str | None]):
-    """Unquoted key -> its name in JSON; None for the merge key."""
+    """A cache: unquoted key -> its name in JSON; None for the merge key."""
 
     def __missing__(self, text: str) -> str | None:
         name = self[text] = None if text == "<<" else _name(_resolve(text))
@@ -184,7 +184,7 @@ class Builder:
 
 
 def sources(merged: Node) -> list[Node]:
-    """What "<<" names, in the order in which kubectl applies it."""
+    """The maps that a "<<" key merges, in the order in which kubectl applies them."""
     return merged.value[::-1] if isinstance(merged, SequenceNode) else [merged]
 
 
@@ -289,7 +289,7 @@ def decode_json(text: str) -> list[tuple[int, int, Any]]:
         while start < len(text):
             value, end = decoder.raw_decode(text, start)
             if _SURROGATE.search(text, start, end):
-                json.dumps(value, ensure_ascii=False).encode()  # half a character is no text
+                json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can't be encoded as text
             decoded.append((start, end, value))
             start = _after_space(text, end)
     except (ValueError, RecursionError):

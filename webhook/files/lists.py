@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 LARGE: Final = 1_000_000
-"""Bytes of a document from which on it is cut."""
+"""Bytes of a document above which its List is read item by item."""
 
 _ITEMS = re.compile(rb"^items:[ \t]*\n(?=( *)- )", re.MULTILINE)
 _KEY = re.compile(rb"\n(?=[^\s#-])")

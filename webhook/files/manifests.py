@@ -45,13 +45,13 @@ class Manifest:
         return msgspec.json.decode(self._object) if isinstance(self._object, bytes) else self._object
 
     def packed(self) -> Manifest:
-        """The same in a quarter of the memory, without what is never judged, if it is one of very many."""
+        """From a very large file, the manifest in a quarter of the memory, without its status; else itself."""
         if not isinstance(self._document.text, memoryview) or isinstance(self._object, bytes):
             return self
         return replace(self, _object=msgspec.json.encode({**self._object, "status": None}))
 
     def forget_lines(self) -> None:
-        """No more lines will be asked for: they take fifteen times the text's size, if it is one of very many."""
+        """Drop the nodes in which lines are looked up: of a very large file they take fifteen times its size."""
         if isinstance(self._document.text, memoryview):
             self._document.root = None
 
@@ -79,7 +79,7 @@ _START = re.compile(rb"(?:---|\.\.\.)?(?:[ \t\r\n]+|#[^\n]*)*")
 _SAME_LINE = re.compile(rb"---[ \t]*[^ \t\r\n#]")
 _JSON = re.compile(rb'\s*\{\s*"')
 _PULLED = re.compile(rb"Pulled: [^\n]*\n(?:Digest: [^\n]*\n)?")
-"""What `helm template oci://…` of Helm 4 prints before the first document."""
+"""Lines that `helm template oci://…` of Helm 4 prints before the first document."""
 _TEMPLATE_LINE = re.compile(rb"^[ \t]*(?:- +)?\{\{", re.MULTILINE)
 _HINT: Final = "; looks like a template: render it first (helm template … | forestall check -)"
 
@@ -321,7 +321,7 @@ class _Reader:
     def _refuse(self, chunk: bytes, line: int, relative: int, error: UnreadableError | str) -> None:
         near = b"\n".join(chunk.split(b"\n")[max(relative - 1, 0) : relative + 1])
         hint = _HINT if b"{{" in near or _TEMPLATE_LINE.search(chunk) else ""
-        # Without these words no object is in it, whatever is wrong with it.
+        # Text without these words holds no object, even if it can't be parsed.
         is_foreign = isinstance(error, ForeignError) or (b"apiVersion" not in chunk and b"kind" not in chunk)
         self.errors.append(BadManifest(self.file, line + relative, f"{error}{hint}", is_foreign=is_foreign))
 

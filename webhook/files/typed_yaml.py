@@ -123,7 +123,7 @@ def _count(node: yaml.Node, counted: dict[yaml.Node, float]) -> float:
     if isinstance(node, yaml.ScalarNode):
         return 1
     if node not in counted:
-        counted[node] = math.inf  # for whoever comes back here before it is counted
+        counted[node] = math.inf  # an alias within its own anchor comes back here before the count is known
         children = itertools.chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
         counted[node] = 1 + sum(_count(child, counted) for child in children)
     return counted[node]
@@ -157,7 +157,7 @@ def convert(node: YamlNode, wanted: Any) -> Any:
 
 @cache
 def _fields(wanted: type[Any]) -> dict[str, msgspec.structs.FieldInfo]:
-    """By the names that they have in a file. Of a type it takes longer to ask for them than to read a value of it."""
+    """A type's fields by their names in a file. Cached: asking msgspec takes longer than converting a value."""
     return {field.encode_name: field for field in msgspec.structs.fields(wanted)}
 
 
@@ -173,7 +173,7 @@ def convert_struct(node: YamlNode, wanted: type[T]) -> T:
             raise node.error(f"{field.encode_name} is missing")
     try:
         return wanted(**values)
-    except Exception as error:  # what a type demands of its fields is somebody's code, as a policy's parameters are
+    except Exception as error:  # a type's own checks, such as those of a policy's parameters, may raise anything
         raise node.error(str(error)) from error
 
 
@@ -194,7 +194,7 @@ def _check_pattern(node: YamlNode, text: str, wanted: Any) -> None:
 
 
 def suggest(value: str, known: Iterable[str]) -> str:
-    """What to write instead of `value`, as the end of a sentence."""
+    """The end of an error message: the nearest known spelling (": did you mean 'deny'?"), or all known ones."""
     known = sorted(known)
     folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(value.casefold(), folded, n=1, cutoff=0.5)

@@ -92,14 +92,14 @@ def _version(chart: str) -> tuple[int, ...]:
 
 
 def _known(chart: str, version: tuple[int, ...]) -> list[_Parts]:
-    """What is known of a chart in that version, the newest if it is empty; what comes first counts."""
+    """The tables for a chart in that version, or the newest for an empty one; the first that names the value counts."""
     charts = _read_charts()
     older = charts.before.get(chart, {}) if version else {}
     return [*(parts for end, parts in older.items() if version < _version(f"-{end}")), charts.charts.get(chart, {})]
 
 
 def _first(labels: Mapping[str, Any], *keys: str) -> str:
-    """The first of these that says something; YAML that nobody has admitted yet may hold numbers there."""
+    """The first of these labels that has a value. In a file that no API server has checked a label may be a number."""
     return next((str(labels[key]) for key in keys if labels.get(key)), "")
 
 
@@ -108,7 +108,8 @@ def _key(obj: Object, what: Value) -> str:
 
 
 def _values_above(chart: str, release: str, *, is_labelled: bool) -> str | None:
-    """What the chart's values stand under, with its dot; empty for a chart installed by itself; None if unsure."""
+    """The parent chart's prefix of this chart's values, with its dot; empty for a chart installed by itself; None if
+    the labels don't tell."""
     umbrellas = [umbrella for umbrella in _read_charts().umbrellas.values() if chart in umbrella.subcharts]
     prefixes = {umbrella.subcharts[chart] for umbrella in umbrellas if release in umbrella.releases}
     if prefixes:

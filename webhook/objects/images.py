@@ -93,7 +93,7 @@ def _match_image(pattern: str, image: str) -> bool:
 
 
 def _forms(text: str) -> set[str]:
-    """Every text that a pattern for this image is compared with."""
+    """The texts that a pattern is compared with, for this image."""
     try:
         image = parse_image(text)
     except BadImage:

@@ -1,7 +1,8 @@
 """What LimitRanges do to a pod: the amounts that they fill in, and why the API server then refuses it.
 
-For any resource, since a LimitRange may bound any. Follows Kubernetes' plugin/pkg/admission/limitranger/admission.go,
-pkg/apis/core/v1/defaults.go and validatePodResourceConsistency of pkg/apis/core/validation/validation.go (1.36).
+This is about every resource, not only memory: a LimitRange may bound any. Follows Kubernetes'
+plugin/pkg/admission/limitranger/admission.go, pkg/apis/core/v1/defaults.go and validatePodResourceConsistency of
+pkg/apis/core/validation/validation.go (1.36).
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def _may_overcommit(resource: str) -> bool:
 
 
 def memory_defaults(items: Iterable[Item]) -> list[Decimal]:
-    """The limits that they give a container without one."""
+    """The memory limits that these LimitRanges give a container without one."""
     return [item.default["memory"] for item in items if item.type == "Container" and "memory" in item.default]
 
 
@@ -102,7 +103,7 @@ def read_amounts(amounts: Mapping[str, Any] | None) -> dict[str, Decimal]:
 
 
 def show_amount(resource: str, amount: Decimal) -> str:
-    """As a person writes it: memory in binary units, anything else in whole units or thousandths."""
+    """The amount as a person writes it: memory in binary units, other resources in whole units or thousandths."""
     if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
         return format_memory(int(amount.to_integral_value(ROUND_UP)))
     if amount == amount.to_integral_value():
@@ -144,7 +145,7 @@ class _Pod(NamedTuple):
     workload: Workload
     containers: list[_Filled]
     requests: dict[str, Decimal]
-    """Those of the pod itself (spec.resources)."""
+    """The requests of the pod itself (spec.resources)."""
     limits: dict[str, Decimal]
 
     @property
@@ -186,7 +187,7 @@ def given(workload: Workload, items: Sequence[Item]) -> dict[str, Given]:
 
 
 def reserved(workload: Workload, items: Sequence[Item]) -> dict[str, Decimal]:
-    """What a node keeps free for one pod of this workload in a namespace with these LimitRanges.
+    """The resources that a node reserves for one pod of this workload in a namespace with these LimitRanges.
 
     Raises BadObject or BadQuantity.
     """
@@ -215,7 +216,7 @@ def refusals(workload: Workload, items: Sequence[Item]) -> list[Refusal]:
 
 
 def _decode(workload: Workload) -> _Pod:
-    """What the API server makes of a pod that it reads, before any admission."""
+    """The workload's pod, with the amounts that the API server's defaulting fills in before any admission."""
     containers = []
     for container in workload.containers:
         limits, requests = (read_amounts(container.resources.get(part)) for part in ("limits", "requests"))
@@ -238,7 +239,7 @@ def _total(pod: _Pod, part: ResourcePart) -> dict[str, Decimal]:
 
 
 def _is_shared(resource: str) -> bool:
-    """Whether a pod may have an amount of it to share among its containers."""
+    """Whether a pod may have an amount of this resource of its own, which its containers share."""
     return resource in ("cpu", "memory") or resource.startswith("hugepages-")
 
 
@@ -252,7 +253,7 @@ def _fill(pod: _Pod, items: Sequence[Item]) -> None:
 
 
 def _sum(parts: Sequence[tuple[_Filled, Amounts]]) -> dict[str, Decimal]:
-    """What the pod needs of each resource: init containers run one by one, sidecars beside all that follow them."""
+    """The pod's sum of each resource: init containers run one by one, sidecars beside all containers after them."""
     total: dict[str, Decimal] = {}
     sidecars: dict[str, Decimal] = {}
     highest: dict[str, Decimal] = {}

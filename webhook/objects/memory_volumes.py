@@ -19,7 +19,7 @@ def memory_volumes(workload: Workload) -> Mapping[str, int | None]:
 
 
 def written_by(container: Container, workload: Workload, volumes: Mapping[str, int | None]) -> Mapping[str, int | None]:
-    """Those of its memory volumes that the container may write to."""
+    """The workload's memory volumes that the container may write to."""
     if not volumes:
         return volumes
     written = [

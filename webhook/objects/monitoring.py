@@ -30,7 +30,7 @@ _CHART_VERSION = re.compile(r"-v?\d+\..*")
 
 
 class _Names(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """monitoring.json; its "about" says what each list is."""
+    """The content of monitoring.json, whose "about" explains each list."""
 
     about: tuple[str, ...]
     kinds: frozenset[str]
@@ -48,7 +48,7 @@ _NAME_STARTS = tuple(name[:-1] for name in _NAMES.names if name.endswith("*"))
 
 
 def is_monitoring(workload: Workload) -> str | None:
-    """What tells that the workload is monitoring software: "image grafana/grafana:12.3.1"; None if it is not."""
+    """The sign that the workload is monitoring software: "image grafana/grafana:12.3.1"; None if it is not."""
     if f"{workload.group}/{workload.kind}" in _NAMES.kinds:
         return f"kind {workload.kind}"
     containers = [container for container in workload.containers if container.role != "init"]
@@ -56,7 +56,8 @@ def is_monitoring(workload: Workload) -> str | None:
     if "monitoring" in roles:
         return f"image {containers[roles.index('monitoring')].image}"
     if "other" not in roles:
-        # Beside an application a collector is its sidecar, and a look-alike alone is no more than that.
+        # A collector beside an application is the application's sidecar, and a name that others use as well proves
+        # nothing alone.
         return f"image {containers[roles.index('collector')].image}" if "collector" in roles else None
     for container, role in zip(containers, roles, strict=True):
         if role == "other" and (flag := find_flag(container, _OWN_FLAG)):
@@ -66,7 +67,7 @@ def is_monitoring(workload: Workload) -> str | None:
 
 
 def is_monitoring_claim(metadata: Mapping[str, Any]) -> str | None:
-    """What tells by an object's own labels that it belongs to monitoring software: "label app=prometheus"; or None."""
+    """The label by which an object belongs to monitoring software: "label app=prometheus"; None if there is none."""
     return _label_of(_labels_of(metadata))
 
 
@@ -131,5 +132,5 @@ _SIGNS: tuple[tuple[str, Callable[[Any], bool]], ...] = (
     ("chart", _is_chart),
     (_PART_OF, _is_whole),
 )
-"""Labels that tell, from the strongest."""
+"""Labels that are signs, the strongest first, with the function that says whether a value is one."""
 _ANYBODYS = frozenset({"app", "k8s-app"})

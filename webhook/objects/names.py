@@ -1,4 +1,4 @@
-"""What things can be called in Kubernetes, as types of a configuration: under another name nothing is ever found."""
+"""The names that Kubernetes allows, as types of the configuration: an entry with any other name could match nothing."""
 
 from __future__ import annotations
 

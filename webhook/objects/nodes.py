@@ -130,7 +130,7 @@ def _zone_holds(requirements: Iterable[Requirement], zone: str) -> bool:
 
 
 ANYWHERE = Placement()
-"""A pod that asks for nothing; taints still keep it away."""
+"""The placement of a pod without requirements; taints still keep it from nodes."""
 
 
 # Policies ask for the same workload's placement, and its nodes, for each container and volume: the last is kept.
@@ -175,7 +175,8 @@ def _bounded(terms: tuple[Term, ...]) -> tuple[Term, ...] | None:
 
 
 def _read_requirement(requirement: Requirement) -> Requirement:
-    """The same, but without what could be a label called metadata.name, which no node has: only In proves the field."""
+    """The requirement; one on a field is read only with In, as otherwise it could be a label called metadata.name,
+    which no node has."""
     is_doubtful = requirement.key == NAME_FIELD and requirement.operator != "In"
     return Requirement(NAME_FIELD, "NotIn", ()) if is_doubtful else requirement
 
@@ -202,7 +203,7 @@ all; the one with the most memory is the first."""
 
 
 class _Table:
-    """A snapshot's nodes, put together once: a thousand of them are a few dozen kinds."""
+    """A snapshot's nodes in groups of equal ones, made once for a snapshot: a thousand nodes are a few dozen kinds."""
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
         self.nodes = nodes
@@ -220,7 +221,7 @@ class _Table:
         self._alike = tuple(tuple(sorted(group, key=lambda node: -node.memory)) for group in alike.values())
 
     def groups(self, keys: frozenset[str]) -> tuple[Alike, ...]:
-        """The nodes, those together that nobody who asks for these labels can tell apart."""
+        """The nodes, in groups that are equal in taints and in these labels."""
         is_of_each = any(is_node_key(key) or key in self._own for key in keys)
         return self.single if is_of_each else self._alike
 
@@ -232,7 +233,7 @@ def _table_of(facts: ClusterFacts) -> _Table:
     global _last_table  # noqa: PLW0603
     nodes = facts.of(NODES)
     if _last_table.nodes is not nodes:
-        if _last_table.nodes == nodes:  # a heartbeat makes a new mapping of the same records
+        if _last_table.nodes == nodes:  # each heartbeat of a node makes a new mapping of equal records
             _last_table.nodes = nodes
         else:
             _last_table = _Table(nodes)
@@ -244,7 +245,7 @@ def usable_nodes(placement: Placement, facts: ClusterFacts, keys: frozenset[str]
     global _last_nodes  # noqa: PLW0603
     table, last = _table_of(facts), _last_nodes
     groups = table.groups(placement.keys | keys if not placement.node_name else _PINNING_NODE_KEYS)
-    # A patched object is another, with the same placement as a rule.
+    # A patched object is another request, as a rule with the same placement.
     if last is not None and last[1] is groups and last[0] == placement:
         return last[2]
     usable = tuple(
@@ -274,7 +275,7 @@ def largest_node(workload: Workload, facts: ClusterFacts) -> Node | None:
 
 
 def _all_hold(requirements: Iterable[Requirement], labels: Mapping[str, str], name: str) -> bool:
-    # Asked for each node: a generator takes twice as long.
+    # A loop, since this runs for each node and a generator takes twice as long.
     for requirement in requirements:
         if not holds(requirement, name if requirement.key == NAME_FIELD else labels.get(requirement.key)):
             return False

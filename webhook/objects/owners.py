@@ -1,7 +1,8 @@
-"""Who answers for an object: the person who asked, or the controller whose own object it is.
+"""The owner of an object: the person who asked for it, or the controller that made it.
 
-An object may name a controller (an owner reference with `controller: true`). The built-in ones have one maker each,
-known by name; of all others, who asks tells. A reference that a person typed proves nothing.
+An object may name a controller (an owner reference with `controller: true`). Objects of a built-in controller have one
+maker, a user known by name. For other controllers the user who asks decides. An owner reference that a person typed
+proves nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ IDENTITIES: Mapping[tuple[str, str], str] = {
     ("apps", "Deployment"): _KUBE_SYSTEM + "deployment-controller",
     ("apps", "ReplicaSet"): _KUBE_SYSTEM + "replicaset-controller",
     ("apps", "StatefulSet"): _KUBE_SYSTEM + "statefulset-controller",
-    # Nobody has written these for years; they are no kinds of an operator, though.
+    # Kinds of a group that is no longer served; listed so that they don't count as an operator's.
     ("extensions", "DaemonSet"): _KUBE_SYSTEM + "daemon-set-controller",
     ("extensions", "Deployment"): _KUBE_SYSTEM + "deployment-controller",
     ("extensions", "ReplicaSet"): _KUBE_SYSTEM + "replicaset-controller",
@@ -33,9 +34,9 @@ IDENTITIES: Mapping[tuple[str, str], str] = {
 CONTROLLER_MANAGER = "system:kube-controller-manager"
 
 Maker = Literal["controller", "operator", "resident", "anybody"]
-"""Who asked for an object that names a controller: that controller, whose objects pass ("controller"), a ServiceAccount
-of another namespace, which is taken for an operator ("operator"), one of the same namespace, which may be one or may
-be anybody's ("resident"), or somebody who may have typed the name ("anybody")."""
+"""The user who asked for an object that names a controller: "controller", that controller itself, whose objects pass;
+"operator", a ServiceAccount of another namespace, which is taken for an operator; "resident", a ServiceAccount of the
+same namespace, which may be an operator's or a person's; "anybody", a user who may have typed the controller's name."""
 
 
 class Owner(NamedTuple):
@@ -102,14 +103,14 @@ class ControllerReference(NamedTuple):
 
 
 def controller_of(obj: Object) -> ControllerReference | None:
-    """Raises BadObject."""
+    """The controller that the object names, or None. Raises BadObject."""
     if (reference := _controller_reference(obj)) is None:
         return None
     return ControllerReference(*_key(reference), str(reference.get("name") or ""), str(reference.get("uid") or ""))
 
 
 def _key(reference: Mapping[str, Any]) -> tuple[str, str]:
-    """Its group and kind."""
+    """The reference's group and kind."""
     return str(reference.get("apiVersion") or "").rpartition("/")[0], str(reference.get("kind") or "")
 
 

@@ -33,7 +33,7 @@ class Product(NamedTuple):
 
 
 class _Table(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """products.json; its "about" says what each list is."""
+    """The content of products.json, whose "about" explains each list."""
 
     about: tuple[str, ...]
     names: frozenset[str]
@@ -75,7 +75,8 @@ _LOOKALIKE_ENDS = tuple(name[1:] for name in _TABLE.lookalikes if name.startswit
 
 
 class _Reading(NamedTuple):
-    """What an image's path may mean: what stands above the name, the name, and whether a distributor wrote it so."""
+    """One reading of an image's path: the part above the name, the name, and whether a distributor's mark was taken
+    off."""
 
     above: tuple[str, ...]
     name: str

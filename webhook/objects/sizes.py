@@ -1,6 +1,6 @@
-"""What a namespace's LimitRanges leave the memory of a container, and whether the pod then gets in.
+"""The memory that a namespace's LimitRanges allow a container, and whether the API server then takes the pod.
 
-Sizes are found here; whether the API server takes them is asked of limitranger.py, which does as it does.
+Sizes are computed here; limitranger.py, which follows the API server, says whether it takes them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Size(NamedTuple):
     request: int
 
     def sets(self, container: Container, before: Container | None) -> tuple[Set, ...]:
-        """What has to be set to give it to the container; an amount that it had before is spelt as it was."""
+        """The sets that give the container this size; an amount that it had before is written as it was."""
         amounts: Mapping[ResourcePart, int] = {"limits": self.limit, "requests": self.request}
         return tuple(
             Set(container.memory_path(part), spell(amount, part, before))
@@ -78,7 +78,7 @@ def spell(amount: int, part: ResourcePart, before: Container | None) -> str | in
 
 
 class _Ratio(NamedTuple):
-    """How many times its request a limit may be."""
+    """A bound on a limit: the multiple of its request that it may be."""
 
     times: Fraction
     name: str
@@ -123,7 +123,7 @@ class Bounds:
             for limit_range in ranges
             if limit_range.max is not None
         ]
-        # As text, since 1.1 is no sum of powers of two.
+        # Through text, since a float can't hold 1.1 exactly.
         ratios = [
             _Ratio(Fraction(str(limit_range.max_ratio)), _called(limit_range))
             for limit_range in ranges
@@ -152,7 +152,7 @@ class Bounds:
         """The amounts nearest to those wished that the bounds allow, the limit's wish first; or why there are none."""
         least_request, most_request = max(request.least, self.least), min(request.most, limit.most, self.most)
         least_limit, most_limit = max(limit.least, least_request, _ANY_LIMIT), min(limit.most, self.most)
-        # The limit first: what leaves room for it leaves room for the request.
+        # The limit is fitted first: what allows the limit allows the request.
         pairs = [(least_limit, most_limit), (least_request, most_request)]
         if self.ratio:
             most_limit = min(most_limit, _times(self.ratio, most_request))
@@ -167,7 +167,7 @@ class Bounds:
 
 
 def _contradiction(least: Bound, most: Bound) -> str:
-    """Why nothing is between the two, and what a LimitRange would have to say."""
+    """Why no amount is between the two bounds, and what a LimitRange would have to say."""
     ways = [(most.moved, least.amount), (least.moved, most.amount)] if least != _ANY_LIMIT else []
     moved = " or ".join(f"{way} {format_memory(amount)}" for way, amount in ways if way)
     return f"{most.words}, below {least.words}" + (f": {moved}" if moved else "")
@@ -189,7 +189,7 @@ def _up_to_mebibytes(amount: int) -> int:
 
 
 def share(room: int, count: int) -> int:
-    """What each of `count` may have of `room`, in whole MiB where it is that much."""
+    """An equal share of `room` for each of `count`, in whole MiB where it is at least one."""
     part = max(room, 0) // max(count, 1)
     return part if part < _MEBIBYTE else part - part % _MEBIBYTE
 
@@ -277,7 +277,8 @@ def _memory_alone(workload: Workload, sizes: Mapping[str, Size]) -> Workload:
 
 
 def _resources(container: Container, size: Size | None) -> dict[str, Any]:
-    """What isn't changed stays as it is written: the API server adds up and compares fractions of a byte, too."""
+    """The resources with the new amounts. Others stay as written, since the API server compares fractions of a byte,
+    too."""
     if size is None:
         return {part: _memory_of(container.memory(part)) for part in _PARTS}
     amounts: Mapping[ResourcePart, int] = {"limits": size.limit, "requests": size.request}

@@ -27,11 +27,11 @@ ZONE_KEYS = frozenset(
 )
 """The labels whose values are those of ZONE_LABEL, as a rule: where a node lacks one, that one answers."""
 PINNING_KEYS = ZONE_KEYS | {"csi.hetzner.cloud/location", "topology.csi.vmware.com/k8s-zone"}
-"""Any label can be put on nodes and asked for, whatever it ends in: these bind a pod to the zone that they name."""
+"""Labels that bind a pod to the zone that they name. Another label may end in "zone" and mean something else."""
 _NODE_KEYS = frozenset({HOST_LABEL, NAME_FIELD, "openebs.io/nodeid", "openebs.io/nodename", "linbit.com/hostname"})
 
 
-# What YAML 1.1 or 1.2 may take for a number, a truth value or nothing. What has other letters is text, as 512Mi is.
+# Text that YAML 1.1 or 1.2 may read as a number, a boolean or null; with other letters it is text, such as 512Mi.
 _NO_TEXT = re.compile(
     r"|[-+.]?[0-9][0-9_.:eE+-]*|[-+]?0[xob][0-9a-f_]+|[-+]?\.(?:inf|nan)|y|n|yes|no|on|off|true|false|null|~",
     re.IGNORECASE,
@@ -134,7 +134,7 @@ _VALUE_LENGTH = 63
 
 
 def called(key: str, count: int) -> str:
-    """What the values of a label are called: "zone", "nodes"; for a label that nobody knows its name."""
+    """The word for `count` values of a label in messages: "zone", "nodes"; for an unknown label the label's name."""
     word = "node" if is_node_key(key) else "zone" if is_zone_key(key) else key
     return f"{word}s" if count != 1 and word != key else word
 

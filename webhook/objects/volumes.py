@@ -15,7 +15,7 @@ from webhook.objects.pods import Workload, items, mapping, text
 from webhook.objects.storage import PLUGINS, Tie, kept_volume, tie_of_claim, tie_of_new, tie_of_source
 from webhook.policy import FactReference
 
-# Of all templates together; more are not looked at: `replicas` is whatever somebody typed.
+# Claims of all templates together that are looked at: `replicas` may be any number that somebody typed.
 _MOST_CLAIMS = 1000
 _NAME_LENGTH = 253
 
@@ -148,7 +148,8 @@ class _Template(NamedTuple):
 
 
 def _from_template(written: _Template, facts: ClusterFacts) -> StoredVolume:
-    """The claims that exist are used again, volumes that are kept for others wait, the class makes the rest."""
+    """The ties of a template's claims: those that exist keep their volumes, others get volumes that are reserved for
+    them, or new ones of the class."""
     name, path, template, claims, is_whole = written
     ties: list[Tie] = []
     is_new = not claims or not is_whole
@@ -172,7 +173,7 @@ def _templates(workload: Workload) -> Iterator[_Template]:
         return
     spec = mapping(workload.object, "spec", "")
     templates = items(spec, "volumeClaimTemplates", "spec")
-    # A CloneSet gives its claims random names.
+    # The claims of a CloneSet have random names.
     sets = [workload.name] if workload.kind == "StatefulSet" and workload.name else []
     start = _number(mapping(spec, "ordinals", "spec"), "start", 0)
     replicas = _number(spec, "replicas", 1)
@@ -196,9 +197,10 @@ def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
 def _claims(
     namespace: str, template: str, sets: Iterable[str], start: int, replicas: int, most: int
 ) -> tuple[FactReference, ...]:
-    """TEMPLATE-SET-ORDINAL for each pod, at least one: what is scaled to nothing is scaled up again.
+    """The claims TEMPLATE-SET-ORDINAL, one for each pod, and at least one: a set of no replicas will be scaled up
+    again.
 
-    What is too long for a name is no claim's, and isn't written out for each of the pods.
+    Where the name would be too long for a claim there is none.
     """
     ordinals = range(start, start + max(1, replicas))
     fitting = takewhile(lambda name: len(template) + len(name) <= _NAME_LENGTH, sets)

@@ -22,7 +22,7 @@ ITEM = object()
 JsonPath = tuple[object, ...]
 
 MANAGED_FIELDS: JsonPath = ("metadata", "managedFields")
-"""What the API server notes about who set which field: the one place of a built-in kind that holds arbitrary keys."""
+"""The API server's record of who set which field: the only place in a built-in kind with arbitrary keys."""
 
 UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """What msgspec raises for bytes that it can't decode as the type that is asked for."""
@@ -68,7 +68,7 @@ def find(body: bytes | bytearray, *paths: JsonPath) -> Iterator[tuple[int, int]]
     tree: dict[object, Any] = {}
     outer: list[tuple[dict[object, Any], dict[object, Any] | None, int, bool]] = []
     below: dict[object, Any] | None = _tree(paths)
-    """What is wanted of the value that is being read; empty: the value itself; None: nothing."""
+    """The wanted paths within the value that is being read; empty for the value itself, None for nothing of it."""
     begins, is_object, expects_key, position = -1, False, False, 0
     while token := _SIGNS.search(body, position):
         at, position = token.span()

@@ -19,7 +19,7 @@ class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fiel
     images: Annotated[tuple[str, ...], Meta(description="Image patterns; one container is enough.")] = ()
 
     def name(self, workload: Workload) -> bool:
-        """Whether its labels, its pods' labels or an image are named here."""
+        """Whether the workload's labels, its pods' labels or one of its images are named here."""
         return self.name_labels_of(workload) or any(self.name_image(container) for container in workload.containers)
 
     def name_labels_of(self, workload: Workload) -> bool:

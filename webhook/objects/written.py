@@ -1,6 +1,6 @@
-"""What somebody wrote of a stored object: without what scheduler, admission, defaulting and binding put into it.
+"""A stored object as it was written: without the fields that scheduler, admission, defaulting and binding put into it.
 
-What a template holds is all somebody's: only pods and claims are changed on their way into the cluster.
+Only pods and claims get such fields: a template is stored as it was written.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _given_by_limit_ranges(pod: Object) -> Iterator[tuple[tuple[str, str], set[s
 
 def _claim(claim: Object) -> Object:
     annotations = (claim.get("metadata") or {}).get("annotations") or {}
-    if _BOUND_BY_CONTROLLER not in annotations:  # the volume was named by whoever wrote the claim
+    if _BOUND_BY_CONTROLLER not in annotations:  # the claim's author named the volume
         return claim
     spec = {field: value for field, value in (claim.get("spec") or {}).items() if field != "volumeName"}
     return {**claim, "spec": spec}

@@ -24,8 +24,8 @@ class Clock(Reader, Protocol):
 
 @dataclass
 class LiveRead:
-    """What came of reading. `unlisted` says which resources were not seen, or not to the end, and why; `forbidden`
-    which of them for want of a right."""
+    """The result of reading what lives. `unlisted` says why resources could not be listed, or not to the end;
+    `forbidden` are those of them for which a right was missing."""
 
     live: Live
     unlisted: dict[str, str] = field(default_factory=dict)
@@ -34,9 +34,8 @@ class LiveRead:
 
 
 def read_live(cluster: Clock, kinds: Iterable[FactKind[Any, Any]], namespaces: Sequence[str] = ()) -> LiveRead:
-    """What lives of these kinds, in these namespaces or in all.
-
-    A list that ends in the middle counts as not seen: half of the pods would look like a loss of the others.
+    """The living objects of these kinds, in these namespaces or in all. A list that ends in the middle counts as not
+    seen: with half of the pods the others would look lost.
     Raises ClusterRefused or FactsUnavailable if the cluster doesn't even say what time it is.
     """
     read = LiveRead(Live())
@@ -70,7 +69,7 @@ def _list(
 
 
 def _unlisted(read: LiveRead, kind: FactKind[Any, Any], error: ForestallError) -> None:
-    if isinstance(error, ClusterRefused) and error.status == 404:  # the cluster doesn't have the kind
+    if isinstance(error, ClusterRefused) and error.status == 404:  # the cluster doesn't serve the kind
         return
     read.unlisted[kind.full_resource] = str(error)
     if is_forbidden(error):

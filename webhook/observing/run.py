@@ -39,7 +39,8 @@ class Observing:
 
 
 def observers(config: Config) -> list[Observer]:
-    """Those of the policies that the configuration doesn't turn off everywhere, by name."""
+    """The observers to run, by name: those of policies that the configuration doesn't turn off everywhere, and those
+    that belong to no policy."""
     found = []
     for active in config.policies.values():
         policy, params = active.policy, active.params
@@ -65,7 +66,7 @@ def observe(observers: Sequence[Observer], live: Live, facts: ClusterFacts, conf
             found = list(observer.observe(live, facts))
         except NOT_OURS as error:
             result.unknown[observer.name] = str(error)
-        except Exception as error:  # whatever a policy's bug raises
+        except Exception as error:  # a policy's bug may raise anything
             result.bugs[observer.name] = error
         else:
             result.observed += [Observed(observer.name, each) for each in found if _is_told(each, live, config)]

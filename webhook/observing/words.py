@@ -16,7 +16,7 @@ _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow"}
 
 
 def observation_lines(observed: Sequence[Observed], width: int, style: Style) -> Iterator[str]:
-    """What is broken now, by object, each reason said once; nothing where nothing is."""
+    """The lines of text about what is broken now, by object, each reason once; none where nothing is broken."""
     if not observed:
         return
     counts = [

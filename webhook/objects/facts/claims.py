@@ -20,11 +20,11 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     namespace: str
     name: str
     volume: str
-    """The bound PersistentVolume's name; empty while unbound."""
+    """Name of the PersistentVolume that the claim is bound to; empty while it isn't bound."""
     storage_class: str | None
-    """None: the default class is meant. Empty: no class at all, on purpose."""
+    """Name of the class; None where the claim leaves it to the default class, empty where it asks for no class."""
     has_selector: bool = False
-    """It waits for a volume made by hand that fits: none is made for it."""
+    """Whether the claim selects volumes by labels: then none is made for it, and it waits for one made by hand."""
 
 
 class _Spec(WirePart):

@@ -34,7 +34,7 @@ class Metadata(WirePart):
 
 
 class Wire(WirePart):
-    """What of a whole object is read: the base of every FactKind's `wire`."""
+    """The fields of a whole object that are read: the base of every FactKind's `wire`."""
 
     metadata: Metadata | None = None
 
@@ -47,7 +47,7 @@ def read_fact(
     `namespace` is that of objects that need one and name none. Raises BadObject or BadQuantity, which name the object
     and the field.
     """
-    # The group counts: Longhorn has a Node of its own.
+    # The group is compared, too: Longhorn has a kind Node of its own.
     group, kind = str(obj.get("apiVersion")).rpartition("/")[0], obj.get("kind", "")
     for known in kinds:
         if known.kind == kind and known.group == group:
@@ -85,7 +85,7 @@ def _read(
 
 
 def _called(kind: str, obj: Any) -> str:
-    """What to call an object that has something wrong with it, perhaps its name."""
+    """The object's kind and name for an error message; its name may be what is wrong."""
     metadata = obj.get("metadata") if isinstance(obj, dict) else None
     names = (metadata.get("namespace"), metadata.get("name")) if isinstance(metadata, dict) else ()
     return " ".join(filter(None, (kind, "/".join(str(name) for name in names if name))))
@@ -111,7 +111,7 @@ def read_texts(texts: Mapping[str, Any] | None, path: str) -> Mapping[str, str]:
     return {intern(key): intern(value or "") for key, value in (texts or {}).items()}
 
 
-# Thousands of volumes come from a few drivers.
+# Thousands of volumes share the few names of drivers.
 @lru_cache(maxsize=1024)
 def shared_texts(texts: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     """A map of these entries; equal maps are kept once."""

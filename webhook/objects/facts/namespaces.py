@@ -16,7 +16,7 @@ def _read(reference: FactReference, metadata: Metadata, _: Wire) -> Mapping[str,
 
 
 def _applied(labels: Mapping[str, str], seen: Mapping[str, str] | None) -> Mapping[str, str]:
-    """Applying a namespace takes no label away that somebody else gave it."""
+    """The namespace once it is applied: labels that others gave it stay."""
     return labels if seen is None else {**seen, **labels}
 
 

@@ -26,7 +26,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
     memory: int
-    """Allocatable bytes; 0 where the node doesn't say."""
+    """Allocatable memory in bytes; 0 where the node doesn't say."""
 
     @property
     def zone(self) -> str:

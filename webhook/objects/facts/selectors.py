@@ -69,7 +69,7 @@ def terms_of(terms: list[SelectorTerm] | None) -> tuple[Term, ...]:
     )
 
 
-# Thousands of volumes come from a few classes.
+# Thousands of volumes share the terms of a few classes.
 @lru_cache(maxsize=1024)
 def shared_terms(terms: tuple[Term, ...]) -> tuple[Term, ...]:
     """The same terms; equal ones are kept once."""

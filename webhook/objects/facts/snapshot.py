@@ -1,4 +1,4 @@
-"""What policies know of the cluster, as one frozen value: the records by kind, and what could not be seen."""
+"""The facts that policies know of a cluster, in one frozen value: the records by kind, and what could not be read."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ NO_FACTS = ClusterFacts()
 
 
 class Found(NamedTuple):
-    """What looking up objects one by one has told: the records of those that exist, and those that provably don't."""
+    """The result of looking up objects one by one: the records of those that exist, and those that provably don't."""
 
     facts: list[tuple[FactReference, Any]]
     absent: list[FactReference]

@@ -1,4 +1,4 @@
-"""PersistentVolumes: what backs a volume, and which nodes may use it."""
+"""PersistentVolumes: the storage behind a volume, and which nodes may use it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Volume(msgspec.Struct, frozen=True, gc=False):
     """The zone label's value, which may hold several zones joined by "__"."""
     storage_class: str
     claim: tuple[str, str] | None = None
-    """Namespace and name of the claim that it is bound to, or kept for."""
+    """Namespace and name of the claim that the volume is bound to or reserved for; None if there is none."""
 
 
 class _CSISource(WirePart):

@@ -20,9 +20,9 @@ class Attachment(msgspec.Struct, frozen=True, gc=False):
     node: str
     is_attached: bool
     attach_error: str
-    """Why the driver could not attach it, in the driver's words."""
+    """The driver's message, if it could not attach the volume; else empty."""
     deleted_at: datetime | None = None
-    """Since when it is no longer wanted."""
+    """Since when the attachment is being deleted; None if it isn't."""
 
 
 class _Source(WirePart):

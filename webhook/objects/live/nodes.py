@@ -49,7 +49,7 @@ class LiveNode(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def takes_pods(self) -> bool:
-        """Whether it is ready, and not cordoned."""
+        """Whether the node is ready, and not cordoned."""
         return self.is_ready and not any(taint.key == "node.kubernetes.io/unschedulable" for taint in self.taints)
 
 

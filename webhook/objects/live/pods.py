@@ -21,7 +21,7 @@ from webhook.objects.pods import Workload, read_workload
 from webhook.policy import AdmissionRequest, FactKind, FactReference
 
 _OVER = ("Succeeded", "Failed")
-# What is another one on each of a workload's pods.
+# Labels that differ between the pods of a workload.
 _OWN_LABELS = frozenset(
     {
         "apps.kubernetes.io/pod-index",
@@ -63,7 +63,7 @@ class ContainerTrouble(msgspec.Struct, frozen=True, gc=False):
     restarts: int
     waiting: str
     last: Termination | None
-    """How it ended last, however it is now."""
+    """How the container ended last, whether it runs now or not."""
 
 
 class Trouble(msgspec.Struct, frozen=True, gc=False):
@@ -73,18 +73,18 @@ class Trouble(msgspec.Struct, frozen=True, gc=False):
     containers: tuple[ContainerTrouble, ...]
     created: datetime | None
     deleted_at: datetime | None
-    """When it has to be gone by, if it is being deleted: its grace period is over then."""
+    """When the grace period of a pod that is being deleted ends; None if it isn't."""
     grace_seconds: int
 
     @property
     def unscheduled(self) -> Condition | None:
-        """What the scheduler says, if it found no node."""
+        """The scheduler's message, if it found no node for the pod; else empty."""
         scheduled = condition_of(self.conditions, "PodScheduled")
         return scheduled if scheduled is not None and scheduled.status == "False" else None
 
     @property
     def unready(self) -> Condition | None:
-        """Since when it is not ready, if it isn't."""
+        """Since when the pod has not been ready; None if it is."""
         ready = condition_of(self.conditions, "Ready")
         return ready if ready is not None and ready.status != "True" else None
 
@@ -132,7 +132,7 @@ class _Affinity(WirePart, omit_defaults=True):
 
 
 class _Shape(WirePart, omit_defaults=True):
-    """What of a pod's spec its siblings have, too."""
+    """The fields of a pod's spec that all pods of its workload share."""
 
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
@@ -227,7 +227,7 @@ def _shape(metadata: LiveMetadata, spec: _Spec) -> Shape:
     return _shared_shape(msgspec.json.encode({"labels": labels, "spec": common}))
 
 
-# A hundred thousand pods are of a few thousand shapes.
+# Pods share their shape: a hundred thousand pods have a few thousand shapes.
 @lru_cache(maxsize=16384)
 def _shared_shape(body: bytes) -> Shape:
     workload = _workload(body)
@@ -278,7 +278,7 @@ def _container_trouble(status: _ContainerStatus) -> ContainerTrouble | None:
     state, last = status.state or _State(), status.last_state or _State()
     waiting = intern((state.waiting.reason or "") if state.waiting else "")
     ended = state.terminated or last.terminated
-    # An init container has ended well before the others begin.
+    # An init container that has succeeded is no trouble, though it has ended.
     is_well_ended = ended is not None and ended.reason == "Completed" and not status.restart_count
     if not status.restart_count and not waiting and (ended is None or is_well_ended):
         return None

@@ -1,4 +1,4 @@
-"""Whom an object belongs to, as far as its own owner reference tells."""
+"""The top-level workload that an object belongs to, as far as its own owner reference tells."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _OwnerReference(WirePart):
 
 
 class LiveMetadata(Metadata):
-    """Metadata with what tells whose an object is, and since when it is there and no longer wanted."""
+    """Metadata with owner references, and the times of creation and deletion."""
 
     owner_references: list[_OwnerReference] | None = None
     deletion_timestamp: datetime | None = None
@@ -42,7 +42,7 @@ class LiveMetadata(Metadata):
         return None if self.creation_timestamp is None else datetime.fromisoformat(self.creation_timestamp)
 
 
-# The pods of a workload share one.
+# The pods of a workload share one value.
 @lru_cache(maxsize=4096)
 def _shared(top: TopLevel) -> TopLevel:
     return TopLevel(intern(top.group), intern(top.kind), intern(top.name))

@@ -28,7 +28,7 @@ class LiveWorkload(msgspec.Struct, frozen=True, gc=False):
     created: datetime | None
     desired: int
     there: int
-    """How many pods there are."""
+    """The number of pods that exist."""
     ready: int
     conditions: tuple[Condition, ...]
     template: bytes | None
