@@ -161,6 +161,12 @@ def test_older_kubernetes_is_refused() -> None:
         pytest.param(
             "server.podDisruptionBudget.maxUnavailable=150%", "does not match pattern", id="more-than-all-of-them"
         ),
+        pytest.param(
+            "config.exemptions[0].policy=zonal,config.exemptions[0].owner=a,config.exemptions[0].reason=b,"
+            "config.exemptions[0].until=2027-01-01,config.exemptions[0].match.namespaces[0]=a",
+            "value must be one of 'memory-limits'",
+            id="an-exemption-from-no-policy",
+        ),
         pytest.param("config.mode=true", "value must be one of", id="no-mode"),
         pytest.param("server.port=84430", "maximum", id="port"),
         pytest.param(

@@ -484,6 +484,34 @@ def test_config_check(write: Write, run: Run) -> None:
     assert "bad.yaml:2" in bad.err
 
 
+@pytest.mark.parametrize(
+    ("given", "options", "code", "out", "err"),
+    [
+        pytest.param(DENY, [], 0, "<stdin>: valid\n", "", id="configuration"),
+        pytest.param(
+            "image: {tag: '1'}\nconfig:\n  mode: warn\n", ["--values"], 0, "<stdin>: valid\n", "", id="values"
+        ),
+        pytest.param("image: {tag: '1'}\n", ["--values"], 0, "<stdin>: valid\n", "", id="values-without-any"),
+        pytest.param(
+            "config:\n  mode: dney\n  ratchet: x\n",
+            ["--values"],
+            2,
+            "",
+            "forestall: <stdin>:2: config.mode: 'dney' is not one of off, audit, warn, patch, deny: did you mean 'deny'?"
+            "\n"
+            "forestall: <stdin>:3: config.ratchet: 'x' is not true or false\n",
+            id="every-error-of-values",
+        ),
+    ],
+)
+def test_config_check_of_standard_input(
+    run: Run, monkeypatch: pytest.MonkeyPatch, given: str, options: list[str], code: int, out: str, err: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+    ended = run("config", "check", *options, "-")
+    assert (ended.code, ended.out, ended.err) == (code, out, err)
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script(run: Run, shell: str) -> None:
     ended = run("completion", shell)

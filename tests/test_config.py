@@ -303,6 +303,36 @@ def test_on_error_has_a_default_for_all_policies(text: str, on_error: str) -> No
     assert config(text).policies["memory-limits"].on_error == on_error
 
 
+def test_every_error_of_a_file_is_told() -> None:
+    text = """
+mode: dney
+polices: {}
+policies:
+  memory-limit: {mode: warn}
+  memory-limits: {mode: wran, params: {defaultLimit: 1GB, foo: 1}}
+exemptions:
+  - {policy: zonal, match: {namespaces: [A]}, owner: sre, reason: r}
+overrides:
+  - {match: {namespaces: [a]}, policies: {memory-limt: {}}}
+"""
+    with pytest.raises(BadConfig) as raised:
+        config(text)
+    assert [
+        error.split(": ", 2)[0].rpartition(":")[2] + " " + error.split(": ")[1] for error in raised.value.errors
+    ] == [
+        "5 policies.memory-limit",
+        "6 policies.memory-limits.mode",
+        "6 policies.memory-limits.params.defaultLimit",
+        "6 policies.memory-limits.params.foo",
+        "2 mode",
+        "3 polices",
+        "8 exemptions[0].policy",
+        "8 exemptions[0].match.namespaces[0]",
+        "8 exemptions[0]",
+        "10 overrides[0].policies.memory-limt",
+    ]
+
+
 @pytest.mark.parametrize("written", ["off", "false", '"off"'])
 def test_a_mode_is_off_whatever_yaml_makes_of_that(written: str) -> None:
     found = config(f"mode: {written}\npolicies: {{memory-limits: {{mode: {written}}}}}")

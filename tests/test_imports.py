@@ -45,7 +45,7 @@ LAYERS: dict[str, set[str]] = {
     "files": {"errors", "policy", "objects"},
     "fixes": {"errors", "policy"},
     "loader": {"errors", "policy"},
-    "sections": {"errors", "policy", "objects", "files"},
+    "sections": {"errors", "policy", "objects", "files", "loader"},
     "config": {"errors", "policy", "objects", "files", "loader", "sections"},
     "scope": {"errors", "policy", "objects", "fixes", "sections", "config"},
     "ratchet": {"errors", "policy", "objects"},

@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except click.ClickException as error:
         error.show()
+    except BadConfig as error:
+        for text in error.errors:
+            click.echo(f"forestall: {text}", err=True)
     except ForestallError as error:
         click.echo(f"forestall: {error}", err=True)
     except Exception:
@@ -724,13 +727,24 @@ def schema() -> None:
 
 
 @config_group.command("check")
-@click.argument("file", type=_FILE)
-def check_config(file: Path) -> None:
-    """Say whether FILE can be used; if not, where and why."""
-    from webhook.config import capped_overrides  # noqa: PLC0415
+@click.argument("file", metavar="FILE | -", type=click.Path(readable=False))
+@click.option("--values", "is_values", is_flag=True, help="FILE holds values of the chart: what stands at `config`.")
+def check_config(file: str, is_values: bool) -> None:
+    """Say whether FILE, or standard input (-), can be used as configuration; if not, where and why.
+
+    \b
+    helm get values forestall -n forestall-system | forestall config check --values -
+    """
+    from webhook.config import capped_overrides, load_config, read_text  # noqa: PLC0415
     from webhook.engine import iter_expired  # noqa: PLC0415
 
-    loaded = _config(file)
+    if file == "-":
+        if sys.stdin is None:
+            raise BadConfig("<stdin>:1: not readable: standard input is closed")
+        text, file = sys.stdin.buffer.read(), "<stdin>"
+    else:
+        text = read_text(file)
+    loaded = load_config(text, file, is_values=is_values)
     for index, exemption in iter_expired(loaded, datetime.now(UTC).date()):
         _note(f"{file}: exemptions[{index}] ({exemption.policy}) expired on {exemption.until} and no longer counts")
     for path, mode in capped_overrides(loaded):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -16,7 +16,17 @@ import yaml
 from msgspec import Meta
 
 from webhook.errors import BadConfig
-from webhook.files.typed_yaml import Duration, YamlNode, compose, convert, convert_struct, suggest
+from webhook.files.typed_yaml import (
+    Duration,
+    YamlNode,
+    all_of,
+    check_text,
+    compose,
+    convert,
+    convert_struct,
+    each_of,
+    suggest,
+)
 from webhook.loader import load_policies
 from webhook.objects.names import LabelKey, NamespaceGlob, UserName
 from webhook.objects.owners import SERVICE_ACCOUNT
@@ -32,6 +42,7 @@ from webhook.sections import (
     OperatorMade,
     Otherwise,
     Override,
+    PolicyId,
     PolicySection,
     Section,
     Webhooks,
@@ -216,10 +227,16 @@ class Config:
         return any(active.policy.names_sizes(active.params) for active in self.policies.values())
 
 
-def load_config(text: bytes, file: str) -> Config:
-    """Read a configuration file's text; empty text is the defaults. Raises BadConfig, whatever the text is."""
+def load_config(text: bytes, file: str, *, is_values: bool = False) -> Config:
+    """Read a configuration file's text, or what a values file of the chart has at `config`; empty text is the defaults.
+
+    Raises BadConfig, whatever the text is, with every error that it finds.
+    """
     try:
-        return _load(text, file)
+        root = compose(text, file)
+        if is_values and root is not None and not root.is_null:
+            root = dict(root.entries()).get("config")
+        return _config(_File(), {}) if root is None or root.is_null else _load(root)
     except BadConfig:
         raise
     except Exception as error:  # a bug of Forestall's: it must end neither a running server nor the controller
@@ -229,19 +246,12 @@ def load_config(text: bytes, file: str) -> Config:
 UNEXPECTED = "the configuration could not be read, which is a bug in Forestall or in a policy's parameters"
 
 
-def _load(text: bytes, file: str) -> Config:
-    root = compose(text, file)
-    if root is None or root.is_null:
-        return _config(_File(), {})
+def _load(root: YamlNode) -> Config:
     entries = dict(root.entries())
-    sections: dict[str, _PolicyRead] = {}
-    if (section := entries.get("policies")) is not None and not section.is_null:
-        sections = {name: _read_policy(name, node) for name, node in section.entries()}
-    parsed = convert_struct(_without(root, "policies"), _File)
-    for name, node in _policies_named(entries):
-        _policy_called(name, node)
+    reads = partial(_read_policies, entries.get("policies")), partial(convert_struct, _without(root, "policies"), _File)
+    sections, parsed = all_of(*reads)
     config = _config(parsed, sections)
-    _check_kinds(config, entries)
+    each_of(_kinds_matched(entries), partial(_check_kind, config))
     return config
 
 
@@ -252,27 +262,15 @@ def _without(root: YamlNode, key: str) -> YamlNode:
     return root._replace(yaml=kept)
 
 
-def _policies_named(entries: Mapping[str, YamlNode]) -> list[tuple[str, YamlNode]]:
-    """Every place outside `policies` that names a policy."""
-    named = []
-    for override in entries["overrides"].items() if "overrides" in entries else ():
-        named += dict(override.entries())["policies"].entries()
-    for exemption in entries["exemptions"].items() if "exemptions" in entries else ():
-        node = dict(exemption.entries())["policy"]
-        named.append((str(node.yaml.value), node))
-    return named
-
-
-def _check_kinds(config: Config, entries: Mapping[str, YamlNode]) -> None:
+def _check_kind(config: Config, node: YamlNode) -> None:
     """Raise BadConfig for a match's kind that is never judged: owners that are trusted are of judged kinds, too."""
     plurals = {judged.kind.kind: judged.kind.resource for judged in config.judged.values()}
-    spellings = {spelling: kind for kind, plural in plurals.items() for spelling in (kind.casefold(), plural)}
-    for node in _kinds_matched(entries):
-        kind = str(node.yaml.value)
-        if kind not in plurals:
-            meant = spellings.get(kind.casefold())
-            remedy = f": did you mean {meant!r}?" if meant else suggest(kind, plurals)
-            raise node.error(f"no policy judges a kind {kind!r}{remedy}")
+    kind = str(node.yaml.value)
+    if kind not in plurals:
+        spellings = {spelling: name for name, plural in plurals.items() for spelling in (name.casefold(), plural)}
+        meant = spellings.get(kind.casefold())
+        remedy = f": did you mean {meant!r}?" if meant else suggest(kind, plurals)
+        raise node.error(f"no policy judges a kind {kind!r}{remedy}")
 
 
 def _kinds_matched(entries: Mapping[str, YamlNode]) -> Iterator[YamlNode]:
@@ -282,13 +280,6 @@ def _kinds_matched(entries: Mapping[str, YamlNode]) -> Iterator[YamlNode]:
             yield from match["kinds"].items() if "kinds" in match else ()
 
 
-def _policy_called(name: str, node: YamlNode) -> Policy:
-    loaded = load_policies().get(name)
-    if loaded is None:
-        raise node.error(f"there is no policy {name!r}{suggest(name, load_policies())}")
-    return loaded.policy
-
-
 class _PolicyRead(NamedTuple):
     """What the file says of one policy."""
 
@@ -296,14 +287,21 @@ class _PolicyRead(NamedTuple):
     params: Any
 
 
+def _read_policies(section: YamlNode | None) -> dict[str, _PolicyRead]:
+    if section is None or section.is_null:
+        return {}
+    return dict(each_of(section.entries(), lambda entry: (entry[0], _read_policy(*entry))))
+
+
 def _read_policy(name: str, node: YamlNode) -> _PolicyRead:
-    policy = _policy_called(name, node)
-    params = policy.params()
-    if not node.is_null:
-        if (section := dict(node.entries()).get("params")) is not None:
-            params = convert(section, policy.params)
-        node = _without(node, "params")
-    return _PolicyRead(convert_struct(node, PolicySection), params)
+    check_text(node, name, PolicyId)
+    policy = load_policies()[name].policy
+    if node.is_null:
+        return _PolicyRead(PolicySection(), policy.params())
+    params = dict(node.entries()).get("params")
+    read_params = partial(convert, params, policy.params) if params else policy.params
+    section, values = all_of(partial(convert_struct, _without(node, "params"), PolicySection), read_params)
+    return _PolicyRead(section, values)
 
 
 def _activate(policy: Policy, read: _PolicyRead, on_error: OnError) -> ActivePolicy:
@@ -362,6 +360,9 @@ def config_schema() -> dict[str, Any]:
         [_File, PolicySection, *params], schema_hook=_schema_of, ref_template="#/$defs/{name}"
     )
     definitions = dict(components)
+    installed = {"enum": list(load_policies())}
+    definitions["Override"]["properties"]["policies"]["propertyNames"] = installed
+    definitions["Exemption"]["properties"]["policy"] |= installed
     base = definitions.pop(section["$ref"].rpartition("/")[2])
     sections = {}
     for (name, loaded), schema in zip(load_policies().items(), schemas, strict=True):

@@ -34,7 +34,14 @@ class BadImage(ForestallError, ValueError):
 
 
 class BadConfig(ForestallError):
-    """A configuration that cannot be used: names file, line, field and value."""
+    """A configuration that cannot be used: each of `errors` names file, line, field and value."""
+
+    def __init__(self, *errors: str) -> None:
+        super().__init__(*errors)
+        self.errors = errors
+
+    def __str__(self) -> str:
+        return "; ".join(self.errors)
 
 
 class BadCertificate(ForestallError):

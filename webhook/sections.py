@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from webhook.files.typed_yaml import Duration
+from webhook.files.typed_yaml import Duration, suggest
+from webhook.loader import load_policies
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import wrong_with
 from webhook.objects.names import FieldPath, Group, KindName, NamespaceGlob, ObjectName, Plural, ResourceName
@@ -22,6 +23,19 @@ from webhook.policy import Mode
 Otherwise = Literal["warn", "deny"]
 OnError = Literal["ignore", "deny"]
 OperatorMade = Literal["warn", "patch", "deny"]
+
+
+class _Installed:
+    """What names an installed policy."""
+
+    @staticmethod
+    def parse(text: str) -> str:
+        if text not in load_policies():
+            raise ValueError(f"there is no policy {text!r}{suggest(text, load_policies())}")
+        return text
+
+
+PolicyId = Annotated[str, _Installed]
 
 
 class Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -92,13 +106,15 @@ class Override(Section, frozen=True):
     """Other modes of policies for some requests."""
 
     match: Match
-    policies: Annotated[dict[str, OverrideSection], Meta(description="The policies by id, and how they are enforced.")]
+    policies: Annotated[
+        dict[PolicyId, OverrideSection], Meta(description="The policies by id, and how they are enforced.")
+    ]
 
 
 class Exemption(Section, frozen=True):
     """Who answers for letting a violation pass, why, and until which day (the last on which it counts, UTC)."""
 
-    policy: Annotated[str, Meta(description="The id of the policy whose violations pass.")]
+    policy: Annotated[PolicyId, Meta(description="The id of the policy whose violations pass.")]
     match: Match
     owner: Annotated[str, Meta(min_length=1, description="Who answers for it; verdicts and reports name this owner.")]
     reason: Annotated[str, Meta(min_length=1, description="Why the violations may pass; verdicts quote it.")]

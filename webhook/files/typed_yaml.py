@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, Union, get_args, get_origin
@@ -19,10 +19,11 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar,
 import msgspec
 import yaml
 
-from webhook.errors import BadConfig, BadQuantity
+from webhook.errors import BadConfig
 from webhook.objects.quantities import Memory, Quantity
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Duration(int):
@@ -34,7 +35,7 @@ class Duration(int):
     @classmethod
     def parse(cls, text: str) -> Self:
         if not re.fullmatch(cls.PATTERN, text, re.ASCII) or not int(text[:-1]):
-            raise ValueError(f"{text!r} is no length of time")
+            raise ValueError(f"{text!r} is not a length of time (90d, 12h, 30m or 10s)")
         return cls(int(text[:-1]) * cls._SECONDS[text[-1]])
 
     def __str__(self) -> str:
@@ -138,18 +139,16 @@ def convert(node: YamlNode, wanted: Any) -> Any:
     if origin is Annotated:
         value = convert(node, get_args(wanted)[0])
         if isinstance(value, str):
-            _check_pattern(node, value, wanted)
+            check_text(node, value, wanted)
         return value
     if origin in (Union, types.UnionType):
         return _convert_union(node, get_args(wanted))
     if origin is Literal:
         return _convert_literal(node, get_args(wanted))
     if origin is tuple:
-        return tuple(convert(item, get_args(wanted)[0]) for item in node.items())
+        return tuple(each_of(node.items(), lambda item: convert(item, get_args(wanted)[0])))
     if origin is dict:
-        return {
-            _key(value, key, get_args(wanted)[0]): convert(value, get_args(wanted)[1]) for key, value in node.entries()
-        }
+        return dict(each_of(node.entries(), lambda entry: _entry(*entry, *get_args(wanted))))
     if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
         return convert_struct(node, wanted)
     return _convert_scalar(node, wanted)
@@ -161,31 +160,59 @@ def _fields(wanted: type[Any]) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(wanted)}
 
 
+def each_of(parts: Iterable[T], read: Callable[[T], R]) -> list[R]:
+    """What `read` makes of each part; raises the BadConfigs of all of them as one."""
+    values: list[R] = []
+    errors: list[str] = []
+    for part in parts:
+        try:
+            values.append(read(part))
+        except BadConfig as error:
+            errors += error.errors
+    if errors:
+        raise BadConfig(*errors)
+    return values
+
+
+def all_of(*reads: Callable[[], Any]) -> list[Any]:
+    """What each of these returns; raises the BadConfigs of all of them as one."""
+    return each_of(reads, lambda read: read())
+
+
 def convert_struct(node: YamlNode, wanted: type[T]) -> T:
+    """The map as a Struct. Raises BadConfig with every error in it."""
     fields = _fields(wanted)  # type: ignore[arg-type]  # a type is hashable
-    values: dict[str, Any] = {}
-    for key, value in [] if node.is_null else node.entries():
+    entries = [] if node.is_null else node.entries()
+    given = {key for key, _ in entries}
+    missing = [field.encode_name for field in fields.values() if field.required and field.encode_name not in given]
+
+    def read(part: tuple[str, YamlNode | None]) -> tuple[str, Any]:
+        key, value = part
+        if value is None:
+            raise node.error(f"{key} is missing")
         if key not in fields:
             raise value.error(f"unknown field{suggest(key, fields)}")
-        values[fields[key].name] = convert(value, fields[key].type)
-    for field in fields.values():
-        if field.required and field.name not in values:
-            raise node.error(f"{field.encode_name} is missing")
+        return fields[key].name, convert(value, fields[key].type)
+
+    values = dict(each_of([*entries, *((name, None) for name in missing)], read))
     try:
         return wanted(**values)
     except Exception as error:  # a type's own checks, such as those of a policy's parameters, may raise anything
         raise node.error(str(error)) from error
 
 
-def _key(node: YamlNode, key: str, wanted: Any) -> str:
-    _check_pattern(node, key, wanted)
-    return key
+def _entry(key: str, value: YamlNode, wanted_key: Any, wanted: Any) -> tuple[str, Any]:
+    check_text(value, key, wanted_key)
+    return key, convert(value, wanted)
 
 
-def _check_pattern(node: YamlNode, text: str, wanted: Any) -> None:
-    """Raise BadConfig for text that is not of the pattern of an Annotated type, whose title says what is."""
+def check_text(node: YamlNode, text: str, wanted: Any) -> None:
+    """Raise BadConfig for text that is not of the pattern of an Annotated type, whose title says what is, or that
+    something in its annotation does not parse."""
     for meta in getattr(wanted, "__metadata__", ()):
-        if meta.pattern and not re.fullmatch(meta.pattern, text, re.ASCII):
+        if hasattr(meta, "parse"):
+            _parsed(node, text, meta)
+        elif meta.pattern and not re.fullmatch(meta.pattern, text, re.ASCII):
             first, slash, _ = text.partition("/")  # as in an apiVersion that is given for a group
             is_first = slash and re.fullmatch(meta.pattern, first, re.ASCII)
             mended = first if is_first else re.sub(r"[^a-z0-9.*?\[\]!]+", "-", text.lower()).strip("-")
@@ -245,13 +272,19 @@ def _convert_scalar(node: YamlNode, wanted: Any) -> Any:
             return _BOOLEANS[text.lower()]
         if wanted is date:
             return date.fromisoformat(text)
-        if wanted in (Duration, Memory, Quantity):
-            return wanted.parse(text)
+        if hasattr(wanted, "parse"):
+            return _parsed(node, text, wanted)
         return wanted(text)
-    except BadQuantity as error:
-        raise node.error(str(error)) from error
     except (ValueError, KeyError) as error:
         raise node.error(f"{node.shown()} is not {_NAMES[wanted]}") from error
+
+
+def _parsed(node: YamlNode, text: str, wanted: Any) -> Any:
+    """The text as a type that has a `parse`, whose ValueError says what is wrong with it."""
+    try:
+        return wanted.parse(text)
+    except ValueError as error:
+        raise node.error(str(error)) from error
 
 
 _NAMES: dict[Any, str] = {
