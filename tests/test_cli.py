@@ -493,12 +493,11 @@ def test_config_check(write: Write, run: Run) -> None:
         ),
         pytest.param("image: {tag: '1'}\n", ["--values"], 0, "<stdin>: valid\n", "", id="values-without-any"),
         pytest.param(
-            "config:\n  mode: dney\n  ratchet: x\n",
+            "config:\n  mode: dny\n  ratchet: x\n",
             ["--values"],
             2,
             "",
-            "forestall: <stdin>:2: config.mode: 'dney' is not one of off, audit, warn, patch, deny: did you mean 'deny'?"
-            "\n"
+            "forestall: <stdin>:2: config.mode: 'dny' is not one of off, audit, warn, patch, deny: did you mean 'deny'?\n"
             "forestall: <stdin>:3: config.ratchet: 'x' is not true or false\n",
             id="every-error-of-values",
         ),
