@@ -1,8 +1,10 @@
-"""Fixtures that run a command of the command line on files of a folder of its own; what hypothesis tries."""
+"""Fixtures: a command of the command line with files in a folder of its own, a scripted API server; what hypothesis
+tries."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,9 @@ import pytest
 from hypothesis import settings
 
 from tests.command import Run, Write
+from tests.fake_api import FakeApi
 from webhook.cli import main
+from webhook.cluster import Cluster
 from webhook.policy import Object
 
 # The same examples in every run, so that a failure is one of the change: what chance finds, "make fuzz" looks for.
@@ -45,3 +49,17 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return SimpleNamespace(code=code, out=printed.out, err=printed.err)
 
     return run
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    """An API server without objects, which answers as it is told."""
+    fake = FakeApi()
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def cluster(api: FakeApi, tmp_path: Path) -> Cluster:
+    """The cluster of that API server, with a token to show."""
+    return Cluster.from_kubeconfig(api.kubeconfig(tmp_path, token="sesame"))

@@ -42,18 +42,6 @@ def claim_reference(name: str) -> FactReference:
     return FactReference(CLAIMS, "shop", name)
 
 
-@pytest.fixture
-def api() -> Iterator[FakeApi]:
-    fake = FakeApi()
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
-def cluster(api: FakeApi, tmp_path: Path) -> Cluster:
-    return Cluster.from_kubeconfig(api.kubeconfig(tmp_path, token="sesame"))
-
-
 def refuse(code: int, message: str = "", **headers: str) -> Callable[[Request], None]:
     return lambda request: request.status(code, message, **headers)
 

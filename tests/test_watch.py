@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,18 +24,6 @@ from webhook.policy import FactKind, FactReference
 from webhook.watch import Watch, list_facts
 
 EVERY_KIND = frozenset(KINDS)
-
-
-@pytest.fixture
-def api() -> Iterator[FakeApi]:
-    fake = FakeApi()
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
-def cluster(api: FakeApi, tmp_path: Path) -> Cluster:
-    return Cluster.from_kubeconfig(api.kubeconfig(tmp_path, token="sesame"))
 
 
 def in_list(body: bytes) -> bytes:

@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,12 +29,11 @@ EXEMPTION = "{policy: memory-limits, match: {namespaces: [shop], names: [%s]}, o
 
 
 @pytest.fixture
-def api() -> Iterator[FakeApi]:
-    api = FakeApi()
+def api(api: FakeApi) -> FakeApi:
+    """The API server, which serves workloads and ConfigMaps and holds none yet."""
     api.objects["deployments"] = []
     api.objects["configmaps"] = []
-    yield api
-    api.close()
+    return api
 
 
 Run = Callable[..., tuple[int, str, str]]

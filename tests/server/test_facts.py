@@ -26,13 +26,6 @@ IN_A_NAMESPACE = "\noverrides: [{match: {namespaces: [a]}, policies: {memory-lim
 
 
 @pytest.fixture
-def api() -> Iterator[FakeApi]:
-    fake = FakeApi()
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
 def serve(api: FakeApi, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """A server of this cluster, which becomes ready or not."""
     running = []
