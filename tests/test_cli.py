@@ -497,8 +497,8 @@ def test_config_check(write: Write, run: Run) -> None:
             ["--values"],
             2,
             "",
-            "forestall: <stdin>:2: config.mode: 'dny' is not one of off, audit, warn, patch, deny: did you mean 'deny'?\n"
-            "forestall: <stdin>:3: config.ratchet: 'x' is not true or false\n",
+            "forestall: <stdin>:2: config.mode: 'dny' is not one of off, audit, warn, patch, deny: did you mean "
+            "'deny'?\nforestall: <stdin>:3: config.ratchet: 'x' is not true or false\n",
             id="every-error-of-values",
         ),
     ],
