@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -57,6 +58,7 @@ exemptions:
         pytest.param([BARE], "", ["--facts", "nowhere.yaml"], 2, id="no-facts"),
         pytest.param([BARE], "", ["--facts", "config.yaml", "--cluster"], 2, id="facts-from-two-places"),
         pytest.param([BARE], "", ["--kubeconfig", "config.yaml"], 2, id="kubeconfig-without-cluster"),
+        pytest.param([BARE], "", ["--context", "prod"], 2, id="context-without-cluster"),
         pytest.param([BARE], "", ["nowhere.yaml"], 2, id="no-such-file"),
     ],
 )
@@ -81,6 +83,8 @@ def test_json_is_as_documented(write: Write, run: Run) -> None:
             "warned": 0,
             "audited": 0,
             "exempted": 0,
+            "unknown": 0,
+            "failed": 0,
             "unreadable": 1,
         },
         "results": [
@@ -461,7 +465,11 @@ def test_explain_lists_policies(run: Run) -> None:
 def test_explain_prints_the_policies_page(run: Run, policy: str) -> None:
     page = Path(__file__).parents[1] / "policies" / policy.replace("-", "_") / "README.md"
     ended = run("explain", policy)
-    assert (ended.code, ended.out) == (0, page.read_text())
+    assert (ended.code, ended.out.splitlines()[0]) == (0, f"# {policy}")
+    assert re.findall(r"\]\((?!https?://)", ended.out) == [], "a link that leads nowhere outside the repository"
+    assert re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", page.read_text()) == re.sub(
+        r"\[([^\]]+)\]\([^)]+\)", r"\1", ended.out
+    )
 
 
 def test_explain_suggests_the_right_name(run: Run) -> None:
@@ -493,12 +501,12 @@ def test_config_check(write: Write, run: Run) -> None:
         ),
         pytest.param("image: {tag: '1'}\n", ["--values"], 0, "<stdin>: valid\n", "", id="values-without-any"),
         pytest.param(
-            "config:\n  mode: dny\n  ratchet: x\n",
+            "config:\n  mode: none\n  ratchet: x\n",
             ["--values"],
             2,
             "",
-            "forestall: <stdin>:2: config.mode: 'dny' is not one of off, audit, warn, patch, deny: did you mean "
-            "'deny'?\nforestall: <stdin>:3: config.ratchet: 'x' is not true or false\n",
+            "forestall: <stdin>:2: config.mode: 'none' is not one of off, audit, warn, patch, deny\n"
+            "forestall: <stdin>:3: config.ratchet: 'x' is not true or false\n",
             id="every-error-of-values",
         ),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -70,6 +71,8 @@ def test_summary_counts() -> None:
         "warned": 1,
         "audited": 1,
         "exempted": 1,
+        "unknown": 1,
+        "failed": 1,
         "unreadable": 1,
     }
 
@@ -143,6 +146,26 @@ ALL = report(
 def test_sarif_is_valid(sarif_schema: Draft7Validator) -> None:
     document = json.loads(render_sarif(ALL, 2))
     assert [error.message for error in sarif_schema.iter_errors(document)] == []
+
+
+@pytest.mark.parametrize(
+    ("pages", "uri"),
+    [
+        pytest.param("", None, id="no-address"),
+        pytest.param(
+            "https://wiki.example.com/forestall", "https://wiki.example.com/forestall/memory-limits", id="one"
+        ),
+    ],
+)
+def test_sarif_s_rules_are_read_without_the_repository(pages: str, uri: str | None) -> None:
+    rules = json.loads(render_sarif(ALL, 2, pages))["runs"][0]["tool"]["driver"]["rules"]
+    (rule,) = [rule for rule in rules if rule["id"] == "memory-limits"]
+    assert rule.get("helpUri") == uri
+    text, markdown = rule["help"]["text"], rule["help"]["markdown"]
+    assert text.startswith("memory-limits\n\nEvery container, init container and sidecar has a memory limit.\n")
+    assert re.findall(r"^#|\*\*|```|\]\(", text, re.MULTILINE) == []
+    assert "## The incident" in markdown
+    assert re.findall(r"\]\((?!https?://)", markdown) == []
 
 
 def test_sarif_says_it_all() -> None:

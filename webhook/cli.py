@@ -92,6 +92,14 @@ def cli() -> None:
     """
 
 
+_KUBECONFIG = click.option(
+    "--kubeconfig", metavar="FILE", type=_FILE, help="The kubeconfig to use in place of kubectl's own."
+)
+_CONTEXT = click.option(
+    "--context", metavar="NAME", help="The kubeconfig's context to use in place of its current one."
+)
+
+
 @cli.command()
 @click.argument("paths", metavar="PATH… | -", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--config", metavar="FILE", type=_FILE, help="The configuration file that the cluster uses.")
@@ -103,6 +111,7 @@ def cli() -> None:
 @click.option(
     "--kubeconfig", metavar="FILE", type=_FILE, help="With --cluster: the kubeconfig to use in place of kubectl's own."
 )
+@_CONTEXT
 @click.option("--namespace", "-n", metavar="NS", default="default", help="The namespace of objects that name none.")
 @click.option(
     "--output",
@@ -132,6 +141,7 @@ def check(
     facts: Path | None,
     cluster: bool,
     kubeconfig: Path | None,
+    context: str | None,
     namespace: str,
     output: Format,
     strict: bool,
@@ -147,8 +157,9 @@ def check(
     """
     if facts and cluster:
         raise click.UsageError("--facts and --cluster exclude each other: facts come from one place")
-    if kubeconfig and not cluster:
-        raise click.UsageError("--kubeconfig says which cluster --cluster reads: give both")
+    if (kubeconfig or context) and not cluster:
+        option = "--kubeconfig" if kubeconfig else "--context"
+        raise click.UsageError(f"{option} says which cluster --cluster reads: give both")
     # The process is short and makes no cycles: collecting them costs a sixth of its time.
     gc.disable()
     from webhook.check import check_files  # noqa: PLC0415
@@ -157,7 +168,7 @@ def check(
     config = config or _found_config()
     loaded = _config(config, as_if)
     meant = find_files(paths, exclude)
-    known = _facts(facts, cluster, kubeconfig)
+    known = _facts(facts, cluster, kubeconfig, context)
     with _Bar("Reading manifests") as bar:
         report = check_files(
             list(meant.files),
@@ -179,7 +190,7 @@ def check(
         for error in report.errors:
             click.echo(f"{_style(sys.stderr)('error', 'red')}: {error}", err=True)
     # Output for programs is UTF-8, whatever the terminal's encoding.
-    _print(_render(report, output, code, strict=strict), encoding=None if output == "text" else "utf-8")
+    _print(_render(report, output, code, loaded.pages, strict=strict), encoding=None if output == "text" else "utf-8")
     if report.count("unknown") and not facts and not cluster:
         from webhook.files.facts import kubectl_get  # noqa: PLC0415
         from webhook.loader import fact_kinds  # noqa: PLC0415
@@ -213,7 +224,7 @@ def _config(file: Path | None, as_if: Mode | None = None) -> Config:
     return replace(loaded, mode=as_if) if as_if else loaded
 
 
-def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> ClusterFacts:
+def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None, context: str | None) -> ClusterFacts:
     from webhook.loader import fact_kinds  # noqa: PLC0415
 
     if is_cluster:
@@ -222,7 +233,7 @@ def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> Clus
         from webhook.watch import list_facts  # noqa: PLC0415
 
         log.silence()
-        cluster = Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None)
+        cluster = Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
         read = list_facts(cluster, fact_kinds())
         for resource, why in read.unread.items():
             _note(f"not seen: {resource}: {why}")
@@ -238,14 +249,14 @@ def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None) -> Clus
     return NO_FACTS
 
 
-def _render(report: Report, output: Format, code: int, *, strict: bool) -> str:
+def _render(report: Report, output: Format, code: int, pages: str, *, strict: bool) -> str:
     from webhook import formats as reports  # noqa: PLC0415
 
     match output:
         case "json":
             return reports.render_json(report)
         case "sarif":
-            return reports.render_sarif(report, code)
+            return reports.render_sarif(report, code, pages)
         case "junit":
             return reports.render_junit(report, strict=strict)
         case "github":
@@ -357,7 +368,7 @@ def explain(policy: str | None) -> None:
         from webhook.files.typed_yaml import suggest  # noqa: PLC0415
 
         raise BadConfig(f"there is no policy {policy!r}{suggest(policy, policies)}")
-    _print(policies[policy].folder.joinpath("README.md").read_text(encoding="utf-8"))
+    _print(policies[policy].page)
 
 
 def _policy_names(word: str) -> list[str]:
@@ -392,6 +403,7 @@ _LOG_LEVEL = click.option(
     type=_FILE,
     help="The cluster whose facts are read; default: the one that the server runs in.",
 )
+@_CONTEXT
 @click.option(
     "--tls-cert", metavar="FILE", type=_FILE, help="The serving certificate; it is read again when it changes."
 )
@@ -430,6 +442,7 @@ def serve(
     config: Path | None,
     facts: Path | None,
     kubeconfig: Path | None,
+    context: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     self_signed: bool,
@@ -441,8 +454,8 @@ def serve(
     log_level: str,
 ) -> int:
     """Answer the API server's admission reviews until SIGTERM."""
-    if facts and kubeconfig:
-        raise click.UsageError("--facts and --kubeconfig exclude each other: facts come from one place")
+    if facts and (kubeconfig or context):
+        raise click.UsageError("--facts excludes --kubeconfig and --context: facts come from one place")
     if bool(tls_cert) != bool(tls_key):
         raise click.UsageError("--tls-cert and --tls-key belong together")
     if self_signed == bool(tls_cert):
@@ -456,6 +469,7 @@ def serve(
             config=config,
             facts=facts,
             kubeconfig=kubeconfig,
+            context=context,
             tls_cert=tls_cert,
             tls_key=tls_key,
             self_signed=self_signed,
@@ -486,6 +500,7 @@ _NAMESPACE = click.option(
     type=_FILE,
     help="The cluster to keep; default: the one that the controller runs in.",
 )
+@_CONTEXT
 @_NAMESPACE
 @click.option(
     "--metrics-port",
@@ -511,6 +526,7 @@ _NAMESPACE = click.option(
 def controller(
     config: Path | None,
     kubeconfig: Path | None,
+    context: str | None,
     namespace: str,
     metrics_port: int,
     console_port: int,
@@ -525,6 +541,7 @@ def controller(
         controllers.ControllerSettings(
             config=config,
             kubeconfig=kubeconfig,
+            context=context,
             namespace=namespace,
             metrics_port=metrics_port,
             console_port=console_port,
@@ -540,24 +557,26 @@ def hooks_group() -> None:
 
 
 @hooks_group.command("on")
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The kubeconfig to use in place of kubectl's own.")
+@_KUBECONFIG
+@_CONTEXT
 @_NAMESPACE
-def hooks_on(kubeconfig: Path | None, namespace: str) -> None:
+def hooks_on(kubeconfig: Path | None, context: str | None, namespace: str) -> None:
     """Have the controller write the webhook configurations, even after somebody deleted them."""
     from webhook.controller.hooks import turn_on  # noqa: PLC0415
 
-    turn_on(_cluster(kubeconfig), namespace)
+    turn_on(_cluster(kubeconfig, context), namespace)
     _print("on: the controller writes the webhook configurations within seconds, once a server is ready\n")
 
 
 @hooks_group.command("off")
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The kubeconfig to use in place of kubectl's own.")
+@_KUBECONFIG
+@_CONTEXT
 @_NAMESPACE
-def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
+def hooks_off(kubeconfig: Path | None, context: str | None, namespace: str) -> None:
     """Delete the webhook configurations and keep them deleted: nothing is judged until `forestall hooks on`."""
     from webhook.controller.hooks import turn_off  # noqa: PLC0415
 
-    turn_off(_cluster(kubeconfig), namespace)
+    turn_off(_cluster(kubeconfig, context), namespace)
     _print("off: nothing is judged until `forestall hooks on`\n")
 
 
@@ -568,7 +587,8 @@ def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
     type=_FILE,
     help="The configuration to compare with; default: ConfigMap forestall-config.",
 )
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The kubeconfig to use in place of kubectl's own.")
+@_KUBECONFIG
+@_CONTEXT
 @_NAMESPACE
 @click.option(
     "--output",
@@ -579,13 +599,13 @@ def hooks_off(kubeconfig: Path | None, namespace: str) -> None:
     show_default=True,
     help="The format of the result.",
 )
-def doctor(config: Path | None, kubeconfig: Path | None, namespace: str, output: str) -> int:
+def doctor(config: Path | None, kubeconfig: Path | None, context: str | None, namespace: str, output: str) -> int:
     """Say on one page what is right and wrong with an installation, and what to do; 1 when something needs doing."""
     from webhook.doctor.checks import diagnose, exit_code  # noqa: PLC0415
     from webhook.doctor.page import render_json, render_text  # noqa: PLC0415
     from webhook.doctor.survey import survey_installation  # noqa: PLC0415
 
-    checks = diagnose(survey_installation(_cluster(kubeconfig), namespace, config, lambda: datetime.now(UTC)))
+    checks = diagnose(survey_installation(_cluster(kubeconfig, context), namespace, config, lambda: datetime.now(UTC)))
     if output == "json":
         _print(render_json(checks), encoding="utf-8")
     else:
@@ -594,7 +614,7 @@ def doctor(config: Path | None, kubeconfig: Path | None, namespace: str, output:
 
 
 @cli.command()
-@click.option("--kubeconfig", metavar="FILE", type=_FILE, help="The kubeconfig to use in place of kubectl's own.")
+@_KUBECONFIG
 @click.option(
     "--context",
     "contexts",
@@ -690,23 +710,28 @@ def _patient_cluster(kubeconfig: Path | None, context: str | None) -> PatientClu
     from webhook.audit.patient import PatientCluster  # noqa: PLC0415
 
     log.silence()
-    if context is None and _is_in_cluster(kubeconfig):
+    if _is_in_cluster(kubeconfig, context):
         return PatientCluster.in_cluster()
     return PatientCluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
 
 
-def _is_in_cluster(kubeconfig: Path | None) -> bool:
+def _is_in_cluster(kubeconfig: Path | None, context: str | None) -> bool:
     """Whether neither a flag nor the environment names a kubeconfig, and this process runs in a cluster."""
-    return kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+    return (
+        kubeconfig is None
+        and context is None
+        and "KUBERNETES_SERVICE_HOST" in os.environ
+        and "KUBECONFIG" not in os.environ
+    )
 
 
-def _cluster(kubeconfig: Path | None) -> Cluster:
-    """The cluster that a kubeconfig names; without one the cluster that we run in, or kubectl's."""
+def _cluster(kubeconfig: Path | None, context: str | None) -> Cluster:
+    """The cluster that a kubeconfig or a context of it names; without both the one that we run in, or kubectl's."""
     from webhook import log  # noqa: PLC0415
     from webhook.cluster import Cluster  # noqa: PLC0415
 
     log.silence()
-    if _is_in_cluster(kubeconfig):
+    if _is_in_cluster(kubeconfig, context):
         return Cluster.in_cluster()
     return Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None)
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import urlencode
 
@@ -99,6 +100,16 @@ class Cluster:
             )
 
         return cls(load, f"kubeconfig {path}" if path else "the default kubeconfig")
+
+    @classmethod
+    def named(cls, kubeconfig: Path | None, context: str | None) -> Self:
+        """The cluster that a kubeconfig or a context of it names, without both the one that this process runs in.
+
+        Raises FactsUnavailable.
+        """
+        if kubeconfig is None and context is None:
+            return cls.in_cluster()
+        return cls.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
 
     @classmethod
     def in_cluster(cls) -> Self:

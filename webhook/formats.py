@@ -50,7 +50,7 @@ _LEVELS: Mapping[Outcome, str] = {
 
 
 def summary(report: Report) -> dict[str, int]:
-    outcomes: tuple[Outcome, ...] = ("denied", "patched", "warned", "audited", "exempted")
+    outcomes: tuple[Outcome, ...] = ("denied", "patched", "warned", "audited", "exempted", "unknown", "failed")
     return {
         "objects": report.objects,
         "workloads": sum(judged.is_workload for judged in report.judged),
@@ -199,24 +199,30 @@ def dump(document: object) -> str:
 # SARIF ---------------------------------------------------------------------------------------------------------------
 
 
-def render_sarif(report: Report, exit_code: int) -> str:
+def render_sarif(report: Report, exit_code: int, pages: str = "") -> str:
+    """`pages` is the address of the policies' pages, if they have one."""
     results = [sarif_result(finding, _sarif_location(*finding.place)) for finding in report.findings]
     notifications = [_sarif_notification(error) for error in report.errors]
     is_successful = not report.errors and not report.bugs
-    return dump(sarif_document(results, notifications, exit_code, is_successful=is_successful))
+    return dump(sarif_document(results, notifications, exit_code, is_successful=is_successful, pages=pages))
 
 
 def sarif_document(
-    results: list[dict[str, Any]], notifications: list[dict[str, Any]], exit_code: int, *, is_successful: bool
+    results: list[dict[str, Any]],
+    notifications: list[dict[str, Any]],
+    exit_code: int,
+    *,
+    is_successful: bool,
+    pages: str,
 ) -> dict[str, Any]:
-    """The document of one run, whose rules are the policies."""
+    """The document of one run, whose rules are the policies; `pages` is the address of their pages, or empty."""
     run = {
         "tool": {
             "driver": {
                 "name": "Forestall",
                 "version": __version__,
                 "semanticVersion": __version__,
-                "rules": [_sarif_rule(policy) for policy in load_policies()],
+                "rules": [_sarif_rule(policy, pages) for policy in load_policies()],
             }
         },
         "invocations": [
@@ -232,18 +238,28 @@ def sarif_document(
     return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
 
 
-def _sarif_rule(policy_id: str) -> dict[str, Any]:
-    policy, folder = load_policies()[policy_id]
-    readme = folder.joinpath("README.md")
-    page = readme.read_text() if readme.is_file() else policy.summary
+def _sarif_rule(policy_id: str, pages: str) -> dict[str, Any]:
+    loaded = load_policies()[policy_id]
+    policy, page = loaded.policy, loaded.page
     return {
         "id": policy_id,
         "name": "".join(word.capitalize() for word in policy_id.split("-")),
         "shortDescription": {"text": policy.summary},
         "fullDescription": {"text": " ".join([policy.summary, *policy.incidents])},
-        "help": {"text": page, "markdown": page},
+        "help": {"text": _without_markup(page), "markdown": page},
+        **({"helpUri": f"{pages}/{policy_id}"} if pages else {}),
         "defaultConfiguration": {"level": "error" if policy.mode == "deny" else "warning"},
     }
+
+
+def _without_markup(page: str) -> str:
+    """The text of a page in Markdown, with the tables' bars."""
+    lines = [line.lstrip("#").strip() if line.startswith("#") else line for line in page.splitlines()]
+    text = "\n".join(line for line in lines if not re.fullmatch(r"```.*|\|[-| :]+\|", line.strip()))
+    return re.sub(r"`([^`\n]+)`", r"\1", re.sub(r"\*\*([^*\n]+)\*\*", r"\1", _LINK.sub(r"\1 (\2)", text)))
+
+
+_LINK = re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+)\)")
 
 
 def sarif_result(finding: Finding, location: dict[str, Any]) -> dict[str, Any]:

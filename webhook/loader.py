@@ -36,6 +36,12 @@ class LoadedPolicy(NamedTuple):
     folder: Traversable
     """Holds README.md, good/ and bad/."""
 
+    @property
+    def page(self) -> str:
+        """README.md in Markdown; a link into the repository is its words alone, since here it would lead nowhere."""
+        page = self.folder.joinpath("README.md").read_text(encoding="utf-8")
+        return re.sub(r"\[([^\]]+)\]\((?!https?://)[^)\s]*\)", r"\1", page)
+
 
 @cache
 def load_policies() -> Mapping[str, LoadedPolicy]:

@@ -116,7 +116,8 @@ def render_sarif(audits: Sequence[Audited], exit_code: int) -> Iterator[str]:
         {"level": "warning", "message": {"text": trouble}} for audited in audits for trouble in audited.troubles
     ]
     is_successful = not any(audited.sees_nothing or audited.found.bugs for audited in audits)
-    document = sarif_document([], notifications, exit_code, is_successful=is_successful)
+    pages = audits[0].config.pages if audits else ""
+    document = sarif_document([], notifications, exit_code, is_successful=is_successful, pages=pages)
     observations = (
         sarif_observation(observed, _place(audited, observed.observation.reference))
         for audited, observed in _observed(audits)

@@ -91,6 +91,7 @@ class ControllerSettings:
 
     config: Path | None = None
     kubeconfig: Path | None = None
+    context: str | None = None
     namespace: str = NAMESPACE
     metrics_port: int = PROBES_PORT
     console_port: int = CONSOLE_PORT
@@ -200,8 +201,7 @@ def run(settings: ControllerSettings) -> int:
     logs.configure(settings.log_level)
     logs.forward_library_logs()
     config = follow_config(settings.config)
-    kubeconfig = settings.kubeconfig
-    cluster = Cluster.from_kubeconfig(str(kubeconfig)) if kubeconfig else Cluster.in_cluster()
+    cluster = Cluster.named(settings.kubeconfig, settings.context)
     election = Election(cluster, settings.namespace, CONTROLLER, f"{socket.gethostname()}_{uuid.uuid4()}")
     watch = Watch(cluster, _WATCHED)
     watch.start()

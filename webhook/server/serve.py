@@ -64,7 +64,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """The options of `forestall serve`. Of `facts` and `kubeconfig` at most one is given; neither means in-cluster.
+    """The options of `forestall serve`. `facts` excludes `kubeconfig` and its `context`; without them the cluster is the
+    one that the server runs in.
 
     A port of 0 lets the system choose; the log says which. `bind` is an address; None is all of them.
     """
@@ -72,6 +73,7 @@ class ServerSettings:
     config: Path | None = None
     facts: Path | None = None
     kubeconfig: Path | None = None
+    context: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     self_signed: bool = False
@@ -353,7 +355,7 @@ def _facts_source(settings: ServerSettings) -> Callable[[], FactsSource]:
     from webhook.watch import Watch  # noqa: PLC0415
 
     def connect() -> Cluster:
-        return Cluster.from_kubeconfig(str(settings.kubeconfig)) if settings.kubeconfig else Cluster.in_cluster()
+        return Cluster.named(settings.kubeconfig, settings.context)
 
     connect()  # missing credentials end the parent, with a message, rather than one worker after the other
 
