@@ -64,7 +64,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """The options of `forestall serve`. `facts` excludes `kubeconfig` and its `context`; without them the cluster is the
+    """The options of `forestall serve`. `facts` excludes `kubeconfig` and `context`; without them the cluster is the
     one that the server runs in.
 
     A port of 0 lets the system choose; the log says which. `bind` is an address; None is all of them.
