@@ -78,7 +78,7 @@ def test_audit_says_nothing_and_records_everything() -> None:
     audited = decision(workload(), "mode: audit", "validate")
     assert warnings(request(workload()), audited, config()) == []
     assert audit_annotations(audited) == {
-        "audited": "memory-limits spec.template.spec.containers[0].resources.limits.memory"
+        "audited": "memory-limits spec.template.spec.containers[0].resources.limits.memory (would be patched to 512Mi)"
     }
 
 

@@ -253,7 +253,8 @@ def audit_annotations(decision: Decision) -> dict[str, str]:
     """Audit annotations, one an outcome: "denied": "memory-limits spec.containers[0].resources.limits.memory"."""
     by_outcome: dict[str, list[str]] = {}
     for verdict in decision.verdicts:
-        note = f" ({verdict.note})" if verdict.outcome == "exempted" else ""
+        aside = verdict.note if verdict.outcome == "exempted" else _enforced(verdict)
+        note = f" ({aside})" if aside else ""
         by_outcome.setdefault(verdict.outcome, []).append(f"{verdict.policy} {verdict.violation.path}{note}".strip())
     return {outcome: _cut("; ".join(texts), _ANNOTATION_LENGTH) for outcome, texts in by_outcome.items()}
 

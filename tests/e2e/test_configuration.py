@@ -8,6 +8,7 @@ from tests.e2e.texts import TEMPLATE, patched, ratcheted, small_limit, small_req
 
 WEB = {"name": "web", "image": "nginx:1.27"}
 LIMIT, REQUEST = f"{TEMPLATE}.resources.limits.memory", f"{TEMPLATE}.resources.requests.memory"
+DENIED = "would be denied"
 UNTIL = "2099-12-31"
 PROMETHEUS = "Warning: Deployment prometheus, container prometheus: prometheus-memory: Prometheus has "
 
@@ -18,15 +19,23 @@ def exemption(namespace: str, until: str = UNTIL, narrowed: str = "") -> str:
     return f"exemptions: [{{policy: prometheus-memory, {match}, {reasons}}}]"
 
 
+def test_whom_to_ask_and_where_to_read_is_said(cluster: Guarded, namespace: str) -> None:
+    asked, pages = "Ask #platform, https://wiki.example.com/forestall", "https://wiki.example.com/policies"
+    with cluster.server.configured(f"contact: '{asked}'\npages: {pages}\n"):
+        done = cluster.try_apply(deployment("web", namespace, WEB), prometheus(namespace, TOO_LITTLE))
+    assert patched("web").strip() + f"; {asked}\n" in done.stderr
+    assert done.stderr.endswith(f" ({pages}/prometheus-memory)\n\n{asked}\n")
+
+
 def test_audit_admits_everything_and_records_it(cluster: Guarded, namespace: str) -> None:
     with cluster.server.configured("mode: audit"):
         assert cluster.apply(deployment("web", namespace, WEB), prometheus(namespace, TOO_LITTLE)) == ""
     assert memory_of(cluster.get("deployment", "web", namespace)) == (None, None)
     assert cluster.annotations(resource="deployments", namespace=namespace, name="web") == {
-        "validate/audited": f"memory-limits {LIMIT}"
+        "validate/audited": f"memory-limits {LIMIT} (would be patched to 512Mi)"
     }
     assert cluster.annotations(resource="deployments", namespace=namespace, name="prometheus") == {
-        "validate/audited": f"prometheus-memory {REQUEST}; prometheus-memory {LIMIT}"
+        "validate/audited": f"prometheus-memory {REQUEST} ({DENIED}); prometheus-memory {LIMIT} ({DENIED})"
     }
     (line,) = cluster.server.log(stage="validate", kind="Deployment", namespace=namespace, name="web")
     assert (line["allowed"], line["violated"], line["user"]) == (True, ["memory-limits"], "admin")
