@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from policies.zonal_volumes.findings import Finding, Pods, judge
+from policies.zonal_volumes.flaws import Flaw, Pods, flaw_of_tie
 from webhook.objects.facts import CLAIMS, STORAGE_CLASSES, ClusterFacts, claim_class
 from webhook.objects.helm_values import Value, helm_value
 from webhook.objects.pods import Workload
@@ -64,15 +64,15 @@ class Advice:
         self._request, self._facts, self._pods, self._workload = request, facts, pods, workload
         self._replacement, self._empty_dir = replacement, empty_dir
 
-    def remedies(self, volume: StoredVolume, finding: Finding, *, has_fix: bool = False) -> list[Remedy]:
+    def remedies(self, volume: StoredVolume, flaw: Flaw, *, has_fix: bool = False) -> list[Remedy]:
         """The ways to mend it, the best first; `has_fix` if the first is what mode patch would do."""
-        tie, pin = finding.tie, finding.pin
-        if pin is None and finding.binds_early:
+        tie, pin = flaw.tie, flaw.pin
+        if pin is None and flaw.binds_early:
             return [Remedy(f"use {LATE}")]
         moved = list(self._moved(volume, tie, has_fix=has_fix))
         if pin is None or self._is_scattered(volume):
             return moved or [self._unnamed(volume, tie, is_scattered=pin is not None)]
-        pinned = self._pinned(volume, finding, pin)
+        pinned = self._pinned(volume, flaw, pin)
         is_pin_last = bool(moved) and not tie.is_made and (has_fix or self._is_done_at_once(moved[0]))
         return [*moved, pinned] if is_pin_last else [pinned, *moved]
 
@@ -85,18 +85,18 @@ class Advice:
         tied = [tie for tie in volume.ties if tie.is_made and tie.extent in ("nodes", "group")]
         return len({pin for tie in tied if (pin := self._pods.reach(tie).pin)}) > 1
 
-    def _pinned(self, volume: StoredVolume, finding: Finding, pin: Pin) -> Remedy:
+    def _pinned(self, volume: StoredVolume, flaw: Flaw, pin: Pin) -> Remedy:
         what = called(pin.key, 1)
         if what == pin.key:
             there = "the nodes that reach it"
         else:
-            there = f"the volume's {what}" if finding.tie.is_made else f"one {what}"
-        late = f" and use {LATE}" if finding.binds_early else ""
+            there = f"the volume's {what}" if flaw.tie.is_made else f"one {what}"
+        late = f" and use {LATE}" if flaw.binds_early else ""
         words = f"pin the pods to {there} ({pin}){late}"
         # Somebody who can make a better class needs to know where it is set.
-        class_value = None if finding.tie.is_made else self._value(volume.name, "storageClass")
+        class_value = None if flaw.tie.is_made else self._value(volume.name, "storageClass")
         class_hint = f"{class_value} (the class)" if class_value else None
-        if self._workload is None or not pin.value or finding.is_nowhere:
+        if self._workload is None or not pin.value or flaw.is_nowhere:
             return Remedy(words, hint=class_hint)
         label = f'["{pin.key}"]'
         path = f"{self._workload.spec_path}.nodeSelector{label}"
@@ -176,12 +176,14 @@ class Advice:
         classes = sorted(known, key=lambda one: (not one.is_default, one.name))[:_MOST_CLASSES]
         usable = [one.name for one in classes if self._takes_files or not may_share_files(one)]
         found = [
-            (name, tie, judge("", tie, self._pods)) for name in usable for tie in [tie_of_class(name, self._facts)]
+            (name, tie, flaw_of_tie("", tie, self._pods))
+            for name in usable
+            for tie in [tie_of_class(name, self._facts)]
         ]
-        for name, tie, finding in found:
-            if finding is None and tie.extent != "unknown":
+        for name, tie, flaw in found:
+            if flaw is None and tie.extent != "unknown":
                 return name
-        return next((name for name, _, finding in found if finding is not None and finding.is_in_several), "")
+        return next((name for name, _, flaw in found if flaw is not None and flaw.is_in_several), "")
 
     @cached_property
     def _takes_files(self) -> bool:

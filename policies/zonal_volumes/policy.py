@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from policies.zonal_volumes.advice import Advice, Remedy, has_source
-from policies.zonal_volumes.findings import Finding, Pods, find, judge
+from policies.zonal_volumes.flaws import Flaw, Pods, flaw_of, flaw_of_tie
 from policies.zonal_volumes.observed import observe
 from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, VOLUMES, ClusterFacts, claim_class
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
@@ -74,21 +74,18 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     if workload is None or not _is_meant(workload, params):
         return
     pods = Pods(read_placement(workload), facts, params.zones)
-    found = _together([(volume, finding) for volume in volumes_of(workload, facts) if (finding := find(volume, pods))])
-    mends = _mend(
-        workload, [volume for volume, finding in found if _is_mendable(request, volume, finding)], facts, params
-    )
+    found = _together([(volume, flaw) for volume in volumes_of(workload, facts) if (flaw := flaw_of(volume, pods))])
+    mends = _mend(workload, [volume for volume, flaw in found if _is_mendable(request, volume, flaw)], facts, params)
     advice = _advice(request, pods, facts, params, workload)
-    for volume, finding in found:
-        yield _violation(volume, finding, mends.get(volume.path, _Mends()), advice)
+    for volume, flaw in found:
+        yield _violation(volume, flaw, mends.get(volume.path, _Mends()), advice)
 
 
-def _together(found: list[tuple[StoredVolume, Finding]]) -> list[tuple[StoredVolume, Finding]]:
-    """The findings, all with the same pin: that of an existing volume, since pods can be pinned to one place only."""
-    there = {finding.pin.key: finding.pin for _, finding in found if finding.pin and finding.tie.is_made}
+def _together(found: list[tuple[StoredVolume, Flaw]]) -> list[tuple[StoredVolume, Flaw]]:
+    """The flaws, all with the same pin: that of an existing volume, since pods can be pinned to one place only."""
+    there = {flaw.pin.key: flaw.pin for _, flaw in found if flaw.pin and flaw.tie.is_made}
     return [
-        (volume, finding._replace(pin=there.get(finding.pin.key, finding.pin)) if finding.pin else finding)
-        for volume, finding in found
+        (volume, flaw._replace(pin=there.get(flaw.pin.key, flaw.pin)) if flaw.pin else flaw) for volume, flaw in found
     ]
 
 
@@ -115,34 +112,34 @@ def _is_meant(workload: Workload, params: Params) -> bool:
     return params.workloads.name(workload)
 
 
-def _is_mendable(request: AdmissionRequest, volume: StoredVolume, finding: Finding) -> bool:
+def _is_mendable(request: AdmissionRequest, volume: StoredVolume, flaw: Flaw) -> bool:
     """Whether it is a template from which new claims are still to be made, and which is denied."""
     is_new = request.operation == "CREATE" and volume.route == "template"
-    return is_new and not (finding.tie.is_made or finding.tie.is_kept) and finding.at_most == "deny"
+    return is_new and not (flaw.tie.is_made or flaw.tie.is_kept) and flaw.at_most == "deny"
 
 
-def _violation(volume: StoredVolume, finding: Finding, mends: _Mends, advice: Advice) -> Violation:
-    remedies = advice.remedies(volume, finding, has_fix=mends.fix is not None) if finding.is_for_somebody else []
+def _violation(volume: StoredVolume, flaw: Flaw, mends: _Mends, advice: Advice) -> Violation:
+    remedies = advice.remedies(volume, flaw, has_fix=mends.fix is not None) if flaw.is_for_somebody else []
     return _told(
         Violation(
             volume.path,
             volume.name,
-            finding.seen,
-            value=str(finding.tie),
+            flaw.seen,
+            value=str(flaw.tie),
             fix=mends.fix,
-            at_most=finding.at_most,
-            is_unknown=finding.is_unknown,
-            unseen=finding.tie.unseen + mends.unseen,
+            at_most=flaw.at_most,
+            is_unknown=flaw.is_unknown,
+            unseen=flaw.tie.unseen + mends.unseen,
         ),
-        finding,
+        flaw,
         remedies,
     )
 
 
-def _told(violation: Violation, finding: Finding, remedies: Sequence[Remedy]) -> Violation:
+def _told(violation: Violation, flaw: Flaw, remedies: Sequence[Remedy]) -> Violation:
     """The violation with what mends it: all of the ways in words, the first one to be followed."""
     # The chain in the message says what could not be seen.
-    wrong = finding.seen if finding.is_unknown else finding.brief or finding.wrong
+    wrong = flaw.seen if flaw.is_unknown else flaw.brief or flaw.wrong
     if not remedies:
         return msgspec.structs.replace(violation, brief=Brief(wrong))
     first = remedies[0]
@@ -247,26 +244,26 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
     else:
         tie = tie_of_new(request.namespace, request.name, metadata, spec, facts)
     pods = Pods(ANYWHERE, facts, params.zones)
-    finding = judge(f"claim {request.name!r}", tie, pods)
-    if finding is None:
+    flaw = flaw_of_tie(f"claim {request.name!r}", tie, pods)
+    if flaw is None:
         return
     is_bound = bool(spec.get("volumeName"))
-    is_fixed = finding.at_most == "deny" and not tie.is_made
+    is_fixed = flaw.at_most == "deny" and not tie.is_made
     path = f"spec.{'volumeName' if is_bound else 'storageClassName'}"
     fix = _as_class(path, claim, facts, params) if is_fixed else None
     volume = StoredVolume(request.name, "template", path, (tie,), claim)
     violation = Violation(
         path,
         request.name,
-        finding.seen,
+        flaw.seen,
         value=str(tie),
         fix=fix,
-        at_most="patch" if finding.at_most == "deny" else finding.at_most,
-        is_unknown=finding.is_unknown,
+        at_most="patch" if flaw.at_most == "deny" else flaw.at_most,
+        is_unknown=flaw.is_unknown,
         unseen=tie.unseen,
     )
-    remedies = _advice(request, pods, facts, params).remedies(volume, finding, has_fix=fix is not None)
-    yield _told(violation, finding, remedies if finding.is_for_somebody else [])
+    remedies = _advice(request, pods, facts, params).remedies(volume, flaw, has_fix=fix is not None)
+    yield _told(violation, flaw, remedies if flaw.is_for_somebody else [])
 
 
 def _is_meant_claim(metadata: Mapping[str, Any], params: Params) -> bool:

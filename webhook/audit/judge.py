@@ -108,7 +108,9 @@ def is_over(request: AdmissionRequest) -> bool:
             return status.get("phase") in _ENDED
         case "batch", "Job":
             conditions = items(status, "conditions", "status")
-            return any(each.get("type") in _FINISHED and each.get("status") == "True" for each in conditions)
+            return any(
+                condition.get("type") in _FINISHED and condition.get("status") == "True" for condition in conditions
+            )
         case "apps", "ReplicaSet":
             return controller_of(obj) is not None and mapping(obj, "spec", "").get("replicas") == 0
     return False

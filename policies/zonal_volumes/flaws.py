@@ -16,7 +16,7 @@ _MOST_NAMED = 10
 _EARLY = "its class binds Immediate: it is made before its pods have a node, in any zone of the cluster"
 
 
-class Finding(NamedTuple):
+class Flaw(NamedTuple):
     """What is wrong with a volume, as the message begins.
 
     brief          the same without the places, where room is scarce; empty if `wrong` names none
@@ -86,32 +86,32 @@ class Pods:
         return "their nodes have no zone label" if is_open else "no node is open to them"
 
 
-def find(volume: StoredVolume, pods: Pods) -> Finding | None:
+def flaw_of(volume: StoredVolume, pods: Pods) -> Flaw | None:
     """The worst of what is wrong with a workload's volume."""
     what = f"volume {volume.name!r}"
     if volume.route == "ephemeral":
         what = f"ephemeral {what}"
-    found = (_find(volume, what, tie, pods) for tie in volume.ties)
-    return max(filter(None, found), key=lambda finding: finding.severity, default=None)
+    found = (_flaw_of_one(volume, what, tie, pods) for tie in volume.ties)
+    return max(filter(None, found), key=lambda flaw: flaw.severity, default=None)
 
 
-def _find(volume: StoredVolume, what: str, tie: Tie, pods: Pods) -> Finding | None:
+def _flaw_of_one(volume: StoredVolume, what: str, tie: Tie, pods: Pods) -> Flaw | None:
     is_ephemeral = volume.route == "ephemeral"
     # An ephemeral volume is made with each pod. It can only be in the wrong zone if it is made before the pod has a
     # node.
     if is_ephemeral and tie.binds == "WaitForFirstConsumer":
         return None
-    finding = judge(what, tie, pods)
-    if finding is None:
+    flaw = flaw_of_tie(what, tie, pods)
+    if flaw is None:
         return None
     if is_ephemeral:
-        finding = finding._replace(pin=None, binds_early=True)
+        flaw = flaw._replace(pin=None, binds_early=True)
     # A hostPath doesn't keep a pod from starting elsewhere: it starts without its data.
     is_mild = is_ephemeral or (volume.route == "inline" and is_node_key(tie.keys[-1] if tie.keys else ""))
-    return finding._replace(at_most="warn") if is_mild and finding.at_most == "deny" else finding
+    return flaw._replace(at_most="warn") if is_mild and flaw.at_most == "deny" else flaw
 
 
-def judge(what: str, tie: Tie, pods: Pods) -> Finding | None:
+def flaw_of_tie(what: str, tie: Tie, pods: Pods) -> Flaw | None:
     """What is wrong with a volume that is tied like this, for pods that may run there."""
     if tie.extent == "nothing":
         return None
@@ -122,10 +122,10 @@ def judge(what: str, tie: Tie, pods: Pods) -> Finding | None:
     is_early = tie.binds == "Immediate" and tie.extent == "group" and not tie.is_made
     if reach.extent == "unknown" and not pinned:
         where = "on which nodes" if is_node_key(reach.key) else "in which zones"
-        return Finding(tie, f"cannot tell {where} pods with {what} may run: {pods.why_unknown()}", "warn", True)
+        return Flaw(tie, f"cannot tell {where} pods with {what} may run: {pods.why_unknown()}", "warn", True)
     if reach.extent == "none":
         where = _where(reach.key, reach.places, "may only run")
-        return Finding(
+        return Flaw(
             tie,
             f"{what} is tied to {tie.says}, but its pods {where}: they stay Pending",
             "warn",
@@ -139,39 +139,37 @@ def judge(what: str, tie: Tie, pods: Pods) -> Finding | None:
         return _judge_pinned(what, tie, pinned, is_early)
     if reach.elsewhere:
         where = _where(reach.key, reach.places, "may only run")
-        return Finding(
-            tie, f"{what} is tied to {tie.says}, and its pods {where}, but {_EARLY}", "warn", binds_early=True
-        )
+        return Flaw(tie, f"{what} is tied to {tie.says}, and its pods {where}, but {_EARLY}", "warn", binds_early=True)
     # An autoscaler may bring nodes in other zones tomorrow; the parameter `zones` would tell.
     is_seen_today = tie.extent == "group" and reach.count == 1 and reach.places and not pods.knows_all_zones
     if not is_seen_today:
         return None
     only = f"{called(reach.key, 1)} {', '.join(map(shown, reach.places))}"
-    return Finding(tie, f"{what} is tied to {tie.says}, and only {only} is seen today", "warn", pin=reach.pin)
+    return Flaw(tie, f"{what} is tied to {tie.says}, and only {only} is seen today", "warn", pin=reach.pin)
 
 
-def _judge_unknown(what: str, tie: Tie, pods: Pods, pinned: str) -> Finding | None:
+def _judge_unknown(what: str, tie: Tie, pods: Pods, pinned: str) -> Flaw | None:
     if pinned:
         return _judge_pinned(what, tie, pinned, is_early=False)
     if pods.is_in_one_zone:
         return None
-    return Finding(tie, f"cannot tell whether {what} is tied to a zone", "warn", is_unknown=True)
+    return Flaw(tie, f"cannot tell whether {what} is tied to a zone", "warn", is_unknown=True)
 
 
-def _judge_pinned(what: str, tie: Tie, pinned: str, is_early: bool) -> Finding:
-    """The finding for pods that are pinned already: only recorded, unless their volume may be made elsewhere."""
+def _judge_pinned(what: str, tie: Tie, pinned: str, is_early: bool) -> Flaw:
+    """The flaw for pods that are pinned already: only recorded, unless their volume may be made elsewhere."""
     wrong = f"{what} is tied to {tie.says}, and its pods to {pinned}"
     if is_early:
-        return Finding(tie, f"{wrong}, but {_EARLY}", "warn", binds_early=True)
-    return Finding(tie, wrong, "audit")
+        return Flaw(tie, f"{wrong}, but {_EARLY}", "warn", binds_early=True)
+    return Flaw(tie, wrong, "audit")
 
 
-def _judge_some(what: str, tie: Tie, reach: Reach, is_early: bool) -> Finding:
+def _judge_some(what: str, tie: Tie, reach: Reach, is_early: bool) -> Flaw:
     """Some of the nodes that the pods may use reach it."""
     is_in_several = reach.count > 1
     where = _where(reach.key, reach.places, "may run")
     wrong = f"{what} is {'in' if is_in_several else 'tied to'} {tie.says}, but its pods may run "
-    return Finding(
+    return Flaw(
         tie,
         f"{wrong}{where.removeprefix('may run ')}" + (f"; {_EARLY}" if is_early else ""),
         "warn" if is_in_several else "deny",
