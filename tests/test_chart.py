@@ -27,6 +27,7 @@ from webhook.config import Config, load_config
 from webhook.loader import load_policies
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object
+from webhook.scope import judged_kinds
 from webhook.server import workers
 from webhook.server.serve import ServerSettings
 
@@ -460,6 +461,21 @@ def test_no_role_is_wide(variant: str) -> None:
     for role in everywhere:
         assert not {resource for _, resource, _ in role} & {"secrets", "configmaps", "serviceaccounts", "roles"}
     assert not {verb for role in everywhere + here for *_, verb in role} & {"escalate", "bind", "impersonate"}
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_reader_s_role_lets_see_what_is_judged_and_changes_nothing(variant: str) -> None:
+    objects = render(variant)
+    seen = granted(of_kind(objects, "ClusterRole")["forestall-reader"])
+    config = config_of(objects)
+    assert needed(config) <= seen
+    judged = {(kind.group, kind.resource, "list") for kind in judged_kinds(config) if kind.group != "extensions"}
+    assert judged <= seen
+    assert {verb for *_, verb in seen} <= {"get", "list", "watch"}
+    here = granted(of_kind(objects, "Role")["forestall-reader"])
+    assert here == {("", "configmaps", "get")}
+    assert not [role for role in of_kind(objects, "ClusterRoleBinding") if "reader" in role]
 
 
 @needs_helm

@@ -151,6 +151,9 @@ def test_standard_input(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch)
     stream = SimpleNamespace(buffer=io.BytesIO(json.dumps(BARE).encode()))
     monkeypatch.setattr("sys.stdin", stream)
     assert [result["file"] for result in judged(run, "-")["results"]] == ["<stdin>"]
+    stream.buffer.seek(0)
+    named = judged(run, "-", "--stdin-name", "templates/web.yaml")["results"]
+    assert [result["file"] for result in named] == ["templates/web.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ LAYERS: dict[str, set[str]] = {
     "cluster": FOUNDATION | {"objects"},
     "stored": FOUNDATION | {"objects"},
     "watch": FOUNDATION | {"objects", "cluster", "stored"},
+    "cluster_view": FOUNDATION | {"objects", "config", "cluster", "stored", "watch", "in_force"},
     "record": FOUNDATION | {"cluster"},
     "server": DECIDING | {"certs", "cluster", "watch", "reloading"},
     "controller": DECIDING | {"certs", "cluster", "stored", "record", "watch", "reloading"},
@@ -65,7 +66,7 @@ LAYERS: dict[str, set[str]] = {
     "observing": DECIDING | {"formats", "cluster", "stored"},
     "audit": DECIDING | {"formats", "cluster", "stored", "watch", "in_force", "observing"},
     "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "controller"},
-    "cli": DECIDING | {"check", "formats", "cluster", "watch", "server", "controller", "audit", "doctor"},
+    "cli": DECIDING | {"check", "formats", "cluster", "cluster_view", "server", "controller", "audit", "doctor"},
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {"errors", "policy", "objects"}

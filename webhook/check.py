@@ -6,9 +6,10 @@ Prints nothing: formats.py renders what `check_files` returns.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -74,14 +75,18 @@ def check_files(
     *,
     today: date,
     namespace: str = "default",
+    only_in: Mapping[FactKind[Any, Any], Collection[str]] = MappingProxyType({}),
     may_be_foreign: Container[str] = (),
+    stdin_name: str = "<stdin>",
     progress: Progress = lambda _done: None,
 ) -> Report:
     """Judge every object in `files`. What cluster objects they hold counts as facts for all of them.
 
-    `namespace` is for objects that carry none, `may_be_foreign` are files in which it is no error if there is none.
+    `namespace` is for objects that carry none. Of the kinds in `only_in`, `facts` holds what these namespaces have, and
+    nothing is known of others. `may_be_foreign` are files in which it is no error if there is no object, `stdin_name`
+    is what findings name for standard input.
     """
-    run = _Run(config, facts, today, namespace)
+    run = _Run(config, facts, today, namespace, only_in, stdin_name)
     check = _check_in_two if STDIN not in files and is_worth_two(files) else _check_in_one
     report = check(files, run, progress)
     report.files = len(files)
@@ -158,16 +163,26 @@ class _Read:
 class _Run:
     """One run of `forestall check`: its configuration, and the facts that grow by what the files hold."""
 
-    def __init__(self, config: Config, facts: ClusterFacts, today: date, namespace: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        facts: ClusterFacts,
+        today: date,
+        namespace: str,
+        only_in: Mapping[FactKind[Any, Any], Collection[str]],
+        stdin_name: str,
+    ) -> None:
         self.config = config
         self.facts = facts
         self.today = today
         self.namespace = namespace
+        self.only_in = only_in
+        self.stdin_name = stdin_name
 
     def read(self, files: Sequence[str], progress: Progress) -> _Read:
         read = _Read()
         for index, file in enumerate(files):
-            read.errors += take_file(file, lambda manifest: self._sort_in(manifest, read))
+            read.errors += take_file(file, lambda manifest: self._sort_in(manifest, read), self.stdin_name)
             progress((index + 1) / len(files))
         return read
 
@@ -222,12 +237,16 @@ class _Run:
         )
         return locate_pod_spec(request, self.config)
 
+    def _facts_for(self, request: AdmissionRequest) -> ClusterFacts:
+        hidden = [kind for kind, namespaces in self.only_in.items() if request.namespace not in namespaces]
+        return self.facts.without(hidden) if hidden else self.facts
+
     def _judge_one(self, manifest: Manifest, obj: Object, report: Report) -> None:
         request = self._request(obj)
         try:
             if not manifest.open:
                 read_workload(request)
-            decision = decide(request, self.facts, self.config, today=self.today)
+            decision = decide(request, self._facts_for(request), self.config, today=self.today)
             if decision.skipped:
                 return
             if manifest.open:
@@ -258,7 +277,8 @@ class _Run:
         the decision says that it can't be read."""
         probe = fill(request.object, dict.fromkeys(parameters, "prometheus"), set())
         found = {(verdict.policy, verdict.violation.path) for verdict in decision.verdicts}
-        other = decide(msgspec.structs.replace(request, object=probe), self.facts, self.config, today=self.today)
+        probed = msgspec.structs.replace(request, object=probe)
+        other = decide(probed, self._facts_for(probed), self.config, today=self.today)
         depending = {
             (verdict.policy, verdict.violation.subject): verdict
             for verdict in reversed(other.verdicts)

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from webhook.audit.patient import PatientCluster
     from webhook.check import Report
     from webhook.cluster import Cluster
+    from webhook.cluster_view import ClusterView
     from webhook.config import Config
     from webhook.formats import Format, Style
     from webhook.objects.facts import ClusterFacts
@@ -102,12 +104,19 @@ _CONTEXT = click.option(
 
 @cli.command()
 @click.argument("paths", metavar="PATH… | -", nargs=-1, required=True, type=click.Path(readable=False))
-@click.option("--config", metavar="FILE", type=_FILE, help="The configuration file that the cluster uses.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=_FILE,
+    help="The configuration file; without it, --cluster takes the one in force there.",
+)
 @click.option("--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=_AS_IF)
 @click.option(
     "--facts", metavar="FILE", type=_FILE, help="The cluster objects that policies read, as kubectl printed them."
 )
-@click.option("--cluster", is_flag=True, help="Read the facts from the cluster of the current kubectl context.")
+@click.option(
+    "--cluster", is_flag=True, help="Take facts and configuration from the cluster of the current kubectl context."
+)
 @click.option(
     "--kubeconfig", metavar="FILE", type=_FILE, help="With --cluster: the kubeconfig to use in place of kubectl's own."
 )
@@ -122,7 +131,11 @@ _CONTEXT = click.option(
     show_default=True,
     help="The format of the result.",
 )
-@click.option("--strict", is_flag=True, help="Any violation that is not exempted makes the exit code 1.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Any violation that is not exempted makes the exit code 1; with --cluster, anything unseen there makes it 2.",
+)
 @click.option(
     "--exclude",
     metavar="GLOB",
@@ -133,6 +146,9 @@ _CONTEXT = click.option(
     "--unknown",
     type=click.Choice(("error", "skip")),
     help="Whether a file without Kubernetes objects is an error; by default only if it was named, not in a folder.",
+)
+@click.option(
+    "--stdin-name", metavar="PATH", default="<stdin>", help="The file that results name for what standard input holds."
 )
 def check(
     paths: tuple[str, ...],
@@ -147,6 +163,7 @@ def check(
     strict: bool,
     exclude: tuple[str, ...],
     unknown: str | None,
+    stdin_name: str,
 ) -> int:
     """Judge manifests: files, folders, globs or standard input (-).
 
@@ -165,23 +182,26 @@ def check(
     from webhook.check import check_files  # noqa: PLC0415
     from webhook.files.folders import find_files  # noqa: PLC0415
 
-    config = config or _found_config()
-    loaded = _config(config, as_if)
+    view = _view(kubeconfig, context, namespace) if cluster else None
+    loaded, source = _config_for_check(config, view)
+    if as_if:
+        loaded = replace(loaded, mode=as_if)
     meant = find_files(paths, exclude)
-    known = _facts(facts, cluster, kubeconfig, context)
     with _Bar("Reading manifests") as bar:
         report = check_files(
             list(meant.files),
             loaded,
-            known,
+            view.facts if view else _facts(facts),
             today=datetime.now(UTC).date(),
             namespace=namespace,
-            may_be_foreign={"error": (), "skip": (*meant.files, "<stdin>")}.get(unknown or "", meant.found),
+            only_in=view.only_in if view else {},
+            may_be_foreign={"error": (), "skip": (*meant.files, stdin_name)}.get(unknown or "", meant.found),
+            stdin_name=stdin_name,
             progress=bar.show,
         )
     report.errors[:0] = meant.errors
-    code = report.exit_code(strict=strict)
-    _tell_exemptions(loaded, config, report)
+    code = 2 if strict and view and view.unseen else report.exit_code(strict=strict)
+    _tell_exemptions(loaded, source, report)
     for note in meant.notes:
         _note(note)
     _tell_foreign(report)
@@ -215,33 +235,40 @@ def _found_config() -> Path | None:
     return None
 
 
-def _config(file: Path | None, as_if: Mode | None = None) -> Config:
-    from dataclasses import replace  # noqa: PLC0415
-
+def _config_for_check(file: Path | None, view: ClusterView | None) -> tuple[Config, str]:
+    """The configuration to check by, and where it is from: the file that --config names, else the one in force in the
+    cluster, else a file that is found, else the defaults."""
     from webhook.config import load_config, read_config  # noqa: PLC0415
+    from webhook.installation import CONFIG, NAMESPACE  # noqa: PLC0415
+    from webhook.scope import exclude_own_namespace  # noqa: PLC0415
 
-    loaded = read_config(str(file)) if file else load_config(b"", "defaults")
-    return replace(loaded, mode=as_if) if as_if else loaded
+    if file is None and view and view.config:
+        source = f"ConfigMap {NAMESPACE}/{CONFIG}"
+        _note(f"configuration: {source}, which is in force in the cluster")
+        return exclude_own_namespace(view.config, NAMESPACE), source
+    if file := file or _found_config():
+        return read_config(str(file)), str(file)
+    return load_config(b"", "defaults"), "defaults"
 
 
-def _facts(file: Path | None, is_cluster: bool, kubeconfig: Path | None, context: str | None) -> ClusterFacts:
+def _view(kubeconfig: Path | None, context: str | None, namespace: str) -> ClusterView:
+    from webhook import log  # noqa: PLC0415
+    from webhook.cluster import Cluster  # noqa: PLC0415
+    from webhook.cluster_view import view_cluster  # noqa: PLC0415
     from webhook.loader import fact_kinds  # noqa: PLC0415
 
-    if is_cluster:
-        from webhook import log  # noqa: PLC0415
-        from webhook.cluster import Cluster  # noqa: PLC0415
-        from webhook.watch import list_facts  # noqa: PLC0415
+    log.silence()
+    cluster = Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
+    view = view_cluster(cluster, fact_kinds(), namespace)
+    for text in view.unseen:
+        _note(text)
+    return view
 
-        log.silence()
-        cluster = Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
-        read = list_facts(cluster, fact_kinds())
-        for resource, why in read.unread.items():
-            _note(f"not seen: {resource}: {why}")
-        for odd, why in read.facts.unreadable.items():
-            _note(f"{odd} can't be read: {why}")
-        return read.facts
+
+def _facts(file: Path | None) -> ClusterFacts:
     if file:
         from webhook.files.facts import read_facts  # noqa: PLC0415
+        from webhook.loader import fact_kinds  # noqa: PLC0415
 
         return read_facts(file, fact_kinds())
     from webhook.objects.facts import NO_FACTS  # noqa: PLC0415
@@ -322,7 +349,7 @@ class _Bar:
             self.bar.render_finish()
 
 
-def _tell_exemptions(config: Config, file: Path | None, report: Report) -> None:
+def _tell_exemptions(config: Config, file: str, report: Report) -> None:
     """Print a note for each exemption that has expired or covers nothing: both should be deleted."""
     from webhook.engine import iter_expired  # noqa: PLC0415
 

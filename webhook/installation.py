@@ -21,6 +21,8 @@ CONTROLLER: Final = "forestall-controller"
 
 CONFIG: Final = "forestall-config"
 """The ConfigMap of the configuration, which stands in its key CONFIG_KEY."""
+READER = "forestall-reader"
+"""The chart's ClusterRole for whoever checks and audits; the chart binds nobody to it."""
 CONFIG_KEY: Final = "config.yaml"
 
 SECRET: Final = "forestall-tls"  # noqa: S105 - a name

@@ -90,13 +90,13 @@ def read_file(file: str) -> tuple[list[Manifest], list[BadManifest]]:
     return manifests, take_file(file, manifests.append)
 
 
-def take_file(file: str, take: Take) -> list[BadManifest]:
+def take_file(file: str, take: Take, stdin_name: str = "<stdin>") -> list[BadManifest]:
     """As `read_file`, but every object is handed to `take` once it is read: of a large List nothing else is kept."""
     try:
         if file == STDIN:
             if sys.stdin is None:
-                return [BadManifest("<stdin>", 1, "not readable: standard input is closed")]
-            return _take_manifests(sys.stdin.buffer.read(), "<stdin>", take)
+                return [BadManifest(stdin_name, 1, "not readable: standard input is closed")]
+            return _take_manifests(sys.stdin.buffer.read(), stdin_name, take)
         with open(file, "rb") as stream:  # noqa: PTH123
             return _take_manifests(stream.read(), file, take)
     except OSError as error:

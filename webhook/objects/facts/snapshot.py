@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -40,6 +40,10 @@ class ClusterFacts:
             for reference in self.unreadable
             if reference.kind == kind and reference.namespace in (namespace, "")  # "": a namespace that isn't known
         ]
+
+    def without(self, kinds: Collection[FactKind[Any, Any]]) -> ClusterFacts:
+        """These facts where nothing else is known of these kinds than the records that there are."""
+        return replace(self, known=self.known.difference(kinds))
 
     def with_objects(self, objects: Iterable[Object], kinds: Iterable[FactKind[Any, Any]]) -> ClusterFacts:
         """These facts as they will be once `objects` are applied; objects of none of the kinds are passed over.
