@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from policies.zonal_volumes.policy import Params, examine
 from tests.builders import facts_of, request
@@ -155,7 +156,7 @@ def told_label(message: str) -> dict[str, str]:
     """The label that a message says to put into the nodeSelector."""
     found = re.search(r"\(nodeSelector ([^ :]+): ([^ )]+)\)", message)
     assert found is not None, message
-    return {found[1]: found[2]}
+    return {found[1]: yaml.safe_load(found[2])}
 
 
 THREE_ZONES = [{ZONE: "a", EBS: "a"}, {ZONE: "b", EBS: "b"}, {ZONE: "c", EBS: "c"}]
