@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -300,6 +301,20 @@ class TestWatch:
             assert watch.facts.of(CLAIMS).keys() == {("shop", "odd"), ("shop", "c")}
             assert api.count("watch", "persistentvolumeclaims") == 1
 
+    def test_an_event_that_is_too_large_costs_its_object_alone(
+        self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("webhook.watch.EVENT_BYTES", 1 << 17)
+        large = json.dumps(claim("large") | {"status": {"a": "x" * (1 << 18)}}, separators=(",", ":")).encode()
+        with watching(cluster, CLAIMS) as watch:
+            api.send_bytes("persistentvolumeclaims", event(large))
+            api.send("persistentvolumeclaims", ("ADDED", claim("small")))
+            eventually(lambda: watch.facts.of(CLAIMS).keys() == {("shop", "small")})
+            assert watch.facts.unreadable == {FactReference(CLAIMS, "shop", "large"): "Input data was truncated"}
+            api.send_bytes("persistentvolumeclaims", event(large).replace(b"MODIFIED", b"DELETED"))
+            eventually(lambda: not watch.facts.unreadable)
+            assert api.count("watch", "persistentvolumeclaims") == 1
+
     def test_an_object_without_a_name_does_not_end_it(self, api: FakeApi, cluster: Cluster) -> None:
         with watching(cluster, NODES) as watch:
             api.send_bytes("nodes", b'{"type":"ADDED","object":{"metadata":7}}\n')
@@ -322,6 +337,34 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 
 @pytest.mark.e2e
+class _Endless:
+    """An answer of so many bytes without a line's end, and a line behind them."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def read1(self, most: int) -> bytes:
+        if self.left < 0:
+            return b""
+        part = b"x" * min(most, self.left) or b"\nnext\n\n"
+        self.left -= len(part)
+        return part
+
+
+@pytest.mark.parametrize("size", [pytest.param(4 << 20, id="4-MiB"), pytest.param(32 << 20, id="32-MiB")])
+def test_an_event_of_any_size_takes_the_same_memory(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(under_test, "EVENT_BYTES", 1 << 20)
+    answer: Any = _Endless(size)
+    tracemalloc.start()
+    try:
+        lines = [len(line) for line in under_test._lines(answer)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert lines == [1 << 16, 4]
+    assert peak < 4 << 20
+
+
 class TestRealControlPlane:
     def test_what_kubectl_applies_is_seen(self, plane: ControlPlane) -> None:
         with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), *EVERY_KIND) as watch:

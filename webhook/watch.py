@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from webhook.cluster import Cluster, one_line, path_of
 from webhook.errors import BadObject, BadQuantity, ClusterRefused, FactsUnavailable
 from webhook.objects.facts import NO_FACTS, ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
-from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, cut, decode, find
+from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, decode
 from webhook.policy import FactKind, FactReference
 from webhook.stored import Body, Pages, Unreadable, unreadable
 
@@ -29,6 +30,12 @@ _COALESCE_SECONDS = 0.1
 _LONGEST_PAUSE = {False: 10.0, True: 60.0}
 """Seconds between two attempts, at most; True is for a kind that may not be read, until somebody changes RBAC."""
 _FORGET_AFTER = 7
+EVENT_BYTES = 16 << 20
+"""Bytes of a watch event that are held at most, more than any object has by the 1.5 MiB that can be stored of it, six
+times that once escaped. The object of a larger event can't be read, and is named from the event's beginning."""
+_BEGINNING_BYTES = 1 << 16
+_EVENT_BEGINS = re.compile(rb'\s*\{\s*"type"\s*:\s*"([A-Z]+)"\s*,\s*"object"\s*:\s*')
+"""How the API server begins every event."""
 
 log = structlog.get_logger()
 
@@ -140,10 +147,6 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
-class _Head(msgspec.Struct):
-    type: str
-
-
 class _ObjectMeta(msgspec.Struct, rename="camel"):
     resource_version: str = ""
 
@@ -159,15 +162,19 @@ class _Status(msgspec.Struct):
 
 
 def _read_event(line: bytes) -> tuple[str, Body]:
-    """A watch event's type and its object's JSON. Raises one of UNDECODABLE for a line that is no event."""
+    """A watch event's type and its object's JSON, of an event that was cut off as much as there is.
+
+    Raises one of UNDECODABLE for a line that is no event.
+    """
     try:
         event = msgspec.json.decode(line, type=_Event)
     except msgspec.ValidationError:
         raise
     except UNDECODABLE:
-        head = msgspec.json.decode(cut(line, ("object",)), type=_Head)
-        begins, ends = next(find(line, ("object",)))
-        return head.type, line[begins:ends]
+        begins = _EVENT_BEGINS.match(line)
+        if begins is None:
+            raise
+        return begins[1].decode(), line[begins.end() :].removesuffix(b"}")
     return event.type, event.object
 
 
@@ -356,11 +363,20 @@ class Watch:
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """The answer's lines, each as soon as it is whole."""
-    rest = b""
+    """The answer's lines, each as soon as it is whole; of one with more than EVENT_BYTES the beginning alone."""
+    line = bytearray()
+    is_cut = False
     while chunk := response.read1(1 << 16):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from filter(None, lines)
+        first, *others = chunk.split(b"\n")
+        for number, part in enumerate((first, *others)):
+            if number:
+                if line:
+                    yield bytes(line)
+                line, is_cut = bytearray(), False
+            if not is_cut:
+                line += part
+                if is_cut := len(line) > EVENT_BYTES:
+                    line = line[:_BEGINNING_BYTES]
 
 
 def _hang_up(response: urllib3.BaseHTTPResponse) -> None:

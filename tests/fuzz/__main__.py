@@ -1,9 +1,13 @@
-"""Tries mutations for so many seconds, and says what was tried: python -m tests.fuzz SECONDS [TARGET...]"""
+"""Tries mutations for so many seconds, and says what was tried: python -m tests.fuzz SECONDS [TARGET...]
+
+Each target's inputs follow from a seed, which is printed; FUZZ_SEED in the environment repeats a run.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 import sys
 import time
@@ -74,7 +78,7 @@ def _keep(name: str, data: bytes) -> str:
 
 
 def main(seconds: float, names: list[str]) -> int:
-    seed = time.time_ns()
+    seed = int(os.environ.get("FUZZ_SEED") or time.time_ns())
     print(f"{'target':<16}{'inputs':>10}{'found':>8}   seed {seed}")
     failed = False
     for name in names:
