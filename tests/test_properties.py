@@ -40,7 +40,8 @@ from webhook.messages import denial, warnings
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.facts.limit_ranges import Item, read_items
 from webhook.objects.limitranger import Refusal, refusals, wrong_with
-from webhook.objects.pods import predecessors, read_workload
+from webhook.objects.pods import read_workload
+from webhook.objects.predecessors import predecessors
 from webhook.objects.quantities import is_fraction_of_byte, parse_memory
 from webhook.policy import Decision, Object, Verdict
 

@@ -45,7 +45,11 @@ def watching(cluster: Cluster, *kinds: FactKind[Any, Any]) -> Iterator[Watch]:
         watch.stop()
 
 
-class TestReadFacts:
+def has_listed(watch: Watch, *kinds: FactKind[Any, Any]) -> bool:
+    return watch.listed >= {kind.full_resource for kind in kinds}
+
+
+class TestListFacts:
     def test_pages_until_there_are_no_more(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [node(f"node-{index}") for index in range(1001)]
         facts = list_facts(cluster, KINDS).facts
@@ -109,7 +113,7 @@ class TestWatch:
     def test_takes_in_what_changes(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [node("a"), node("b")]
         with watching(cluster, NODES) as watch:
-            eventually(lambda: watch.synced)
+            eventually(lambda: has_listed(watch, NODES))
             before = watch.facts
             api.send(
                 "nodes", ("ADDED", node("c", 101)), ("MODIFIED", node("a", 102, x="y")), ("DELETED", node("b", 103))
@@ -120,13 +124,9 @@ class TestWatch:
 
     def test_only_wanted_kinds_are_read(self, api: FakeApi, cluster: Cluster) -> None:
         with watching(cluster, NODES, LIMIT_RANGES) as watch:
-            eventually(lambda: watch.synced)
+            eventually(lambda: has_listed(watch, NODES, LIMIT_RANGES))
             assert watch.facts.known == {NODES, LIMIT_RANGES}
             assert {plural for _, plural, _, _ in api.requests} == {"nodes", "limitranges"}
-
-    def test_nothing_wanted_is_synced(self, cluster: Cluster) -> None:
-        with watching(cluster) as watch:
-            eventually(lambda: watch.synced)
 
     def test_an_event_in_pieces(self, api: FakeApi, cluster: Cluster) -> None:
         line = json.dumps({"type": "ADDED", "object": node("ä", 101)}, ensure_ascii=False).encode() + b"\n"
@@ -136,7 +136,7 @@ class TestWatch:
 
     def test_a_bookmark_moves_the_version_and_the_date(self, api: FakeApi, cluster: Cluster) -> None:
         with watching(cluster, NODES) as watch:
-            eventually(lambda: watch.synced)
+            eventually(lambda: has_listed(watch, NODES))
             listed_at = watch.facts.read_at
             api.send("nodes", ("BOOKMARK", {"metadata": {"resourceVersion": "500"}}))
             eventually(lambda: watch.facts.read_at != listed_at)
@@ -190,9 +190,9 @@ class TestWatch:
         api.script("list", "nodes", *[answer] * 1000)
         with watching(cluster, NODES) as watch:
             eventually(lambda: watch.unread)
-            assert not watch.synced
+            assert not has_listed(watch, NODES)
             api.scripts.clear()
-            eventually(lambda: watch.synced)
+            eventually(lambda: has_listed(watch, NODES))
             eventually(lambda: not watch.unread)
             assert set(watch.facts.of(NODES)) == {"a"}
 
@@ -216,10 +216,10 @@ class TestWatch:
         with watching(cluster, NODES, NAMESPACES) as watch:
             eventually(lambda: watch.facts.known == {NAMESPACES})
             eventually(lambda: watch.unread == {"nodes": "nodes is forbidden (403)"})
-            assert not watch.synced, "what may not be read was taken for empty"
+            assert not has_listed(watch, NODES, NAMESPACES), "what may not be read was taken for empty"
             api.scripts.clear()
             eventually(lambda: watch.facts.known == {NODES, NAMESPACES})
-            eventually(lambda: watch.synced)
+            eventually(lambda: has_listed(watch, NODES, NAMESPACES))
             eventually(lambda: not watch.unread)
 
     def test_what_is_refused_for_good_is_forgotten(
@@ -232,7 +232,7 @@ class TestWatch:
         with watching(cluster, NODES) as watch:
             eventually(lambda: "a" in watch.facts.of(NODES))
             eventually(lambda: watch.facts.known == set() and not watch.facts.of(NODES))
-            assert watch.synced
+            assert has_listed(watch, NODES)
             eventually(lambda: watch.facts.read_at is None)
 
     def test_limit_ranges_of_one_namespace_are_kept_apart(self, api: FakeApi, cluster: Cluster) -> None:
@@ -274,7 +274,7 @@ class TestWatch:
         attacked = with_fields(claim("listed", "pv-2"), fields)
         api.script("list", "persistentvolumeclaims", lambda request: request.send_bytes(200, in_list(attacked)))
         with watching(cluster, CLAIMS, LIMIT_RANGES) as watch:
-            eventually(lambda: watch.synced)
+            eventually(lambda: has_listed(watch, CLAIMS, LIMIT_RANGES))
             assert watch.facts.of(CLAIMS)["shop", "listed"].volume == "pv-2"
             api.send_bytes("persistentvolumeclaims", event(with_fields(claim("changed", "pv-3"), fields)))
             eventually(lambda: ("shop", "changed") in watch.facts.of(CLAIMS))
@@ -287,7 +287,7 @@ class TestWatch:
         odd["spec"]["volumeName"] = 7
         api.objects["persistentvolumeclaims"] = [claim("a"), odd, claim("c")]
         with watching(cluster, CLAIMS) as watch:
-            eventually(lambda: watch.synced)
+            eventually(lambda: has_listed(watch, CLAIMS))
             assert watch.facts.of(CLAIMS).keys() == {("shop", "a"), ("shop", "c")}
             assert watch.facts.unreadable == {FactReference(CLAIMS, "shop", "odd"): why}
             api.send("persistentvolumeclaims", ("MODIFIED", {**odd, "metadata": {**odd["metadata"], "name": "a"}}))
@@ -368,7 +368,7 @@ def test_an_event_of_any_size_takes_the_same_memory(monkeypatch: pytest.MonkeyPa
 class TestRealControlPlane:
     def test_what_kubectl_applies_is_seen(self, plane: ControlPlane) -> None:
         with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), *EVERY_KIND) as watch:
-            eventually(lambda: watch.synced)
+            eventually(lambda: has_listed(watch, *EVERY_KIND))
             assert watch.facts.known == EVERY_KIND
             assert {node.zone for node in watch.facts.of(NODES).values()} == {"zone-a", "zone-b", "zone-c"}
             plane.kubectl("create", "namespace", "seen")
@@ -380,10 +380,10 @@ class TestRealControlPlane:
 
     def test_an_api_server_restart_is_survived(self, plane: ControlPlane, caplog: pytest.LogCaptureFixture) -> None:
         with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), NAMESPACES, NODES) as watch:
-            eventually(lambda: watch.synced)
+            eventually(lambda: has_listed(watch, NAMESPACES, NODES))
             plane.stop_api_server()
             eventually(lambda: set(watch.unread) == {"namespaces", "nodes"})
-            assert watch.synced
+            assert has_listed(watch, NAMESPACES, NODES)
             assert len(watch.facts.of(NODES)) == 3, "what was seen before must stand meanwhile"
             plane.start_api_server()
             for index in range(3):

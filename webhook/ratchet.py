@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import msgspec
 
 from webhook.errors import UNREADABLE
-from webhook.objects.pods import predecessors, read_workload
+from webhook.objects.pods import read_workload
+from webhook.objects.predecessors import predecessors
 from webhook.policy import AdmissionRequest, Mode, Violation, is_weaker
 
 _INDEX = re.compile(r"\[\d+\]")

@@ -227,11 +227,6 @@ class Watch:
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    @property
-    def synced(self) -> bool:
-        """Whether every kind was listed once, or isn't served: what may not be read is never taken for empty."""
-        return self.listed.issuperset(followed.resource for followed in self._kinds)
-
     def start(self) -> None:
         """Start the threads; they don't survive a fork."""
         self._changed.set()

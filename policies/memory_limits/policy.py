@@ -17,7 +17,8 @@ from webhook.objects.images import match_image
 from webhook.objects.limitranger import Refusal
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
 from webhook.objects.memory_volumes import memory_volumes, size_limit_path, written_by
-from webhook.objects.pods import Container, ResourcePart, Workload, predecessors, read_workload
+from webhook.objects.pods import Container, ResourcePart, Workload, read_workload
+from webhook.objects.predecessors import predecessors
 from webhook.objects.products import AGENTS, product_of
 from webhook.objects.prometheus import LEAST_LIMIT, LEAST_REQUEST, holds_series, is_agent
 from webhook.objects.quantities import Memory, format_memory, is_fraction_of_byte, parse_memory

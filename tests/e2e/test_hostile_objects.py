@@ -69,7 +69,7 @@ def test_facts_go_on(plane: ControlPlane, attack: str) -> None:
     watch = Watch(cluster, [CLAIMS, LIMIT_RANGES])
     watch.start()
     try:
-        eventually(lambda: watch.synced)
+        eventually(lambda: len(watch.listed) == 2)
         for kind in ("PersistentVolumeClaim", "LimitRange"):
             stored = post(plane, kind, with_bytes(plain(kind, attack), FIELDS_V1, ATTACKS[attack]))
             assert ATTACKS[attack] in stored, "the API server no longer keeps it: nothing is tested"

@@ -7,15 +7,13 @@ to the API server, and nothing only in an operator's resource (tests/data/nulls.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
 
-from webhook.errors import BadImage, BadObject, BadQuantity
-from webhook.objects.images import parse_image
+from webhook.errors import BadObject, BadQuantity
 from webhook.objects.quantities import parse_memory
 from webhook.policy import AdmissionRequest, GroupKind, Object, Violation
 
@@ -245,46 +243,6 @@ def read_workload(request: AdmissionRequest) -> Workload | None:
     return kept["workload"]
 
 
-def predecessors(request: AdmissionRequest) -> Mapping[str, Container]:
-    """What each container was before the change, by its path now: the one of its name, whatever list it stood in, else
-    the one of its image if just one fits. A renamed container is no new one."""
-    if request.before is None:
-        return {}
-    kept: dict[str, Mapping[str, Container]] = request.__dict__
-    if "predecessors" not in kept:
-        now, before = read_workload(request), read_workload(request.before)
-        kept["predecessors"] = _matched(now.containers, before.containers) if now and before else {}
-    return kept["predecessors"]
-
-
-def _matched(now: Sequence[Container], before: Sequence[Container]) -> Mapping[str, Container]:
-    names = {container.name: container for container in before}
-    matched = {container.path: names[container.name] for container in now if container.name in names}
-    kept = {container.name for container in now}
-    for same in (lambda container: container.image, _repository):
-        new = _alone([container for container in now if container.path not in matched], same)
-        gone = _alone([container for container in before if container.name not in kept], same)
-        matched |= {new[image].path: gone[image] for image in new.keys() & gone.keys()}
-        kept |= {container.name for container in matched.values()}
-    return matched
-
-
-def _alone(containers: Sequence[Container], key: Callable[[Container], str]) -> dict[str, Container]:
-    """Image -> container, for the containers whose image none of the others has."""
-    images = [key(container) for container in containers]
-    counts = Counter(images)
-    return {
-        image: container for image, container in zip(images, containers, strict=True) if image and counts[image] == 1
-    }
-
-
-def _repository(container: Container) -> str:
-    try:
-        return parse_image(container.image).name
-    except BadImage:
-        return ""
-
-
 def _read_workload(request: AdmissionRequest) -> Workload | None:
     obj, key = request.object, (request.group, request.kind)
     if obj is None:
@@ -302,17 +260,21 @@ def _read_workload(request: AdmissionRequest) -> Workload | None:
         above = join(above, part)
     spec = mapping(parent, last, above)
     labels = mapping(mapping(parent, "metadata", above), "labels", f"{above}.metadata")
-    return Workload(
-        request.group,
-        request.kind,
-        request.namespace,
-        request.name,
-        obj,
-        spec,
-        path,
-        labels,
-        tuple(_read_containers(spec, path)),
-    )
+    return _workload(request, obj, spec, path, labels, _read_containers(spec, path))
+
+
+def _workload(
+    request: AdmissionRequest,
+    obj: Object,
+    spec: Mapping[str, Any],
+    spec_path: str,
+    labels: Mapping[str, str],
+    containers: Iterable[Container],
+    *,
+    is_operated: bool = False,
+) -> Workload:
+    group, kind, namespace, name = request.group, request.kind, request.namespace, request.name
+    return Workload(group, kind, namespace, name, obj, spec, spec_path, labels, tuple(containers), is_operated)
 
 
 def _read_containers(spec: Mapping[str, Any], path: str) -> Iterator[Container]:
@@ -353,18 +315,9 @@ def _read_resources(parent: Mapping[str, Any], path: str, *, null: str | None) -
 def _read_operated(request: AdmissionRequest, obj: Object, operated: _Operated) -> Workload:
     spec = mapping(obj, "spec", "")
     metadata = mapping(spec, "podMetadata", "spec")
-    return Workload(
-        request.group,
-        request.kind,
-        request.namespace,
-        request.name,
-        obj,
-        spec,
-        "spec",
-        mapping(metadata, "labels", "spec.podMetadata"),
-        tuple(_read_operated_containers(spec, operated)),
-        is_operated=True,
-    )
+    labels = mapping(metadata, "labels", "spec.podMetadata")
+    containers = _read_operated_containers(spec, operated)
+    return _workload(request, obj, spec, "spec", labels, containers, is_operated=True)
 
 
 def _read_operated_containers(spec: Mapping[str, Any], operated: _Operated) -> Iterator[Container]:
