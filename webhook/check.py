@@ -26,7 +26,7 @@ from webhook.loader import fact_kinds
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import refusals, wrong_with_items
-from webhook.objects.owners import controller_of
+from webhook.objects.owners import controller_of, metadata_of
 from webhook.objects.pods import is_validated, mapping, read_workload
 from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Object, Outcome, Violation, weakest
 from webhook.scope import locate_pod_spec
@@ -203,7 +203,7 @@ class _Run:
             read.judged.append(manifest.packed())
 
     def _namespace(self, obj: Object) -> str:
-        metadata = obj.get("metadata") or {}
+        metadata = metadata_of(obj)
         if _is_namespace(obj):
             return str(metadata.get("name") or "")  # as the API server fills it in
         return str(metadata.get("namespace") or self.namespace)
@@ -215,17 +215,20 @@ class _Run:
         report = Report(objects=read.objects, errors=read.errors)
         for manifest in read.judged:
             obj = manifest.object
-            # Two files may hold an object of one name: its own reference counts.
-            if not (
-                controller_of(obj)
-                and is_judged_elsewhere(identity_of(obj, self._namespace(obj)), member_of(manifest, obj), members)
-            ):
-                self._judge_one(manifest, obj, report)
+            try:
+                # Two files may hold an object of one name: its own reference counts.
+                if not (
+                    controller_of(obj)
+                    and is_judged_elsewhere(identity_of(obj, self._namespace(obj)), member_of(manifest, obj), members)
+                ):
+                    self._judge_one(manifest, obj, report)
+            except UNREADABLE as error:
+                report.errors.append(_refused(manifest, error))
         report.errors.sort(key=lambda error: (error.file, error.line))
         return report
 
     def _request(self, obj: Object) -> AdmissionRequest:
-        metadata = obj.get("metadata") or {}
+        metadata = metadata_of(obj)
         request = AdmissionRequest(
             operation="CREATE",
             group=_group(obj),
@@ -243,20 +246,16 @@ class _Run:
 
     def _judge_one(self, manifest: Manifest, obj: Object, report: Report) -> None:
         request = self._request(obj)
-        try:
-            if not manifest.open:
-                read_workload(request)
-            decision = decide(request, self._facts_for(request), self.config, today=self.today)
-            if decision.skipped:
-                return
-            if manifest.open:
-                decision = self._left_open(manifest.open, request, decision)
-            else:
-                _raise_unreadable(decision)
-                report.errors += [_refused(manifest, error) for error in _wrong_with(request, decision)]
-        except UNREADABLE as error:
-            report.errors.append(_refused(manifest, error))
+        if not manifest.open:
+            read_workload(request)
+        decision = decide(request, self._facts_for(request), self.config, today=self.today)
+        if decision.skipped:
             return
+        if manifest.open:
+            decision = self._left_open(manifest.open, request, decision)
+        else:
+            _raise_unreadable(decision)
+            report.errors += [_refused(manifest, error) for error in _wrong_with(request, decision)]
         judged = object_of(request, Place(manifest.file, manifest.line))
         report.judged.append(judged)
         report.findings += findings_of(

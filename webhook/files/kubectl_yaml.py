@@ -292,7 +292,7 @@ def decode_json(text: str) -> list[tuple[int, int, Any]]:
                 json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can't be encoded as text
             decoded.append((start, end, value))
             start = _after_space(text, end)
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         return []
     return [] if any(_is_deep(value) for _, _, value in decoded) else decoded
 
