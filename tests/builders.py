@@ -88,7 +88,7 @@ def request(obj: Object, old: Object | None = None, **fields: Any) -> AdmissionR
 
 
 def facts(*objects: Object) -> ClusterFacts:
-    """What these objects tell, where no cluster was seen."""
+    """The facts in these objects, as from files: no kind counts as known."""
     return NO_FACTS.with_objects(objects, KINDS)
 
 
@@ -133,7 +133,7 @@ def every_policy(settings: str = "mode: 'off'", **others: str) -> str:
 
 
 def recordings(*files: str) -> Iterable[dict[str, Any]]:
-    """What a real API server sent: scenario, path and review."""
+    """Reviews that a real API server sent, each with its scenario and path."""
     for file in files:
         for line in (SHARED / "recordings" / file).read_text().splitlines():
             yield json.loads(line)

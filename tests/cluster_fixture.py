@@ -123,7 +123,7 @@ class ControlPlane:
         input: str | None = None,  # noqa: A002
         user: str = "admin",
     ) -> subprocess.CompletedProcess[str]:
-        """The same, whether it fails or not: returncode, stdout, stderr."""
+        """Run kubectl, which may fail: its returncode, stdout and stderr."""
         command = [str(self.assets / "kubectl"), f"--kubeconfig={self.folder / f'{user}.kubeconfig'}", *arguments]
         return subprocess.run(
             command, input=input, capture_output=True, text=True, timeout=60, check=False, env=self.environment

@@ -1,4 +1,4 @@
-"""What tests of the command line share: what their fixtures are (conftest.py), and the JSON that check prints."""
+"""Types of the command line's fixtures (conftest.py), and a reader of the JSON that `forestall check` prints."""
 
 from __future__ import annotations
 

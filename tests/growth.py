@@ -19,7 +19,7 @@ class Work(NamedTuple):
 
 
 def measure(call: Call) -> Work:
-    """What a call takes; it is made twice."""
+    """The lines that a call runs, and its peak of memory; the call is made twice."""
     tracemalloc.start()
     try:
         call()

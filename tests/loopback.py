@@ -1,4 +1,4 @@
-"""What tests of real processes share: ports to give them, and the patience to wait for what they do."""
+"""Helpers of tests with real processes: free ports, and waiting until a condition holds."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class MemoryCluster:
         return [obj for at, obj in self.objects.items() if "/events/" in at and obj["reason"].startswith(reason)]
 
     def data(self, namespace: str, name: str) -> Any:
-        """What a ConfigMap holds, read as JSON."""
+        """The ConfigMap's data, decoded from JSON."""
         stored = self.objects[f"/api/v1/namespaces/{namespace}/configmaps/{name}"]
         return {key: json.loads(text) for key, text in stored["data"].items()}
 

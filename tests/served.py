@@ -174,7 +174,7 @@ class Server:
             return client.ask(data)
 
     def get(self, path: str) -> tuple[int, str]:
-        """From the metrics port; status 0 when nobody listens."""
+        """GET from the metrics port: status and body; status 0 where no server listens."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()

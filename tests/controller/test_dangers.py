@@ -1,4 +1,4 @@
-"""What LimitRanges would do to the pods that workloads make next."""
+"""Dangers of LimitRanges: pods that they would have refused or killed, of workloads that run today."""
 
 from __future__ import annotations
 

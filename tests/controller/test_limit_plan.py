@@ -1,4 +1,4 @@
-"""What is to be done about LimitRanges, given the configuration and what is there."""
+"""The plan for LimitRanges, by the configuration and the LimitRanges that exist."""
 
 from __future__ import annotations
 

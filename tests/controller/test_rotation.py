@@ -321,7 +321,7 @@ def test_settling(life, seconds):
     assert settling(config(serving_life=life).certificates) == timedelta(seconds=seconds)
 
 
-# A world ------------------------------------------------------------------------------------------------------------
+# At random ----------------------------------------------------------------------------------------------------------
 
 
 def encoded(data):

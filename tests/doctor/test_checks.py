@@ -1,4 +1,4 @@
-"""What doctor says of a healthy installation, of an unreadable one, and how much of it."""
+"""The remarks of doctor on a healthy installation and on an unreadable one, and their number."""
 
 from __future__ import annotations
 

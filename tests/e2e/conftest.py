@@ -32,7 +32,7 @@ def namespace(cluster: Guarded, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def old_namespace(cluster: Guarded, request: pytest.FixtureRequest) -> str:
-    """A namespace that nobody guards until cluster.guard() is called: for what was there before Forestall."""
+    """A namespace that isn't judged until cluster.guard() is called: for objects older than Forestall."""
     name = _namespace_of(request)
     cluster.make_namespace(name, guarded=False)
     return name

@@ -71,7 +71,7 @@ class Estate:
         return sorted({obj["metadata"]["namespace"] for obj in self.workloads})
 
     def enter(self) -> None:
-        """Make the namespaces, which nobody guards yet."""
+        """Make the namespaces; their objects aren't judged yet."""
         labels = {UNGUARDED: "", "situation": self.prefix}
         top = {"apiVersion": "v1", "kind": "Namespace"}
         self.guarded.apply(*({**top, "metadata": {"name": name, "labels": labels}} for name in self.namespaces))

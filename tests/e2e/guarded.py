@@ -112,7 +112,7 @@ class Server:
             return False
 
     def try_get(self, path: str) -> tuple[int, str]:
-        """Status and body, whatever the status; status 0 while nobody listens."""
+        """The answer's status and body, whatever the status; 0 while no server listens."""
         try:
             return 200, self.get(path)
         except urllib.error.HTTPError as error:

@@ -109,13 +109,13 @@ class Installation:
         return (self.folder / f"{deployment}.log").read_text()
 
     def mount_configuration(self) -> None:
-        """What the kubelet does with the ConfigMap."""
+        """Write the ConfigMap's files, as the kubelet does."""
         (self.folder / "config" / "config.yaml").write_text(
             self.get("configmap", "forestall-config")["data"]["config.yaml"]
         )
 
     def mount_certificate(self) -> bool:
-        """What the kubelet does with the Secret, once it is there and has a certificate."""
+        """Write the Secret's files, as the kubelet does, once it exists and has a certificate."""
         data = (self.get("secret", "forestall-tls") or {}).get("data") or {}
         if not data.get("tls.crt"):
             return False

@@ -194,7 +194,7 @@ class Row(NamedTuple):
 
     @property
     def lost(self) -> tuple[int, int, int, int]:
-        """What has to be nothing."""
+        """Counts that have to be 0: requests that failed by admission or passed unchecked, and failed calls."""
         counted, calls = self.counted, self.calls
         return counted["failed by admission"], counted["unchecked"], calls.failed_open, calls.failed_closed
 

@@ -52,7 +52,7 @@ class Room:
         self.apply({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status})
 
     def advice(self, obj: Object) -> str:
-        """What the policy says of it in this cluster."""
+        """The policy's violations of the object, with the facts of this cluster."""
         known = facts_of([obj for kind in ("nodes", "pv", "pvc", "storageclasses") for obj in self.get(kind)])
         (violation,) = examine(request(obj), known, Params())
         return violation.message

@@ -61,7 +61,7 @@ def shop(cluster: Guarded) -> Guarded:
 
 
 def type_in(cluster: Guarded, command: str, folder: Path) -> str:
-    """What a person would see, with both streams on one terminal."""
+    """Run the command as in a terminal: both streams together."""
     kubeconfig = folder / "kubeconfig"
     if not kubeconfig.exists():
         shutil.copy(cluster.plane.kubeconfig, kubeconfig)

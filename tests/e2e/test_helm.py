@@ -1,4 +1,4 @@
-"""What helm sends and prints."""
+"""Helm against a guarded cluster: the requests that it sends, and the text that it prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people type, and what they then see: everything that kubectl does to a workload."""
+"""kubectl against a guarded cluster: each command that changes a workload, and the text that it prints."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def start(plane: ControlPlane, folder: Path) -> Server:
 
 
 def rights(plane: ControlPlane, server: Server) -> list[dict[str, str]]:
-    """What doctor says of rights."""
+    """The remarks of doctor's check `rights`."""
     arguments = ["--kubeconfig", str(plane.kubeconfig), "--config", str(server.config_file), "--output", "json"]
     done = subprocess.run([*DOCTOR, *arguments], capture_output=True, text=True, check=False)
     return [check for check in json.loads(done.stdout)["checks"] if check["name"] == "rights"]

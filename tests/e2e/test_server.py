@@ -1,4 +1,4 @@
-"""What happens to the server: the API server restarts, it dies and comes back, its certificate changes."""
+"""Changes around a server: the API server restarts, the server dies and comes back, its certificate changes."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ NO_ANSWER = 'failed calling webhook "validate.forestall.dev"'
 
 
 def run(installation: Replicated, command: str) -> subprocess.CompletedProcess[str]:
-    """As somebody types it who has kubectl and forestall on the PATH."""
+    """Run a shell command with kubectl and forestall on the PATH."""
     environment = installation.plane.environment
     path = {"PATH": f"{FORESTALL.parent}{os.pathsep}{environment['PATH']}"}
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""What Forestall says, as kubectl prints it."""
+"""Forestall's texts as kubectl prints them: warnings and denials."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def zonal(tie: str, chain: str, advice: str) -> str:
 
 
 def told(stderr: str) -> list[str]:
-    """What a denial says is wrong, a line for each violation."""
+    """The first line of each violation in a denial."""
     return [line for line in stderr.splitlines() if line.startswith(_POLICIES)]

@@ -1,4 +1,4 @@
-"""Where containers and their resources are found. What each policy makes of them is tested with the policy."""
+"""Where containers and their resources are found, in each kind. The policies' verdicts have tests of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of each provisioner: a row for each line of provisioners.json, and for each of its cases."""
+"""The table of provisioners: a test row for each line of provisioners.json, and for each of its cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What volumes are tied to."""
+"""Ties: the nodes or zones that a volume can be reached from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken away of a stored object: what the cluster put into it."""
+"""A stored object as it was written: without the fields that the cluster put into it."""
 
 from __future__ import annotations
 

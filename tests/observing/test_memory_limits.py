@@ -1,4 +1,4 @@
-"""What memory-limits sees in a running cluster."""
+"""Observations of memory-limits in a running cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What prometheus-memory sees in a running cluster."""
+"""Observations of prometheus-memory in a running cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What zonal-volumes sees in a running cluster."""
+"""Observations of zonal-volumes in a running cluster."""
 
 from __future__ import annotations
 
