@@ -191,8 +191,6 @@ class _Run:
         obj = manifest.object
         key = _group(obj), obj["kind"]
         try:
-            if key in self.config.judged:
-                controller_of(obj)  # judge() reads it, where nothing is refused any more
             if (fact := read_fact(obj, fact_kinds(), namespace=self.namespace)) is not None:
                 _validate_fact(obj, fact[0].kind)
                 read.shared.cluster_objects.append(_ClusterObject(manifest.file, *fact))
