@@ -115,7 +115,7 @@ TAKEN = "there is a LimitRange of this name that Forestall didn't make"
             ],
             id="labels-taken-away",
         ),
-        pytest.param([made()], {"made": {KEY: Made("ours", "old")}}, [], id="the-configuration-says-the-same"),
+        pytest.param([made()], {"made": {KEY: Made("ours", "old")}}, [("Note",)], id="the-configuration-says-the-same"),
         pytest.param(
             [made(default={"memory": "1Gi"})],
             {"made": {KEY: Made("ours", "old")}},

@@ -157,6 +157,25 @@ def test_a_stale_leader_makes_nothing() -> None:
     assert api.limit_range("new") is None
 
 
+def test_what_is_replaced_but_not_recorded_is_still_restored() -> None:
+    """Two controllers in turn: the second finds what the first wrote, and knows it for what was asked."""
+    api = Api(namespace())
+    run(api)
+    larger = config(f"limitRanges: [{RULE.replace('512Mi', '2Gi')}]")
+    api.fail["replace", LIMIT_RANGES_RECORD] = [Conflict(409, "Conflict", "the object has been modified")]
+    with pytest.raises(Conflict):
+        run(api, cfg=larger)
+    assert default_of(api.limit_range()) == "2Gi"
+    run(api, cfg=larger)
+    obj = api.limit_range()
+    assert obj is not None
+    obj["spec"]["limits"][0]["default"]["memory"] = "8Gi"
+    api.put(obj)
+    run(api, cfg=larger)
+    assert default_of(api.limit_range()) == "2Gi"
+    assert [told[1] for told in api.told()] == ["LimitRangeRestored"]
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -53,6 +53,16 @@ class Replace:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A LimitRange of ours that is as the configuration wants it, which the record doesn't say: whoever replaced it
+    ended before it was noted."""
+
+    namespace: str
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     namespace: str
     name: str
@@ -78,7 +88,7 @@ class Later:
     name: str
 
 
-Action = Create | Replace | Delete | Skip | Later
+Action = Create | Replace | Note | Delete | Skip | Later
 
 
 def plan(
@@ -230,6 +240,8 @@ class _Namespace:
                 yield Replace(self.name, restored, digest, edited)
             else:
                 yield self._if_safe(rule, target, there, Replace(self.name, restored, digest, ""))
+        elif self.made[self.name, rule.name].digest != digest:
+            yield Note(self.name, rule.name, digest)
 
     def _if_safe(self, rule: LimitRangeDefaults, target: Object, there: Object | None, action: Action) -> Action:
         if rule.force:

@@ -27,6 +27,7 @@ from webhook.controller.limit_plan import (
     Later,
     Made,
     NamespacedName,
+    Note,
     Replace,
     Skip,
     is_ours,
@@ -168,7 +169,9 @@ class Limits:
                 limit_ranges.append(obj)
         return limit_ranges, odd
 
-    def _do(self, action: Create | Replace | Delete, made: dict[NamespacedName, Made], now: datetime) -> Skip | None:
+    def _do(
+        self, action: Create | Replace | Note | Delete, made: dict[NamespacedName, Made], now: datetime
+    ) -> Skip | None:
         """Carry the action out and note it in `made`; a Skip if the API server refuses it."""
         try:
             match action:
@@ -184,6 +187,8 @@ class Limits:
                         text += "Forestall's configuration instead."
                         version = str(limit_range["metadata"]["resourceVersion"])
                         self._tell(namespace, name, "LimitRangeRestored", text, version, now)
+                case Note(_, _, digest):
+                    made[_key(action)] = made[_key(action)]._replace(digest=digest)
                 case Delete(namespace, name, uid, why):
                     self._cluster.delete(_path(namespace, "limitranges", name), uid)
                     made.pop((namespace, name), None)
