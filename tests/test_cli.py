@@ -87,6 +87,7 @@ def test_json_is_as_documented(write: Write, run: Run) -> None:
             "failed": 0,
             "unreadable": 1,
         },
+        "unjudged": [],
         "results": [
             {
                 "file": "deploy/web.yaml",
@@ -145,6 +146,29 @@ def test_facts_file_is_what_kubectl_prints(write: Write, run: Run) -> None:
     write("a.yaml", BARE)
     write("facts.yaml", {"apiVersion": "v1", "kind": "List", "items": [limit_range(default="512Mi")]})
     assert judged(run, "a.yaml", "--facts", "facts.yaml")["results"] == []
+
+
+def test_kinds_that_hold_pods_and_are_not_judged_are_named(write: Write, run: Run) -> None:
+    spec = {"jobTargetRef": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}}
+    job = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledJob", "spec": spec}
+    release = {"apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease", "metadata": {"name": "c"}, "spec": {}}
+    write("a.yaml", {**job, "metadata": {"name": "a"}}, {**job, "metadata": {"name": "b"}}, release)
+    path = "spec.jobTargetRef.template.spec"
+    ended, group = run("check", "a.yaml"), "helm.toolkit.fluxcd.io"
+    assert (ended.code, ended.err.splitlines()) == (
+        0,
+        [
+            "note: 3 objects were not judged:",
+            f"note: 1 HelmRelease ({group}) deploys other manifests: check what helm template or kustomize build prints",
+            f"note: 2 ScaledJob (keda.sh) hold pods: name them in kinds, with podSpec: {path}",
+        ],
+    )
+    assert judged(run, "a.yaml")["unjudged"] == [
+        {"group": "helm.toolkit.fluxcd.io", "kind": "HelmRelease", "podSpecs": [], "objects": 1},
+        {"group": "keda.sh", "kind": "ScaledJob", "podSpecs": [path], "objects": 2},
+    ]
+    write("c.yaml", f"kinds: [{{group: keda.sh, kind: ScaledJob, resource: scaledjobs, podSpec: {path}}}]")
+    assert run("check", "a.yaml", "--config", "c.yaml").err.count("ScaledJob") == 0
 
 
 def test_standard_input(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

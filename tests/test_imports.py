@@ -54,7 +54,7 @@ LAYERS: dict[str, set[str]] = {
     "messages": {"errors", "policy", "objects", "fixes", "loader", "config"},
     "halves": set(),
     "check": DECIDING | {"halves"},
-    "formats": {"errors", "policy", "fixes", "loader", "findings", "messages", "check"},
+    "formats": {"errors", "policy", "objects", "fixes", "loader", "findings", "messages", "check"},
     "cluster": FOUNDATION | {"objects"},
     "stored": FOUNDATION | {"objects"},
     "watch": FOUNDATION | {"objects", "cluster", "stored"},

@@ -6,6 +6,7 @@ Prints nothing: formats.py renders what `check_files` returns.
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -28,6 +29,7 @@ from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import refusals, wrong_with_items
 from webhook.objects.owners import controller_of, metadata_of
 from webhook.objects.pods import is_validated, mapping, read_workload
+from webhook.objects.unjudged import Unjudged, unjudged_kind
 from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Object, Outcome, Violation, weakest
 from webhook.scope import locate_pod_spec
 
@@ -47,6 +49,8 @@ class Report:
     errors: list[BadManifest] = field(default_factory=list)
     foreign: list[BadManifest] = field(default_factory=list)
     """Documents that hold something else than a Kubernetes object, and that aren't errors."""
+    unjudged: Counter[Unjudged] = field(default_factory=Counter)
+    """Objects of kinds that aren't judged although pods come of them."""
     bugs: dict[str, str] = field(default_factory=dict)
     """Policy id -> the object that the policy failed on first, and the traceback."""
 
@@ -125,6 +129,7 @@ def _merge(files: Sequence[str], one: Report, other: Report) -> Report:
         judged=sorted(one.judged + other.judged, key=lambda judged: order[judged.place.file]),
         findings=sorted(one.findings + other.findings, key=lambda finding: order[finding.place.file]),
         errors=sorted(one.errors + other.errors, key=lambda error: order.get(error.file, -1)),
+        unjudged=one.unjudged + other.unjudged,
         bugs={**other.bugs, **one.bugs},
     )
 
@@ -158,6 +163,7 @@ class _Read:
     judged: list[Manifest] = field(default_factory=list)
     shared: _Shared = field(default_factory=_Shared)
     errors: list[BadManifest] = field(default_factory=list)
+    unjudged: Counter[Unjudged] = field(default_factory=Counter)
 
 
 class _Run:
@@ -201,6 +207,8 @@ class _Run:
             return
         if key in self.config.judged:
             read.judged.append(manifest.packed())
+        elif (unjudged := unjudged_kind(*key, obj)) is not None:
+            read.unjudged[unjudged] += 1
 
     def _namespace(self, obj: Object) -> str:
         metadata = metadata_of(obj)
@@ -212,7 +220,7 @@ class _Run:
         self.facts = self.facts.with_facts((found.reference, found.record) for found in objects)
 
     def judge(self, read: _Read, members: Members) -> Report:
-        report = Report(objects=read.objects, errors=read.errors)
+        report = Report(objects=read.objects, errors=read.errors, unjudged=read.unjudged)
         for manifest in read.judged:
             obj = manifest.object
             try:

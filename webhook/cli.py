@@ -211,6 +211,10 @@ def check(
             click.echo(f"{_style(sys.stderr)('error', 'red')}: {error}", err=True)
     # Output for programs is UTF-8, whatever the terminal's encoding.
     _print(_render(report, output, code, loaded.pages, strict=strict), encoding=None if output == "text" else "utf-8")
+    from webhook.formats import unjudged_lines  # noqa: PLC0415
+
+    for line in unjudged_lines(report):
+        _note(line)
     if report.count("unknown") and not facts and not cluster:
         from webhook.files.facts import kubectl_get  # noqa: PLC0415
         from webhook.loader import fact_kinds  # noqa: PLC0415

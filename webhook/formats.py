@@ -21,6 +21,7 @@ from webhook.findings import IN_CLUSTER, Finding, JudgedObject, Place
 from webhook.fixes import sets_of
 from webhook.loader import load_policies
 from webhook.messages import advice, advice_lines, headline, in_full, incident, shown_sets, told
+from webhook.objects.unjudged import Unjudged
 from webhook.policy import Outcome, Verdict
 
 SCHEMA = "forestall.dev/check/v1"
@@ -150,6 +151,24 @@ def _summary_line(report: Report, style: Style) -> str:
     return f"{checked}: {', '.join(counts) or style('no violations', 'green')}"
 
 
+def unjudged_lines(report: Report) -> Iterator[str]:
+    """The kinds that pods come of and that were not judged, and what to do about each."""
+    total = report.unjudged.total()
+    if total:
+        yield f"{counted(total, 'object')} {'was' if total == 1 else 'were'} not judged:"
+    for unjudged, count in sorted(report.unjudged.items()):
+        yield f"{count} {unjudged} {_what_to_do(unjudged, is_one=count == 1)}"
+
+
+def _what_to_do(unjudged: Unjudged, *, is_one: bool) -> str:
+    if unjudged.maker == "chart":
+        return "deploys other manifests: check what helm template or kustomize build prints"
+    if unjudged.maker == "operator":
+        return "describes pods by fields of its own: what its operator makes is judged in the cluster"
+    holds, them = ("holds", "it") if is_one else ("hold", "them")
+    return f"{holds} pods: name {them} in kinds, with podSpec: {' and '.join(unjudged.paths)}"
+
+
 def counted(number: int, noun: str) -> str:
     """ "1 file", "2 files"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -162,6 +181,10 @@ def render_json(report: Report) -> str:
     document = {
         "schema": SCHEMA,
         "summary": summary(report),
+        "unjudged": [
+            {"group": kind.group, "kind": kind.kind, "podSpecs": list(kind.paths), "objects": count}
+            for kind, count in sorted(report.unjudged.items())
+        ],
         "results": [json_finding(finding) for finding in report.findings],
         "errors": [{"file": error.file, "line": error.line, "message": error.message} for error in report.errors],
     }
