@@ -131,7 +131,7 @@ def _with_containers(body: bytes, count: int, limit: str | None) -> bytes:
 
 def _answer(body: bytes, stage: Stage) -> bytes:
     request = read_review(body)
-    return render_review(request, decide(request, _FACTS, _CONFIG, today=_TODAY, stage=stage), stage)
+    return render_review(request, decide(request, _FACTS, _CONFIG, today=_TODAY, stage=stage), stage, _CONFIG)
 
 
 def _microseconds(call: Callable[[], object], calls: int = _CALLS) -> float:

@@ -57,7 +57,7 @@ def pod(
     own = {"name": name, "namespace": namespace, "creationTimestamp": ago(days=2)}
     of_deployment = {"labels": {"pod-template-hash": "5d9c", **(labels or {})}, **owned("ReplicaSet", "web-5d9c")}
     spec = pod_spec(*containers, **fields)
-    names = [each["name"] for each in spec["containers"]]
+    names = [container["name"] for container in spec["containers"]]
     return {
         "kind": "Pod",
         "metadata": {**own, **(of_deployment if metadata is None else {"labels": labels or {}, **metadata})},
@@ -91,7 +91,10 @@ def killed(at: str, restarts: int = 1, waiting: str = "") -> Object:
 
 def told(observations: Iterable[Observation]) -> str:
     """A line an observation: how bad it is, about whom, and the text."""
-    return "\n".join(f"{each.severity} {show_reference(each.reference)}: {each.message}" for each in observations)
+    return "\n".join(
+        f"{observation.severity} {show_reference(observation.reference)}: {observation.message}"
+        for observation in observations
+    )
 
 
 WEB = container("web", resources={"limits": {"memory": "512Mi"}})

@@ -98,7 +98,7 @@ def test_oom_killed_containers(objects: list[Object], expected: str) -> None:
     ],
 )
 def test_what_to_do(obj: Object, run: tuple[str, ...]) -> None:
-    assert [each.run for each in observed(obj)] == [run]
+    assert [observation.run for observation in observed(obj)] == [run]
 
 
 def sizes(name: str, capacity: str, allocatable: str) -> Object:
@@ -130,9 +130,11 @@ SYSTEM = (
 def on_nodes(*objects: Object) -> str:
     """What is told of nodes, but that their pods may take too much."""
     return told(
-        each
-        for each in observed(*objects)
-        if each.reference.kind == "Node" and "add up to" not in each.message and live().now - _since(each) >= each.hold
+        observation
+        for observation in observed(*objects)
+        if observation.reference.kind == "Node"
+        and "add up to" not in observation.message
+        and live().now - _since(observation) >= observation.hold
     )
 
 
@@ -204,11 +206,11 @@ def limited(name: str, limit: str | None, node: str = "node-1", namespace: str =
     ],
 )
 def test_nodes_whose_pods_may_take_too_much(objects: list[Object], expected: str) -> None:
-    assert told(each for each in observed(*objects) if "add up to" in each.message) == expected
+    assert told(observation for observation in observed(*objects) if "add up to" in observation.message) == expected
 
 
 def test_the_worst_three_nodes_are_named() -> None:
     objects = [obj for name in "abcde" for obj in (node(name), limited(f"pod-{name}", f"{ord(name) - 80}Gi", name))]
-    messages = [each.message for each in observed(*objects)]
+    messages = [observation.message for observation in observed(*objects)]
     assert [message.partition(" add")[0].rpartition(" ")[2] for message in messages] == ["e", "d", "c"]
     assert [message.partition("; ")[2] for message in messages] == ["", "", "2 more nodes are like it"]

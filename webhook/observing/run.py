@@ -69,7 +69,9 @@ def observe(observers: Sequence[Observer], live: Live, facts: ClusterFacts, conf
         except Exception as error:  # a policy's bug may raise anything
             result.bugs[observer.name] = error
         else:
-            result.observed += [Observed(observer.name, each) for each in found if _is_told(each, live, config)]
+            result.observed += [
+                Observed(observer.name, observation) for observation in found if _is_told(observation, live, config)
+            ]
     result.observed.sort(key=_rank)
     return result
 

@@ -22,7 +22,7 @@ def observation_lines(observed: Sequence[Observed], width: int, style: Style) ->
     counts = [
         style(counted(number, severity), _COLOURS[severity])
         for severity in SEVERITIES
-        if (number := sum(each.observation.severity == severity for each in observed))
+        if (number := sum(one.observation.severity == severity for one in observed))
     ]
     yield f"{style('== broken now', 'bold')}: {', '.join(counts)}"
     yield ""

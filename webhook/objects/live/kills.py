@@ -110,7 +110,7 @@ def _killed(live: Live, pod: LivePod, trouble: ContainerTrouble) -> Killed | Non
     if last is None or last.reason != _OOM or last.at is None or live.now - last.at > RECENT:
         return None
     workload = pod.shape.workload
-    container = next((each for each in workload.containers if each.name == trouble.name), None)
+    container = next((container for container in workload.containers if container.name == trouble.name), None)
     if container is None:  # an ephemeral one
         return None
     is_down = bool(trouble.waiting) or pod.phase == "Failed"

@@ -104,7 +104,7 @@ def _read(reference: FactReference, metadata: LiveMetadata, wired: _Node) -> Liv
         name=intern(reference.name),
         created=metadata.created_at,
         labels=shared_texts(tuple(read_texts(metadata.labels, "metadata.labels").items())),
-        taints=tuple(Taint(each.key, each.value or "", each.effect or "") for each in spec.taints or ()),
+        taints=tuple(Taint(taint.key, taint.value or "", taint.effect or "") for taint in spec.taints or ()),
         conditions=tuple(condition.read() for condition in status.conditions or ()),
         capacity=_memory(status.capacity, "status.capacity"),
         allocatable=_memory(status.allocatable, "status.allocatable"),

@@ -231,12 +231,12 @@ def _shape(metadata: LiveMetadata, spec: _Spec) -> Shape:
 @lru_cache(maxsize=16384)
 def _shared_shape(body: bytes) -> Shape:
     workload = _workload(body)
-    side_by_side = [each for each in workload.containers if each.role != "init"]
-    limits = {each.name: each.amount("limits") for each in side_by_side}
+    side_by_side = [container for container in workload.containers if container.role != "init"]
+    limits = {container.name: container.amount("limits") for container in side_by_side}
     own = workload.amount("limits")
     if own:
         return Shape(body, own, ())
-    unlimited = tuple(each.name for each in workload.containers if not each.amount("limits"))
+    unlimited = tuple(container.name for container in workload.containers if not container.amount("limits"))
     return Shape(body, sum(limit or 0 for limit in limits.values()), unlimited)
 
 
@@ -251,13 +251,14 @@ def _workload(body: bytes) -> Workload:
 
 
 def _started(status: _Status) -> int:
-    running = [each.state.running for each in status.container_statuses or () if each.state and each.state.running]
-    return int(min((each.started_at.timestamp() for each in running if each.started_at), default=0))
+    states = [container.state for container in status.container_statuses or () if container.state]
+    running = [state.running for state in states if state.running]
+    return int(min((begun.started_at.timestamp() for begun in running if begun.started_at), default=0))
 
 
 def _trouble(metadata: LiveMetadata, status: _Status) -> Trouble | None:
     statuses = [*(status.init_container_statuses or ()), *(status.container_statuses or ())]
-    containers = tuple(found for each in statuses if (found := _container_trouble(each)) is not None)
+    containers = tuple(found for status in statuses if (found := _container_trouble(status)) is not None)
     conditions = {condition.type: condition for condition in status.conditions or ()}
     ready = conditions.get("Ready")
     is_well = status.phase == "Succeeded" or (
@@ -266,7 +267,7 @@ def _trouble(metadata: LiveMetadata, status: _Status) -> Trouble | None:
     if is_well and not containers and metadata.deletion_timestamp is None:
         return None
     return Trouble(
-        conditions=tuple(conditions[each].read() for each in ("PodScheduled", "Ready") if each in conditions),
+        conditions=tuple(conditions[name].read() for name in ("PodScheduled", "Ready") if name in conditions),
         containers=containers,
         created=metadata.created_at,
         deleted_at=metadata.deletion_timestamp,
