@@ -154,12 +154,12 @@ def test_kinds_that_hold_pods_and_are_not_judged_are_named(write: Write, run: Ru
     release = {"apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease", "metadata": {"name": "c"}, "spec": {}}
     write("a.yaml", {**job, "metadata": {"name": "a"}}, {**job, "metadata": {"name": "b"}}, release)
     path = "spec.jobTargetRef.template.spec"
-    ended, group = run("check", "a.yaml"), "helm.toolkit.fluxcd.io"
+    ended, flux = run("check", "a.yaml"), "helm.toolkit.fluxcd.io"
     assert (ended.code, ended.err.splitlines()) == (
         0,
         [
             "note: 3 objects were not judged:",
-            f"note: 1 HelmRelease ({group}) deploys other manifests: check what helm template or kustomize build prints",
+            f"note: 1 HelmRelease ({flux}) deploys other manifests: check what helm template or kustomize build prints",
             f"note: 2 ScaledJob (keda.sh) hold pods: name them in kinds, with podSpec: {path}",
         ],
     )
