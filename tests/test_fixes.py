@@ -116,6 +116,7 @@ TEMPLATED: Object = {"volumeClaimTemplates": [{"spec": {"accessModes": ["ReadWri
     ("obj", "path", "expected"),
     [
         pytest.param(workload(), MEMORY, False, id="a-deployment"),
+        pytest.param(workload("Deployment", container(**sized("0"))), MEMORY, False, id="what-a-deployment-says"),
         pytest.param(workload("StatefulSet"), MEMORY, False, id="a-stateful-set's-pods"),
         pytest.param({**workload("StatefulSet"), "spec": TEMPLATED}, "spec.volumeClaimTemplates", True, id="templates"),
         pytest.param({**workload("StatefulSet"), "spec": TEMPLATED}, CLASS, True, id="a-template's-class"),
