@@ -174,12 +174,14 @@ from webhook.objects.quantities import Memory
         ),
         pytest.param(
             "kinds: [{kind: A, resource: as, podSpec: spec..x}]",
-            "1: kinds[0].podSpec: 'spec..x' is not a path of field names, such as spec.template.spec",
+            "1: kinds[0].podSpec: 'spec..x' is not a path of field names, such as spec.template.spec, where [*] is "
+            "every item of a list",
             id="a-path",
         ),
         pytest.param(
             'kinds: [{kind: A, resource: as, podSpec: "spec.templates[0].spec"}]',
-            "1: kinds[0].podSpec: 'spec.templates[0].spec' is not a path of field names, such as spec.template.spec",
+            "1: kinds[0].podSpec: 'spec.templates[0].spec' is not a path of field names, such as spec.template.spec, "
+            "where [*] is every item of a list",
             id="a-path-has-no-indices",
         ),
         pytest.param(

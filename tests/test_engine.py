@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+import jsonpatch
 import msgspec
 import pytest
 
@@ -814,3 +815,65 @@ def test_a_kind_that_the_configuration_adds_is_judged() -> None:
     (verdict,) = judged(request(worker), settings(text=text)).verdicts
     assert verdict.violation.path == "spec.pod.containers[0].size"
     assert judged(request(worker), settings()) == Decision(allowed=True)
+
+
+# Several pod specs in an object ---------------------------------------------------------------------------------------
+
+RAY = """
+kinds:
+  - {group: ray.io, kind: RayCluster, resource: rayclusters, podSpec: spec.headGroupSpec.template.spec}
+  - {group: ray.io, kind: RayCluster, resource: rayclusters, podSpec: "spec.workerGroupSpecs[*].template.spec"}
+"""
+BARE_POD = {"containers": [{"name": "ray", "image": "rayproject/ray:2.9.0"}]}
+SIZED_POD = {
+    "containers": [{"name": "ray", "image": "rayproject/ray:2.9.0", "resources": {"limits": {"memory": "1Gi"}}}]
+}
+
+
+def ray_cluster(head: Object, *workers: Object) -> Object:
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": {"name": "ray", "namespace": "shop"},
+        "spec": {
+            "headGroupSpec": {"template": {"spec": head}},
+            "workerGroupSpecs": [{"template": {"spec": worker}} for worker in workers],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("obj", "paths"),
+    [
+        pytest.param(ray_cluster(SIZED_POD, SIZED_POD), [], id="all-have-limits"),
+        pytest.param(
+            ray_cluster(BARE_POD, SIZED_POD, BARE_POD),
+            ["spec.headGroupSpec.template.spec", "spec.workerGroupSpecs[1].template.spec"],
+            id="two-of-three-have-none",
+        ),
+        pytest.param(ray_cluster(BARE_POD), ["spec.headGroupSpec.template.spec"], id="an-empty-list"),
+    ],
+)
+def test_every_pod_spec_of_a_list_is_judged_and_patched(obj: Object, paths: list[str]) -> None:
+    decision = decide(request(obj), NO_FACTS, config(RAY), today=TODAY)
+    found = [verdict.violation.path for verdict in decision.verdicts if verdict.policy == "memory-limits"]
+    assert found == [f"{path}.containers[0].resources.limits.memory" for path in paths]
+    patched = jsonpatch.apply_patch(obj, list(decision.patch)) if decision.patch else obj
+    assert patched == (decision.object or obj)
+    again = decide(request(patched), NO_FACTS, config(RAY), today=TODAY)
+    assert [verdict for verdict in again.verdicts if verdict.policy == "memory-limits"] == []
+
+
+def test_a_pod_spec_s_list_that_is_none_cannot_be_read() -> None:
+    obj = ray_cluster(SIZED_POD)
+    obj["spec"]["workerGroupSpecs"] = "x"
+    decision = decide(request(obj), NO_FACTS, config(RAY), today=TODAY)
+    assert str(decision.failures["memory-limits"]) == "spec.workerGroupSpecs is a string ('x'), not a list"
+
+
+def test_what_a_pod_spec_of_a_list_had_before_is_only_told() -> None:
+    text = f"{RAY}policies: {{memory-limits: {{mode: deny}}}}"
+    old, new = ray_cluster(SIZED_POD, BARE_POD), ray_cluster(SIZED_POD, BARE_POD, BARE_POD)
+    decision = decide(request(new, old), NO_FACTS, config(text), today=TODAY)
+    outcomes = [(verdict.violation.path[:26], verdict.outcome) for verdict in decision.verdicts]
+    assert outcomes == [("spec.workerGroupSpecs[0].t", "warned"), ("spec.workerGroupSpecs[1].t", "denied")]

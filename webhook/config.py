@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any, NamedTuple
@@ -184,8 +184,8 @@ class Config:
     exemptions: tuple[Exemption, ...]
     controllers: frozenset[str]
     operator_made: OperatorMade
-    pod_spec_paths: Mapping[tuple[str, str], str]
-    """(group, kind) -> path, of the kinds that only the configuration knows."""
+    pod_spec_paths: Mapping[tuple[str, str], tuple[str, ...]]
+    """(group, kind) -> paths, of the kinds that only the configuration knows."""
     kinds: tuple[GroupKind, ...]
     exclude_namespaces: tuple[str, ...]
     ratchet: bool
@@ -199,7 +199,8 @@ class Config:
     @cached_property
     def object_fields(self) -> tuple[str, ...]:
         """The fields of an object's root from which these paths lead to a pod spec."""
-        return tuple(sorted({path.partition(".")[0] for path in self.pod_spec_paths.values()}))
+        paths = [path for paths in self.pod_spec_paths.values() for path in paths]
+        return tuple(sorted({path.partition(".")[0].removesuffix("[*]") for path in paths}))
 
     @cached_property
     def workloads(self) -> tuple[GroupKind, ...]:
@@ -326,8 +327,8 @@ def _config(parsed: _File, sections: Mapping[str, _PolicyRead]) -> Config:
         exemptions=parsed.exemptions,
         controllers=frozenset(parsed.controllers),
         operator_made=parsed.operator_made,
-        pod_spec_paths={(kind.group, kind.kind): kind.pod_spec for kind in parsed.kinds},
-        kinds=tuple(GroupKind(kind.group, kind.kind, kind.resource) for kind in parsed.kinds),
+        pod_spec_paths=_pod_spec_paths(parsed.kinds),
+        kinds=tuple(dict.fromkeys(GroupKind(kind.group, kind.kind, kind.resource) for kind in parsed.kinds)),
         exclude_namespaces=parsed.exclude_namespaces,
         ratchet=parsed.ratchet,
         patch_existing=parsed.patch_existing,
@@ -337,6 +338,14 @@ def _config(parsed: _File, sections: Mapping[str, _PolicyRead]) -> Config:
         limit_ranges=parsed.limit_ranges,
         team_label=parsed.team_label,
     )
+
+
+def _pod_spec_paths(kinds: Iterable[Kind]) -> Mapping[tuple[str, str], tuple[str, ...]]:
+    paths: dict[tuple[str, str], tuple[str, ...]] = {}
+    for kind in kinds:
+        key = kind.group, kind.kind
+        paths[key] = tuple(dict.fromkeys((*paths.get(key, ()), kind.pod_spec)))
+    return paths
 
 
 def read_config(path: str) -> Config:

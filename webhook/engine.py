@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import msgspec
 
 from webhook.config import ActivePolicy, Config
-from webhook.errors import NOT_OURS, BadObject, TimeUp
+from webhook.errors import NOT_OURS, UNREADABLE, BadObject, TimeUp
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.owners import Owner
-from webhook.objects.pods import read_workload
+from webhook.objects.pods import pod_specs, read_workload
 from webhook.policy import (
     ALLOWED,
     AdmissionRequest,
@@ -62,7 +62,37 @@ def decide(
     if request.unreadable:
         error = BadObject(f"the object can't be read: {request.unreadable}")
         return _undecided(scope, config, stage, error)
-    return _Judgement(scope, facts, config, today, stage, deadline).decide()
+    judge = partial(_Judgement, facts=facts, config=config, today=today, stage=stage, deadline=deadline)
+    if not scope.request.pod_spec_paths:
+        return judge(scope).decide()
+    try:
+        paths = pod_specs(scope.request)
+    except UNREADABLE as error:
+        return _undecided(scope, config, stage, error)
+    return _one_by_one(scope, paths, judge, stage)
+
+
+def _one_by_one(scope: Scope, paths: Sequence[str], judge: Callable[[Scope], _Judgement], stage: AnyStage) -> Decision:
+    """The decision on an object with several pod specs: each is judged, and patched, as the ones before left it."""
+    decisions: list[Decision] = []
+    obj = scope.request.object
+    for path in paths:
+        request = msgspec.structs.replace(scope.request, object=obj, pod_spec_paths=(path,))
+        decisions.append(judge(scope._replace(request=request)).decide())
+        obj = decisions[-1].object or obj
+    return _together(decisions, stage)
+
+
+def _together(decisions: Sequence[Decision], stage: AnyStage) -> Decision:
+    failures = {policy: error for decision in decisions for policy, error in decision.failures.items()}
+    return _decision(
+        (verdict for decision in decisions for verdict in decision.verdicts),
+        stage,
+        (dict(operation) for decision in decisions for operation in decision.patch),
+        next((decision.object for decision in reversed(decisions) if decision.object is not None), None),
+        failures,
+        frozenset(reference for decision in decisions for reference in decision.unseen),
+    )
 
 
 def undecided(request: AdmissionRequest, config: Config, stage: AnyStage, error: BaseException) -> Decision:

@@ -127,8 +127,9 @@ class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
     why.
 
     `object` is None on DELETE, `old_object` on CREATE. A pod of a controller has no `name` yet when it reaches
-    /mutate, only metadata.generateName. `pod_spec_path` says where a kind that only the configuration knows keeps its
-    pod spec. `dict` keeps what was once read from the request, such as its workload (pods.read_workload).
+    /mutate, only metadata.generateName. `pod_spec_paths` say where a kind that only the configuration knows keeps its
+    pod specs; a policy is given one of them, without [*]. `dict` keeps what was once read from the request, such as its
+    workload (pods.read_workload).
     """
 
     operation: str
@@ -144,7 +145,7 @@ class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
     groups: tuple[str, ...] = ()
     dry_run: bool = False
     uid: str = ""
-    pod_spec_path: str = ""
+    pod_spec_paths: tuple[str, ...] = ()
     unreadable: str = ""
 
     @property

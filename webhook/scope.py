@@ -83,9 +83,9 @@ def is_judged(request: AdmissionRequest, config: Config) -> bool:
 
 
 def locate_pod_spec(request: AdmissionRequest, config: Config) -> AdmissionRequest:
-    """The request, with the path to its pod spec if its kind is one that only the configuration declares."""
-    path = config.pod_spec_paths.get((request.group, request.kind), "")
-    return request if request.pod_spec_path == path else msgspec.structs.replace(request, pod_spec_path=path)
+    """The request, with the paths to its pod specs if its kind is one that only the configuration declares."""
+    paths = config.pod_spec_paths.get((request.group, request.kind), ())
+    return msgspec.structs.replace(request, pod_spec_paths=paths) if paths and not request.pod_spec_paths else request
 
 
 def is_excluded(namespace: str, config: Config) -> bool:

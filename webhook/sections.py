@@ -140,9 +140,13 @@ class Kind(Section, frozen=True):
     kind: Annotated[KindName, Meta(description="The kind, as in `kind:` of its manifests: Rollout.")]
     resource: Annotated[Plural, Meta(description="The plural that the kind has in the API's paths: rollouts.")]
     group: Annotated[Group, Meta(description="The kind's API group, without a version; empty for the core API.")] = ""
-    pod_spec: Annotated[FieldPath, Meta(description="The path of the pod spec in objects of this kind.")] = (
-        "spec.template.spec"
-    )
+    pod_spec: Annotated[
+        FieldPath,
+        Meta(
+            description="The path of the pod spec in objects of this kind; [*] in it is every item of a list. A kind "
+            "with several is named once for each."
+        ),
+    ] = "spec.template.spec"
 
     def __post_init__(self) -> None:
         if any((self.group, self.kind) == (known.group, known.kind) for known in WORKLOADS):

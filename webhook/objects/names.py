@@ -15,7 +15,11 @@ Group = Annotated[str, Meta(title="an API group, such as example.com", pattern=f
 KindName = Annotated[str, Meta(title="a kind, such as Deployment", pattern="^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$")]
 Plural = Annotated[str, Meta(title="a kind's plural, such as deployments", pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$")]
 FieldPath = Annotated[
-    str, Meta(title="a path of field names, such as spec.template.spec", pattern=rf"^{_FIELD}(\.{_FIELD})*$")
+    str,
+    Meta(
+        title="a path of field names, such as spec.template.spec, where [*] is every item of a list",
+        pattern=rf"^({_FIELD}(\[\*\])?\.)*{_FIELD}$",
+    ),
 ]
 NamespaceGlob = Annotated[
     str,

@@ -249,15 +249,53 @@ def _read_workload(request: AdmissionRequest) -> Workload | None:
         return None
     if operated := _OPERATED.get(key):
         return _read_operated(request, obj, operated)
-    path = request.pod_spec_path or _PATHS.get(key)
-    if path is None:
-        return None
-    parent: Mapping[str, Any] = obj
+    paths = pod_specs(request)
+    found = [_at(request, obj, path) for path in paths]
+    if len(found) < 2:
+        return found[0] if found else None
+    # Of several, what each of them has: policies are given them one by one.
+    return msgspec.structs.replace(found[0], containers=tuple(c for one in found for c in one.containers))
+
+
+def pod_specs(request: AdmissionRequest) -> tuple[str, ...]:
+    """The paths of the pod specs in the request's object, without [*]; an operator's resource has none."""
+    path = _PATHS.get((request.group, request.kind))
+    if path is not None or request.object is None:
+        return (path,) if path else ()
+    paths = [concrete for pattern in request.pod_spec_paths for concrete in _expanded(request.object, pattern)]
+    return tuple(dict.fromkeys(paths))
+
+
+def _expanded(obj: Object, pattern: str) -> Iterator[str]:
+    """The paths that a path with [*] stands for. Raises BadObject where there is something else than a list."""
+    before, star, after = pattern.partition("[*]")
+    if not star:
+        yield pattern
+        return
+    parent, _, key = before.rpartition(".")
+    for index in range(len(items(_map_at(obj, parent), key, parent))):
+        yield from _expanded(obj, f"{before}[{index}]{after}")
+
+
+def _map_at(obj: Object, path: str) -> Mapping[str, Any]:
+    """The map at a path without [*], empty where there is none. Raises BadObject for anything else."""
+    value: Mapping[str, Any] = obj
     above = ""
-    *parents, last = path.split(".")
-    for part in parents:
-        parent = mapping(parent, part, above)
+    for part in filter(None, path.split(".")):
+        key, _, index = part.partition("[")
+        if index:
+            listed = items(value, key, above)
+            position = int(index.removesuffix("]"))
+            value = listed[position] if position < len(listed) else _NOTHING
+        else:
+            value = mapping(value, key, above)
         above = join(above, part)
+    return value
+
+
+def _at(request: AdmissionRequest, obj: Object, path: str) -> Workload:
+    above, _, last = path.rpartition(".")
+    parent = _map_at(obj, above)
     spec = mapping(parent, last, above)
     labels = mapping(mapping(parent, "metadata", above), "labels", f"{above}.metadata")
     return _workload(request, obj, spec, path, labels, _read_containers(spec, path))
