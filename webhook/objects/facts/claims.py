@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from sys import intern
 from typing import Any
 
@@ -25,12 +26,15 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """Name of the class; None where the claim leaves it to the default class, empty where it asks for no class."""
     has_selector: bool = False
     """Whether the claim selects volumes by labels: then none is made for it, and it waits for one made by hand."""
+    access_modes: tuple[str, ...] = ()
+    """Who may mount its volume: "ReadWriteOnce" (the pods of one node), "ReadWriteOncePod", "ReadWriteMany", …"""
 
 
 class _Spec(WirePart):
     volume_name: str | None = None
     storage_class_name: str | None = None
     selector: dict[str, Any] | None = None
+    access_modes: list[str] | None = None
 
 
 class _Claim(Wire):
@@ -46,7 +50,14 @@ def _read(reference: FactReference, metadata: Metadata, wired: _Claim) -> Claim:
         volume=spec.volume_name or "",
         storage_class=None if storage_class is None else intern(storage_class),
         has_selector=spec.selector is not None,
+        access_modes=_modes(tuple(spec.access_modes or ())),
     )
+
+
+# Ten thousand claims have a handful of different lists.
+@lru_cache(maxsize=64)
+def _modes(modes: tuple[str, ...]) -> tuple[str, ...]:
+    return modes
 
 
 def claim_class(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,182 @@
+"""A Deployment can hand its volume over: the old pod lets go of it before the new one has to be ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from policies.volume_handover.rollout import Rollout, read_rollout
+from webhook.objects.facts import CLAIMS, Claim, ClusterFacts
+from webhook.objects.helm_values import helm_value
+from webhook.objects.pods import Workload, items, mapping, read_workload, text
+from webhook.objects.products import product_of
+from webhook.policy import AdmissionRequest, Brief, FactReference, Mode, Policy, Set, Violation
+
+RECREATE = {"type": "Recreate"}
+# Any number of pods, on any number of nodes, may mount a volume that has one of these.
+_SHARED = frozenset({"ReadWriteMany", "ReadOnlyMany"})
+_SINGLE_WRITERS: Mapping[str, str] = {"prometheus": "Prometheus", "grafana": "Grafana's SQLite"}
+"""Product -> what of it only one process may write."""
+_NEXT = "set spec.strategy to {type: Recreate}, without rollingUpdate"
+
+
+class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """It has none."""
+
+
+class _Mount(NamedTuple):
+    """A claim that the pods of a Deployment mount, by the name of their volume, and where it is named."""
+
+    volume: str
+    name: str
+    path: str
+
+
+def examine(request: AdmissionRequest, facts: ClusterFacts, _params: Params) -> Iterator[Violation]:
+    if (request.group, request.kind) != ("apps", "Deployment"):
+        return
+    workload = read_workload(request)
+    mounts = list(_mounts(workload)) if workload else []
+    if workload is None or not mounts:
+        return
+    rollout = read_rollout(mapping(workload.object, "spec", ""))
+    if rollout.replicas < 1:
+        return
+    for mount in mounts:
+        claim = facts.of(CLAIMS).get((workload.namespace, mount.name))
+        if claim is None or not claim.access_modes:
+            yield from _unknown(workload, mount, rollout, claim, facts)
+        elif _SHARED.isdisjoint(claim.access_modes):
+            yield from _held(workload, mount, rollout, claim)
+        else:
+            yield from _shared(workload, mount, rollout, claim)
+
+
+def _mounts(workload: Workload) -> Iterator[_Mount]:
+    for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
+        path = f"{workload.spec_path}.volumes[{index}]"
+        source = mapping(volume, "persistentVolumeClaim", path)
+        if name := text(source, "claimName", f"{path}.persistentVolumeClaim") if source else "":
+            yield _Mount(text(volume, "name", path), name, f"{path}.persistentVolumeClaim.claimName")
+
+
+def _held(workload: Workload, mount: _Mount, rollout: Rollout, claim: Claim) -> Iterator[Violation]:
+    """A claim that one node, or one pod, holds at a time."""
+    is_one_pods = "ReadWriteOncePod" in claim.access_modes
+    mode, holder = ("ReadWriteOncePod", "one pod") if is_one_pods else ("ReadWriteOnce", "one node")
+    named = f"claim {mount.name!r} is {mode}, which {holder} holds at a time"
+    if rollout.replicas > 1:
+        wrong = f"{named}, and {rollout.replicas} replicas mount it"
+        why = "all but one never start" if is_one_pods else "those on another node than the first never start"
+        yield Violation(
+            "spec.replicas",
+            mount.volume,
+            f"{wrong}: {why}: set spec.replicas to 1, or use a StatefulSet, whose pods have a claim for themselves",
+            value=f"{rollout.replicas} replicas",
+            advice=(Set("spec.replicas", 1),),
+            brief=Brief(wrong, "set spec.replicas to 1"),
+            # Pods that all land on one node do share a ReadWriteOnce volume.
+            at_most="deny" if is_one_pods else "warn",
+        )
+    if rollout.is_recreate:
+        return
+    if rollout.keeps_the_old:
+        wrong = f"{named}, and a rollout keeps the old pod until the new one is ready ({rollout.told})"
+        yield _strategy(
+            workload, mount, f"{wrong}, which waits for the volume: it never ends", wrong, rollout, at_most="deny"
+        )
+    else:
+        wrong = f"{named}, and a rollout may start the new pod before the old one is gone ({rollout.told})"
+        yield _strategy(
+            workload, mount, f"{wrong}, so that it waits for the volume a while", wrong, rollout, at_most="warn"
+        )
+
+
+def _strategy(
+    workload: Workload, mount: _Mount, message: str, wrong: str, rollout: Rollout, *, at_most: Mode
+) -> Violation:
+    value = helm_value(workload.object, mount.volume, "strategy")
+    # Defaulting has filled rollingUpdate by now, which type Recreate forbids: the strategy is replaced as a whole.
+    mend = Set("spec.strategy", RECREATE)
+    return Violation(
+        "spec.strategy",
+        mount.volume,
+        f"{message}: {_NEXT}",
+        value=rollout.told,
+        fix=mend if at_most == "deny" else None,
+        advice=() if at_most == "deny" else (mend,),
+        brief=Brief(wrong, _NEXT),
+        hint=f"{value}: {{type: Recreate}}" if value else None,
+        at_most=at_most,
+    )
+
+
+def _shared(workload: Workload, mount: _Mount, rollout: Rollout, claim: Claim) -> Iterator[Violation]:
+    """A claim that many pods may mount, under a database of which only one process may write."""
+    products = (product_of(container.image).name for container in workload.containers)
+    writer = next((_SINGLE_WRITERS[product] for product in products if product in _SINGLE_WRITERS), None)
+    if "ReadWriteMany" not in claim.access_modes or writer is None:
+        return
+    named = f"claim {mount.name!r} is ReadWriteMany, but only one process may write the data of {writer}"
+    if rollout.replicas > 1:
+        wrong = f"{named}, and {rollout.replicas} replicas mount it"
+        yield Violation(
+            "spec.replicas",
+            mount.volume,
+            f"{wrong}: set spec.replicas to 1",
+            value=f"{rollout.replicas} replicas",
+            advice=(Set("spec.replicas", 1),),
+            brief=Brief(wrong, "set spec.replicas to 1"),
+            at_most="warn",
+        )
+    elif not rollout.is_recreate:
+        wrong = f"{named}, and a rollout runs two at once ({rollout.told})"
+        yield _strategy(workload, mount, wrong, wrong, rollout, at_most="warn")
+
+
+def _unknown(
+    workload: Workload, mount: _Mount, rollout: Rollout, claim: Claim | None, facts: ClusterFacts
+) -> Iterator[Violation]:
+    if rollout.is_recreate and rollout.replicas == 1:
+        return
+    why, unseen = _unseen(FactReference(CLAIMS, workload.namespace, mount.name), claim, facts)
+    wrong = f"cannot tell whether the pods can hand over claim {mount.name!r}, {why}"
+    yield Violation(
+        mount.path,
+        mount.volume,
+        f"{wrong}: if it is ReadWriteOnce, set spec.replicas to 1 and spec.strategy to {{type: Recreate}}",
+        value=rollout.told,
+        brief=Brief(wrong),
+        at_most="warn",
+        is_unknown=True,
+        unseen=unseen,
+    )
+
+
+def _unseen(
+    reference: FactReference, claim: Claim | None, facts: ClusterFacts
+) -> tuple[str, tuple[FactReference, ...]]:
+    """Why a claim's access modes aren't known, and what to look up to know them."""
+    if claim is not None:
+        return "which names no accessModes", ()
+    if reference in facts.absent:
+        return "which does not exist", ()
+    if reference in facts.unreadable:
+        return "which can't be read", ()
+    is_known = CLAIMS in facts.known
+    return "which is not in the cluster" if is_known else "unseen: persistentvolumeclaims could not be read", (
+        reference,
+    )
+
+
+POLICY = Policy(
+    id="volume-handover",
+    summary="A Deployment whose volume one node holds at a time can hand it over: its old pod goes first.",
+    examine=examine,
+    params=Params,
+    incidents=("Binder 2018: the hub's replacement waited five hours for a claim that a lost node held",),
+    facts=(CLAIMS,),
+    mode="off",
+)

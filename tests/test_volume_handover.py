@@ -1,0 +1,149 @@
+"""volume-handover: which Deployments can hand their claim over, and what mends the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from policies.volume_handover.policy import Params, examine
+from policies.volume_handover.rollout import Rollout, read_rollout
+from tests.builders import TODAY, config, container, facts_of, request, workload
+from webhook.engine import decide
+from webhook.errors import BadObject
+from webhook.objects.facts import CLAIMS, NO_FACTS, ClusterFacts
+from webhook.policy import FactReference, Object, Set
+
+NO_SURGE = {"maxSurge": 0, "maxUnavailable": 0}
+ONE_LESS = {"maxSurge": 1, "maxUnavailable": 1}
+MOUNTED = [{"name": "data", "persistentVolumeClaim": {"claimName": "db"}}]
+RECREATE = {"type": "Recreate"}
+CLAIM_NAME = "spec.template.spec.volumes[0].persistentVolumeClaim.claimName"
+
+
+def cluster(*modes: str) -> ClusterFacts:
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "db", "namespace": "shop"}}
+    return facts_of([{**claim, "spec": {"accessModes": list(modes)}}])
+
+
+def deployment(strategy: Object | None = None, replicas: int | None = None, image: str = "nginx:1.27") -> Object:
+    obj = workload("Deployment", container(image=image), volumes=MOUNTED)
+    obj["spec"] |= {"strategy": strategy, "replicas": replicas}
+    return obj
+
+
+def rolling(**update: object) -> Object:
+    return {"type": "RollingUpdate", "rollingUpdate": update}
+
+
+RWO, RWOP, RWX = cluster("ReadWriteOnce"), cluster("ReadWriteOncePod"), cluster("ReadWriteMany")
+
+
+@pytest.mark.parametrize(
+    ("obj", "facts", "found"),
+    [
+        pytest.param(deployment(), RWO, [("spec.strategy", "deny")], id="defaults"),
+        pytest.param(deployment(rolling()), RWO, [("spec.strategy", "deny")], id="rolling-update"),
+        pytest.param(deployment(), RWOP, [("spec.strategy", "deny")], id="one-pod-s"),
+        pytest.param(deployment(RECREATE), RWO, [], id="recreate"),
+        pytest.param(deployment(replicas=0), RWO, [], id="no-replicas"),
+        pytest.param(deployment(rolling(**NO_SURGE)), RWO, [("spec.strategy", "warn")], id="fencepost-is-no-deadlock"),
+        pytest.param(deployment(rolling(**ONE_LESS)), RWO, [("spec.strategy", "warn")], id="the-old-pod-may-go-first"),
+        pytest.param(deployment(RECREATE, 2), RWO, [("spec.replicas", "warn")], id="two-on-one-node-s"),
+        pytest.param(deployment(RECREATE, 2), RWOP, [("spec.replicas", "deny")], id="two-on-one-pod-s"),
+        pytest.param(
+            deployment(replicas=2), RWO, [("spec.replicas", "warn"), ("spec.strategy", "deny")], id="two-and-rolling"
+        ),
+        pytest.param(
+            deployment(replicas=4), RWO, [("spec.replicas", "warn"), ("spec.strategy", "warn")], id="a-quarter-of-four"
+        ),
+        pytest.param(deployment(replicas=3), RWX, [], id="shared"),
+        pytest.param(deployment(), cluster("ReadWriteOnce", "ReadOnlyMany"), [], id="shared-by-readers"),
+        pytest.param(deployment(image="prom/prometheus"), RWX, [("spec.strategy", "warn")], id="shared-prometheus"),
+        pytest.param(
+            deployment(RECREATE, 2, "grafana/grafana"), RWX, [("spec.replicas", "warn")], id="shared-grafana-twice"
+        ),
+        pytest.param(deployment(RECREATE, image="prom/prometheus"), RWX, [], id="shared-prometheus-alone"),
+        pytest.param(deployment(), NO_FACTS, [(CLAIM_NAME, "warn")], id="unseen-claim"),
+        pytest.param(deployment(), cluster(), [(CLAIM_NAME, "warn")], id="claim-without-modes"),
+        pytest.param(deployment(RECREATE), NO_FACTS, [], id="unseen-claim-and-recreate"),
+        pytest.param(workload("Deployment"), RWO, [], id="no-volume"),
+        pytest.param(workload("StatefulSet", volumes=MOUNTED), RWO, [], id="a-stateful-set"),
+    ],
+)
+def test_violations(obj: Object, facts: ClusterFacts, found: list[tuple[str, str]]) -> None:
+    assert [(violation.path, violation.at_most) for violation in examine(request(obj), facts, Params())] == found
+
+
+@pytest.mark.parametrize(
+    ("spec", "rollout"),
+    [
+        pytest.param({}, Rollout(1, False, 1, 0), id="defaults"),
+        pytest.param({"replicas": 4}, Rollout(4, False, 1, 1), id="four"),
+        pytest.param({"replicas": 3}, Rollout(3, False, 1, 0), id="three-quarters-round-down"),
+        pytest.param({"strategy": rolling(**NO_SURGE)}, Rollout(1, False, 0, 1), id="both-0"),
+        pytest.param(
+            {"strategy": rolling(maxSurge="0%", maxUnavailable="10%")}, Rollout(1, False, 0, 1), id="rounds-to-0"
+        ),
+        pytest.param({"strategy": RECREATE}, Rollout(1, True, 0, 1), id="recreate"),
+    ],
+)
+def test_rollout(spec: Object, rollout: Rollout) -> None:
+    assert read_rollout(spec) == rollout
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        pytest.param({"replicas": "2"}, "spec.replicas is '2', not a whole number", id="replicas"),
+        pytest.param(
+            {"strategy": rolling(maxSurge="a%")},
+            "spec.strategy.rollingUpdate.maxSurge is 'a%', neither a whole number nor a percentage",
+            id="surge",
+        ),
+    ],
+)
+def test_unreadable_rollout(spec: Object, message: str) -> None:
+    with pytest.raises(BadObject) as raised:
+        read_rollout(spec)
+    assert str(raised.value) == message
+
+
+def test_the_message_says_what_to_set() -> None:
+    [violation] = examine(request(deployment()), RWO, Params())
+    assert violation.message == (
+        "claim 'db' is ReadWriteOnce, which one node holds at a time, and a rollout keeps the old pod until the new "
+        "one is ready (RollingUpdate with maxSurge 1 and maxUnavailable 0), which waits for the volume: it never ends: "
+        "set spec.strategy to {type: Recreate}, without rollingUpdate"
+    )
+    assert violation.fix == Set("spec.strategy", RECREATE)
+
+
+def test_an_unseen_claim_is_looked_up() -> None:
+    [violation] = examine(request(deployment()), NO_FACTS, Params())
+    assert (violation.is_unknown, violation.unseen) == (True, (FactReference(CLAIMS, "shop", "db"),))
+
+
+def test_the_helm_value() -> None:
+    obj = deployment()
+    obj["metadata"]["labels"] = {"helm.sh/chart": "grafana-9.0.0", "app.kubernetes.io/instance": "grafana"}
+    obj["spec"]["template"]["spec"]["volumes"][0]["name"] = "storage"
+    [violation] = examine(request(obj), RWO, Params())
+    assert violation.hint == "deploymentStrategy: {type: Recreate}"
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome"), [("warn", "warned"), ("deny", "denied"), ("patch", "patched")], ids=["warn", "deny", "patch"]
+)
+def test_modes(mode: str, outcome: str) -> None:
+    """By mode patch alone the whole strategy is replaced; what was defaulted before does not stay beside it."""
+    cfg = config(f"policies: {{volume-handover: {{mode: {mode}}}}}")
+    decision = decide(request(deployment(rolling(maxSurge="25%", maxUnavailable="25%"))), RWO, cfg, today=TODAY)
+    outcomes = [verdict.outcome for verdict in decision.verdicts if verdict.policy == "volume-handover"]
+    assert outcomes == [outcome]
+    replaced = [operation for operation in decision.patch if operation["path"] == "/spec/strategy"]
+    assert replaced == ([{"op": "replace", "path": "/spec/strategy", "value": RECREATE}] if mode == "patch" else [])
+
+
+def test_what_was_there_before_only_warns() -> None:
+    cfg = config("policies: {volume-handover: {mode: deny}}")
+    decision = decide(request(deployment(), deployment()), RWO, cfg, today=TODAY)
+    assert [verdict.outcome for verdict in decision.verdicts if verdict.policy == "volume-handover"] == ["warned"]
