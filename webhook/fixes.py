@@ -67,7 +67,7 @@ def _exists(obj: Object | None, path: str) -> bool:
     return value is not None
 
 
-@lru_cache(1024)
+@lru_cache(2048)
 def parse_path(path: str) -> tuple[Token, ...]:
     """ "spec.containers[0].image" as ("spec", "containers", 0, "image"); a key with dots stands in brackets and quotes:
     'nodeSelector["topology.kubernetes.io/zone"]'."""
@@ -116,12 +116,12 @@ def _operation(obj: Object, tokens: tuple[Token, ...], value: Any) -> Operation:
     raise ValueError("a fix without a path")
 
 
-@lru_cache(1024)
+@lru_cache(2048)
 def _pointer(tokens: tuple[Token, ...]) -> str:
     return "".join(_escaped(token) for token in tokens)
 
 
-@lru_cache(1024)
+@lru_cache(2048)
 def _parsed(pointer: str) -> jsonpatch.JsonPointer:
     return jsonpatch.JsonPointer(pointer)
 
@@ -149,7 +149,7 @@ def compatible(fixes: Iterable[tuple[Set, ...]]) -> list[Set]:
     return chosen
 
 
-@lru_cache(1024)
+@lru_cache(2048)
 def _and_above(path: tuple[Token, ...]) -> tuple[tuple[Token, ...], ...]:
     """The path, then each path above it, up to the root."""
     return tuple(path[:length] for length in range(len(path), 0, -1))
