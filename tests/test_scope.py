@@ -15,7 +15,10 @@ from webhook.scope import AnyStage, Call, calls, exclude_own_namespace, is_exclu
 RUNNERS = "kinds: [{group: example.com, kind: Runner, resource: runners}]"
 ALL_OFF = "policies: {memory-limits: {mode: 'off'}, prometheus-memory: {mode: 'off'}, zonal-volumes: {mode: 'off'}}"
 POLICIES = {name: loaded.policy for name, loaded in load_policies().items()}
-EVERY_POLICY = {name for name, policy in POLICIES.items() if policy.workloads and policy.operations}
+EVERY_POLICY = {
+    name for name, policy in POLICIES.items() if policy.workloads and policy.operations and policy.mode != "off"
+}
+"""The policies that judge workloads where the configuration says nothing."""
 CLAIM = ("", "PersistentVolumeClaim")
 
 
