@@ -35,6 +35,15 @@ def test_a_value_is_read_back_as_it_was_written() -> None:
     assert cluster.objects[PATH]["data"] == {"names": '{"names":["a","b"]}', "version": VERSION}
 
 
+def test_what_was_deleted_meanwhile_is_a_conflict() -> None:
+    cluster = MemoryCluster()
+    kept = record(cluster).write(record(cluster).read(), Value(("a",)))
+    del cluster.objects[PATH]
+    with pytest.raises(Conflict, match=r"not found"):
+        record(cluster).write(kept, Value(("b",)))
+    assert record(cluster).write(record(cluster).read(), Value(("b",))).value == Value(("b",))
+
+
 def test_what_is_so_already_is_not_written() -> None:
     cluster = MemoryCluster()
     kept = record(cluster).write(record(cluster).read(), Value(("a",)))

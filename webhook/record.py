@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from webhook.errors import BadObject
+from webhook.errors import BadObject, ClusterRefused, Conflict
 from webhook.installation import LABELS
 from webhook.policy import Object
 
@@ -89,7 +89,7 @@ class Record(Generic[T]):
         """Write the value in place of the one that was read, if anything differs, and return what is then stored.
 
         `beside` are texts for people under other keys; with the `owner`, an object of the cluster, the ConfigMap goes
-        too. Raises Conflict if somebody has written since, BadObject for a value that doesn't fit.
+        too. Raises Conflict if somebody has written or deleted it since, BadObject for a value that doesn't fit.
         """
         there = kept.object or {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self._metadata}
         text = msgspec.json.encode(value, order="sorted").decode()
@@ -102,7 +102,12 @@ class Record(Generic[T]):
         obj = {**there, "metadata": metadata, "data": data}
         if kept.object is None:
             return Kept(value, self._cluster.create(self._collection, obj).object)
-        return Kept(value, self._cluster.replace(self._path, obj))
+        try:
+            return Kept(value, self._cluster.replace(self._path, obj))
+        except ClusterRefused as answer:
+            if answer.status != 404:
+                raise
+            raise Conflict(answer.status, answer.reason, answer.message) from answer
 
     @property
     def _path(self) -> str:

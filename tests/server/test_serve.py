@@ -460,7 +460,7 @@ import time
 def runaway(*args, **kwargs):
     while True:
         time.sleep(0)
-judge.decide = runaway
+judge.decide_in_transition = runaway
 """
 SWALLOWING = """
 import time
@@ -473,7 +473,7 @@ def swallowing(*args, **kwargs):
             pass
     while True:
         pass
-judge.decide = swallowing
+judge.decide_in_transition = swallowing
 """
 
 
@@ -598,7 +598,7 @@ def _decide_by_facts(request, facts, config, **_):
     ],
 )
 def test_look_up(monkeypatch, tmp_path, answers, asked, text):
-    monkeypatch.setattr(judge_module, "decide", _decide_by_facts)
+    monkeypatch.setattr(judge_module, "decide_in_transition", _decide_by_facts)
     source = Source(answers)
     judge = Judge(lambda: load_config(b"", ""), source, Metrics(tmp_path, 0, set(), []))
     now = time.monotonic()
@@ -609,7 +609,7 @@ def test_look_up(monkeypatch, tmp_path, answers, asked, text):
 
 
 def test_a_probe_is_answered_before_anything_is_decided(monkeypatch, tmp_path):
-    monkeypatch.setattr(judge_module, "decide", None)
+    monkeypatch.setattr(judge_module, "decide_in_transition", None)
     judge = Judge(lambda: load_config(b"", ""), Source([]), Metrics(tmp_path, 0, set(), []))
     obj = {"kind": "ConfigMap", "metadata": {"labels": {PROBE_LABEL: "n-1"}}}
     probe = AdmissionRequest("CREATE", "", "v1", "ConfigMap", "forestall-system", "", obj, dry_run=True, uid="7")
