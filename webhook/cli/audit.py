@@ -1,0 +1,124 @@
+"""`forestall audit`: what a cluster holds already."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from webhook.cli.clusters import reach_patiently
+from webhook.cli.options import AS_IF, FILE, KUBECONFIG
+from webhook.cli.terminal import note, put, style_of, tell_bugs, width
+from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.policy import MODES, Mode
+
+if TYPE_CHECKING:
+    from webhook.audit.look import Audited
+
+
+AuditFormat = Literal["text", "json", "csv", "sarif", "html"]
+
+
+_AUDIT_FORMATS = ("text", "json", "csv", "sarif", "html")
+
+
+_STRICT_AUDIT = (
+    "Exit code 1 for any violation that is not exempted, and for what is broken now; 2 if anything could not be read."
+)
+
+
+@click.command()
+@KUBECONFIG
+@click.option(
+    "--context",
+    "contexts",
+    metavar="NAME",
+    multiple=True,
+    help="The kubeconfig's context to audit; may be repeated for several clusters.",
+)
+@click.option(
+    "--namespace", "-n", "namespaces", metavar="NS", multiple=True, help="Audit only this namespace; may be repeated."
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=FILE,
+    help="The configuration to judge by; default: the cluster's ConfigMap forestall-config.",
+)
+@click.option("--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=AS_IF)
+@click.option("--group-by", metavar="LABEL", default="", help="Label of workloads or namespaces that names their team.")
+@click.option(
+    "--output",
+    "-o",
+    "output",
+    type=click.Choice(_AUDIT_FORMATS),
+    default="text",
+    show_default=True,
+    help="The format of the result.",
+)
+@click.option("--strict", is_flag=True, help=_STRICT_AUDIT)
+def audit(
+    kubeconfig: Path | None,
+    contexts: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    config: Path | None,
+    as_if: Mode | None,
+    group_by: str,
+    output: AuditFormat,
+    strict: bool,
+) -> int:
+    """Judge what a cluster stores as if it were created now; reads only.
+
+    \b
+    forestall audit
+    forestall audit --as-if deny --output csv > findings.csv
+    """
+    from webhook.audit.judge import COLLECTOR  # noqa: PLC0415
+    from webhook.audit.look import AuditOptions, audit_cluster  # noqa: PLC0415
+    from webhook.audit.progress import Bar  # noqa: PLC0415
+
+    gc.set_threshold(*COLLECTOR)
+    today = datetime.now(UTC).date()
+    options = AuditOptions(config, as_if, group_by, namespaces)
+    audits, code = [], 0
+    for context in contexts or (None,):
+        try:
+            with Bar(context or "") as bar:
+                cluster = reach_patiently(kubeconfig, context)
+                audits.append(audit_cluster(cluster, context or "", options, today=today, progress=bar.show))
+        except (ClusterRefused, FactsUnavailable) as error:
+            if len(contexts) < 2:
+                raise
+            click.echo(f"forestall: context {context}: {error}", err=True)
+            code = 2
+    code = max([code, *(audited.exit_code(strict=strict) for audited in audits)])
+    for audited in audits:
+        tell_bugs(audited.found.bugs)
+        for trouble in audited.troubles if output != "text" else ():
+            note(" ".join(filter(None, (audited.name, trouble))))
+    for part in _render_audit(audits, output, code, today):
+        put(part, encoding=None if output == "text" else "utf-8")
+    return code
+
+
+def _render_audit(audits: Sequence[Audited], output: AuditFormat, code: int, today: date) -> Iterator[str]:
+    from webhook.audit import documents, text  # noqa: PLC0415
+
+    match output:
+        case "json":
+            return documents.render_json(audits, today)
+        case "csv":
+            return documents.render_csv(audits)
+        case "sarif":
+            return documents.render_sarif(audits, code)
+        case "html":
+            from webhook.audit.html import render_html  # noqa: PLC0415
+
+            return render_html(audits, today)
+        case _:
+            return text.render_text(audits, today, width(), style_of(sys.stdout))
