@@ -647,3 +647,27 @@ def test_config_check_names_overrides_that_are_capped(run: Run, tmp_path: Path) 
     done = run("config", "check", str(file))
     assert (done.code, done.out) == (0, f"{file}: valid\n")
     assert done.err == f"note: {file}: overrides[0].policies.memory-limits.mode is deny, capped by mode: audit\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["check", "a.yaml", "--cluster"], id="check"),
+        pytest.param(["doctor"], id="doctor"),
+        pytest.param(["hooks", "on"], id="hooks-on"),
+        pytest.param(["hooks", "off"], id="hooks-off"),
+        pytest.param(["audit"], id="audit"),
+    ],
+)
+def test_a_context_says_which_cluster(write: Write, run: Run, tmp_path: Path, command: list[str]) -> None:
+    write("a.yaml", BARE)
+    contexts = [{"name": name, "context": {"cluster": name, "user": "u"}} for name in ("one", "two")]
+    clusters = [
+        {"name": name, "cluster": {"server": f"http://127.0.0.1:{at}"}} for at, name in ((1, "one"), (2, "two"))
+    ]
+    users = [{"name": "u", "user": {}}]
+    kubeconfig = {"current-context": "one", "contexts": contexts, "clusters": clusters, "users": users}
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    ended = run(*command, "--kubeconfig", str(tmp_path / "kubeconfig"), "--context", "two")
+    assert ended.code != 0
+    assert ("127.0.0.1:2" in ended.out + ended.err, "127.0.0.1:1" in ended.out + ended.err) == (True, False)
