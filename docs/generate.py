@@ -49,10 +49,12 @@ def _filled(text: str, parts: Mapping[str, str]) -> str:
 
 def _table(policies: list[LoadedPolicy]) -> str:
     rows = [
-        f"| [{loaded.policy.id}]({_page(loaded)}) | {loaded.policy.summary} | {'; '.join(loaded.policy.incidents)} |\n"
+        f"| [{loaded.policy.id}]({_page(loaded)}) | {loaded.policy.summary} | {'; '.join(loaded.policy.incidents)} | "
+        f"{loaded.policy.mode} |\n"
         for loaded in policies
     ]
-    return "".join(["| policy | what it asks for | what happened without it |\n| --- | --- | --- |\n", *rows])
+    head = "| policy | what it asks for | what happened without it | mode |\n| --- | --- | --- | --- |\n"
+    return "".join([head, *rows])
 
 
 def _page(loaded: LoadedPolicy, root: str = "") -> str:
