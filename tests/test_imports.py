@@ -60,12 +60,13 @@ LAYERS: dict[str, set[str]] = {
     "watch": FOUNDATION | {"objects", "cluster", "stored"},
     "cluster_view": FOUNDATION | {"objects", "config", "cluster", "stored", "watch", "in_force"},
     "record": FOUNDATION | {"cluster"},
+    "gap_record": {"policy", "record"},
     "server": DECIDING | {"certs", "cluster", "watch", "reloading"},
-    "controller": DECIDING | {"certs", "cluster", "stored", "record", "watch", "reloading"},
+    "controller": DECIDING | {"certs", "cluster", "stored", "record", "gap_record", "watch", "reloading"},
     "in_force": {"errors", "installation", "config", "stored"},
-    "observing": DECIDING | {"formats", "cluster", "stored"},
+    "observing": DECIDING | {"formats", "cluster", "stored", "gap_record"},
     "audit": DECIDING | {"formats", "cluster", "stored", "watch", "in_force", "observing"},
-    "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "controller"},
+    "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller"},
     "cli": DECIDING | {"check", "formats", "cluster", "cluster_view", "server", "controller", "audit", "doctor"},
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.

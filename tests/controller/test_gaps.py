@@ -24,15 +24,11 @@ from tests.memory_cluster import MemoryCluster
 from webhook.cluster import Cluster
 from webhook.controller.gaps import (
     KEPT,
-    Gap,
-    GapRecord,
     Gaps,
     Probed,
-    Reason,
     Unchecked,
     admitted_unchecked,
     observe,
-    read_record,
     told_undecided,
     unanswered,
 )
@@ -40,6 +36,7 @@ from webhook.controller.hooks import HooksState
 from webhook.controller.registration import configurations, path_of
 from webhook.engine import decide
 from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.gap_record import Gap, GapRecord, Reason, read_record
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.pods import POD
 from webhook.policy import GroupKind, Object, Stage

@@ -25,27 +25,21 @@ from webhook.controller.events import report
 from webhook.controller.registration import STAGES, fails_closed, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
+from webhook.gap_record import EVERY, KEY, Gap, GapRecord, Reason, read_record, record_of
 from webhook.installation import PROBE_LABEL, STATE, probe_answer, undecided_answer
 from webhook.objects.owners import controller_of
 from webhook.policy import AdmissionRequest, Decision, Object, Stage
-from webhook.record import Kept, Record, read_value
+from webhook.record import Record
 from webhook.scope import is_judged
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster
 
-EVERY = timedelta(seconds=10)
 KEPT = 200
 """How many gaps the record holds; of older ones only their number is left."""
 
-_KEY = "gaps"
 _PROBE_SECONDS = 20.0
 """Seconds that a probe may take: two webhooks of ours that hang take ten, and others may be asked as well."""
-_AROUND = EVERY + timedelta(seconds=2)
-"""The time before and after a gap in which calls may have been lost as well; objects' times are whole seconds."""
-
-Reason = Literal["no answer", "hooks off", "undecided"]
-
 log = structlog.get_logger()
 
 in_gap = Gauge(
@@ -61,43 +55,6 @@ gap_seconds = Counter(
 probes = Counter(
     "forestall_probes", "Probes: answered, gap, or unknown where the API server gave no answer.", ["result"]
 )
-
-
-class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
-    """From the first probe that `stages` didn't answer to the first that they did.
-
-    Where the reason is "undecided", they answered: from the first to the last review that passed because its object
-    could not be read.
-
-    `refused`: the validating webhook failed closed, so that what it judges was refused and not let through.
-    """
-
-    stages: tuple[Stage, ...]
-    began: datetime
-    reason: Reason
-    ended: datetime | None = None
-    refused: bool = False
-
-    def includes(self, at: datetime) -> bool:
-        """Whether a write at this time may have been let through unchecked in this gap."""
-        return self.began - _AROUND <= at and (self.ended is None or at <= self.ended + _AROUND)
-
-    def __str__(self) -> str:
-        ended = f"{self.ended:%Y-%m-%d %H:%M:%S} UTC" if self.ended else "now"
-        return f"{self.began:%Y-%m-%d %H:%M:%S} to {ended}: {' and '.join(self.stages)}, {self.reason}"
-
-
-class GapRecord(msgspec.Struct, frozen=True):
-    """The gaps, oldest first, and how many are no longer among them; the last may be open."""
-
-    gaps: tuple[Gap, ...] = ()
-    forgotten: int = 0
-    lost: bool = False
-    """Whether an earlier record is lost, because an edit made it unreadable."""
-
-    @property
-    def open(self) -> Gap | None:
-        return self.gaps[-1] if self.gaps and self.gaps[-1].ended is None else None
 
 
 class Probed(NamedTuple):
@@ -162,15 +119,6 @@ def unanswered(warnings: Iterable[str], nonce: str) -> tuple[Stage, ...]:
     return tuple(stage for stage in STAGES if probe_answer(nonce, stage) not in said)
 
 
-def read_record(obj: Object | None) -> GapRecord:
-    """What ConfigMap forestall-state says of gaps."""
-    return _record_of(read_value(obj, _KEY, GapRecord, GapRecord))
-
-
-def _record_of(kept: Kept[GapRecord]) -> GapRecord:
-    return GapRecord(lost=True) if kept.lost else kept.value
-
-
 class Gaps:
     """Probes, and keeps the record in ConfigMap forestall-state."""
 
@@ -178,7 +126,7 @@ class Gaps:
         self._cluster = cluster
         self._path = f"/api/v1/namespaces/{namespace}/configmaps"
         self._namespace = namespace
-        self._stored = Record(cluster, namespace, STATE, _KEY, GapRecord, GapRecord)
+        self._stored = Record(cluster, namespace, STATE, KEY, GapRecord, GapRecord)
         self._probed_at: datetime | None = None
         self._lost: tuple[Stage, ...] = ()
         """The stages that didn't answer the last probe."""
@@ -259,7 +207,7 @@ class Gaps:
 
     def _record(self, now: datetime, probed: Probed) -> None:
         kept = self._stored.read()
-        record = _record_of(kept)
+        record = record_of(kept)
         after = observe(record, now.replace(microsecond=0), probed)
         if after is record:
             return

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, Union
 
 from webhook.config import Config, read_config
 from webhook.controller.endpoints import ServerEndpoint, list_endpoints
-from webhook.controller.gaps import Gap, GapRecord, Unchecked, admitted_unchecked, read_record
+from webhook.controller.gaps import Unchecked, admitted_unchecked
 from webhook.controller.registration import STAGES, path_of
 from webhook.controller.rotation import read_served, service_names
 from webhook.doctor.access import Binding, MissingRight, missing_bindings, missing_rights
 from webhook.engine import decide
 from webhook.errors import BadConfig, ForestallError
 from webhook.findings import JudgedObject, findings_of
+from webhook.gap_record import Gap, GapRecord, read_record
 from webhook.in_force import config_in_force
 from webhook.installation import CONFIG, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, STATE
 from webhook.loader import fact_kinds
