@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +17,8 @@ import pytest
 from tests.builders import ROOT, SHARED, workload
 from tests.cluster_fixture import ControlPlane
 from tests.e2e.guarded import UNGUARDED, Guarded, deployment
-from tests.loopback import eventually
+from tests.loopback import eventually, free_ports
+from webhook.certs import make_self_signed
 from webhook.check import check_files
 from webhook.cli import main
 from webhook.cluster import Cluster
@@ -187,7 +191,7 @@ def test_what_a_controller_made_is_its_owners(
     cluster.running("owners-audited")
     arguments = f"--config={tmp_path / 'config.yaml'}", "--namespace=owners-audited"
     found = {(finding["kind"], finding["name"]) for finding in audit(cluster.plane, capsys, *arguments)["results"]}
-    assert found == {("Deployment", "web")}
+    assert found == {("Deployment", "web"), ("Namespace", "owners-audited")}
 
 
 @pytest.mark.parametrize("resource", ["deployments.apps", "nodes", "configmaps"])
@@ -236,3 +240,101 @@ def _rules_without(cluster: Guarded, resource: str) -> list[Object]:
 def _split(resource: str) -> tuple[str, str]:
     plural, _, group = resource.partition(".")
     return plural, group
+
+
+class Metrics(BaseHTTPRequestHandler):
+    """What metrics-server answers: the pods' metrics that its server holds, whatever the namespace."""
+
+    def do_GET(self) -> None:
+        resource = {"name": "pods", "singularName": "", "namespaced": True, "kind": "PodMetrics", "verbs": ["list"]}
+        body: Object = {"kind": "APIResourceList", "groupVersion": "metrics.k8s.io/v1beta1", "resources": [resource]}
+        if self.path.partition("?")[0].endswith("/pods"):
+            body = {"kind": "PodMetricsList", "metadata": {}, "items": self.server.metrics}  # type: ignore[attr-defined]
+        encoded = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(encoded)))
+        self.end_headers()
+        self.wfile.write(encoded)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def metrics(cluster: Guarded, tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
+    """An aggregated API on loopback, which the API server takes for metrics-server; `metrics` are what it lists."""
+    certificate, key = make_self_signed()
+    (tmp_path / "tls.crt").write_bytes(certificate)
+    (tmp_path / "tls.key").write_bytes(key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metrics) as server:
+        server.metrics = []  # type: ignore[attr-defined]
+        port = server.server_address[1]
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        cluster.apply(_service("metrics"), _api_service("v1beta1", "metrics.k8s.io", "metrics", port))
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+            cluster.kubectl("delete", "apiservice", "v1beta1.metrics.k8s.io")
+
+
+def _service(name: str) -> Object:
+    spec = {"type": "ExternalName", "externalName": "localhost"}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+
+def _api_service(version: str, group: str, service: str, port: int) -> Object:
+    return {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"{version}.{group}"},
+        "spec": {
+            "group": group,
+            "version": version,
+            "service": {"namespace": "default", "name": service, "port": port},
+            "insecureSkipTLSVerify": True,
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+        },
+    }
+
+
+def test_use_against_size(
+    cluster: Guarded, metrics: ThreadingHTTPServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    cluster.make_namespace("used", guarded=False)
+    cluster.apply(deployment("web", "used", {"name": "web", "image": "nginx"}))
+    (pod,) = cluster.running("used")
+    used = {"name": "web", "usage": {"cpu": "1m", "memory": "798720Ki"}}
+    metadata = {"name": pod["metadata"]["name"], "namespace": "used"}
+    metrics.metrics = [{"metadata": metadata, "containers": [used]}]  # type: ignore[attr-defined]
+    raw = ("get", "--raw", "/apis/metrics.k8s.io/v1beta1/pods")
+    eventually(lambda: metadata["name"] in cluster.try_kubectl(*raw).stdout, "the API server doesn't ask for metrics")
+    audited = audit(cluster.plane, capsys, f"--config={tmp_path / 'config.yaml'}", "--namespace=used")
+    uses = {finding["name"]: finding["uses"] for finding in audited["results"] if finding["kind"] == "Deployment"}
+    assert uses == {"web": "780Mi, would be given 512Mi: killed"}
+
+
+def test_an_aggregated_api_that_is_down(cluster: Guarded, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Of what it serves nothing is seen, which is said; the rest is judged."""
+    kinds = "kinds: [{group: down.example.com, kind: Thing, resource: things, podSpec: spec.template.spec}]\n"
+    (tmp_path / "config.yaml").write_text(f"{CONFIG}{kinds}")
+    cluster.apply(_service("down"), _api_service("v1", "down.example.com", "down", free_ports(1)[0]))
+    arguments = f"--config={tmp_path / 'config.yaml'}", "--strict"
+    try:
+        available = ("get", "apiservice", "v1.down.example.com", "-o", "jsonpath={.status.conditions[0].status}")
+        eventually(lambda: cluster.try_kubectl(*available).stdout == "False", "the API server doesn't look")
+        audited = audit(cluster.plane, capsys, *arguments)
+    finally:
+        cluster.kubectl("delete", "apiservice", "v1.down.example.com")
+    assert audited["code"] == 2
+    (line,) = audited["clusters"][0]["unseen"]
+    assert line.startswith("not seen: things.down.example.com: ")
+    assert audited["results"]
