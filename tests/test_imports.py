@@ -65,7 +65,7 @@ LAYERS: dict[str, set[str]] = {
     "controller": DECIDING | {"certs", "cluster", "stored", "record", "gap_record", "watch", "reloading"},
     "in_force": {"errors", "installation", "config", "stored"},
     "observing": DECIDING | {"formats", "cluster", "stored", "gap_record"},
-    "audit": DECIDING | {"formats", "cluster", "stored", "watch", "in_force", "observing"},
+    "audit": DECIDING | {"formats", "cluster", "stored", "watch", "in_force", "gap_record", "observing"},
     "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller"},
     "cli": DECIDING | {"check", "formats", "cluster", "cluster_view", "server", "controller", "audit", "doctor"},
 }

@@ -11,8 +11,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from policies.namespace_defaults.observed import observe
 from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
+from webhook.objects.live import LIVE_WORKLOADS
 from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
 
@@ -86,6 +88,8 @@ POLICY = Policy(
     kinds=(_NAMESPACE,),
     operations=(),
     facts=(LIMIT_RANGES,),
+    observe=observe,
+    lives=LIVE_WORKLOADS,
     mode="audit",
     otherwise="warn",
 )

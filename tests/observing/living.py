@@ -8,17 +8,18 @@ from typing import Any
 
 import msgspec
 
-from tests.builders import container, pod_spec
+from tests.builders import container, pod_spec, workload
 from webhook.loader import load_policies
 from webhook.objects.facts import decode_fact
 from webhook.objects.live import Live
+from webhook.observing.monitoring import LIVES
 from webhook.policy import FactKind, Object, Observation
 from webhook.stored import show_reference
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 LIVE_KINDS: dict[str, FactKind[Any, Any]] = {
     kind.kind: kind for loaded in load_policies().values() for kind in loaded.policy.lives
-}
+} | {kind.kind: kind for kind in LIVES}
 
 
 def ago(**passed: float) -> str:
@@ -120,3 +121,17 @@ def pending(message: str = "", since: str = ago(minutes=4)) -> Object:
     """The status of a pod for which the scheduler finds no node."""
     scheduled = condition("PodScheduled", "False", since, reason="Unschedulable", message=message)
     return {"phase": "Pending", "conditions": [scheduled]}
+
+
+def scaled(
+    kind: str, *containers: Object, name: str = "web", desired: int = 1, there: int = 0, ready: int = 0, **fields: Any
+) -> Object:
+    """A workload that wants so many pods, has and has ready so many; `fields` go into its metadata."""
+    obj = workload(kind, *containers, name=name)
+    obj["metadata"] |= {"creationTimestamp": ago(days=9), **fields}
+    if kind == "DaemonSet":
+        obj["status"] = {"desiredNumberScheduled": desired, "currentNumberScheduled": there, "numberReady": ready}
+    else:
+        obj["spec"]["replicas"] = desired
+        obj["status"] = {"replicas": there, "readyReplicas": ready}
+    return obj

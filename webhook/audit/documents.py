@@ -127,9 +127,10 @@ def render_sarif(audits: Sequence[Audited], exit_code: int) -> Iterator[str]:
 
 
 def _place(audited: Audited, reference: Reference) -> dict[str, Any]:
-    """An observed object's address; a kind that isn't judged, such as Node, is of the core group."""
+    """An observed object's address; a kind that is neither judged nor a webhook configuration is of the core group."""
     known = (judged.kind for judged in audited.config.judged.values() if judged.kind.kind == reference.kind)
-    kind = next(known, GroupKind("", reference.kind, f"{reference.kind.lower()}s"))
+    group = "admissionregistration.k8s.io" if reference.kind == "ValidatingWebhookConfiguration" else ""
+    kind = next(known, GroupKind(group, reference.kind, f"{reference.kind.lower()}s"))
     version = f"{kind.group}/v1" if kind.group else "v1"
     return _location(audited, version, kind.resource, reference.namespace, reference.name)
 

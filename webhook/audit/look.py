@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from webhook.audit.judge import Audit, Progress, audit
 from webhook.config import Config, load_config, read_config
 from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.gap_record import read_record
 from webhook.in_force import config_in_force
-from webhook.installation import CONFIG, NAMESPACE
+from webhook.installation import CONFIG, NAMESPACE, STATE
 from webhook.loader import fact_kinds
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.owners import metadata_of
+from webhook.observing import monitoring, unchecked
 from webhook.observing.read import read_live
-from webhook.observing.run import Observing, needed_lives, observe, observers
+from webhook.observing.run import Observer, Observing, needed_lives, observe, observers
 from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
 from webhook.scope import exclude_own_namespace
 from webhook.stored import Unreadable, is_forbidden
@@ -105,9 +107,9 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     facts = _facts(cluster, kinds, options.namespaces, unlisted, forbidden)
     team_of = _by(options.group_by or config.team_label, facts.of(NAMESPACES))
     found = audit(cluster, config, facts, team_of, today=today, namespaces=options.namespaces, progress=progress)
-    observing = _observing(cluster, config, facts, options.namespaces, found)
     found.unlisted = {**unlisted, **found.unlisted}
     found.forbidden |= forbidden
+    observing = _observing(cluster, config, facts, options.namespaces, found)
     odd = {Reference(str(odd.kind), odd.namespace, odd.name): why for odd, why in facts.unreadable.items()}
     for reference in {judged.reference for judged in found.unreadable}:
         odd.pop(reference, None)
@@ -119,8 +121,17 @@ def _observing(
     cluster: Cluster, config: Config, facts: ClusterFacts, namespaces: Sequence[str], found: Audit
 ) -> Observing:
     """The things that are broken now. What could not be read for that is added to `found`."""
-    asked = observers(config)
-    read = read_live(cluster, needed_lives(asked), namespaces)
+    asked = [*observers(config), Observer(monitoring.NAME, monitoring.LIVES, monitoring.observe_monitoring)]
+    try:
+        record = read_record(cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{STATE}"))
+        asked.append(Observer(unchecked.NAME, (), unchecked.observer_of(record)))
+    except (ClusterRefused, FactsUnavailable) as error:
+        found.unlisted.setdefault("configmaps", str(error))
+        if is_forbidden(error):
+            found.forbidden.add("configmaps")
+    # What could not be listed before isn't asked for, and waited for, again.
+    kinds = [kind for kind in needed_lives(asked) if kind.full_resource not in found.unlisted]
+    read = read_live(cluster, kinds, namespaces)
     found.unlisted |= read.unlisted
     found.forbidden |= read.forbidden
     known = {odd.reference for odd in found.unreadable}

@@ -13,7 +13,7 @@ from webhook.objects.facts import Wire, WirePart
 from webhook.objects.live.nodes import Condition, WiredCondition
 from webhook.objects.live.top_level import LiveMetadata, TopLevel, top_level_of
 from webhook.objects.pods import Workload, read_workload
-from webhook.policy import AdmissionRequest, FactKind, FactReference
+from webhook.policy import AdmissionRequest, FactKind, FactReference, Reference
 
 _RELEASE = "meta.helm.sh/"
 
@@ -32,6 +32,12 @@ class LiveWorkload(msgspec.Struct, frozen=True, gc=False):
     ready: int
     conditions: tuple[Condition, ...]
     template: bytes | None
+
+    @property
+    def reference(self) -> Reference:
+        """The object that a person made: an operator's resource, where one owns the workload."""
+        kind, name = (self.owner.kind, self.owner.name) if self.owner.kind else (self.kind, self.name)
+        return Reference(kind, self.namespace, name)
 
     @property
     def workload(self) -> Workload | None:
