@@ -17,7 +17,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bench.figures import Figure, Skipped, table  # noqa: E402
 
-PARTS = ("decide", "server", "apiserver", "memory", "check", "audit", "startup")
+PARTS = ("decide", "server", "apiserver", "memory", "check", "audit", "live", "startup")
 
 
 def main(names: list[str]) -> int:
