@@ -131,7 +131,7 @@ class _Affinity(WirePart, omit_defaults=True):
     node_affinity: _NodeAffinity | None = None
 
 
-class _Shape(WirePart, omit_defaults=True):
+class SharedSpec(WirePart, omit_defaults=True):
     """The fields of a pod's spec that all pods of its workload share."""
 
     containers: list[_Container] | None = None
@@ -152,7 +152,7 @@ class _Volume(WirePart):
     ephemeral: dict[str, Any] | None = None
 
 
-class _Spec(_Shape):
+class _Spec(SharedSpec):
     node_name: str | None = None
     volumes: list[_Volume] | None = None
 
@@ -223,7 +223,7 @@ def _claims(pod: str, spec: _Spec) -> list[str]:
 
 def _shape(metadata: LiveMetadata, spec: _Spec) -> Shape:
     labels = {key: value for key, value in (metadata.labels or {}).items() if key not in _OWN_LABELS}
-    common = _Shape(*(getattr(spec, field) for field in _Shape.__struct_fields__))
+    common = SharedSpec(*(getattr(spec, field) for field in SharedSpec.__struct_fields__))
     return _shared_shape(msgspec.json.encode({"labels": labels, "spec": common}))
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from sys import intern
-from typing import Any
+from functools import lru_cache
 
 import msgspec
 
-from webhook.objects.facts import Wire, WirePart
+from webhook.objects.facts import Metadata, Wire, WirePart
 from webhook.objects.live.nodes import Condition, WiredCondition
+from webhook.objects.live.pods import SharedSpec
 from webhook.objects.live.top_level import LiveMetadata, TopLevel, top_level_of
 from webhook.objects.pods import Workload, read_workload
-from webhook.policy import AdmissionRequest, FactKind, FactReference, Reference
-
-_RELEASE = "meta.helm.sh/"
+from webhook.policy import AdmissionRequest, FactKind, FactReference, Object, Reference
 
 
 class LiveWorkload(msgspec.Struct, frozen=True, gc=False):
-    """A workload; `template` is None where all of its pods are ready, else its pods' template, as JSON."""
+    """A workload. `body` holds, as JSON, its labels and what its pods have in common; where all of them are ready there
+    is none, and there are no `conditions`."""
 
     kind: str
     namespace: str
@@ -31,7 +30,7 @@ class LiveWorkload(msgspec.Struct, frozen=True, gc=False):
     """The number of pods that exist."""
     ready: int
     conditions: tuple[Condition, ...]
-    template: bytes | None
+    body: bytes | None
 
     @property
     def reference(self) -> Reference:
@@ -41,16 +40,22 @@ class LiveWorkload(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def workload(self) -> Workload | None:
-        """Its template as the workload that it makes; None where all is well. Raises BadObject."""
-        if self.template is None:
+        """The workload with its containers and placement; None where all is well. Raises BadObject."""
+        if self.body is None:
             return None
-        obj = msgspec.json.decode(self.template)
+        obj: Object = msgspec.json.decode(self.body)
+        obj["metadata"] |= {"name": self.name, "namespace": self.namespace}
         return read_workload(AdmissionRequest("CREATE", "apps", "v1", self.kind, self.namespace, self.name, obj))
+
+
+class _Template(WirePart, omit_defaults=True):
+    metadata: Metadata | None = None
+    spec: SharedSpec | None = None
 
 
 class _Spec(WirePart):
     replicas: int | None = None
-    template: msgspec.Raw = msgspec.Raw(b"{}")
+    template: _Template | None = None
 
 
 class _Status(WirePart):
@@ -87,25 +92,23 @@ def _reader(kind: str) -> Callable[[FactReference, LiveMetadata, _Workload], Liv
             desired=0 if metadata.deletion_timestamp else desired,
             there=there,
             ready=ready,
-            conditions=tuple(condition.read() for condition in status.conditions or ()),
-            template=None if is_well else _kept(kind, reference, metadata, spec.template),
+            conditions=() if is_well else tuple(condition.read() for condition in status.conditions or ()),
+            body=None if is_well else _body(metadata, spec.template or _Template()),
         )
 
     return read
 
 
-def _kept(kind: str, reference: FactReference, metadata: LiveMetadata, template: msgspec.Raw) -> bytes:
-    annotations: Mapping[str, Any] = metadata.annotations or {}
-    release = {key: value for key, value in annotations.items() if key.startswith(_RELEASE)}
-    named = {"name": reference.name, "namespace": reference.namespace, "labels": metadata.labels or {}}
-    return msgspec.json.encode(
-        {
-            "apiVersion": "apps/v1",
-            "kind": intern(kind),
-            "metadata": {**named, "annotations": release},
-            "spec": {"template": template},
-        }
-    )
+def _body(metadata: LiveMetadata, template: _Template) -> bytes:
+    labels = (template.metadata.labels if template.metadata else None) or {}
+    common = {"metadata": {"labels": labels}, "spec": template.spec or SharedSpec()}
+    return _shared(msgspec.json.encode({"metadata": {"labels": metadata.labels or {}}, "spec": {"template": common}}))
+
+
+# What is deployed many times over, for each tenant or branch, looks the same each time.
+@lru_cache(maxsize=4096)
+def _shared(body: bytes) -> bytes:
+    return body
 
 
 def _kind(kind: str, resource: str) -> FactKind[tuple[str, str], LiveWorkload]:
