@@ -540,3 +540,18 @@ def test_without_a_right_to_pods_the_rest_is_told(api: FakeApi, run: Run) -> Non
         "not seen for want of a right: pods"
     ]
     assert "  denied    memory-limits: container 'web' has no memory limit" in out
+
+
+def test_objects_that_are_admitted_unchecked(api: FakeApi, run: Run) -> None:
+    gap = {"stages": ["validate"], "began": "2026-11-21T11:00:00Z", "reason": "no answer"}
+    metadata = {"name": "forestall-state", "namespace": "forestall-system"}
+    record = {"gaps": [gap], "forgotten": 0, "lost": False}
+    api.objects["configmaps"] = [{"metadata": metadata, "data": {"gaps": json.dumps(record)}}]
+    (seen,) = json.loads(run("--output=json")[1])["observations"]
+    assert (seen["policy"], seen["severity"], seen["since"], seen["run"]) == (
+        *("admitted-unchecked", "error", "2026-11-21T11:00:00Z"),
+        ["forestall doctor"],
+    )
+    (result,) = json.loads(run("--output=sarif")[1])["runs"][0]["results"]
+    address = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/forestall"
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == address
