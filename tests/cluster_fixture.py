@@ -83,7 +83,6 @@ class ControlPlane:
             f"--service-account-private-key-file={self.folder / 'sa.key'}",
             f"--root-ca-file={self.folder / 'certs/apiserver.crt'}",
             f"--secure-port={manager}",
-            "--node-monitor-grace-period=10s",
         )
         self._start(
             "kube-scheduler",

@@ -32,6 +32,7 @@ from webhook.errors import ClusterRefused, Conflict, FactsUnavailable, TooLarge
 from webhook.objects.facts import Found, decode_fact
 from webhook.objects.wire import UNDECODABLE, read_object
 from webhook.policy import FactKind, FactReference, Object
+from webhook.prepared import prepare
 
 log = structlog.get_logger()
 
@@ -65,6 +66,8 @@ class _Status(msgspec.Struct):
     reason: str = ""
     metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
 
+
+prepare(_Status)
 
 _Fact = tuple[FactReference, Any]
 

@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from webhook.prepared import prepare
+
 Object = dict[str, Any]
 """A Kubernetes object, as it arrived."""
 
@@ -75,6 +77,9 @@ class FactKind(Generic[RecordKey, FactRecord]):
     key: FactKey = "name"
     applied: Callable[[FactRecord, FactRecord | None], FactRecord] = _as_written
     version: str = "v1"
+
+    def __post_init__(self) -> None:
+        prepare(self.wire)
 
     # Two kinds are equal if they name the same resource: a kind that came from another process is another Python
     # object.

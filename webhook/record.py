@@ -15,6 +15,7 @@ import msgspec
 from webhook.errors import BadObject, ClusterRefused, Conflict
 from webhook.installation import LABELS
 from webhook.policy import Object
+from webhook.prepared import prepare
 
 if TYPE_CHECKING:
     from webhook.cluster import Written
@@ -71,6 +72,7 @@ class Record(Generic[T]):
         self._collection = f"/api/v1/namespaces/{namespace}/configmaps"
         self._metadata = {"name": name, "namespace": namespace, "labels": dict(LABELS)}
         self._key = key
+        prepare(type_)
         self._type = type_
         self._new = new
 

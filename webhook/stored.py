@@ -18,6 +18,7 @@ from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError, Too
 from webhook.objects.wire import ITEM, UNDECODABLE, cut, find, read_name, read_object
 from webhook.objects.written import as_written
 from webhook.policy import AdmissionRequest, GroupKind, Object, Reference
+from webhook.prepared import prepare
 
 PAGE = 500
 """Objects that one answer to a list holds at most."""
@@ -78,6 +79,9 @@ class _ListMeta(msgspec.Struct):
 class _List(msgspec.Struct):
     metadata: _ListMeta
     items: list[msgspec.Raw] | None = None
+
+
+prepare(_List)
 
 
 class Pages:

@@ -21,6 +21,7 @@ from webhook.objects.facts import NO_FACTS, ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, decode
 from webhook.policy import FactKind, FactReference
+from webhook.prepared import prepare
 from webhook.stored import Body, Pages, Unreadable, unreadable
 
 _WATCH_SECONDS = (240, 300)
@@ -159,6 +160,9 @@ class _Status(msgspec.Struct):
     code: int = 0
     message: str = ""
     reason: str = ""
+
+
+prepare(_Event, _Versioned, _Status)
 
 
 def _read_event(line: bytes) -> tuple[str, Body]:

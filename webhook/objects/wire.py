@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from webhook.objects.repair import NEXT_BRACKET, repair
+from webhook.prepared import prepare
 
 T = TypeVar("T")
 
@@ -129,6 +130,9 @@ class _Change(msgspec.Struct, omit_defaults=True):
     time: str | None = None
     subresource: str | None = None
     manager: str | None = None
+
+
+prepare(_Change)
 
 
 def read_object(body: bytes | bytearray | msgspec.Raw) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from webhook.errors import BadQuantity
 from webhook.objects.facts.decoding import Metadata, Wire, WirePart
 from webhook.objects.quantities import MAX_BYTES, parse_quantity
 from webhook.policy import FactKind, FactReference
+from webhook.prepared import prepare
 
 Amounts = Mapping[str, Decimal]
 """Resource -> amount."""
@@ -79,6 +80,9 @@ class _Limits(WirePart):
 
 class _Spec(WirePart):
     limits: list[_Limits] | None = None
+
+
+prepare(_Spec)
 
 
 class _LimitRange(Wire):

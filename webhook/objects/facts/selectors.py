@@ -11,6 +11,7 @@ import msgspec
 
 from webhook.errors import BadObject
 from webhook.objects.facts.decoding import WirePart, explain_validation
+from webhook.prepared import prepare
 
 
 class Requirement(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +44,9 @@ class NodeSelector(WirePart):
     """A NodeSelector as it arrives."""
 
     node_selector_terms: list[SelectorTerm] | None = None
+
+
+prepare(NodeSelector)
 
 
 def read_terms(selector: Mapping[str, Any], path: str) -> tuple[Term, ...]:

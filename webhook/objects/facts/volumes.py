@@ -13,6 +13,7 @@ from webhook.objects.facts.decoding import Metadata, Wire, WirePart, explain_val
 from webhook.objects.facts.selectors import NodeSelector, Term, shared_terms, terms_of
 from webhook.objects.facts.zones import zone_of
 from webhook.policy import FactKind, FactReference
+from webhook.prepared import prepare
 
 _NOT_SOURCES = frozenset(
     {
@@ -73,6 +74,9 @@ class _Volume(Wire):
 
 class _SpecOfVolume(WirePart):
     spec: _Spec
+
+
+prepare(_SpecOfVolume)
 
 
 def _read(reference: FactReference, metadata: Metadata, wired: _Volume) -> Volume:
