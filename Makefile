@@ -35,7 +35,7 @@ fuzz: .venv/ready  ## Try mutated requests and files for FUZZ_SECONDS (FUZZ_SEED
 # beside the checkout; else the tests say so and skip.
 e2e: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || ../shared/cluster/build)
 e2e: .venv/ready
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
 
 SOAK_SECONDS ?= 3600
 soak: export KUBEBUILDER_ASSETS ?= $(shell test ! -x ../shared/cluster/build || ../shared/cluster/build)

@@ -263,7 +263,11 @@ class Guarded:
     def rolled_out(self, workload: str, namespace: str) -> None:
         # Now and then the control plane's own controllers, or KWOK, wait for a minute: caches that lag behind.
         status = ("rollout", "status", workload, "-n", namespace, "--timeout=50s")
-        eventually(lambda: self.try_kubectl(*status).returncode == 0, f"{workload} is not rolled out", 150)
+        try:
+            eventually(lambda: self.try_kubectl(*status).returncode == 0, f"{workload} is not rolled out", 150)
+        except AssertionError as error:
+            seen = self.try_kubectl("get", "nodes,deployments,replicasets,pods,events", "-n", namespace, "-o", "wide")
+            raise AssertionError(f"{error}\n{seen.stdout}") from None
 
     def make_namespace(self, name: str, *, guarded: bool = True) -> None:
         labels = {} if guarded else {UNGUARDED: ""}
