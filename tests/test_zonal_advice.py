@@ -69,6 +69,14 @@ COPY = "by a copy that is made while the pods are down"
         ),
         pytest.param(
             deployment(),
+            cluster(REGIONAL, claim(class_name="regional")),
+            PIN,
+            [Set(POD_SELECTOR, "a")],
+            [],
+            id="its-own-class-of-two-zones-is-no-remedy",
+        ),
+        pytest.param(
+            deployment(),
             cluster(claim(bound="pv"), volume("b")),
             STAY,
             [Set(POD_SELECTOR, "b")],

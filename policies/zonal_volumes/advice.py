@@ -111,8 +111,8 @@ class Advice:
             yield Remedy("use an emptyDir with a sizeLimit")
             return
         # Where the claim, or the template of one, has it already, it is tied itself.
-        name = "" if _class_of(volume.source) == self._replacement else self._replacement
-        name = name or self._spanning
+        own = self._class_of(volume)
+        name = next((name for name in (self._replacement, self._spanning) if name and name != own), "")
         if name and (volume.route != "template" or tie.is_made or not has_source(volume.source)):
             yield self._with_class(volume, tie, name, has_fix=has_fix)
         elif volume.route == "template" and not (tie.is_made or tie.is_kept):
@@ -132,7 +132,7 @@ class Advice:
             words, claims = f"make the claim anew with class {name}", self._unbound(volume)
             # A claim that binds at once may hold data by the time that somebody deletes it.
             return Remedy(words, sets, claims, hint) if claims and tie.binds != "Immediate" else Remedy(words)
-        claim = f"persistentvolumeclaim/{(volume.source.get('persistentVolumeClaim') or {}).get('claimName')}"
+        claim = f"persistentvolumeclaim/{_claim_name(volume)}"
         words = f"give the claim class {name}"
         if tie.binds == "Immediate":
             return Remedy(words)
@@ -169,6 +169,14 @@ class Advice:
             return Remedy(f"keep the data on a claim of {wanted}")
         return Remedy(f"move the data to a claim of {wanted}" if tie.is_made else f"use {wanted}")
 
+    def _class_of(self, volume: StoredVolume) -> str | None:
+        """The class that the volume's claim, or the template of one, names, or else the default one."""
+        claim = self._facts.of(CLAIMS).get((self._request.namespace, _claim_name(volume)))
+        named = claim.storage_class if claim else _class_of(volume.source)
+        if named is not None:
+            return named
+        return next((one.name for one in self._facts.of(STORAGE_CLASSES).values() if one.is_default), None)
+
     @cached_property
     def _spanning(self) -> str:
         """The class of the cluster whose volumes all of the pods reach, or else most; empty if there is none."""
@@ -202,6 +210,11 @@ def has_source(claim: Mapping[str, Any]) -> bool:
     """Whether a claim, or the template of one, says where its data or its volume comes from."""
     spec = claim.get("spec") or {}
     return any(spec.get(field) for field in _SOURCES)
+
+
+def _claim_name(volume: StoredVolume) -> str:
+    """The claim that a pod's volume names, empty if it names none."""
+    return str((volume.source.get("persistentVolumeClaim") or {}).get("claimName") or "")
 
 
 def _class_of(source: Mapping[str, Any]) -> str | None:
