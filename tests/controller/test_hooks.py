@@ -394,7 +394,7 @@ class TestHooks:
 
         monkeypatch.setattr(installed.cluster, "get", edited_since)
         with pytest.raises(Conflict):
-            installed.step()
+            installed.hooks.reconcile(installed.config, installed.now + timedelta(minutes=2))
 
     def test_the_bundle_is_read_after_what_it_is_written_into(
         self, installed: Installation, monkeypatch: pytest.MonkeyPatch
