@@ -49,6 +49,29 @@ def test_a_request_above_its_limit(write: Write, run: Run) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("obj", "error"),
+    [
+        pytest.param(workload("Pod", containers=None), "Pod: spec.containers", id="null"),
+        pytest.param(workload("Pod", containers=[]), "Pod: spec.containers", id="empty"),
+        pytest.param(
+            workload("Pod", containers=None, initContainers=[container(**sized("512Mi", "256Mi"))]),
+            "Pod: spec.containers",
+            id="init-containers-alone",
+        ),
+        pytest.param(
+            workload("CronJob", containers=None), "CronJob: spec.jobTemplate.spec.template.spec.containers", id="nested"
+        ),
+    ],
+)
+def test_a_pod_without_containers(write: Write, run: Run, obj: Object, error: str) -> None:
+    write("a.yaml", obj)
+    document = judged(run, "a.yaml")
+    assert [told["message"] for told in document["errors"]] == [
+        f"{error}: a pod without containers, which the API server refuses"
+    ]
+
+
 def test_what_only_its_controller_refuses_is_no_error(write: Write, run: Run) -> None:
     rollout = {**workload("Deployment", container(**sized("512Mi", "1Gi"))), "apiVersion": "argoproj.io/v1alpha1"}
     write("a.yaml", {**rollout, "kind": "Rollout"})

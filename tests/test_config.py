@@ -153,13 +153,19 @@ from webhook.objects.quantities import Memory
         ),
         pytest.param(
             "controllers: [jane@example.com, 'system:serviceaccount:operators']",
-            "1: controllers: 'system:serviceaccount:operators' is no ServiceAccount: "
+            "1: controllers[1]: 'system:serviceaccount:operators' is no ServiceAccount: "
             "system:serviceaccount:NAMESPACE:NAME",
             id="a-service-account-has-a-namespace",
         ),
         pytest.param(
+            "controllers: ['system:serviceaccount:Team_A:operator']",
+            "1: controllers[0]: 'system:serviceaccount:Team_A:operator' is no ServiceAccount: "
+            "system:serviceaccount:NAMESPACE:NAME",
+            id="a-service-account-has-a-name-that-can-be",
+        ),
+        pytest.param(
             "excludeNamespaces: [a, '*']",
-            "1: excludeNamespaces: '*' is every namespace, and nothing would be judged: use mode: off",
+            "1: excludeNamespaces[1]: '*' is every namespace, and nothing would be judged: use mode: off",
             id="no-namespace-is-left",
         ),
         pytest.param(
@@ -316,6 +322,10 @@ exemptions:
   - {policy: zonal, match: {namespaces: [A]}, owner: sre, reason: r}
 overrides:
   - {match: {namespaces: [a]}, policies: {memory-limt: {}}}
+controllers: ['system:serviceaccount:a', 'system:serviceaccount:b']
+excludeNamespaces: ['*']
+contact: "a\\nb"
+pages: wiki
 """
     with pytest.raises(BadConfig) as raised:
         config(text)
@@ -332,6 +342,11 @@ overrides:
         "8 exemptions[0].match.namespaces[0]",
         "8 exemptions[0]",
         "10 overrides[0].policies.memory-limt",
+        "11 controllers[0]",
+        "11 controllers[1]",
+        "12 excludeNamespaces[0]",
+        "13 contact",
+        "14 pages",
     ]
 
 
@@ -452,10 +467,10 @@ def test_reading_takes_time_in_proportion_to_the_file() -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("contact: " + "x" * 81, "contact is longer than the 80 characters that a warning has room for"),
-        ('contact: "a\\nb"', "contact is more than one line"),
-        ("pages: wiki.example.com", "pages 'wiki.example.com' is no address"),
-        ("pages: https://a b", "pages 'https://a b' is no address"),
+        ("contact: " + "x" * 81, "contact: it is longer than the 80 characters that a warning has room for"),
+        ('contact: "a\\nb"', "contact: it is more than one line"),
+        ("pages: wiki.example.com", "pages: 'wiki.example.com' is not an address: it begins with https"),
+        ("pages: https://a b", "pages: 'https://a b' is not an address: it begins with https"),
     ],
 )
 def test_what_denials_quote_is_checked(text: str, wrong: str) -> None:

@@ -320,11 +320,13 @@ def _validate_fact(obj: Object, kind: FactKind[Any, Any]) -> None:
 
 
 def _wrong_with(request: AdmissionRequest, decision: Decision) -> Iterator[BadObject]:
-    """Why the API server refuses the patched object for the amounts of its containers; empty if it doesn't."""
+    """Why the API server refuses the patched object for its containers, or their amounts; empty if it doesn't."""
     if not is_validated(request.group, request.kind):
         return
     patched = request if decision.object is None else msgspec.structs.replace(request, object=decision.object)
     workload = read_workload(patched)
+    if workload and not any(container.role == "container" for container in workload.containers):
+        yield BadObject(f"{workload.spec_path}.containers: a pod without containers, which the API server refuses")
     for refusal in refusals(workload, ()) if workload else ():
         who = f"container {refusal.container!r}" if refusal.container else "the pod"
         yield BadObject(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -29,7 +28,6 @@ from webhook.files.typed_yaml import (
 )
 from webhook.loader import load_policies
 from webhook.objects.names import LabelKey, NamespaceGlob, UserName
-from webhook.objects.owners import SERVICE_ACCOUNT
 from webhook.objects.pods import WORKLOADS
 from webhook.objects.quantities import Memory, Quantity
 from webhook.policy import GroupKind, Mode, Policy, is_weaker
@@ -50,6 +48,28 @@ from webhook.sections import (
 
 CONTACT_LENGTH = 80
 """Characters of `contact`: a warning has 256, and needs most of them for what is wrong and what to do."""
+
+
+class _Contact:
+    """A line that a warning has room for."""
+
+    @staticmethod
+    def parse(text: str) -> str:
+        if len(text) > CONTACT_LENGTH:
+            raise ValueError(f"it is longer than the {CONTACT_LENGTH} characters that a warning has room for")
+        if not text.isprintable():
+            raise ValueError("it is more than one line")
+        return text
+
+
+class _Excluded:
+    """A glob that leaves some namespace to be judged."""
+
+    @staticmethod
+    def parse(text: str) -> str:
+        if not text.strip("*"):
+            raise ValueError(f"{text!r} is every namespace, and nothing would be judged: use mode: off")
+        return text
 
 
 class _File(Section, frozen=True):
@@ -73,11 +93,13 @@ class _File(Section, frozen=True):
             description="A line of your own, such as 'Ask #platform, https://wiki.example.com/forestall', that stands "
             "in every denial and warning: whom to ask, and where to read on.",
         ),
+        _Contact,
     ] = ""
     pages: Annotated[
         str,
         Meta(
-            extra_json_schema={"pattern": r"^(https?://\S+)?$"},
+            title="an address: it begins with https:// and holds no spaces",
+            pattern=r"^(https?://\S+)?$",
             description="The address under which people find the policies' pages: a denial then links to "
             "ADDRESS/POLICY, where it otherwise names the command `forestall explain POLICY`.",
         ),
@@ -109,7 +131,8 @@ class _File(Section, frozen=True):
         tuple[Kind, ...], Meta(description="Further kinds that carry a pod, to be judged as a Deployment is.")
     ] = ()
     exclude_namespaces: Annotated[
-        tuple[NamespaceGlob, ...], Meta(description="Globs over the names of namespaces in which nothing is judged.")
+        tuple[Annotated[NamespaceGlob, _Excluded], ...],
+        Meta(description="Globs over the names of namespaces in which nothing is judged."),
     ] = ()
     ratchet: Annotated[
         bool,
@@ -139,19 +162,6 @@ class _File(Section, frozen=True):
             "`forestall audit` groups by it; where it isn't given or empty, by namespace."
         ),
     ] = ""
-
-    def __post_init__(self) -> None:
-        for user in self.controllers:
-            if user.startswith(SERVICE_ACCOUNT) and len(user.removeprefix(SERVICE_ACCOUNT).split(":")) != 2:
-                raise ValueError(f"controllers: {user!r} is no ServiceAccount: {SERVICE_ACCOUNT}NAMESPACE:NAME")
-        if set(self.exclude_namespaces) & {"*", "**"}:
-            raise ValueError("excludeNamespaces: '*' is every namespace, and nothing would be judged: use mode: off")
-        if len(self.contact) > CONTACT_LENGTH:
-            raise ValueError(f"contact is longer than the {CONTACT_LENGTH} characters that a warning has room for")
-        if not self.contact.isprintable():
-            raise ValueError("contact is more than one line")
-        if self.pages and not re.fullmatch(r"https?://\S+", self.pages):
-            raise ValueError(f"pages {self.pages!r} is no address: it begins with https:// and holds no spaces")
 
 
 @dataclass(frozen=True, slots=True)

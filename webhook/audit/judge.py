@@ -18,7 +18,8 @@ from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.findings import Finding, findings_of, object_of
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
-from webhook.objects.owners import SERVICE_ACCOUNT, ControllerReference, controller_of
+from webhook.objects.names import SERVICE_ACCOUNT
+from webhook.objects.owners import ControllerReference, controller_of
 from webhook.objects.pods import POD, items, mapping, read_workload
 from webhook.policy import AdmissionRequest, Reference
 from webhook.scope import locate_pod_spec

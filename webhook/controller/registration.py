@@ -14,7 +14,8 @@ import msgspec
 
 from webhook.config import Config
 from webhook.installation import LABELS, NAME, PROBE_LABEL, SECRET
-from webhook.objects.owners import CONTROLLER_MANAGER, IDENTITIES, SERVICE_ACCOUNT
+from webhook.objects.names import SERVICE_ACCOUNT
+from webhook.objects.owners import CONTROLLER_MANAGER, IDENTITIES
 from webhook.policy import Mode, Object, Stage, weakest
 from webhook.record import owner_reference
 from webhook.scope import ALWAYS_EXCLUDED, calls, exclude_own_namespace

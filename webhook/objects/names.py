@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from msgspec import Meta
@@ -35,7 +36,21 @@ LabelKey = Annotated[
         pattern=rf"^(({_SUBDOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
     ),
 ]
-UserName = Annotated[str, Meta(title="the name of one user: globs are none", pattern="^[^*?]+$")]
+SERVICE_ACCOUNT = "system:serviceaccount:"
+"""How the name begins that a ServiceAccount has as a user."""
+
+
+class _User:
+    """A user's name, which is free but for those of ServiceAccounts."""
+
+    @staticmethod
+    def parse(text: str) -> str:
+        if text.startswith(SERVICE_ACCOUNT) and not re.fullmatch(rf"{SERVICE_ACCOUNT}{_LABEL}:{_SUBDOMAIN}", text):
+            raise ValueError(f"{text!r} is no ServiceAccount: {SERVICE_ACCOUNT}NAMESPACE:NAME")
+        return text
+
+
+UserName = Annotated[str, Meta(title="the name of one user: globs are none", pattern="^[^*?]+$"), _User]
 ResourceName = Annotated[
     str,
     Meta(

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from webhook.objects.names import SERVICE_ACCOUNT
 from webhook.objects.pods import items, mapping
 from webhook.policy import AdmissionRequest, Object
 
-SERVICE_ACCOUNT = "system:serviceaccount:"
 _KUBE_SYSTEM = f"{SERVICE_ACCOUNT}kube-system:"
 IDENTITIES: Mapping[tuple[str, str], str] = {
     ("apps", "DaemonSet"): _KUBE_SYSTEM + "daemon-set-controller",
