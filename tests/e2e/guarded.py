@@ -160,7 +160,9 @@ class Server:
 
     def log(self, event: str = "review", **fields: Any) -> list[Object]:
         """The log's lines of this event that say all of this."""
-        lines = (json.loads(line) for line in self.log_file.read_text().splitlines() if line.startswith("{"))
+        # The last line may be half written yet.
+        whole = (line for line in self.log_file.read_text().splitlines(keepends=True) if line.endswith("\n"))
+        lines = (json.loads(line) for line in whole if line.startswith("{"))
         return [line for line in lines if ({"event": event} | fields).items() <= line.items()]
 
 
@@ -261,10 +263,21 @@ class Guarded:
         return pods
 
     def rolled_out(self, workload: str, namespace: str) -> None:
-        # Now and then the control plane's own controllers, or KWOK, wait for a minute: caches that lag behind.
+        """Wait until a workload's pods are ready.
+
+        The node controller marks pods as not ready while it hears nothing of their node. A kubelet marks them as ready
+        again, KWOK doesn't: such pods are made anew.
+        """
         status = ("rollout", "status", workload, "-n", namespace, "--timeout=50s")
+
+        def is_rolled_out() -> bool:
+            if self.try_kubectl(*status).returncode == 0:
+                return True
+            self.try_kubectl("delete", "pods", "--all", "-n", namespace, "--wait=false")
+            return False
+
         try:
-            eventually(lambda: self.try_kubectl(*status).returncode == 0, f"{workload} is not rolled out", 150)
+            eventually(is_rolled_out, f"{workload} is not rolled out", 150)
         except AssertionError as error:
             seen = self.try_kubectl("get", "nodes,deployments,replicasets,pods,events", "-n", namespace, "-o", "wide")
             raise AssertionError(f"{error}\n{seen.stdout}") from None
