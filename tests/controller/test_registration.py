@@ -440,7 +440,7 @@ def cluster(plane: ControlPlane) -> Cluster:
 
 EVERYTHING = """
 excludeNamespaces: ['legacy-*', 'old?', '[ab]', plain]
-controllers: [operator, 'system:serviceaccount:"o":o']
+controllers: [operator, 'the "o" operator']
 """
 CONFIGURATIONS = {
     "defaults": EVERYTHING,
