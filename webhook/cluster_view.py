@@ -50,12 +50,7 @@ def view_cluster(cluster: Cluster, kinds: Collection[FactKind[Any, Any]], namesp
     narrow = list_facts(cluster, refused, [namespace]) if refused else None
     facts, unread = read.facts, dict(read.unread)
     if narrow:
-        facts = ClusterFacts(
-            {**facts.records, **narrow.facts.records},
-            facts.known | narrow.facts.known,
-            unreadable={**facts.unreadable, **narrow.facts.unreadable},
-            read_at=facts.read_at,
-        )
+        facts = facts.joined(narrow.facts)
         for kind in narrow.facts.known:
             unread[kind.full_resource] += f"; seen in namespace {namespace} alone"
     unseen += [f"not seen: {resource}: {why}" for resource, why in unread.items()]

@@ -186,12 +186,7 @@ def _facts(
             continue
         unlisted |= read.unread
         forbidden |= {resource for resource, why in read.unread.items() if why.endswith("(403)")}
-        facts = ClusterFacts(
-            {**facts.records, **read.facts.records},
-            facts.known | read.facts.known,
-            unreadable={**facts.unreadable, **read.facts.unreadable},
-            read_at=facts.read_at or read.facts.read_at,
-        )
+        facts = facts.joined(read.facts)
     return facts
 
 

@@ -41,6 +41,16 @@ class ClusterFacts:
             if reference.kind == kind and reference.namespace in (namespace, "")  # "": a namespace that isn't known
         ]
 
+    def joined(self, other: ClusterFacts) -> ClusterFacts:
+        """These facts and those of another reading; of a kind that both know, the other's."""
+        return ClusterFacts(
+            {**self.records, **other.records},
+            self.known | other.known,
+            self.absent | other.absent,
+            {**self.unreadable, **other.unreadable},
+            self.read_at or other.read_at,
+        )
+
     def without(self, kinds: Collection[FactKind[Any, Any]]) -> ClusterFacts:
         """These facts where nothing else is known of these kinds than the records that there are."""
         return replace(self, known=self.known.difference(kinds))
