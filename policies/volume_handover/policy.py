@@ -65,21 +65,15 @@ def _mounts(workload: Workload) -> Iterator[_Mount]:
 def _held(workload: Workload, mount: _Mount, rollout: Rollout, claim: Claim) -> Iterator[Violation]:
     """A claim that one node, or one pod, holds at a time."""
     is_one_pods = "ReadWriteOncePod" in claim.access_modes
-    mode, holder = ("ReadWriteOncePod", "one pod") if is_one_pods else ("ReadWriteOnce", "one node")
-    named = f"claim {mount.name!r} is {mode}, which {holder} holds at a time"
+    access, holder = ("ReadWriteOncePod", "one pod") if is_one_pods else ("ReadWriteOnce", "one node")
+    named = f"claim {mount.name!r} is {access}, which {holder} holds at a time"
     if rollout.replicas > 1:
         wrong = f"{named}, and {rollout.replicas} replicas mount it"
         why = "all but one never start" if is_one_pods else "those on another node than the first never start"
-        yield Violation(
-            "spec.replicas",
-            mount.volume,
-            f"{wrong}: {why}: set spec.replicas to 1, or use a StatefulSet, whose pods have a claim for themselves",
-            value=f"{rollout.replicas} replicas",
-            advice=(Set("spec.replicas", 1),),
-            brief=Brief(wrong, "set spec.replicas to 1"),
-            # Pods that all land on one node do share a ReadWriteOnce volume.
-            at_most="deny" if is_one_pods else "warn",
-        )
+        remedy = f"{_ONE_REPLICA}, or use a StatefulSet, whose pods have a claim for themselves"
+        # Pods that all land on one node do share a ReadWriteOnce volume.
+        mode: Mode = "deny" if is_one_pods else "warn"
+        yield _replicas(mount, rollout, f"{wrong}: {why}: {remedy}", wrong, at_most=mode)
     if rollout.is_recreate:
         return
     if rollout.keeps_the_old:
@@ -92,6 +86,21 @@ def _held(workload: Workload, mount: _Mount, rollout: Rollout, claim: Claim) -> 
         yield _strategy(
             workload, mount, f"{wrong}, so that it waits for the volume a while", wrong, rollout, at_most="warn"
         )
+
+
+_ONE_REPLICA = "set spec.replicas to 1"
+
+
+def _replicas(mount: _Mount, rollout: Rollout, message: str, wrong: str, *, at_most: Mode) -> Violation:
+    return Violation(
+        "spec.replicas",
+        mount.volume,
+        message,
+        value=f"{rollout.replicas} replicas",
+        advice=(Set("spec.replicas", 1),),
+        brief=Brief(wrong, _ONE_REPLICA),
+        at_most=at_most,
+    )
 
 
 def _strategy(
@@ -122,15 +131,7 @@ def _shared(workload: Workload, mount: _Mount, rollout: Rollout, claim: Claim) -
     named = f"claim {mount.name!r} is ReadWriteMany, but only one process may write the data of {writer}"
     if rollout.replicas > 1:
         wrong = f"{named}, and {rollout.replicas} replicas mount it"
-        yield Violation(
-            "spec.replicas",
-            mount.volume,
-            f"{wrong}: set spec.replicas to 1",
-            value=f"{rollout.replicas} replicas",
-            advice=(Set("spec.replicas", 1),),
-            brief=Brief(wrong, "set spec.replicas to 1"),
-            at_most="warn",
-        )
+        yield _replicas(mount, rollout, f"{wrong}: {_ONE_REPLICA}", wrong, at_most="warn")
     elif not rollout.is_recreate:
         wrong = f"{named}, and a rollout runs two at once ({rollout.told})"
         yield _strategy(workload, mount, wrong, wrong, rollout, at_most="warn")
