@@ -62,9 +62,9 @@ def decide(
     if request.unreadable:
         error = BadObject(f"the object can't be read: {request.unreadable}")
         return _undecided(scope, config, stage, error)
-    judge = partial(_Judgement, facts=facts, config=config, today=today, stage=stage, deadline=deadline)
     if not scope.request.pod_spec_paths:
-        return judge(scope).decide()
+        return _Judgement(scope, facts, config, today, stage, deadline).decide()
+    judge = partial(_Judgement, facts=facts, config=config, today=today, stage=stage, deadline=deadline)
     try:
         paths = pod_specs(scope.request)
     except UNREADABLE as error:

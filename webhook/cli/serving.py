@@ -9,9 +9,20 @@ import click
 from webhook.cli.options import CONTEXT, FILE, LOG_LEVEL, NAMESPACE
 from webhook.installation import CONSOLE_PORT, PROBES_PORT, REVIEWS_PORT
 
+_CONFIG = click.option(
+    "--config", metavar="FILE", type=FILE, help="The configuration file; it is read again when it changes."
+)
+_METRICS_PORT = click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=PROBES_PORT,
+    show_default=True,
+    help="Port of the pages /healthz, /readyz and /metrics.",
+)
+
 
 @click.command()
-@click.option("--config", metavar="FILE", type=FILE, help="The configuration file; it is read again when it changes.")
+@_CONFIG
 @click.option("--facts", metavar="FILE", type=FILE, help="Read the cluster's facts from a file, for trying things out.")
 @click.option(
     "--kubeconfig",
@@ -39,13 +50,7 @@ from webhook.installation import CONSOLE_PORT, PROBES_PORT, REVIEWS_PORT
     show_default=True,
     help="Port on which the API server is answered.",
 )
-@click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65535),
-    default=PROBES_PORT,
-    show_default=True,
-    help="Port of the pages /healthz, /readyz and /metrics.",
-)
+@_METRICS_PORT
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
@@ -100,7 +105,7 @@ def serve(
 
 
 @click.command()
-@click.option("--config", metavar="FILE", type=FILE, help="The configuration file; it is read again when it changes.")
+@_CONFIG
 @click.option(
     "--kubeconfig",
     metavar="FILE",
@@ -109,13 +114,7 @@ def serve(
 )
 @CONTEXT
 @NAMESPACE
-@click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65535),
-    default=PROBES_PORT,
-    show_default=True,
-    help="Port of the pages /healthz, /readyz and /metrics.",
-)
+@_METRICS_PORT
 @click.option(
     "--console-port",
     type=click.IntRange(0, 65535),
