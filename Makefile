@@ -28,6 +28,7 @@ bench: .venv/ready  ## Measure the figures of docs/performance.md.
 	$(BIN)/python bench/run.py
 
 FUZZ_SECONDS ?= 120
+export FUZZ_SEED
 fuzz: .venv/ready  ## Try mutated requests and files for FUZZ_SECONDS (FUZZ_SEED repeats a run); those that break something are kept in tests/data/fuzz.
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 

@@ -234,7 +234,8 @@ def _refused_for_its_own(pod: _Pod, unlimited: Sequence[Container], *, of_pod: b
         return
     spared = {*contradicted, *(container.name for container in unlimited), *([] if of_pod else [""])}
     found = {name: why for name, why in refused(pod.workload, pod.ranges).items() if name not in spared}
-    containers = {container.name: container for container in pod.workload.containers}
+    # One without a name is refused by the API server, and its excess would be taken for the pod's.
+    containers = {container.name: container for container in pod.workload.containers if container.name}
     if [*found] == [""] and len(containers) == 1:
         # With a single container the pod's excess is that container's.
         found = dict.fromkeys(containers, found[""])
