@@ -17,7 +17,7 @@ from bench.figures import Figure
 from bench.inputs import ROOT
 from webhook.objects.live import LIVE_PODS, LivePod
 from webhook.observing.read import read_live
-from webhook.stored import PAGE
+from webhook.stored import PAGE, Unseen
 
 _PODS = 150_000
 _WORKLOADS = 3_000
@@ -110,8 +110,8 @@ def _read() -> None:
     read = read_live(cluster, [LIVE_PODS])
     taken = time.process_time() - began - cluster.making - cluster.decoding
     pods: Mapping[Any, LivePod] = read.live.of(LIVE_PODS)
-    if len(pods) != _PODS or read.unlisted or read.unreadable:
-        raise RuntimeError(f"{len(pods)} pods, {read.unlisted}, {read.unreadable[:1]}")
+    if len(pods) != _PODS or read.unseen != Unseen():
+        raise RuntimeError(f"{len(pods)} pods, {read.unseen}")
     most = re.search("VmHWM:[^0-9]*([0-9]+)", Path("/proc/self/status").read_text())
     print(most[1] if most else "nan", taken, cluster.decoding)  # noqa: T201 - it is read by measure
 

@@ -216,7 +216,7 @@ def test_what_could_not_be_listed_is_said() -> None:
     cluster.fail["list", "/prometheuses"] = [ClusterRefused(404, "NotFound", "not found")]
     stored = Stored(cluster, judged_kinds(config("")))
     assert list(stored) == []
-    assert stored.unlisted == {"deployments.apps": "it is forbidden (403)"}
+    assert stored.unseen.resources == {"deployments.apps": "it is forbidden (403)"}
 
 
 def test_what_could_not_be_read_is_said() -> None:
@@ -226,7 +226,7 @@ def test_what_could_not_be_read_is_said() -> None:
     )
     stored = Stored(cluster, judged_kinds(config("")))
     assert list(stored) == []
-    assert [odd.reference for odd in stored.unreadable] == [Reference("Deployment", "a", "b")]
+    assert [odd.reference for odd in stored.unseen.objects] == [Reference("Deployment", "a", "b")]
 
 
 def test_only_what_is_judged_is_asked_for() -> None:

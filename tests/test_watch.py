@@ -71,7 +71,7 @@ class TestListFacts:
         api.script("list", "nodes", refuse(code, "nodes is\nforbidden"))
         read = list_facts(cluster, KINDS)
         assert read.facts.known == EVERY_KIND - {NODES}
-        assert read.unread == {"nodes": f"nodes is forbidden ({code})"}
+        assert read.unseen.resources == {"nodes": f"nodes is forbidden ({code})"}
 
     @pytest.mark.parametrize(
         ("answer", "message"),
@@ -412,7 +412,7 @@ class TestRealControlPlane:
         forbidden = (
             'nodes is forbidden: User "dev" cannot list resource "nodes" in API group "" at the cluster scope (403)'
         )
-        assert (read.facts.known, read.unread) == (frozenset(), {"nodes": forbidden})
+        assert (read.facts.known, read.unseen.resources) == (frozenset(), {"nodes": forbidden})
         with watching(cluster, NODES) as watch:
             eventually(lambda: watch.unread == {"nodes": forbidden})
             plane.kubectl("create", "clusterrole", "node-reader", "--verb=list,watch", "--resource=nodes")

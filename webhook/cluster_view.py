@@ -46,9 +46,9 @@ def view_cluster(cluster: Cluster, kinds: Collection[FactKind[Any, Any]], namesp
             raise
         unseen.append(f"not seen: the configuration, ConfigMap {NAMESPACE}/{CONFIG}: {error}")
     read = list_facts(cluster, kinds)
-    refused = [kind for kind in kinds if kind.full_resource in read.unread and kind.is_namespaced]
+    refused = [kind for kind in kinds if kind.full_resource in read.unseen.resources and kind.is_namespaced]
     narrow = list_facts(cluster, refused, [namespace]) if refused else None
-    facts, unread = read.facts, dict(read.unread)
+    facts, unread = read.facts, dict(read.unseen.resources)
     if narrow:
         facts = facts.joined(narrow.facts)
         for kind in narrow.facts.known:

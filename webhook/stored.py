@@ -51,6 +51,30 @@ class Unreadable(NamedTuple):
         return f"{show_reference(self.reference)} can't be read: {self.why}"
 
 
+@dataclass
+class Unseen:
+    """What could not be read of a cluster."""
+
+    resources: dict[str, str] = field(default_factory=dict)
+    """Full resource ("deployments.apps") -> why it could not be listed, or not to the end."""
+    forbidden: set[str] = field(default_factory=set)
+    """The `resources` for which a right was missing."""
+    objects: list[Unreadable] = field(default_factory=list)
+
+    def note(self, resource: str, error: ForestallError) -> None:
+        """Record that a resource could not be listed; the first reason stands."""
+        self.resources.setdefault(resource, str(error))
+        if is_forbidden(error):
+            self.forbidden.add(resource)
+
+    def add(self, other: Unseen) -> None:
+        """Record what `other` holds, nothing twice."""
+        self.resources = {**other.resources, **self.resources}
+        self.forbidden |= other.forbidden
+        known = {odd.reference for odd in self.objects}
+        self.objects += [odd for odd in other.objects if odd.reference not in known]
+
+
 def show_reference(reference: Reference) -> str:
     """The object as a person names it: "PersistentVolumeClaim web/data"; "?" for a name that isn't known."""
     return f"{reference.kind} {'/'.join(filter(None, (reference.namespace, reference.name or '?')))}"
@@ -193,9 +217,7 @@ def path_of(kind: GroupKind, version: str, namespace: str = "") -> str:
 class Stored:
     """Every stored object of these kinds, as the request that would create it; owners come before what they own.
 
-    `namespaces` are those to look in, by default all. After iterating, `unlisted` says which resources could not be
-    listed, or not to the end, and why, `forbidden` which of them for want of a right; `unreadable` which objects could
-    not be read.
+    `namespaces` are those to look in, by default all. After iterating, `unseen` says what could not be read.
     """
 
     cluster: Reader
@@ -203,9 +225,7 @@ class Stored:
     namespaces: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     """API group -> the version in which it is listed."""
-    unlisted: dict[str, str] = field(default_factory=dict)
-    forbidden: set[str] = field(default_factory=set)
-    unreadable: list[Unreadable] = field(default_factory=list)
+    unseen: Unseen = field(default_factory=Unseen)
     done: float = 0.0
     """The part of the kinds that has been read, from 0 to 1."""
 
@@ -224,18 +244,12 @@ class Stored:
             for obj in self._objects(kind, version, namespace):
                 has_begun = True
                 if isinstance(obj, Unreadable):
-                    self.unreadable.append(obj)
+                    self.unseen.objects.append(obj)
                 else:
                     yield obj
         except (ClusterRefused, FactsUnavailable) as error:
             if has_begun or _is_served(self.cluster, kind, version, error):
-                self.note(kind, error)
-
-    def note(self, kind: GroupKind, error: ForestallError) -> None:
-        """Record that a kind could not be listed."""
-        self.unlisted.setdefault(full_resource(kind), str(error))
-        if is_forbidden(error):
-            self.forbidden.add(full_resource(kind))
+                self.unseen.note(full_resource(kind), error)
 
     def _objects(self, kind: GroupKind, version: str, namespace: str) -> Iterator[Object | Unreadable]:
         if namespace and is_namespace(kind.group, kind.kind):

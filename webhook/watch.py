@@ -22,7 +22,7 @@ from webhook.objects.facts.snapshot import drop_fact, put_fact
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, decode
 from webhook.policy import FactKind, FactReference
 from webhook.prepared import prepare
-from webhook.stored import Body, Pages, Unreadable, unreadable
+from webhook.stored import Body, Pages, Unreadable, Unseen, unreadable
 
 _WATCH_SECONDS = (240, 300)
 _GRACE_SECONDS = 15.0
@@ -42,21 +42,21 @@ log = structlog.get_logger()
 
 
 class FactsRead(NamedTuple):
-    """Facts, and why kinds, by their full resource, can't be read."""
+    """Facts, and which kinds can't be read; what of the others can't is in the facts themselves."""
 
     facts: ClusterFacts
-    unread: Mapping[str, str]
+    unseen: Unseen
 
 
 def list_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces: Sequence[str] = ()) -> FactsRead:
-    """List the objects of these kinds; a kind that we may not read is left out of `known`, and `unread` says why.
+    """List the objects of these kinds; a kind that we may not read is left out of `known`, and `unseen` says why.
 
     Where `namespaces` are given, namespaced kinds are listed in these alone.
 
     Raises FactsUnavailable if the cluster cannot be reached or doesn't know us.
     """
     records: dict[FactKind[Any, Any], Mapping[Any, Any]] = {}
-    unread: dict[str, str] = {}
+    unseen = Unseen()
     odd: dict[FactReference, str] = {}
     for kind in kinds:
         resource = kind.full_resource
@@ -68,13 +68,13 @@ def list_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces
         except ClusterRefused as answer:
             if not _is_refusal(answer):
                 raise FactsUnavailable(f"{cluster.host} does not list {resource}: {answer}") from answer
-            unread[resource] = str(answer)
+            unseen.note(resource, answer)
         else:
             records[kind] = {key: record for part in parts for key, record in part.records.items()}
             for part in parts:
                 odd |= part.unreadable
     facts = ClusterFacts(records, known=frozenset(records), unreadable=odd, read_at=datetime.now(UTC))
-    return FactsRead(facts, unread)
+    return FactsRead(facts, unseen)
 
 
 class Listed(NamedTuple):

@@ -181,16 +181,16 @@ def test_the_rest_is_judged(error: Exception, why: str, forbidden: set[str]) -> 
     mine = owned(workload("ReplicaSet", name="web-1"), DEPLOYMENT, "u-web")
     audited = judged(DEPLOYMENT, mine, workload("DaemonSet", name="agent"), cluster=cluster)
     assert found(audited) == [("DaemonSet shop/agent", "denied")]
-    assert (audited.unlisted, audited.forbidden) == ({"deployments.apps": why}, forbidden)
+    assert (audited.unseen.resources, audited.unseen.forbidden) == ({"deployments.apps": why}, forbidden)
 
 
 def test_an_object_that_cannot_be_read_is_named() -> None:
     audited = judged(workload(containers="nonsense"), workload(name="other"))
     assert found(audited) == [("Deployment shop/other", "denied")]
-    assert [str(odd) for odd in audited.unreadable] == [
+    assert [str(odd) for odd in audited.unseen.objects] == [
         "Deployment shop/web can't be read: spec.template.spec.containers is a string ('nonsense'), not a list"
     ]
-    assert all(isinstance(odd, Unreadable) for odd in audited.unreadable)
+    assert all(isinstance(odd, Unreadable) for odd in audited.unseen.objects)
 
 
 def test_only_these_namespaces() -> None:

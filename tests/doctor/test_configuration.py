@@ -14,6 +14,7 @@ from webhook.errors import BadConfig
 from webhook.loader import load_policies
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import AdmissionRequest
+from webhook.stored import Unseen
 
 USED, UNUSED = StoredObjects(used_exemptions={0}), StoredObjects()
 
@@ -50,7 +51,7 @@ NAMED = "exemptions[0] (zonal-volumes, owner sre)"
         pytest.param(
             "",
             "2027-12-06",
-            StoredObjects(unlisted={"pods": "it is forbidden"}),
+            StoredObjects(unseen=Unseen({"pods": "it is forbidden"})),
             [("unknown", f"cannot tell whether {NAMED} is used")],
             id="not-all-seen",
         ),
@@ -133,7 +134,7 @@ def test_what_operators_made(text: str, expected: list[tuple[str, str]]) -> None
 
 
 def test_what_operators_made_can_not_be_told() -> None:
-    survey = healthy(stored=StoredObjects(unlisted={"deployments.apps": "it is forbidden"}))
+    survey = healthy(stored=StoredObjects(unseen=Unseen({"deployments.apps": "it is forbidden"})))
     assert said("operators", survey) == [
         ("unknown", "cannot tell: what operators made of deployments.apps: it is forbidden")
     ]

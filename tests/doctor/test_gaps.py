@@ -20,6 +20,7 @@ from webhook.findings import findings_of, object_of
 from webhook.gap_record import Gap
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import AdmissionRequest, Object, Stage
+from webhook.stored import Unseen
 
 BOTH: tuple[Stage, ...] = ("mutate", "validate")
 
@@ -164,7 +165,7 @@ class TestGaps:
 
     def test_what_could_not_be_listed(self) -> None:
         gap = ago(2 * DAY, 2 * DAY - MINUTE)
-        slipped = Slipped(unlisted={"pods": "it is forbidden"})
+        slipped = Slipped(unseen=Unseen({"pods": "it is forbidden"}))
         assert said("gaps", healthy(state=state(gap), slipped=slipped)) == [
             ("unknown", "cannot tell: which pods came in: it is forbidden")
         ]

@@ -12,6 +12,7 @@ from tests.doctor.surveys import healthy, said, template
 from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Templates
 from webhook.policy import AdmissionRequest, Object
+from webhook.stored import Unseen
 
 
 def limit_range(name: str = "limits", namespace: str = "shop", **item: Any) -> Object:
@@ -126,7 +127,7 @@ class TestLimitRanges:
         assert [status for status, _ in found] == ["ok"]
 
     def test_what_could_not_be_listed(self) -> None:
-        survey = healthy(templates=Templates(unlisted={"deployments.apps": "it is forbidden"}))
+        survey = healthy(templates=Templates(unseen=Unseen({"deployments.apps": "it is forbidden"})))
         assert said("limit-ranges", survey) == [
             ("unknown", "cannot tell: whether LimitRanges suit deployments.apps: it is forbidden")
         ]

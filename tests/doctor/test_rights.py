@@ -16,7 +16,7 @@ from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Slipped, Templates
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, ClusterFacts
 from webhook.policy import FactReference, Object, Reference
-from webhook.stored import Unreadable
+from webhook.stored import Unreadable, Unseen
 
 LIMITS = MissingRight("forestall-server", "servers", Need(("get", "list", "watch"), "limitranges"))
 LEASE = MissingRight(
@@ -207,7 +207,9 @@ def test_missing_ones_are_named_with_their_verbs_and_group() -> None:
 def test_objects_that_can_not_be_read_are_named_once() -> None:
     odd = Unreadable(Reference("Deployment", "shop", "web"), "why")
     known = replace(facts_of([]), unreadable={FactReference(CLAIMS, "shop", "data"): "it is odd"})
-    survey = healthy(facts=known, templates=Templates(unreadable=[odd]), slipped=Slipped(unreadable=[odd]))
+    survey = healthy(
+        facts=known, templates=Templates(unseen=Unseen(objects=[odd])), slipped=Slipped(unseen=Unseen(objects=[odd]))
+    )
     assert said("objects", survey) == [
         ("warn", "PersistentVolumeClaim shop/data can't be read: it is odd"),
         ("warn", "Deployment shop/web can't be read: why"),

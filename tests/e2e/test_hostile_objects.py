@@ -21,7 +21,7 @@ from webhook.controller.contents import ContentsReader
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES
 from webhook.policy import Object
 from webhook.scope import judged_kinds
-from webhook.stored import Stored
+from webhook.stored import Stored, Unseen
 from webhook.watch import Watch, list_facts
 
 PATHS = {
@@ -82,7 +82,7 @@ def test_facts_go_on(plane: ControlPlane, attack: str) -> None:
         watch.stop()
     again = list_facts(cluster, KINDS)  # as after a restart
     assert {("default", name) for name in names} <= again.facts.of(CLAIMS).keys()
-    assert (again.unread, again.facts.unreadable) == ({}, {})
+    assert (again.unseen.resources, again.facts.unreadable) == ({}, {})
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -94,7 +94,7 @@ def test_whatever_lists_goes_on(plane: ControlPlane, attack: str) -> None:
     (request,) = [request for request in found if request.name == f"{attack}-web"]
     assert request.object
     assert request.object["metadata"]["managedFields"][0] == {"manager": "me", "time": "2026-11-21T11:00:00Z"}
-    assert (found.unlisted, found.unreadable) == ({}, [])
+    assert found.unseen == Unseen()
     contents = ContentsReader(cluster).look("default", config(""), datetime.now(UTC))
     assert contents.unseen == ""
     assert f"Deployment {attack}-web" in {seen.owner for seen in contents.seen}

@@ -31,28 +31,30 @@ def read(api: FakeApi, folder: Path) -> LiveRead:
 def test_pages(api: FakeApi, tmp_path: Path) -> None:
     found = read(api, tmp_path)
     assert (len(found.live.of(LIVE_PODS)), len(found.live.of(LIVE_NODES))) == (1200, 2)
-    assert (api.count("list", "pods"), found.unlisted, found.unreadable) == (3, {}, [])
+    assert (api.count("list", "pods"), found.unseen.resources, found.unseen.objects) == (3, {}, [])
     assert found.live.read_at.keys() == {LIVE_PODS, LIVE_NODES}
     assert found.live.now >= max(found.live.read_at.values())
 
 
 def test_a_kind_that_the_cluster_does_not_have_is_not_seen(api: FakeApi, tmp_path: Path) -> None:
     found = read(api, tmp_path)
-    assert (found.live.sees(ATTACHMENTS), found.unlisted) == (False, {})
+    assert (found.live.sees(ATTACHMENTS), found.unseen.resources) == (False, {})
 
 
 def test_a_list_that_ends_in_the_middle_counts_as_not_seen(api: FakeApi, tmp_path: Path) -> None:
     api.script("list", "pods", Request.behave, lambda request: request.status(403, "pods is forbidden"))
     found = read(api, tmp_path)
     assert (found.live.sees(LIVE_PODS), found.live.sees(LIVE_NODES)) == (False, True)
-    assert (found.unlisted, found.forbidden) == ({"pods": "pods is forbidden (403)"}, {"pods"})
+    assert (found.unseen.resources, found.unseen.forbidden) == ({"pods": "pods is forbidden (403)"}, {"pods"})
 
 
 def test_an_object_that_cannot_be_read_is_named(api: FakeApi, tmp_path: Path) -> None:
     api.objects["nodes"][0]["status"]["capacity"] = {"memory": "much"}
     found = read(api, tmp_path)
     assert list(found.live.of(LIVE_NODES)) == ["b"]
-    assert [str(odd).partition(": status.capacity.memory")[0] for odd in found.unreadable] == ["Node a can't be read"]
+    assert [str(odd).partition(": status.capacity.memory")[0] for odd in found.unseen.objects] == [
+        "Node a can't be read"
+    ]
 
 
 def test_siblings_share_what_they_have_in_common() -> None:

@@ -23,7 +23,7 @@ from webhook.objects.owners import ControllerReference, controller_of
 from webhook.objects.pods import POD, items, mapping, read_workload
 from webhook.policy import AdmissionRequest, Reference
 from webhook.scope import locate_pod_spec
-from webhook.stored import Reader, Stored, Unreadable, full_resource, path_of, served_versions
+from webhook.stored import Reader, Stored, Unreadable, Unseen, full_resource, path_of, served_versions
 
 Progress = Callable[[float, str, int], None]
 """Called now and then with the part of the kinds that is done, from 0 to 1, the kind that is being judged, and how many
@@ -44,14 +44,11 @@ _STEP = 100
 
 @dataclass
 class Audit:
-    """The result of judging a cluster. `unlisted` says why resources could not be listed, or not to the end;
-    `forbidden` are those of them for which a right was missing."""
+    """The result of judging a cluster."""
 
     tally: Tally = field(default_factory=Tally)
     findings: Findings = field(default_factory=Findings)
-    unlisted: dict[str, str] = field(default_factory=dict)
-    forbidden: set[str] = field(default_factory=set)
-    unreadable: list[Unreadable] = field(default_factory=list)
+    unseen: Unseen = field(default_factory=Unseen)
     bugs: dict[str, str] = field(default_factory=dict)
     """Policy id -> the object that the policy failed on first, and the traceback."""
     usage: Usage = field(default_factory=lambda: Usage({}))
@@ -79,9 +76,7 @@ def audit(
         if not number % _STEP:
             progress(stored.done, request.kind, number)
         run.take(request)
-    run.found.unlisted |= stored.unlisted
-    run.found.forbidden |= stored.forbidden
-    run.found.unreadable += stored.unreadable
+    run.found.unseen.add(stored.unseen)
     return run.found
 
 
@@ -93,7 +88,7 @@ def _read_usage(cluster: Reader, namespaces: Sequence[str], stored: Stored) -> d
         try:
             pods |= read_pods(cluster, version or "", namespace)
         except (ClusterRefused, FactsUnavailable) as error:
-            stored.note(POD_METRICS, error)
+            stored.unseen.note(full_resource(POD_METRICS), error)
     return pods
 
 
@@ -189,7 +184,7 @@ class _Run:
         kind = self._config.judged[owner.group, owner.kind].kind
         if owner.uid in self._gone:
             return False
-        if full_resource(kind) in self._stored.unlisted:
+        if full_resource(kind) in self._stored.unseen.resources:
             return True
         version = self._stored.versions.get(kind.group)
         try:
@@ -232,4 +227,4 @@ class _Run:
 
     def _unreadable(self, request: AdmissionRequest, error: Exception) -> None:
         reference = Reference(request.kind, request.namespace, request.name)
-        self.found.unreadable.append(Unreadable(reference, str(error)))
+        self.found.unseen.objects.append(Unreadable(reference, str(error)))

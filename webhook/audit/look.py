@@ -24,7 +24,7 @@ from webhook.observing.read import read_live
 from webhook.observing.run import Observer, Observing, needed_lives, observe, observers
 from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
 from webhook.scope import exclude_own_namespace
-from webhook.stored import Unreadable, is_forbidden
+from webhook.stored import Unreadable, Unseen, is_forbidden
 from webhook.watch import list_facts
 
 if TYPE_CHECKING:
@@ -60,18 +60,24 @@ class Audited:
     @property
     def troubles(self) -> list[str]:
         """The objects and kinds that could not be read, a line each."""
-        unlisted, forbidden = self.found.unlisted, self.found.forbidden
-        lines = [f"not seen: {resource}: {why}" for resource, why in unlisted.items() if resource not in forbidden]
-        if forbidden:
-            lines.append(f"not seen for want of a right: {', '.join(sorted(forbidden))}; grant it: {self.grant}")
+        unseen = self.found.unseen
+        lines = [
+            f"not seen: {resource}: {why}"
+            for resource, why in unseen.resources.items()
+            if resource not in unseen.forbidden
+        ]
+        if unseen.forbidden:
+            lacking = ", ".join(sorted(unseen.forbidden))
+            lines.append(f"not seen for want of a right: {lacking}; grant it: {self.grant}")
         lines += [f"{name}: cannot tell what is broken: {why}" for name, why in self.observing.unknown.items()]
-        return lines + [str(odd) for odd in self.found.unreadable]
+        return lines + [str(odd) for odd in unseen.objects]
 
     @property
     def grant(self) -> str:
         """The line for a shell that gives the rights that were missing."""
-        resources = ",".join(sorted(self.found.forbidden))
-        said = (_USER.search(self.found.unlisted[resource]) for resource in sorted(self.found.forbidden))
+        unseen = self.found.unseen
+        resources = ",".join(sorted(unseen.forbidden))
+        said = (_USER.search(unseen.resources[resource]) for resource in sorted(unseen.forbidden))
         user = next((match[1] for match in said if match), "YOU")
         account = _ACCOUNT.fullmatch(user)
         subject = f"--serviceaccount={account[1]}:{account[2]}" if account else f"--user={user}"
@@ -83,7 +89,7 @@ class Audited:
     def sees_nothing(self) -> bool:
         """Whether not one object could be looked at, for want of rights."""
         tally = self.found.tally
-        return bool(self.found.forbidden) and not (tally.workloads or tally.others)
+        return bool(self.found.unseen.forbidden) and not (tally.workloads or tally.others)
 
     def exit_code(self, *, strict: bool) -> int:
         """0 if everything could be created again, 1 if something could not, 2 if nothing was seen.
@@ -100,20 +106,16 @@ class Audited:
 
 def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: date, progress: Progress) -> Audited:
     """Audit one cluster. Raises FactsUnavailable or ClusterRefused if it can't be asked at all, BadConfig."""
-    unlisted: dict[str, str] = {}
-    forbidden: set[str] = set()
-    config, source = _configuration(cluster, options, unlisted, forbidden)
+    unseen = Unseen()
+    config, source = _configuration(cluster, options, unseen)
     kinds = {*fact_kinds(), *((NAMESPACES,) if options.group_by or config.team_label else ())}
-    facts = _facts(cluster, kinds, options.namespaces, unlisted, forbidden)
+    facts = _facts(cluster, kinds, options.namespaces, unseen)
     team_of = _by(options.group_by or config.team_label, facts.of(NAMESPACES))
     found = audit(cluster, config, facts, team_of, today=today, namespaces=options.namespaces, progress=progress)
-    found.unlisted = {**unlisted, **found.unlisted}
-    found.forbidden |= forbidden
+    found.unseen.add(unseen)
     observing = _observing(cluster, config, facts, options.namespaces, found)
-    odd = {Reference(str(odd.kind), odd.namespace, odd.name): why for odd, why in facts.unreadable.items()}
-    for reference in {judged.reference for judged in found.unreadable}:
-        odd.pop(reference, None)
-    found.unreadable += [Unreadable(reference, why) for reference, why in odd.items()]
+    odd = [Unreadable(Reference(str(odd.kind), odd.namespace, odd.name), why) for odd, why in facts.unreadable.items()]
+    found.unseen.add(Unseen(objects=odd))
     return Audited(name, source, config, is_whole=not options.namespaces, found=found, observing=observing)
 
 
@@ -126,16 +128,11 @@ def _observing(
         record = read_record(cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{STATE}"))
         asked.append(Observer(unchecked.NAME, (), unchecked.observer_of(record)))
     except (ClusterRefused, FactsUnavailable) as error:
-        found.unlisted.setdefault("configmaps", str(error))
-        if is_forbidden(error):
-            found.forbidden.add("configmaps")
+        found.unseen.note("configmaps", error)
     # What could not be listed before isn't asked for, and waited for, again.
-    kinds = [kind for kind in needed_lives(asked) if kind.full_resource not in found.unlisted]
+    kinds = [kind for kind in needed_lives(asked) if kind.full_resource not in found.unseen.resources]
     read = read_live(cluster, kinds, namespaces)
-    found.unlisted |= read.unlisted
-    found.forbidden |= read.forbidden
-    known = {odd.reference for odd in found.unreadable}
-    found.unreadable += [odd for odd in read.unreadable if odd.reference not in known]
+    found.unseen.add(read.unseen)
     observing = observe(asked, read.live, facts, config)
     for name, bug in observing.bugs.items():
         told = "".join(traceback.format_exception(bug))
@@ -143,9 +140,7 @@ def _observing(
     return observing
 
 
-def _configuration(
-    cluster: Cluster, options: AuditOptions, unlisted: dict[str, str], forbidden: set[str]
-) -> tuple[Config, str]:
+def _configuration(cluster: Cluster, options: AuditOptions, unseen: Unseen) -> tuple[Config, str]:
     """The configuration to judge by, and which one it is."""
     where = f"ConfigMap {NAMESPACE}/{CONFIG}"
     config: Config | None
@@ -161,8 +156,7 @@ def _configuration(
             if not is_forbidden(error):
                 raise
             config, source = None, f"the defaults, as {where} may not be read"
-            unlisted["configmaps"] = str(error)
-            forbidden.add("configmaps")
+            unseen.note("configmaps", error)
     config = exclude_own_namespace(config or load_config(b"", "defaults"), NAMESPACE)
     if options.as_if:
         return replace(config, mode=options.as_if), f"{source}, as if mode were {options.as_if}"
@@ -173,8 +167,7 @@ def _facts(
     cluster: Cluster,
     kinds: Iterable[FactKind[Any, Any]],
     namespaces: Sequence[str],
-    unlisted: dict[str, str],
-    forbidden: set[str],
+    unseen: Unseen,
 ) -> ClusterFacts:
     """The facts of these kinds; where one can't be read, the others still are."""
     facts = NO_FACTS
@@ -182,10 +175,9 @@ def _facts(
         try:
             read = list_facts(cluster, [kind], namespaces)
         except FactsUnavailable as error:
-            unlisted[kind.full_resource] = str(error)
+            unseen.note(kind.full_resource, error)
             continue
-        unlisted |= read.unread
-        forbidden |= {resource for resource, why in read.unread.items() if why.endswith("(403)")}
+        unseen.add(read.unseen)
         facts = facts.joined(read.facts)
     return facts
 

@@ -117,7 +117,7 @@ def _use(audited: Audited, index: int, *, is_expired: bool) -> str:
     tally = audited.found.tally
     if is_expired:
         return "has expired and no longer counts: delete this exemption"
-    is_seen = audited.is_whole and not audited.found.unlisted
+    is_seen = audited.is_whole and not audited.found.unseen.resources
     if not tally.exempted[index]:
         return "would pass now: delete this exemption" if is_seen else "covers nothing of what was seen"
     covered = f"covers {counted(tally.exempted[index], 'violation')}"

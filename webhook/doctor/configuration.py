@@ -46,7 +46,7 @@ def _check_exemptions(config: Config, survey: Survey) -> Remarks:
         # Stored objects don't show who asked for them, and pods aren't read: whether it covers anything isn't known.
         if exemption.match.groups or not _needs_no_pods(exemption):
             continue
-        if isinstance(stored, ForestallError) or stored.unlisted:
+        if isinstance(stored, ForestallError) or stored.unseen.resources:
             yield Remark(
                 "unknown", f"cannot tell whether {name} is used", "ask as somebody who may list what is judged"
             )

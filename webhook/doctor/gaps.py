@@ -31,7 +31,7 @@ def check_gaps(survey: Survey) -> Remarks:
             advice = 'the servers\' logs ("review undecided") name the objects and why; onError: deny refuses them'
         yield Remark("warn", f"a gap of {_show_length(gap)} at least: {gap}", advice)
     slipped = seen(survey.slipped)
-    for resource, why in slipped.unlisted.items():
+    for resource, why in slipped.unseen.resources.items():
         yield cannot_tell(FactsUnavailable(f"which {resource} came in: {why}"))
     for unchecked in sorted(slipped.violating, key=lambda unchecked: unchecked.object.owner):
         verdicts = [finding.verdict for finding in unchecked.findings if finding.needs_action]
@@ -42,7 +42,7 @@ def check_gaps(survey: Survey) -> Remarks:
         yield Remark("warn", text + policies, "; ".join(verdict.violation.message for verdict in verdicts))
     if not gaps and not record.lost:
         yield Remark("ok", f"none in the last {RECENT.days} days")
-    elif gaps and not slipped.violating and not slipped.unlisted:
+    elif gaps and not slipped.violating and not slipped.unseen.resources:
         text = f"{len(gaps)} in the last {RECENT.days} days; of the {slipped.count} objects that were admitted "
         yield Remark("ok", f"{text}unchecked none violates a policy")
 

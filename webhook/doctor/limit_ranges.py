@@ -35,7 +35,7 @@ def check_limit_ranges(survey: Survey) -> Remarks:
     for limit_range in seen(survey.limit_ranges):
         by_namespace[limit_range["metadata"]["namespace"]].append(limit_range)
     found = len(not_made)
-    for resource, why in templates.unlisted.items():
+    for resource, why in templates.unseen.resources.items():
         found += 1
         yield cannot_tell(FactsUnavailable(f"whether LimitRanges suit {resource}: {why}"))
     for namespace, limit_ranges in sorted(by_namespace.items()):

@@ -14,7 +14,7 @@ def check_operators(survey: Survey) -> Remarks:
     """An operator's user isn't stored with what it makes: it is known by its name in managedFields."""
     config, stored = seen(survey.config), seen(survey.stored)
     found = 0
-    for resource, why in stored.unlisted.items():
+    for resource, why in stored.unseen.resources.items():
         found += 1
         yield cannot_tell(FactsUnavailable(f"what operators made of {resource}: {why}"))
     for (kind, manager), objects in sorted(stored.operated.items()):

@@ -28,7 +28,7 @@ from webhook.objects.facts import NAMESPACES, ClusterFacts
 from webhook.objects.owners import operator_of
 from webhook.policy import AdmissionRequest, Object, Reference, Stage
 from webhook.scope import exclude_own_namespace, judged_kinds
-from webhook.stored import Reader, Stored, Unreadable, is_forbidden, read_objects, readable
+from webhook.stored import Reader, Stored, Unreadable, Unseen, is_forbidden, read_objects, readable
 from webhook.watch import list_facts
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ class Templates:
     """The templates that pods are made from, in the namespaces that have LimitRanges."""
 
     requests: Sequence[AdmissionRequest] = ()
-    unlisted: Mapping[str, str] = field(default_factory=dict)
-    """Resource -> why it could not be listed."""
-    unreadable: Sequence[Unreadable] = ()
+    unseen: Unseen = field(default_factory=Unseen)
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,7 @@ class Slipped:
 
     count: int = 0
     violating: Sequence[Unchecked] = ()
-    unlisted: Mapping[str, str] = field(default_factory=dict)
-    """Resource -> why it could not be listed."""
-    unreadable: Sequence[Unreadable] = ()
+    unseen: Unseen = field(default_factory=Unseen)
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,7 @@ class StoredObjects:
 
     used_exemptions: Set[int] = frozenset()
     operated: Mapping[OperatorsKind, Sequence[JudgedObject]] = field(default_factory=dict)
-    unlisted: Mapping[str, str] = field(default_factory=dict)
-    """Resource -> why it could not be listed."""
+    unseen: Unseen = field(default_factory=Unseen)
 
 
 class OperatorsKind(NamedTuple):
@@ -131,7 +126,7 @@ class Survey:
                 yield Unreadable(Reference(str(reference.kind), reference.namespace, reference.name), why)
         for answer in (self.templates, self.slipped):
             if not isinstance(answer, ForestallError):
-                yield from answer.unreadable
+                yield from answer.unseen.objects
 
     def is_installed(self) -> bool:
         """Whether any object of an installation exists, or may exist but can't be read."""
@@ -227,9 +222,7 @@ def _templates(cluster: Reader, config: Config, limit_ranges: Sequence[Object]) 
     namespaces = {limit_range["metadata"]["namespace"] for limit_range in limit_ranges}
     kinds = {kind for kind in judged_kinds(config) if kind.kind not in ("Pod", "ReplicaSet", "Job")}
     stored = Stored(cluster, kinds if namespaces else ())
-    return Templates(
-        [request for request in stored if request.namespace in namespaces], stored.unlisted, stored.unreadable
-    )
+    return Templates([request for request in stored if request.namespace in namespaces], stored.unseen)
 
 
 def _stored(cluster: Reader, config: Config, facts: ClusterFacts, now: datetime) -> StoredObjects:
@@ -246,7 +239,7 @@ def _stored(cluster: Reader, config: Config, facts: ClusterFacts, now: datetime)
         findings = findings_of(request, decision, config)
         if any(finding.needs_action and finding.verdict.mode != "audit" for finding in findings):
             operated[OperatorsKind(owner.partition(" ")[0], _manager(request.object))].append(findings[0].object)
-    return StoredObjects(used, operated, stored.unlisted)
+    return StoredObjects(used, operated, stored.unseen)
 
 
 def _manager(obj: Object | None) -> str:
@@ -259,4 +252,4 @@ def _slipped(cluster: Reader, config: Config, facts: ClusterFacts, gaps: Sequenc
     today = datetime.now(UTC).date()
     found = list(admitted_unchecked(gaps, stored, config, partial(decide, facts=facts, config=config, today=today)))
     violating = [unchecked for unchecked in found if any(finding.needs_action for finding in unchecked.findings)]
-    return Slipped(len(found), violating, stored.unlisted, stored.unreadable)
+    return Slipped(len(found), violating, stored.unseen)

@@ -13,7 +13,7 @@ from webhook.objects.facts import decode_fact
 from webhook.objects.live import Live
 from webhook.objects.wire import UNDECODABLE
 from webhook.policy import FactKind
-from webhook.stored import Reader, Unreadable, is_forbidden, read_bodies, unreadable
+from webhook.stored import Reader, Unreadable, Unseen, read_bodies, unreadable
 
 
 class Clock(Reader, Protocol):
@@ -24,13 +24,10 @@ class Clock(Reader, Protocol):
 
 @dataclass
 class LiveRead:
-    """The result of reading what lives. `unlisted` says why resources could not be listed, or not to the end;
-    `forbidden` are those of them for which a right was missing."""
+    """What lives, and what of it could not be read."""
 
     live: Live
-    unlisted: dict[str, str] = field(default_factory=dict)
-    forbidden: set[str] = field(default_factory=set)
-    unreadable: list[Unreadable] = field(default_factory=list)
+    unseen: Unseen = field(default_factory=Unseen)
 
 
 def read_live(cluster: Clock, kinds: Iterable[FactKind[Any, Any]], namespaces: Sequence[str] = ()) -> LiveRead:
@@ -44,9 +41,10 @@ def read_live(cluster: Clock, kinds: Iterable[FactKind[Any, Any]], namespaces: S
     for kind in sorted(kinds, key=lambda kind: kind.full_resource):
         begun = cluster.now()
         try:
-            records[kind] = _list(cluster, kind, namespaces if kind.is_namespaced else (), read.unreadable)
+            records[kind] = _list(cluster, kind, namespaces if kind.is_namespaced else (), read.unseen.objects)
         except (ClusterRefused, FactsUnavailable) as error:
-            _unlisted(read, kind, error)
+            if not _is_absent(error):
+                read.unseen.note(kind.full_resource, error)
         else:
             read_at[kind] = begun
     read.live = Live(records, read_at, cluster.now())
@@ -68,9 +66,6 @@ def _list(
     return records
 
 
-def _unlisted(read: LiveRead, kind: FactKind[Any, Any], error: ForestallError) -> None:
-    if isinstance(error, ClusterRefused) and error.status == 404:  # the cluster doesn't serve the kind
-        return
-    read.unlisted[kind.full_resource] = str(error)
-    if is_forbidden(error):
-        read.forbidden.add(kind.full_resource)
+def _is_absent(error: ForestallError) -> bool:
+    """Whether the cluster doesn't serve the kind."""
+    return isinstance(error, ClusterRefused) and error.status == 404
