@@ -67,8 +67,11 @@ LAYERS: dict[str, set[str]] = {
     "in_force": {"errors", "installation", "config", "stored"},
     "observing": DECIDING | {"formats", "cluster", "stored", "gap_record"},
     "audit": DECIDING | {"formats", "cluster", "stored", "watch", "in_force", "gap_record", "observing"},
+    "auditing": DECIDING
+    | {"formats", "cluster", "stored", "watch", "reloading", "gap_record", "observing", "audit", "controller"},
     "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller"},
-    "cli": DECIDING | {"check", "formats", "cluster", "cluster_view", "server", "controller", "audit", "doctor"},
+    "cli": DECIDING
+    | {"check", "formats", "cluster", "cluster_view", "server", "controller", "audit", "auditing", "doctor"},
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {"errors", "policy", "objects"}

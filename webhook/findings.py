@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from webhook.config import Config
 from webhook.errors import UNREADABLE
 from webhook.objects.owners import operator_of
 from webhook.objects.pods import Workload, read_workload
 from webhook.policy import AdmissionRequest, Decision, Verdict
+
+Enforcement = Literal["deny", "patch", "nothing"]
 
 
 class Place(NamedTuple):
@@ -66,6 +68,13 @@ class Finding:
     def needs_action(self) -> bool:
         """Whether somebody has to do something about it: it is neither exempted nor only noted."""
         return self.verdict.outcome != "exempted" and self.verdict.violation.at_most != "audit"
+
+    @property
+    def enforcement(self) -> Enforcement:
+        """What becomes of the violation where its policy is enforced, as it is now or would be."""
+        if self.verdict.denies or self.verdict.enforced == "deny":
+            return "deny"
+        return "patch" if self.verdict.outcome == "patched" or self.verdict.enforced else "nothing"
 
 
 def object_of(request: AdmissionRequest, place: Place = IN_CLUSTER) -> JudgedObject:

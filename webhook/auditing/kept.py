@@ -1,0 +1,140 @@
+"""The findings of a cluster's audit as they are now, by namespace: changed object by object, in bounded memory."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from webhook.findings import Enforcement, Finding
+from webhook.observing.run import Observed
+from webhook.policy import Outcome, Reference
+
+
+class Counted(NamedTuple):
+    """What findings are counted by. `enforcement` is what the policy would do about them if it were enforced."""
+
+    policy: str
+    outcome: Outcome
+    enforcement: Enforcement
+    namespace: str
+    team: str
+
+
+class _Entry(NamedTuple):
+    """An object's findings: `body` holds them pickled, which takes a fifth of the memory."""
+
+    team: str
+    counted: tuple[Counted, ...]
+    body: bytes
+
+
+_Entries = dict[Reference, dict[str, _Entry]]
+"""Object -> API group -> entry: a Reference doesn't tell apps' StatefulSet from another group's."""
+
+
+class Findings(Mapping[Reference, tuple[Finding, ...]]):
+    """The findings of one namespace, by object; each look-up builds them anew."""
+
+    def __init__(self, entries: Mapping[Reference, Mapping[str, _Entry]]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, reference: Reference) -> tuple[Finding, ...]:
+        by_group = self._entries[reference]
+        return tuple(finding for group in sorted(by_group) for finding in _read(by_group[group]))
+
+    def __iter__(self) -> Iterator[Reference]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _read(entry: _Entry) -> tuple[Finding, ...]:
+    findings: tuple[Finding, ...] = pickle.loads(entry.body)  # noqa: S301 - `put` made it
+    return findings
+
+
+class _ByNamespace(Mapping[str, Findings]):
+    def __init__(self, namespaces: Mapping[str, _Entries]) -> None:
+        self._namespaces = namespaces
+
+    def __getitem__(self, namespace: str) -> Findings:
+        return Findings(self._namespaces[namespace])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._namespaces)
+
+    def __len__(self) -> int:
+        return len(self._namespaces)
+
+
+class Kept:
+    """What the audit knows now. One thread changes it, and hands it to those who show it.
+
+    by_namespace  namespace -> object -> findings, for namespaces and objects that have any; objects that have no
+                  namespace are under ""
+    changed       the namespaces whose findings are others than when `clear_changed` was called last
+    counts        how many findings there are of each policy, outcome, namespace and team
+    broken        what is broken now, the worst first
+    whole_at      when the last audit of everything ended, in seconds since 1970; 0 before the first has
+    """
+
+    def __init__(self) -> None:
+        self._namespaces: dict[str, _Entries] = {}
+        self.changed: set[str] = set()
+        self.by_namespace: Mapping[str, Mapping[Reference, tuple[Finding, ...]]] = _ByNamespace(self._namespaces)
+        self.counts: Counter[Counted] = Counter()
+        self.broken: Sequence[Observed] = ()
+        self.whole_at = 0.0
+
+    def clear_changed(self) -> None:
+        """Count every namespace as unchanged: all who show the findings have taken them."""
+        self.changed.clear()
+
+    def teams(self, namespace: str) -> Mapping[Reference, str]:
+        """Object -> team, of a namespace's objects with findings."""
+        entries = self._namespaces.get(namespace, {})
+        return {reference: next(iter(by_group.values())).team for reference, by_group in entries.items()}
+
+    def put(self, reference: Reference, group: str, team: str, findings: Iterable[Finding]) -> None:
+        """Take in what was found on an object of an API group now: none is as good as `drop`."""
+        found = tuple(findings)
+        if not found:
+            self.drop(reference, group)
+            return
+        counted = tuple(
+            Counted(finding.verdict.policy, finding.verdict.outcome, finding.enforcement, reference.namespace, team)
+            for finding in found
+        )
+        entry = _Entry(team, counted, pickle.dumps(found, pickle.HIGHEST_PROTOCOL))
+        entries = self._namespaces.setdefault(reference.namespace, {})
+        before = entries.get(reference, {}).get(group)
+        # The same findings need not pickle to the same bytes.
+        if before and before.team == team and _read(before) == found:
+            return
+        self._count(before, entry)
+        entries.setdefault(reference, {})[group] = entry
+        self.changed.add(reference.namespace)
+
+    def drop(self, reference: Reference, group: str) -> None:
+        """Forget an object: it is gone, or nothing is wrong with it."""
+        entries = self._namespaces.get(reference.namespace, {})
+        by_group = entries.get(reference, {})
+        if group not in by_group:
+            return
+        self._count(by_group.pop(group), None)
+        if not by_group:
+            del entries[reference]
+        if not entries:
+            del self._namespaces[reference.namespace]
+        self.changed.add(reference.namespace)
+
+    def _count(self, before: _Entry | None, after: _Entry | None) -> None:
+        for counted in after.counted if after else ():
+            self.counts[counted] += 1
+        for counted in before.counted if before else ():
+            self.counts[counted] -= 1
+            if not self.counts[counted]:
+                del self.counts[counted]
