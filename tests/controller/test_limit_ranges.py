@@ -350,7 +350,7 @@ def test_use_is_asked_for_only_where_it_matters(objects: list[Object], asked: bo
 def test_use_that_is_no_amount_is_not_taken_for_none() -> None:
     pod = {**workload("Pod"), "status": {"phase": "Running"}}
     api = Api(namespace(), pod, metrics("web", web="much"), groups={"metrics.k8s.io": "v1beta1"})
-    wrong = "'much' is not a quantity: write a number and a suffix, such as 512Mi"
+    wrong = "PodMetrics shop/web can't be read: 'much' is not a quantity: write a number and a suffix, such as 512Mi"
     assert [skip.why for skip in run(api).skips] == [f"cannot tell whether pods could start: {wrong}"]
     assert api.limit_range() is None
 

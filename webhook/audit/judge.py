@@ -12,15 +12,17 @@ import msgspec
 from webhook.audit.reservations import added
 from webhook.audit.spill import Findings
 from webhook.audit.tally import Tally
-from webhook.audit.usage import POD_METRICS, Usage, read_pods
+from webhook.audit.usage import Usage
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.findings import Finding, findings_of, object_of
+from webhook.objects.ended import is_over
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
 from webhook.objects.names import SERVICE_ACCOUNT
 from webhook.objects.owners import ControllerReference, controller_of
 from webhook.objects.pods import POD, items, mapping, read_workload
+from webhook.pod_metrics import POD_METRICS, read_pods
 from webhook.policy import AdmissionRequest, Reference
 from webhook.scope import locate_pod_spec
 from webhook.stored import Reader, Stored, Unreadable, Unseen, full_resource, path_of, served_versions
@@ -34,8 +36,6 @@ _OPERATOR = f"{SERVICE_ACCOUNT}:unknown"
 that anybody has workloads in."""
 _NODE = ("", "Node")
 _CLAIM = ("", "PersistentVolumeClaim")
-_FINISHED = ("Complete", "Failed")
-_ENDED = ("Succeeded", "Failed")
 COLLECTOR = 10_000, 10, 10
 """The collector's thresholds that suit an audit: the objects of a page are gone before it would look at them."""
 _STEP = 100
@@ -86,30 +86,12 @@ def _read_usage(cluster: Reader, namespaces: Sequence[str], stored: Stored) -> d
     version = served_versions(cluster).get(POD_METRICS.group)
     for namespace in (namespaces or ("",)) if version else ():
         try:
-            pods |= read_pods(cluster, version or "", namespace)
+            read = read_pods(cluster, version or "", namespace)
+            pods |= read.memory
+            stored.unseen.objects += read.unreadable
         except (ClusterRefused, FactsUnavailable) as error:
             stored.unseen.note(full_resource(POD_METRICS), error)
     return pods
-
-
-def is_over(request: AdmissionRequest) -> bool:
-    """Whether the object will start no more pods: it has finished, is being deleted, or is a ReplicaSet that was
-    replaced."""
-    obj = request.object or {}
-    if mapping(obj, "metadata", "").get("deletionTimestamp"):
-        return True
-    status = mapping(obj, "status", "")
-    match request.group, request.kind:
-        case "", "Pod":
-            return status.get("phase") in _ENDED
-        case "batch", "Job":
-            conditions = items(status, "conditions", "status")
-            return any(
-                condition.get("type") in _FINISHED and condition.get("status") == "True" for condition in conditions
-            )
-        case "apps", "ReplicaSet":
-            return controller_of(obj) is not None and mapping(obj, "spec", "").get("replicas") == 0
-    return False
 
 
 def _claims_of(request: AdmissionRequest) -> Iterator[tuple[str, str]]:
@@ -147,7 +129,7 @@ class _Run:
     def take(self, request: AdmissionRequest) -> None:
         """Judge the object, unless it is judged at its owner."""
         try:
-            if is_over(request):
+            if is_over(request.group, request.kind, request.object or {}):
                 return
             self.found.usage.take(request)
             if (request.group, request.kind) != POD[:2]:

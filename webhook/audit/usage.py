@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import msgspec
-
-from webhook.errors import UNREADABLE
 from webhook.findings import Finding
 from webhook.fixes import sets_of
 from webhook.objects.owners import controller_of
 from webhook.objects.pods import read_workload
 from webhook.objects.quantities import format_memory, parse_memory
-from webhook.objects.wire import UNDECODABLE
-from webhook.policy import AdmissionRequest, GroupKind, Reference
-from webhook.stored import Reader, path_of, read_bodies, show_reference
+from webhook.policy import AdmissionRequest, Reference
+from webhook.stored import show_reference
 
-POD_METRICS = GroupKind("metrics.k8s.io", "PodMetrics", "pods")
 NEAR = 0.85
 """The part of its limit above which a container is named."""
 _MEBI = 1 << 20
@@ -45,41 +40,6 @@ class Near(NamedTuple):
     def __str__(self) -> str:
         of_limit = f"{_whole(self.amount)} of its {format_memory(self.limit)}, {self.percent} %"
         return f"{show_reference(self.workload)}, container {self.container!r} uses {of_limit}"
-
-
-class _Usage(msgspec.Struct):
-    memory: str | int | float = 0
-
-
-class _Container(msgspec.Struct):
-    name: str
-    usage: _Usage
-
-
-class _Metadata(msgspec.Struct):
-    name: str
-    namespace: str = ""
-
-
-class _PodMetrics(msgspec.Struct):
-    metadata: _Metadata
-    containers: list[_Container]
-
-
-def read_pods(cluster: Reader, version: str, namespace: str = "") -> dict[tuple[str, str], dict[str, int]]:
-    """Namespace and name of a pod -> bytes of memory that its containers use; what can't be read isn't among them.
-
-    Raises ClusterRefused or FactsUnavailable.
-    """
-    found = {}
-    for body in read_bodies(cluster, path_of(POD_METRICS, version, namespace)):
-        try:
-            pod = msgspec.json.decode(body, type=_PodMetrics)
-            used = {container.name: parse_memory(container.usage.memory) for container in pod.containers}
-        except (*UNDECODABLE, *UNREADABLE):
-            continue
-        found[pod.metadata.namespace, pod.metadata.name] = used
-    return found
 
 
 class Usage:

@@ -11,15 +11,15 @@ import structlog
 
 from webhook.config import Config
 from webhook.errors import UNREADABLE, BadObject, ClusterRefused, FactsUnavailable
+from webhook.objects.ended import is_over
 from webhook.objects.pods import POD, Workload, read_workload
-from webhook.objects.quantities import parse_memory
+from webhook.pod_metrics import POD_METRICS, read_pods
 from webhook.policy import AdmissionRequest, GroupKind, Object
 from webhook.scope import locate_pod_spec
 from webhook.stored import Reader, Unreadable, path_of, read_objects, served_versions
 
 log = structlog.get_logger()
 
-_METRICS = GroupKind("metrics.k8s.io", "PodMetrics", "pods")
 _DISCOVER_AGAIN = timedelta(minutes=10)
 
 Objects = list[Object]
@@ -92,15 +92,17 @@ class ContentsReader:
         return objects
 
     def _use(self, namespace: str, listed: _Listed) -> Use:
-        version = self._versions.get(_METRICS.group)
+        version = self._versions.get(POD_METRICS.group)
         if version is None:
             return {}
+        read = read_pods(self._cluster, version, namespace)
+        if read.unreadable:
+            raise BadObject(str(read.unreadable[0]))
         use: dict[tuple[str, str], int] = {}
-        for pod in self._read(path_of(_METRICS, version, namespace), _METRICS.kind):
-            if owner := listed.pods.get(pod["metadata"]["name"]):
-                for container in pod.get("containers") or ():
-                    key = owner, str(container["name"])
-                    use[key] = max(use.get(key, 0), parse_memory((container.get("usage") or {}).get("memory", 0)))
+        for (_, pod), used in read.memory.items():
+            if owner := listed.pods.get(pod):
+                for container, amount in used.items():
+                    use[owner, container] = max(use.get((owner, container), 0), amount)
         return use
 
 
@@ -121,7 +123,7 @@ class _Listed:
         self.pods = {
             obj["metadata"]["name"]: self._top("Pod", obj["metadata"]["name"])
             for obj in objects.get(POD, ())
-            if not _is_over("Pod", obj)
+            if not (is_over("", "Pod", obj) or _is_mirror(obj))
         }
 
     def seen(self) -> Iterator[OwnedWorkload]:
@@ -131,7 +133,7 @@ class _Listed:
                 # A controller made it from its own template, which is listed as well, and would make it again from
                 # that.
                 is_made = kind.kind in ("ReplicaSet", "Job") and self._owners.get((kind.kind, name)) in self._names
-                if is_made or _is_over(kind.kind, obj):
+                if is_made or is_over(kind.group, kind.kind, obj) or _is_mirror(obj):
                     continue
                 workload = self._read(kind, obj)
                 if workload is not None:
@@ -161,17 +163,6 @@ def _controller(obj: Object) -> tuple[str, str] | None:
     return None
 
 
-def _is_over(kind: str, obj: Object) -> bool:
-    """Whether no pod will ever start from it: it is going or has ended, or the kubelet made it from a file."""
-    metadata, status = obj["metadata"], obj.get("status") or {}
-    if metadata.get("deletionTimestamp"):
-        return True
-    if kind == "Job":
-        conditions = status.get("conditions") or ()
-        return any(
-            condition["type"] in ("Complete", "Failed") and condition["status"] == "True" for condition in conditions
-        )
-    if kind == "Pod":
-        is_mirror = "kubernetes.io/config.mirror" in (metadata.get("annotations") or {})
-        return is_mirror or status.get("phase") in ("Succeeded", "Failed")
-    return False
+def _is_mirror(obj: Object) -> bool:
+    """Whether the kubelet made the pod from a file on its node."""
+    return "kubernetes.io/config.mirror" in (obj["metadata"].get("annotations") or {})
