@@ -57,20 +57,21 @@ class Unseen:
 
     resources: dict[str, str] = field(default_factory=dict)
     """Full resource ("deployments.apps") -> why it could not be listed, or not to the end."""
-    forbidden: set[str] = field(default_factory=set)
-    """The `resources` for which a right was missing."""
+    forbidden: dict[str, set[str]] = field(default_factory=dict)
+    """The `resources` for which a right was missing, and in which namespaces; "" stands for all of them."""
     objects: list[Unreadable] = field(default_factory=list)
 
-    def note(self, resource: str, error: ForestallError) -> None:
-        """Record that a resource could not be listed; the first reason stands."""
+    def note(self, resource: str, error: ForestallError, namespace: str = "") -> None:
+        """Record that a resource could not be listed, in a namespace or in all; the first reason stands."""
         self.resources.setdefault(resource, str(error))
         if is_forbidden(error):
-            self.forbidden.add(resource)
+            self.forbidden.setdefault(resource, set()).add(namespace)
 
     def add(self, other: Unseen) -> None:
         """Record what `other` holds, nothing twice."""
         self.resources = {**other.resources, **self.resources}
-        self.forbidden |= other.forbidden
+        for resource, namespaces in other.forbidden.items():
+            self.forbidden.setdefault(resource, set()).update(namespaces)
         known = {odd.reference for odd in self.objects}
         self.objects += [odd for odd in other.objects if odd.reference not in known]
 
@@ -249,7 +250,7 @@ class Stored:
                     yield obj
         except (ClusterRefused, FactsUnavailable) as error:
             if has_begun or _is_served(self.cluster, kind, version, error):
-                self.unseen.note(full_resource(kind), error)
+                self.unseen.note(full_resource(kind), error, namespace)
 
     def _objects(self, kind: GroupKind, version: str, namespace: str) -> Iterator[Object | Unreadable]:
         if namespace and is_namespace(kind.group, kind.kind):

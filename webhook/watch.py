@@ -60,16 +60,16 @@ def list_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces
     odd: dict[FactReference, str] = {}
     for kind in kinds:
         resource = kind.full_resource
-        try:
-            if kind.is_namespaced and namespaces:
-                parts = [list_kind(cluster, kind, namespace) for namespace in namespaces]
-            else:
-                parts = [list_kind(cluster, kind)]
-        except ClusterRefused as answer:
-            if not _is_refusal(answer):
-                raise FactsUnavailable(f"{cluster.host} does not list {resource}: {answer}") from answer
-            unseen.note(resource, answer)
-        else:
+        parts: list[Listed] = []
+        wanted = (kind.is_namespaced and namespaces) or ("",)
+        for namespace in wanted:
+            try:
+                parts.append(list_kind(cluster, kind, namespace))
+            except ClusterRefused as answer:
+                if not _is_refusal(answer):
+                    raise FactsUnavailable(f"{cluster.host} does not list {resource}: {answer}") from answer
+                unseen.note(resource, answer, namespace)
+        if len(parts) == len(wanted):
             records[kind] = {key: record for part in parts for key, record in part.records.items()}
             for part in parts:
                 odd |= part.unreadable

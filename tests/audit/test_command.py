@@ -197,6 +197,20 @@ def test_missing_rights_are_said_once(api: FakeApi, run: Run, arguments: tuple[s
     ]
 
 
+def test_a_right_that_is_missing_in_one_namespace(api: FakeApi, run: Run) -> None:
+    """The other namespace is judged, and the line grants no more than is missing."""
+    api.objects["deployments"] = [deployment()]
+    api.script("list", "deployments", Request.behave, forbidden("deployments.apps"))
+    _, out, _ = run("--namespace=shop", "--namespace=web")
+    assert "  denied    memory-limits: container 'web' has no memory limit" in out
+    (line,) = (line for line in out.splitlines() if "not seen" in line)
+    assert line == (
+        "not seen for want of a right: deployments.apps in namespace web; grant it: "
+        "kubectl create role forestall-audit --namespace=web --verb=get,list --resource=deployments.apps && "
+        "kubectl create rolebinding forestall-audit --namespace=web --role=forestall-audit --user=jane"
+    )
+
+
 def test_programs_output_stays_clean(api: FakeApi, run: Run) -> None:
     api.objects["pods"] = [workload("Pod", container(**sized("1Gi", "1Gi")))]
     api.script("list", "deployments", forbidden("deployments.apps"))

@@ -181,7 +181,7 @@ def test_the_rest_is_judged(error: Exception, why: str, forbidden: set[str]) -> 
     mine = owned(workload("ReplicaSet", name="web-1"), DEPLOYMENT, "u-web")
     audited = judged(DEPLOYMENT, mine, workload("DaemonSet", name="agent"), cluster=cluster)
     assert found(audited) == [("DaemonSet shop/agent", "denied")]
-    assert (audited.unseen.resources, audited.unseen.forbidden) == ({"deployments.apps": why}, forbidden)
+    assert (audited.unseen.resources, set(audited.unseen.forbidden)) == ({"deployments.apps": why}, forbidden)
 
 
 def test_an_object_that_cannot_be_read_is_named() -> None:

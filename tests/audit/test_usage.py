@@ -113,7 +113,7 @@ def test_figures_that_cannot_be_had_cost_themselves_alone(error: Exception, forb
     cluster.fail["list", "metrics.k8s.io/v1beta1/pods"] = [error]
     audited = judged(*running(workload(), "one"), cluster=cluster)
     assert uses(audited) == [("Deployment shop/web", "")]
-    assert (set(audited.unseen.resources), audited.unseen.forbidden) == ({"pods.metrics.k8s.io"}, forbidden)
+    assert (set(audited.unseen.resources), set(audited.unseen.forbidden)) == ({"pods.metrics.k8s.io"}, forbidden)
 
 
 def sized_to(kind: str, **fields: Any) -> Object:

@@ -194,27 +194,20 @@ def test_what_a_controller_made_is_its_owners(
     assert found == {("Deployment", "web"), ("Namespace", "owners-audited")}
 
 
-@pytest.mark.parametrize("resource", ["deployments.apps", "nodes", "configmaps"])
-def test_one_right_taken_away(cluster: Guarded, capsys: pytest.CaptureFixture[str], resource: str) -> None:
+def test_one_right_after_the_other_taken_away(cluster: Guarded, capsys: pytest.CaptureFixture[str]) -> None:
     """It says which, once, and grants it by the line that it prints."""
-    name = f"reads-all-but-{resource.partition('.')[0]}"
-    rules = _rules_without(cluster, resource)
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
-    binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "dev"}],
-    }
-    cluster.apply(role | {"rules": rules}, binding)
+    name = "reads-all-but-one"
+    every = _unseen(cluster, capsys)
+    assert {"deployments.apps", "nodes", "pods", "limitranges", "prometheuses.monitoring.coreos.com"} <= set(every)
     try:
-        eventually(lambda: _unseen(cluster, capsys) == [resource], f"{resource} is not all that is missing")
+        for resource in every:
+            cluster.apply(*_role(name, _rules_without(cluster, resource)))
+            missing = [resource]
+            eventually(lambda: _unseen(cluster, capsys) == missing, f"{resource} is not all that is missing")  # noqa: B023
         said = audit(cluster.plane, capsys, "--strict", user="dev")
         assert said["code"] == 2
         (line,) = said["clusters"][0]["unseen"]
-        for command in line.partition("grant it: ")[2].split(" && "):
-            cluster.kubectl(*command.split()[1:])
+        _grant(cluster, line)
         eventually(lambda: _unseen(cluster, capsys) == [], "the line grants nothing")
     finally:
         cluster.try_kubectl("delete", "clusterrolebinding", name, "forestall-audit")
@@ -222,10 +215,69 @@ def test_one_right_taken_away(cluster: Guarded, capsys: pytest.CaptureFixture[st
         eventually(lambda: len(_unseen(cluster, capsys)) > 1, "the rights are not gone")
 
 
+def test_rights_in_one_namespace_of_two(cluster: Guarded, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The one is judged as by somebody who may see all; the line gives rights in the other, and nowhere else."""
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    mine, other = "mine-audited", "other-audited"
+    for namespace in (mine, other):
+        cluster.make_namespace(namespace, guarded=False)
+        cluster.apply(deployment("web", namespace, {"name": "web", "image": "nginx"}))
+    listed = [resource for resource in _unseen(cluster, capsys) if resource != "configmaps"]
+    of_cluster = {"namespaces", "nodes", "persistentvolumes", "storageclasses.storage.k8s.io"}
+    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
+    role, _ = _role("reads-a-namespace", rules)
+    binding = _binding("RoleBinding", "reads-a-namespace", namespace=mine)
+    cluster.apply(role, binding)
+    arguments = f"--config={tmp_path / 'config.yaml'}", f"--namespace={mine}", f"--namespace={other}"
+
+    def judged_by(user: str) -> set[tuple[str, ...]]:
+        results = audit(cluster.plane, capsys, *arguments, user=user)["results"]
+        return {(of["kind"], of["name"], of["policy"]) for of in results if of["namespace"] == mine}
+
+    try:
+        eventually(lambda: judged_by("dev") == judged_by("admin"), "the namespace isn't judged whole")
+        (line,) = audit(cluster.plane, capsys, *arguments, user="dev")["clusters"][0]["unseen"]
+        lacking = {f"{resource} in namespace {other}" for resource in listed if resource not in of_cluster}
+        assert lacking < set(line.partition(": ")[2].partition(";")[0].split(", "))
+        _grant(cluster, line)
+        eventually(
+            lambda: not audit(cluster.plane, capsys, *arguments, user="dev")["clusters"][0]["unseen"], "nothing granted"
+        )
+        assert cluster.try_kubectl("auth", "can-i", "list", "pods", "-A", "--as=dev").stdout.strip() == "no"
+    finally:
+        cluster.try_kubectl("delete", "clusterrolebinding", "forestall-audit")
+        cluster.try_kubectl("delete", "clusterrole", "reads-a-namespace", "forestall-audit")
+        for namespace in (mine, other, "forestall-system"):
+            cluster.try_kubectl("delete", "rolebinding,role", "--all", "-n", namespace)
+
+
+def _grant(cluster: Guarded, line: str) -> None:
+    """Type what the line says."""
+    for command in line.partition("grant it: ")[2].split(" && "):
+        cluster.kubectl(*command.split()[1:])
+
+
+def _role(name: str, rules: list[Object]) -> tuple[Object, Object]:
+    """A ClusterRole, and its binding to user dev in the whole cluster."""
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
+    return role | {"rules": rules}, _binding("ClusterRoleBinding", name)
+
+
+def _binding(kind: str, name: str, **metadata: str) -> Object:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"name": name, **metadata},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "dev"}],
+    }
+
+
 def _unseen(cluster: Guarded, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The resources that a user without more rights could not list."""
     lines = audit(cluster.plane, capsys, user="dev")["clusters"][0]["unseen"]
-    return [name for line in lines for name in re.findall(r"[\w.]+", line.partition(": ")[2].partition(";")[0])]
+    lacking = (line.partition(": ")[2].partition(";")[0] for line in lines)
+    return [name.partition(" in ")[0] for names in lacking for name in names.split(", ")]
 
 
 def _rules_without(cluster: Guarded, resource: str) -> list[Object]:

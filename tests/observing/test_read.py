@@ -45,7 +45,7 @@ def test_a_list_that_ends_in_the_middle_counts_as_not_seen(api: FakeApi, tmp_pat
     api.script("list", "pods", Request.behave, lambda request: request.status(403, "pods is forbidden"))
     found = read(api, tmp_path)
     assert (found.live.sees(LIVE_PODS), found.live.sees(LIVE_NODES)) == (False, True)
-    assert (found.unseen.resources, found.unseen.forbidden) == ({"pods": "pods is forbidden (403)"}, {"pods"})
+    assert (found.unseen.resources, found.unseen.forbidden) == ({"pods": "pods is forbidden (403)"}, {"pods": {""}})
 
 
 def test_an_object_that_cannot_be_read_is_named(api: FakeApi, tmp_path: Path) -> None:

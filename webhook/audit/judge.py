@@ -90,7 +90,7 @@ def _read_usage(cluster: Reader, namespaces: Sequence[str], stored: Stored) -> d
             pods |= read.memory
             stored.unseen.objects += read.unreadable
         except (ClusterRefused, FactsUnavailable) as error:
-            stored.unseen.note(full_resource(POD_METRICS), error)
+            stored.unseen.note(full_resource(POD_METRICS), error, namespace)
     return pods
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -67,23 +67,29 @@ class Audited:
             if resource not in unseen.forbidden
         ]
         if unseen.forbidden:
-            lacking = ", ".join(sorted(unseen.forbidden))
+            lacking = ", ".join(_where(resource, unseen.forbidden[resource]) for resource in sorted(unseen.forbidden))
             lines.append(f"not seen for want of a right: {lacking}; grant it: {self.grant}")
         lines += [f"{name}: cannot tell what is broken: {why}" for name, why in self.observing.unknown.items()]
         return lines + [str(odd) for odd in unseen.objects]
 
     @property
     def grant(self) -> str:
-        """The line for a shell that gives the rights that were missing."""
+        """The line for a shell that gives the rights that were missing, in all namespaces only where that is needed."""
         unseen = self.found.unseen
-        resources = ",".join(sorted(unseen.forbidden))
         said = (_USER.search(unseen.resources[resource]) for resource in sorted(unseen.forbidden))
         user = next((match[1] for match in said if match), "YOU")
         account = _ACCOUNT.fullmatch(user)
         subject = f"--serviceaccount={account[1]}:{account[2]}" if account else f"--user={user}"
-        role = f"kubectl create clusterrole forestall-audit --verb=get,list --resource={resources}"
-        binding = "kubectl create clusterrolebinding forestall-audit --clusterrole=forestall-audit"
-        return f"{role} && {binding} {subject}"
+        commands = []
+        # Those of a namespace come last: the configuration's need not exist.
+        for namespace in sorted(set().union(*unseen.forbidden.values())):
+            lacking = sorted(resource for resource, where in unseen.forbidden.items() if namespace in where)
+            role, scope = ("role", f" --namespace={namespace}") if namespace else ("clusterrole", "")
+            commands += [
+                f"kubectl create {role} forestall-audit{scope} --verb=get,list --resource={','.join(lacking)}",
+                f"kubectl create {role}binding forestall-audit{scope} --{role}=forestall-audit {subject}",
+            ]
+        return " && ".join(commands)
 
     @property
     def sees_nothing(self) -> bool:
@@ -102,6 +108,11 @@ class Audited:
         return int(
             bool(tally.refused or tally.refused_others or (strict and (tally.urgent or self.observing.observed)))
         )
+
+
+def _where(resource: str, namespaces: Set[str]) -> str:
+    """The resource, and the namespaces in which it could not be listed, if it isn't all of them."""
+    return resource if "" in namespaces else f"{resource} in namespace {' and '.join(sorted(namespaces))}"
 
 
 def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: date, progress: Progress) -> Audited:
@@ -128,7 +139,7 @@ def _observing(
         record = read_record(cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{STATE}"))
         asked.append(Observer(unchecked.NAME, (), unchecked.observer_of(record)))
     except (ClusterRefused, FactsUnavailable) as error:
-        found.unseen.note("configmaps", error)
+        found.unseen.note("configmaps", error, NAMESPACE)
     # What could not be listed before isn't asked for, and waited for, again.
     kinds = [kind for kind in needed_lives(asked) if kind.full_resource not in found.unseen.resources]
     read = read_live(cluster, kinds, namespaces)
@@ -156,7 +167,7 @@ def _configuration(cluster: Cluster, options: AuditOptions, unseen: Unseen) -> t
             if not is_forbidden(error):
                 raise
             config, source = None, f"the defaults, as {where} may not be read"
-            unseen.note("configmaps", error)
+            unseen.note("configmaps", error, NAMESPACE)
     config = exclude_own_namespace(config or load_config(b"", "defaults"), NAMESPACE)
     if options.as_if:
         return replace(config, mode=options.as_if), f"{source}, as if mode were {options.as_if}"

@@ -40,29 +40,30 @@ def read_live(cluster: Clock, kinds: Iterable[FactKind[Any, Any]], namespaces: S
     read_at = {}
     for kind in sorted(kinds, key=lambda kind: kind.full_resource):
         begun = cluster.now()
-        try:
-            records[kind] = _list(cluster, kind, namespaces if kind.is_namespaced else (), read.unseen.objects)
-        except (ClusterRefused, FactsUnavailable) as error:
-            if not _is_absent(error):
-                read.unseen.note(kind.full_resource, error)
-        else:
-            read_at[kind] = begun
+        found: dict[Any, Any] = {}
+        is_whole = True
+        for namespace in (kind.is_namespaced and namespaces) or ("",):
+            try:
+                found |= _list(cluster, kind, namespace, read.unseen.objects)
+            except (ClusterRefused, FactsUnavailable) as error:
+                is_whole = False
+                if not _is_absent(error):
+                    read.unseen.note(kind.full_resource, error, namespace)
+        if is_whole:
+            records[kind], read_at[kind] = found, begun
     read.live = Live(records, read_at, cluster.now())
     return read
 
 
-def _list(
-    cluster: Reader, kind: FactKind[Any, Any], namespaces: Sequence[str], odd: list[Unreadable]
-) -> Mapping[Any, Any]:
+def _list(cluster: Reader, kind: FactKind[Any, Any], namespace: str, odd: list[Unreadable]) -> dict[Any, Any]:
     records = {}
-    for namespace in namespaces or ("",):
-        for body in read_bodies(cluster, path_of(kind, namespace)):
-            try:
-                reference, record = decode_fact(kind, body)
-            except (*UNREADABLE, *UNDECODABLE) as error:
-                odd.append(unreadable(kind.kind, body, error))
-            else:
-                records[(reference.namespace, reference.name) if kind.is_namespaced else reference.name] = record
+    for body in read_bodies(cluster, path_of(kind, namespace)):
+        try:
+            reference, record = decode_fact(kind, body)
+        except (*UNREADABLE, *UNDECODABLE) as error:
+            odd.append(unreadable(kind.kind, body, error))
+        else:
+            records[(reference.namespace, reference.name) if kind.is_namespaced else reference.name] = record
     return records
 
 
