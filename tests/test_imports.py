@@ -59,7 +59,8 @@ LAYERS: dict[str, set[str]] = {
     "cluster": FOUNDATION | {"objects"},
     "stored": FOUNDATION | {"objects"},
     "pod_metrics": FOUNDATION | {"objects", "stored"},
-    "watch": FOUNDATION | {"objects", "cluster", "stored"},
+    "watch_stream": FOUNDATION | {"objects", "cluster", "stored"},
+    "watch": FOUNDATION | {"objects", "cluster", "stored", "watch_stream"},
     "cluster_view": FOUNDATION | {"objects", "config", "cluster", "stored", "watch", "in_force"},
     "record": FOUNDATION | {"cluster"},
     "gap_record": {"policy", "record"},
@@ -70,7 +71,8 @@ LAYERS: dict[str, set[str]] = {
     "observing": DECIDING | {"formats", "cluster", "stored", "gap_record"},
     "audit": DECIDING | {"formats", "cluster", "stored", "pod_metrics", "watch", "in_force", "gap_record", "observing"},
     "auditing": DECIDING
-    | {"formats", "cluster", "stored", "watch", "reloading", "gap_record", "observing", "audit", "controller"},
+    | {"formats", "cluster", "stored", "watch_stream", "watch", "pod_metrics", "reloading", "gap_record"}
+    | {"observing", "audit", "controller"},
     "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller"},
     "cli": DECIDING
     | {"check", "formats", "cluster", "cluster_view", "server", "controller", "audit", "auditing", "doctor"},

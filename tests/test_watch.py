@@ -17,7 +17,7 @@ from tests.fake_api import FakeApi, Object, Request
 from tests.loopback import eventually
 from tests.test_cluster import claim, node, refuse
 from tests.test_stored import DEEP, RAW_BYTE, with_fields
-from webhook import watch as under_test
+from webhook import watch_stream as under_test
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NAMESPACES, NODES
@@ -353,7 +353,7 @@ class _Endless:
 
 @pytest.mark.parametrize("size", [pytest.param(4 << 20, id="4-MiB"), pytest.param(32 << 20, id="32-MiB")])
 def test_an_event_of_any_size_takes_the_same_memory(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(under_test, "EVENT_BYTES", 1 << 20)
+    monkeypatch.setattr(watch_stream, "EVENT_BYTES", 1 << 20)
     answer: Any = _Endless(size)
     tracemalloc.start()
     try:

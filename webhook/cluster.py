@@ -219,7 +219,14 @@ class Cluster:
         with self.open(path, query, timeout, method, body) as response, self._answering(f"{method} {path}"):
             return Written(read_object(response.read()), tuple(_warnings(response.headers.getlist("Warning"))))
 
-    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytearray:
+    def read(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        timeout: float,
+        most: int | None = None,
+        accept: str = "application/json",
+    ) -> bytearray:
         """The body of the answer, if all of it arrives within `timeout` seconds.
 
         Raises ClusterRefused for any status but 2xx, FactsUnavailable for what a broken or slow connection does,
@@ -227,7 +234,7 @@ class Cluster:
         """
         deadline = time.monotonic() + timeout
         body = bytearray()
-        with self.open(path, query, timeout) as response, self._answering(f"GET {path}"):
+        with self.open(path, query, timeout, accept=accept) as response, self._answering(f"GET {path}"):
             while chunk := response.read1(1 << 20):
                 body += chunk
                 if most is not None and len(body) > most:
@@ -244,6 +251,7 @@ class Cluster:
         read_timeout: float,
         method: str = "GET",
         body: Object | None = None,
+        accept: str = "application/json",
     ) -> urllib3.BaseHTTPResponse:
         """The answer, with the body still to be read; at no point does it wait longer than `read_timeout` seconds.
 
@@ -260,7 +268,7 @@ class Cluster:
                 method,
                 configuration.host + path + (f"?{urlencode(query)}" if query else ""),
                 body=None if body is None else msgspec.json.encode(body),
-                headers={"Accept": "application/json", "User-Agent": "forestall"}
+                headers={"Accept": accept, "User-Agent": "forestall"}
                 | ({} if body is None else {"Content-Type": "application/json"})
                 | ({"Authorization": authorization} if authorization else {}),
                 timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, read_timeout), read=read_timeout),

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import msgspec
 import structlog
 import urllib3
 
@@ -19,24 +15,16 @@ from webhook.cluster import Cluster, one_line, path_of
 from webhook.errors import BadObject, BadQuantity, ClusterRefused, FactsUnavailable
 from webhook.objects.facts import NO_FACTS, ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
-from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, decode
+from webhook.objects.wire import UNDECODABLE
 from webhook.policy import FactKind, FactReference
-from webhook.prepared import prepare
 from webhook.stored import Body, Pages, Unreadable, Unseen, unreadable
+from webhook.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
 
-_WATCH_SECONDS = (240, 300)
-_GRACE_SECONDS = 15.0
 _GOOD_SECONDS = 10.0
 _COALESCE_SECONDS = 0.1
 _LONGEST_PAUSE = {False: 10.0, True: 60.0}
 """Seconds between two attempts, at most; True is for a kind that may not be read, until somebody changes RBAC."""
 _FORGET_AFTER = 7
-EVENT_BYTES = 16 << 20
-"""Bytes of a watch event that are held at most, more than any object has by the 1.5 MiB that can be stored of it, six
-times that once escaped. The object of a larger event can't be read, and is named from the event's beginning."""
-_BEGINNING_BYTES = 1 << 16
-_EVENT_BEGINS = re.compile(rb'\s*\{\s*"type"\s*:\s*"([A-Z]+)"\s*,\s*"object"\s*:\s*')
-"""How the API server begins every event."""
 
 log = structlog.get_logger()
 
@@ -66,7 +54,7 @@ def list_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces
             try:
                 parts.append(list_kind(cluster, kind, namespace))
             except ClusterRefused as answer:
-                if not _is_refusal(answer):
+                if not is_refusal(answer):
                     raise FactsUnavailable(f"{cluster.host} does not list {resource}: {answer}") from answer
                 unseen.note(resource, answer, namespace)
         if len(parts) == len(wanted):
@@ -104,16 +92,6 @@ def list_kind(cluster: Cluster, kind: FactKind[Any, Any], namespace: str = "") -
             return listed._replace(version=page.version)
 
 
-def _is_refusal(answer: ClusterRefused) -> bool:
-    """Whether we may not read the kind, or the cluster doesn't have it: waiting for it makes no sense."""
-    return answer.status in (403, 404)
-
-
-def _is_expired(answer: ClusterRefused) -> bool:
-    """Whether the version is too old, or, after etcd was restored from a backup, too new: only a new list helps."""
-    return answer.status in (400, 410, 504)
-
-
 def _put(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind[Any, Any], body: Body) -> None:
     """Record an object as it is now; of one that can't be read the earlier record is dropped."""
     try:
@@ -141,53 +119,6 @@ def _drop(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind
 
 def _reference(kind: FactKind[Any, Any], found: Unreadable) -> FactReference:
     return FactReference(kind, found.reference.namespace, found.reference.name)
-
-
-class _Event(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-class _ObjectMeta(msgspec.Struct, rename="camel"):
-    resource_version: str = ""
-
-
-class _Versioned(msgspec.Struct):
-    metadata: _ObjectMeta
-
-
-class _Status(msgspec.Struct):
-    code: int = 0
-    message: str = ""
-    reason: str = ""
-
-
-prepare(_Event, _Versioned, _Status)
-
-
-def _read_event(line: bytes) -> tuple[str, Body]:
-    """A watch event's type and its object's JSON, of an event that was cut off as much as there is.
-
-    Raises one of UNDECODABLE for a line that is no event.
-    """
-    try:
-        event = msgspec.json.decode(line, type=_Event)
-    except msgspec.ValidationError:
-        raise
-    except UNDECODABLE:
-        begins = _EVENT_BEGINS.match(line)
-        if begins is None:
-            raise
-        return begins[1].decode(), line[begins.end() :].removesuffix(b"}")
-    return event.type, event.object
-
-
-def _read_version(body: Body) -> str:
-    """The object's resourceVersion, empty if it can't be read."""
-    try:
-        return decode(body, _Versioned, MANAGED_FIELDS).metadata.resource_version
-    except UNDECODABLE:
-        return ""
 
 
 class _Followed:
@@ -246,7 +177,7 @@ class Watch:
         self._changed.set()
         for followed in self._kinds:
             if (response := followed.response) is not None:
-                _hang_up(response)
+                hang_up(response)
         deadline = time.monotonic() + 2
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -284,17 +215,17 @@ class Watch:
                     self._list(followed)
                 self._follow(followed)
             except ClusterRefused as answer:
-                pause, is_refused = answer.retry_after, _is_refusal(answer)
+                pause, is_refused = answer.retry_after, is_refusal(answer)
                 followed.is_absent = answer.status == 404
                 self._failed(followed, answer, is_refused, forget=is_refused and failures >= _FORGET_AFTER)
-                if _is_expired(answer):
+                if is_expired(answer):
                     followed.version = ""
             except Exception as error:
                 self._failed(followed, error)
             lasted = time.monotonic() - began
             failures = 0 if lasted > _GOOD_SECONDS else failures + 1
             if failures:
-                self._stopped.wait(max(pause, _backoff(failures, _LONGEST_PAUSE[followed.is_refused])))
+                self._stopped.wait(max(pause, backoff(failures, _LONGEST_PAUSE[followed.is_refused])))
 
     def _list(self, followed: _Followed) -> None:
         listed = list_kind(self._cluster, followed.kind)
@@ -305,30 +236,18 @@ class Watch:
         self._heard(followed)
 
     def _follow(self, followed: _Followed) -> None:
-        """Record changes until the API server ends the watch, as it does after some minutes; raise for any other
-        end."""
-        seconds = random.randint(*_WATCH_SECONDS)  # noqa: S311  # so that kinds and replicas don't come back at once
-        query = {
-            "watch": "true",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": followed.version,
-            "timeoutSeconds": str(seconds),
-        }
-        with contextlib.closing(
-            self._cluster.open(path_of(followed.kind), query, seconds + _GRACE_SECONDS)
-        ) as response:
+        """Record changes until the API server ends the watch; raise for any other end."""
+
+        def opened(response: urllib3.BaseHTTPResponse) -> None:
             followed.response = response
             if self._stopped.is_set():  # stop() may have looked a moment too early
-                return
+                hang_up(response)
             self._heard(followed)  # a connection may stay silent for a minute
-            for line in _lines(response):
-                change, body = _read_event(line)
-                if change == "ERROR":
-                    status = msgspec.json.decode(body, type=_Status)
-                    raise ClusterRefused(status.code, status.reason, status.message)
-                self._take_in(followed, change, body)
-                followed.version = _read_version(body) or followed.version
-                self._heard(followed)
+
+        for event in watch_events(self._cluster, path_of(followed.kind), followed.version, opened):
+            self._take_in(followed, event.change, event.body)
+            followed.version = event.version
+            self._heard(followed)
 
     def _take_in(self, followed: _Followed, change: str, body: Body) -> None:
         if change == "BOOKMARK":
@@ -359,30 +278,3 @@ class Watch:
                 followed.is_listed, followed.is_changed = False, True
             followed.version, followed.heard_at = "", None
         self._changed.set()
-
-
-def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """The answer's lines, each as soon as it is whole; of one with more than EVENT_BYTES the beginning alone."""
-    line = bytearray()
-    is_cut = False
-    while chunk := response.read1(1 << 16):
-        first, *others = chunk.split(b"\n")
-        for number, part in enumerate((first, *others)):
-            if number:
-                if line:
-                    yield bytes(line)
-                line, is_cut = bytearray(), False
-            if not is_cut:
-                line += part
-                if is_cut := len(line) > EVENT_BYTES:
-                    line = line[:_BEGINNING_BYTES]
-
-
-def _hang_up(response: urllib3.BaseHTTPResponse) -> None:
-    """Close the connection below an answer that another thread reads: its read ends."""
-    with contextlib.suppress(ValueError, RuntimeError, OSError):  # it has ended by itself
-        response.shutdown()
-
-
-def _backoff(failures: int, longest: float) -> float:
-    return min(longest, 0.1 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311

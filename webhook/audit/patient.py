@@ -29,11 +29,12 @@ class PatientCluster(Cluster):
         read_timeout: float,
         method: str = "GET",
         body: Object | None = None,
+        accept: str = "application/json",
     ) -> urllib3.BaseHTTPResponse:
         is_known = True
         for _ in range(_ATTEMPTS - 1):
             try:
-                return super().open(path, query, read_timeout, method, body)
+                return super().open(path, query, read_timeout, method, body, accept)
             except ClusterRefused as answer:
                 if answer.status == _BUSY:
                     time.sleep(max(answer.retry_after, _SHORTEST_WAIT))
@@ -41,4 +42,4 @@ class PatientCluster(Cluster):
                     is_known = False
                 else:
                     raise
-        return super().open(path, query, read_timeout, method, body)
+        return super().open(path, query, read_timeout, method, body, accept)
