@@ -17,7 +17,8 @@ from tests.fake_api import FakeApi, Object, Request
 from tests.loopback import eventually
 from tests.test_cluster import claim, node, refuse
 from tests.test_stored import DEEP, RAW_BYTE, with_fields
-from webhook import watch_stream as under_test
+from webhook import watch as under_test
+from webhook import watch_stream
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NAMESPACES, NODES
@@ -255,8 +256,8 @@ class TestWatch:
     def test_a_connection_that_is_dead_without_a_word_is_given_up(
         self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(under_test, "_WATCH_SECONDS", (0, 0))
-        monkeypatch.setattr(under_test, "_GRACE_SECONDS", 0.2)
+        monkeypatch.setattr(watch_stream, "_WATCH_SECONDS", (0, 0))
+        monkeypatch.setattr(watch_stream, "_GRACE_SECONDS", 0.2)
         api.script("watch", "nodes", lambda request: request.server.api.closing.wait(20))
         with watching(cluster, NODES) as watch:
 
@@ -304,7 +305,7 @@ class TestWatch:
     def test_an_event_that_is_too_large_costs_its_object_alone(
         self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("webhook.watch.EVENT_BYTES", 1 << 17)
+        monkeypatch.setattr("webhook.watch_stream.EVENT_BYTES", 1 << 17)
         large = json.dumps(claim("large") | {"status": {"a": "x" * (1 << 18)}}, separators=(",", ":")).encode()
         with watching(cluster, CLAIMS) as watch:
             api.send_bytes("persistentvolumeclaims", event(large))
@@ -357,7 +358,7 @@ def test_an_event_of_any_size_takes_the_same_memory(monkeypatch: pytest.MonkeyPa
     answer: Any = _Endless(size)
     tracemalloc.start()
     try:
-        lines = [len(line) for line in under_test._lines(answer)]
+        lines = [len(line) for line in watch_stream._lines(answer)]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
