@@ -6,7 +6,7 @@ import pytest
 
 from policies.volume_handover.policy import Params, examine
 from policies.volume_handover.rollout import Rollout, read_rollout
-from tests.builders import TODAY, config, container, facts_of, request, workload
+from tests.builders import TODAY, config, container, custom, facts_of, request, workload
 from webhook.engine import decide
 from webhook.errors import BadObject
 from webhook.objects.facts import CLAIMS, NO_FACTS, ClusterFacts
@@ -19,15 +19,44 @@ RECREATE = {"type": "Recreate"}
 CLAIM_NAME = "spec.template.spec.volumes[0].persistentVolumeClaim.claimName"
 
 
-def cluster(*modes: str) -> ClusterFacts:
+def cluster(*modes: str, provisioner: str = "nfs.csi.k8s.io", driver: str = "") -> ClusterFacts:
+    """A cluster with claim db, its class, and the volume that it is bound to, if that one's driver is given."""
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "db", "namespace": "shop"}}
-    return facts_of([{**claim, "spec": {"accessModes": list(modes)}}])
+    made_by = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": provisioner}
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv"}}
+    bound = {"volumeName": "pv"} if driver else {}
+    return facts_of(
+        [
+            {**claim, "spec": {"accessModes": list(modes), "storageClassName": "fast", **bound}},
+            {**made_by, "metadata": {"name": "fast"}},
+            *([{**volume, "spec": {"csi": {"driver": driver}}}] if driver else []),
+        ]
+    )
 
 
-def deployment(strategy: Object | None = None, replicas: int | None = None, image: str = "nginx:1.27") -> Object:
-    obj = workload("Deployment", container(image=image), volumes=MOUNTED)
+def deployment(
+    strategy: Object | None = None,
+    replicas: int | None = None,
+    image: str = "nginx:1.27",
+    path: str = "/data",
+    **fields: object,
+) -> Object:
+    """A Deployment that mounts claim db at this path; `fields` go into its container."""
+    mounts = [{"name": "data", "mountPath": path}]
+    obj = workload("Deployment", container(**{"image": image, "volumeMounts": mounts, **fields}), volumes=MOUNTED)
     obj["spec"] |= {"strategy": strategy, "replicas": replicas}
     return obj
+
+
+def stateful_set(*modes: str, replicas: int = 1) -> Object:
+    obj = workload("StatefulSet")
+    claim = {"metadata": {"name": "data"}, "spec": {"accessModes": list(modes)}}
+    obj["spec"] |= {"replicas": replicas, "volumeClaimTemplates": [claim]}
+    return obj
+
+
+def prometheus(storage: Object) -> Object:
+    return custom("Prometheus", {"storage": storage})
 
 
 def rolling(**update: object) -> Object:
@@ -35,6 +64,12 @@ def rolling(**update: object) -> Object:
 
 
 RWO, RWOP, RWX = cluster("ReadWriteOnce"), cluster("ReadWriteOncePod"), cluster("ReadWriteMany")
+EBS = "ebs.csi.aws.com"
+RWX_ON_A_DISK = cluster("ReadWriteMany", provisioner=EBS)
+HUB = {"image": "quay.io/jupyterhub/k8s-hub:4.4.0", "path": "/srv/jupyterhub"}
+DEVICE = {"volumeMounts": [], "volumeDevices": [{"name": "data", "devicePath": "/dev/x"}]}
+READ = {"volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": True}]}
+TEMPLATE = "spec.volumeClaimTemplates[0]"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +97,50 @@ RWO, RWOP, RWX = cluster("ReadWriteOnce"), cluster("ReadWriteOncePod"), cluster(
             deployment(RECREATE, 2, "grafana/grafana"), RWX, [("spec.replicas", "warn")], id="shared-grafana-twice"
         ),
         pytest.param(deployment(RECREATE, image="prom/prometheus"), RWX, [], id="shared-prometheus-alone"),
+        pytest.param(deployment(**HUB), RWX, [("spec.strategy", "warn")], id="shared-hub"),
+        pytest.param(deployment(**HUB, replicas=2), RWX, [("spec.replicas", "warn")], id="shared-hub-twice"),
+        pytest.param(deployment(image=HUB["image"], path="/mnt"), RWX, [], id="what-a-hub-shares-besides"),
+        pytest.param(deployment(image="prom/prometheus", **READ), RWX, [], id="shared-and-only-read"),
+        pytest.param(deployment(), RWX_ON_A_DISK, [("spec.strategy", "warn")], id="a-disk-is-not-shared"),
+        pytest.param(
+            deployment(),
+            cluster("ReadWriteMany", driver=EBS),
+            [("spec.strategy", "warn")],
+            id="a-disk-that-is-there-is-not-shared",
+        ),
+        pytest.param(
+            deployment(),
+            cluster("ReadWriteMany", provisioner=EBS, driver="x"),
+            [],
+            id="the-volume-counts-not-the-class",
+        ),
+        pytest.param(deployment(**DEVICE), RWX_ON_A_DISK, [], id="a-device-may-be-shared"),
+        pytest.param(deployment(), cluster("ReadOnlyMany", provisioner=EBS), [], id="a-disk-may-be-read-by-many"),
+        pytest.param(
+            deployment(), cluster(provisioner=EBS), [("spec.strategy", "deny")], id="a-disk-s-claim-without-modes"
+        ),
+        pytest.param(
+            deployment(RECREATE, image="postgres:16"), RWO, [(CLAIM_NAME, "audit")], id="a-database's-node-may-be-lost"
+        ),
+        pytest.param(
+            deployment(image="prom/prometheus"),
+            RWO,
+            [("spec.strategy", "deny"), (CLAIM_NAME, "audit")],
+            id="a-database's-rollout-never-ends",
+        ),
+        pytest.param(deployment(RECREATE, **HUB), RWO, [(CLAIM_NAME, "audit")], id="the-hub's-node-may-be-lost"),
+        pytest.param(deployment(RECREATE, image="postgres:16"), RWX, [], id="a-shared-volume-is-not-lost"),
+        pytest.param(deployment(RECREATE, image="postgres:16", **READ), RWO, [], id="a-database's-reader"),
+        pytest.param(stateful_set("ReadWriteOnce"), NO_FACTS, [(TEMPLATE, "audit")], id="a-stateful-set's-node"),
+        pytest.param(stateful_set("ReadWriteMany"), NO_FACTS, [], id="a-stateful-set-that-shares"),
+        pytest.param(stateful_set("ReadWriteOnce", replicas=0), NO_FACTS, [], id="a-stateful-set-without-pods"),
+        pytest.param(
+            prometheus({"volumeClaimTemplate": {"spec": {}}}),
+            NO_FACTS,
+            [("spec.storage.volumeClaimTemplate", "audit")],
+            id="an-operator's",
+        ),
+        pytest.param(prometheus({"emptyDir": {}}), NO_FACTS, [], id="an-operator's-emptyDir"),
         pytest.param(deployment(), NO_FACTS, [(CLAIM_NAME, "warn")], id="unseen-claim"),
         pytest.param(deployment(), cluster(), [(CLAIM_NAME, "warn")], id="claim-without-modes"),
         pytest.param(deployment(RECREATE), NO_FACTS, [], id="unseen-claim-and-recreate"),
@@ -147,3 +226,49 @@ def test_what_was_there_before_only_warns() -> None:
     cfg = config("policies: {volume-handover: {mode: deny}}")
     decision = decide(request(deployment(), deployment()), RWO, cfg, today=TODAY)
     assert [verdict.outcome for verdict in decision.verdicts if verdict.policy == "volume-handover"] == ["warned"]
+
+
+def test_a_disk_that_is_asked_to_be_shared() -> None:
+    [violation] = examine(request(deployment()), RWX_ON_A_DISK, Params())
+    assert violation.message.startswith(
+        "claim 'db' asks for ReadWriteMany, but class fast (ebs.csi.aws.com) makes disks, which one node holds at a "
+        "time, and a rollout keeps the old pod until the new one is ready"
+    )
+
+
+def test_the_hubs_note_names_its_values() -> None:
+    obj = deployment(RECREATE, **HUB)
+    obj["metadata"]["labels"] = {"helm.sh/chart": "jupyterhub-4.4.0", "app.kubernetes.io/instance": "jupyterhub"}
+    obj["metadata"]["labels"]["app.kubernetes.io/component"] = "hub"
+    pod = obj["spec"]["template"]["spec"]
+    pod["volumes"][0]["name"] = pod["containers"][0]["volumeMounts"][0]["name"] = "pvc"
+    [violation] = examine(request(obj), RWO, Params())
+    assert violation.message == (
+        "if its node is lost, the pod in place of the lost one waits for claim 'db', the data of the hub's SQLite: "
+        "until six minutes after the lost pod was to be gone at best, or its Node, known to be off, is deleted or "
+        "tainted node.kubernetes.io/out-of-service; to be free of that, have the hub keep its data elsewhere: set "
+        "hub.db.type to postgres or mysql, and hub.db.url"
+    )
+    assert violation.hint == "hub.db.type: postgres"
+
+
+@pytest.mark.parametrize("mode", ["audit", "warn", "patch", "deny"])
+def test_a_lost_node_is_only_noted(mode: str) -> None:
+    cfg = config(f"policies: {{volume-handover: {{mode: {mode}}}}}")
+    decision = decide(request(stateful_set("ReadWriteOnce")), RWO, cfg, today=TODAY)
+    assert [verdict.outcome for verdict in decision.verdicts if verdict.policy == "volume-handover"] == ["audited"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        pytest.param(1, 2, "denied", id="more-than-one"),
+        pytest.param(2, 3, "denied", id="more-than-before"),
+        pytest.param(3, 2, "warned", id="less-than-before"),
+    ],
+)
+def test_replicas_of_one_pods_claim(before: int, after: int, outcome: str) -> None:
+    cfg = config("policies: {volume-handover: {mode: deny}}")
+    old, new = deployment(RECREATE, before), deployment(RECREATE, after)
+    decision = decide(request(new, old), RWOP, cfg, today=TODAY)
+    assert [verdict.outcome for verdict in decision.verdicts if verdict.policy == "volume-handover"] == [outcome]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 
+from policies.volume_handover.access import Access, access_of
+from policies.volume_handover.databases import database_on
+from policies.volume_handover.lost_nodes import note_on_database, notes_on_set
 from policies.volume_handover.rollout import Rollout, read_rollout
-from webhook.objects.facts import CLAIMS, Claim, ClusterFacts
+from webhook.objects.facts import CLAIMS, STORAGE_CLASSES, VOLUMES, Claim, ClusterFacts
 from webhook.objects.helm_values import helm_value
 from webhook.objects.pods import Workload, items, mapping, read_workload, text
-from webhook.objects.products import product_of
 from webhook.policy import AdmissionRequest, Brief, FactReference, Mode, Policy, Set, Violation
 
 RECREATE = {"type": "Recreate"}
-# Any number of pods, on any number of nodes, may mount a volume that has one of these.
-_SHARED = frozenset({"ReadWriteMany", "ReadOnlyMany"})
-_SINGLE_WRITERS: Mapping[str, str] = {"prometheus": "Prometheus", "grafana": "Grafana's SQLite"}
-"""Product -> what of it only one process may write."""
 _NEXT = "set spec.strategy to {type: Recreate}, without rollingUpdate"
 
 
@@ -27,65 +25,89 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
 
 
 class _Mount(NamedTuple):
-    """A claim that the pods of a Deployment mount, by the name of their volume, and where it is named."""
+    """A claim that the pods of a Deployment mount, by the name of their volume, and where it is named.
+
+    is_raw  a container takes it as a device, not as a file system
+    """
 
     volume: str
     name: str
     path: str
+    is_raw: bool
 
 
 def examine(request: AdmissionRequest, facts: ClusterFacts, _params: Params) -> Iterator[Violation]:
-    if (request.group, request.kind) != ("apps", "Deployment"):
-        return
+    is_deployment = (request.group, request.kind) == ("apps", "Deployment")
     workload = read_workload(request)
-    mounts = list(_mounts(workload)) if workload else []
-    if workload is None or not mounts:
+    if workload is None:
+        return
+    if is_deployment:
+        yield from _deployment(workload, facts)
+    elif workload.kind == "StatefulSet" or workload.is_operated:
+        yield from notes_on_set(workload, facts)
+
+
+def _deployment(workload: Workload, facts: ClusterFacts) -> Iterator[Violation]:
+    mounts = list(_mounts(workload))
+    if not mounts:
         return
     rollout = read_rollout(mapping(workload.object, "spec", ""))
     if rollout.replicas < 1:
         return
     for mount in mounts:
         claim = facts.of(CLAIMS).get((workload.namespace, mount.name))
-        if claim is None or not claim.access_modes:
+        access = access_of(claim, facts, is_raw=mount.is_raw) if claim is not None else None
+        if access is None:
             yield from _unknown(workload, mount, rollout, claim, facts)
-        elif _SHARED.isdisjoint(claim.access_modes):
-            yield from _held(workload, mount, rollout, claim)
-        else:
-            yield from _shared(workload, mount, rollout, claim)
+        elif access.holder:
+            yield from _held(workload, mount, rollout, access)
+        elif access.is_written:
+            yield from _shared(workload, mount, rollout, access)
 
 
 def _mounts(workload: Workload) -> Iterator[_Mount]:
     for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
         path = f"{workload.spec_path}.volumes[{index}]"
         source = mapping(volume, "persistentVolumeClaim", path)
-        if name := text(source, "claimName", f"{path}.persistentVolumeClaim") if source else "":
-            yield _Mount(text(volume, "name", path), name, f"{path}.persistentVolumeClaim.claimName")
+        if claim := text(source, "claimName", f"{path}.persistentVolumeClaim") if source else "":
+            name = text(volume, "name", path)
+            yield _Mount(name, claim, f"{path}.persistentVolumeClaim.claimName", _is_raw(workload, name))
 
 
-def _held(workload: Workload, mount: _Mount, rollout: Rollout, claim: Claim) -> Iterator[Violation]:
+def _is_raw(workload: Workload, volume: str) -> bool:
+    return any(
+        device.get("name") == volume
+        for container in workload.containers
+        for device in items(container.spec, "volumeDevices", container.path)
+    )
+
+
+def _held(workload: Workload, mount: _Mount, rollout: Rollout, access: Access) -> Iterator[Violation]:
     """A claim that one node, or one pod, holds at a time."""
-    is_one_pods = "ReadWriteOncePod" in claim.access_modes
-    access, holder = ("ReadWriteOncePod", "one pod") if is_one_pods else ("ReadWriteOnce", "one node")
-    named = f"claim {mount.name!r} is {access}, which {holder} holds at a time"
+    named = f"claim {mount.name!r} {access.told}"
     if rollout.replicas > 1:
+        is_one_pods = access.holder == "one pod"
         wrong = f"{named}, and {rollout.replicas} replicas mount it"
         why = "all but one never start" if is_one_pods else "those on another node than the first never start"
         remedy = f"{_ONE_REPLICA}, or use a StatefulSet, whose pods have a claim for themselves"
         # Pods that all land on one node do share a ReadWriteOnce volume.
         mode: Mode = "deny" if is_one_pods else "warn"
         yield _replicas(mount, rollout, f"{wrong}: {why}: {remedy}", wrong, at_most=mode)
-    if rollout.is_recreate:
-        return
+    if not rollout.is_recreate:
+        yield _rolled(workload, mount, rollout, access, named)
+    if rollout.replicas == 1 and (database := database_on(workload, mount.volume)) is not None:
+        yield note_on_database(workload, mount.volume, mount.name, mount.path, database)
+
+
+def _rolled(workload: Workload, mount: _Mount, rollout: Rollout, access: Access, named: str) -> Violation:
     if rollout.keeps_the_old:
         wrong = f"{named}, and a rollout keeps the old pod until the new one is ready ({rollout.told})"
-        yield _strategy(
-            workload, mount, f"{wrong}, which waits for the volume: it never ends", wrong, rollout, at_most="deny"
-        )
+        message = f"{wrong}, which waits for the volume: it never ends"
+        mode: Mode = "deny" if access.is_certain else "warn"
     else:
         wrong = f"{named}, and a rollout may start the new pod before the old one is gone ({rollout.told})"
-        yield _strategy(
-            workload, mount, f"{wrong}, so that it waits for the volume a while", wrong, rollout, at_most="warn"
-        )
+        message, mode = f"{wrong}, so that it waits for the volume a while", "warn"
+    return _strategy(workload, mount, message, wrong, rollout, at_most=mode)
 
 
 _ONE_REPLICA = "set spec.replicas to 1"
@@ -96,7 +118,7 @@ def _replicas(mount: _Mount, rollout: Rollout, message: str, wrong: str, *, at_m
         "spec.replicas",
         mount.volume,
         message,
-        value=f"{rollout.replicas} replicas",
+        value=1 - rollout.replicas,  # how many more it could be: less is worse
         advice=(Set("spec.replicas", 1),),
         brief=Brief(wrong, _ONE_REPLICA),
         at_most=at_most,
@@ -122,13 +144,12 @@ def _strategy(
     )
 
 
-def _shared(workload: Workload, mount: _Mount, rollout: Rollout, claim: Claim) -> Iterator[Violation]:
-    """A claim that many pods may mount, under a database of which only one process may write."""
-    products = (product_of(container.image).name for container in workload.containers)
-    writer = next((_SINGLE_WRITERS[product] for product in products if product in _SINGLE_WRITERS), None)
-    if "ReadWriteMany" not in claim.access_modes or writer is None:
+def _shared(workload: Workload, mount: _Mount, rollout: Rollout, access: Access) -> Iterator[Violation]:
+    """A claim that many pods may write to, under a database of which only one process may write."""
+    database = database_on(workload, mount.volume)
+    if database is None or not database.is_single:
         return
-    named = f"claim {mount.name!r} is ReadWriteMany, but only one process may write the data of {writer}"
+    named = f"claim {mount.name!r} {access.told}, but only one process may write the data of {database.name}"
     if rollout.replicas > 1:
         wrong = f"{named}, and {rollout.replicas} replicas mount it"
         yield _replicas(mount, rollout, f"{wrong}: {_ONE_REPLICA}", wrong, at_most="warn")
@@ -178,6 +199,6 @@ POLICY = Policy(
     examine=examine,
     params=Params,
     incidents=("Binder 2018: the hub's replacement waited five hours for a claim that a lost node held",),
-    facts=(CLAIMS,),
+    facts=(CLAIMS, STORAGE_CLASSES, VOLUMES),
     mode="off",
 )

@@ -1,4 +1,4 @@
-"""The Helm value behind resources, a class, a nodeSelector or a strategy, where the chart is known.
+"""The Helm value behind resources, a class, a nodeSelector, a strategy or a database, where the chart is known.
 
 What is known stands in helm_values.json, read on first use:
 
@@ -25,7 +25,7 @@ import msgspec
 from webhook.objects.pods import Container, mapping
 from webhook.policy import Object, Set
 
-Value = Literal["resources", "storageClass", "nodeSelector", "strategy"]
+Value = Literal["resources", "storageClass", "nodeSelector", "strategy", "database"]
 
 _VERSION = re.compile(r"-v?(\d+)\.(\d+)(?:\.(\d+))?.*$")
 _Parts = Mapping[str, Mapping[str, Mapping[str, str]]]

@@ -133,6 +133,7 @@ class _Rule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
     no_zone: frozenset[str] = frozenset()
     made: Literal["", "unknown"] = ""
     files: bool = False
+    disks: bool = False
     why: str = ""
 
 
@@ -248,6 +249,22 @@ def may_share_files(found: StorageClass) -> bool:
     own data."""
     rule = _rule_of(found.provisioner)
     return rule is None or rule.files
+
+
+def disk_of(claim: Claim, facts: ClusterFacts) -> str:
+    """What makes the claim's volume a disk, whose file system one node mounts at a time whatever the claim asks for:
+    "class gp2 (ebs.csi.aws.com)"; empty if it isn't known to be one."""
+    volume = facts.of(VOLUMES).get(claim.volume) if claim.volume else None
+    if volume is not None and volume.driver:
+        return f"volume {volume.name} ({volume.driver})" if _makes_disks(volume.driver) else ""
+    named = facts.of(STORAGE_CLASSES).get(claim.storage_class) if claim.storage_class else None
+    found = _default_class(facts) if claim.storage_class is None else named
+    return f"class {found.name} ({found.provisioner})" if found and _makes_disks(found.provisioner) else ""
+
+
+def _makes_disks(provisioner: str) -> bool:
+    rule = _rule_of(provisioner)
+    return rule is not None and rule.disks
 
 
 def _tie_of_found(found: StorageClass, facts: ClusterFacts) -> Tie:

@@ -41,7 +41,7 @@ class StoredVolume(msgspec.Struct, frozen=True, gc=False):
 
 def volumes_of(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
     """The volumes of a workload's pods that may hold data; raises BadObject if its fields are of the wrong kind."""
-    templates = list(_templates(workload))
+    templates = list(claim_templates(workload))
     for template in templates:
         yield _from_template(template, facts)
     yield from _ephemeral_storage(workload, facts)
@@ -137,8 +137,8 @@ def _tie_of_template(namespace: str, claim: str, template: Mapping[str, Any], pa
     return tie_of_new(namespace, claim, {"annotations": annotations}, mapping(template, "spec", path), facts)
 
 
-class _Template(NamedTuple):
-    """A template of claims; `claims` are all that its pods will look for, if `is_whole`."""
+class Template(NamedTuple):
+    """A template of claims, and where it stands; `claims` are all that its pods will look for, if `is_whole`."""
 
     name: str
     path: str
@@ -147,7 +147,7 @@ class _Template(NamedTuple):
     is_whole: bool
 
 
-def _from_template(written: _Template, facts: ClusterFacts) -> StoredVolume:
+def _from_template(written: Template, facts: ClusterFacts) -> StoredVolume:
     """The ties of a template's claims: those that exist keep their volumes, others get volumes that are reserved for
     them, or new ones of the class."""
     name, path, template, claims, is_whole = written
@@ -167,7 +167,8 @@ def _from_template(written: _Template, facts: ClusterFacts) -> StoredVolume:
     return StoredVolume(name, "template", f"{path}.spec.storageClassName", tuple(ties), template, claims)
 
 
-def _templates(workload: Workload) -> Iterator[_Template]:
+def claim_templates(workload: Workload) -> Iterator[Template]:
+    """The templates of claims from which every pod of the workload gets claims of its own."""
     if workload.is_operated:
         yield from _operated_template(workload)
         return
@@ -182,7 +183,7 @@ def _templates(workload: Workload) -> Iterator[_Template]:
         path = f"spec.volumeClaimTemplates[{index}]"
         name = text(mapping(template, "metadata", path), "name", f"{path}.metadata")
         claims = _claims(workload.namespace, name, sets, start, replicas, most)
-        yield _Template(name, path, template, claims, replicas <= most)
+        yield Template(name, path, template, claims, replicas <= most)
 
 
 def _number(parent: Mapping[str, Any], key: str, default: int) -> int:
@@ -220,7 +221,7 @@ Source: prometheus-operator pkg/{prometheus,alertmanager,thanos}, prefixedName a
 """
 
 
-def _operated_template(workload: Workload) -> Iterator[_Template]:
+def _operated_template(workload: Workload) -> Iterator[Template]:
     """The operator takes the first of emptyDir, ephemeral, volumeClaimTemplate; without storage it is an emptyDir."""
     storage = workload.spec.get("storage")
     if storage is None:
@@ -237,7 +238,7 @@ def _operated_template(workload: Workload) -> Iterator[_Template]:
     sets = (f"{base}-shard-{shard}" if shard else base for shard in range(shards))
     replicas = _number(workload.spec, "replicas", 1)
     claims = _claims(workload.namespace, name, sets, 0, replicas, _MOST_CLAIMS)
-    yield _Template(name, path, template, claims, shards * replicas <= _MOST_CLAIMS)
+    yield Template(name, path, template, claims, shards * replicas <= _MOST_CLAIMS)
 
 
 def _ephemeral_storage(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:

@@ -5,7 +5,7 @@
 "memory-limits": {"mode": "patch", "facts": {"": ["limitranges"]}, "kinds": {}},
 "namespace-defaults": {"mode": "audit", "facts": {"": ["limitranges"]}, "kinds": {"": ["namespaces"]}},
 "prometheus-memory": {"mode": "deny", "facts": {"": ["limitranges", "nodes"]}, "kinds": {}},
-"volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims"]}, "kinds": {}},
+"volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "kinds": {}},
 "zonal-volumes": {"mode": "deny", "facts": {"": ["nodes", "persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "kinds": {"": ["persistentvolumeclaims"]}}
 }
 {{- end }}

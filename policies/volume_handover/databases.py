@@ -1,0 +1,85 @@
+"""Databases that keep their data in files, by the image of the container that writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from posixpath import normpath
+from typing import NamedTuple
+
+from webhook.errors import BadImage
+from webhook.objects.images import parse_image
+from webhook.objects.pods import Container, Workload, items, text
+from webhook.objects.products import product_of
+
+
+class Database(NamedTuple):
+    """A database; `is_single` if a second process that writes its files destroys them or doesn't start, and `folder`
+    is where its files are, if its container may have other volumes."""
+
+    name: str
+    is_single: bool = False
+    folder: str = ""
+
+
+HUB = Database("the hub's SQLite", is_single=True, folder="/srv/jupyterhub")
+_GRAFANA = Database("Grafana's SQLite", is_single=True)
+_PRODUCTS: Mapping[str, Database] = {
+    "grafana": _GRAFANA,
+    "grafana-enterprise": _GRAFANA,
+    "grafana-oss": _GRAFANA,
+    "prometheus": Database("Prometheus", is_single=True),
+    "victoria-metrics": Database("VictoriaMetrics"),
+    "loki": Database("Loki"),
+}
+"""By what webhook.objects.products calls the image."""
+_IMAGES: Mapping[str, Database] = {
+    "clickhouse-server": Database("ClickHouse"),
+    "couchdb": Database("CouchDB"),
+    "elasticsearch": Database("Elasticsearch"),
+    "etcd": Database("etcd"),
+    "influxdb": Database("InfluxDB"),
+    "k8s-hub": HUB,
+    "mariadb": Database("MariaDB"),
+    "mongo": Database("MongoDB"),
+    "mongodb": Database("MongoDB"),
+    "mysql": Database("MySQL"),
+    "neo4j": Database("Neo4j"),
+    "opensearch": Database("OpenSearch"),
+    "postgis": Database("PostgreSQL"),
+    "postgres": Database("PostgreSQL"),
+    "postgresql": Database("PostgreSQL"),
+    "rabbitmq": Database("RabbitMQ"),
+    "redis": Database("Redis"),
+    "valkey": Database("Valkey"),
+}
+"""By the last part of the image's repository, which survives mirroring."""
+
+
+def database_on(workload: Workload, volume: str) -> Database | None:
+    """The database whose files the workload's pods keep on this volume, as far as their images tell."""
+    for container in workload.containers:
+        folders = [] if container.role == "init" else _folders(container, volume)
+        database = _database_of(container.image) if folders else None
+        if database is not None and database.folder in ("", *folders):
+            return database
+    return None
+
+
+def _folders(container: Container, volume: str) -> list[str]:
+    """Where the container mounts the volume to write to it."""
+    mounts = items(container.spec, "volumeMounts", container.path)
+    paths = [(mount, f"{container.path}.volumeMounts[{index}]") for index, mount in enumerate(mounts)]
+    return [
+        normpath(text(mount, "mountPath", path))
+        for mount, path in paths
+        if text(mount, "name", path) == volume and not mount.get("readOnly")
+    ]
+
+
+def _database_of(image: str) -> Database | None:
+    if (found := _PRODUCTS.get(product_of(image).name)) is not None:
+        return found
+    try:
+        return _IMAGES.get(parse_image(image).base)
+    except BadImage:
+        return None
