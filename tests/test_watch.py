@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from webhook import watch_stream
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NAMESPACES, NODES
+from webhook.objects.sizes import unread_ranges
 from webhook.policy import FactKind, FactReference
 from webhook.watch import Watch, list_facts
 
@@ -223,6 +225,13 @@ class TestWatch:
             eventually(lambda: has_listed(watch, NODES, NAMESPACES))
             eventually(lambda: not watch.unread)
 
+    def test_a_cluster_of_which_nothing_may_be_read_is_not_an_empty_one(self, api: FakeApi, cluster: Cluster) -> None:
+        api.script("list", "limitranges", *[refuse(403)] * 1000)
+        with watching(cluster, LIMIT_RANGES) as watch:
+            assert unread_ranges("shop", watch.facts) == "the LimitRanges of namespace shop"
+            eventually(lambda: "limitranges" in watch.unread)
+            assert unread_ranges("shop", watch.facts) == "the LimitRanges of namespace shop"
+
     def test_what_is_refused_for_good_is_forgotten(
         self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -234,7 +243,7 @@ class TestWatch:
             eventually(lambda: "a" in watch.facts.of(NODES))
             eventually(lambda: watch.facts.known == set() and not watch.facts.of(NODES))
             assert has_listed(watch, NODES)
-            eventually(lambda: watch.facts.read_at is None)
+            eventually(lambda: watch.facts.read_at == datetime.fromtimestamp(0, UTC))
 
     def test_limit_ranges_of_one_namespace_are_kept_apart(self, api: FakeApi, cluster: Cluster) -> None:
         def limits(name: str, size: str, version: int) -> Object:

@@ -13,7 +13,7 @@ import urllib3
 
 from webhook.cluster import Cluster, one_line, path_of
 from webhook.errors import BadObject, BadQuantity, ClusterRefused, FactsUnavailable
-from webhook.objects.facts import NO_FACTS, ClusterFacts, decode_fact
+from webhook.objects.facts import ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
 from webhook.objects.wire import UNDECODABLE
 from webhook.policy import FactKind, FactReference
@@ -25,6 +25,8 @@ _COALESCE_SECONDS = 0.1
 _LONGEST_PAUSE = {False: 10.0, True: 60.0}
 """Seconds between two attempts, at most; True is for a kind that may not be read, until somebody changes RBAC."""
 _FORGET_AFTER = 7
+_NEVER = datetime.fromtimestamp(0, UTC)
+"""A cluster that was not heard of isn't one that is empty, or none at all."""
 
 log = structlog.get_logger()
 
@@ -148,8 +150,9 @@ class Watch:
     """
 
     def __init__(self, cluster: Cluster, kinds: Iterable[FactKind[Any, Any]]) -> None:
-        self.facts: ClusterFacts = NO_FACTS
-        """The facts now; their `read_at` is when the kind that has been silent longest was last heard of."""
+        self.facts = ClusterFacts(read_at=_NEVER)
+        """The facts now; their `read_at` is when the kind that has been silent longest was last heard of, the year 1970
+        while none was."""
         self.listed: frozenset[str] = frozenset()
         """The kinds, by their full resource, that were listed at least once since start(), whatever has become of them
         since, and those that the cluster doesn't serve."""
@@ -202,7 +205,7 @@ class Watch:
             heard_at = [followed.heard_at for followed in self._kinds if followed.heard_at is not None]
             self.unread = {followed.resource: followed.trouble for followed in self._kinds if followed.trouble}
             odd = {reference: why for followed in self._kinds for reference, why in followed.unreadable.items()}
-        self.facts = ClusterFacts(records, known, unreadable=odd, read_at=min(heard_at, default=None))
+        self.facts = ClusterFacts(records, known, unreadable=odd, read_at=min(heard_at, default=_NEVER))
         self.listed |= listed | absent  # never before the facts themselves
 
     def _keep(self, followed: _Followed) -> None:
