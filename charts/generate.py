@@ -214,7 +214,13 @@ def render_policies() -> str:
     policies = {
         name: {
             "mode": loaded.policy.mode,
-            "facts": _by_group((kind.group, kind.resource) for kind in loaded.policy.facts),
+            "facts": _by_group((kind.group, kind.resource) for kind in loaded.policy.facts if kind.is_watched),
+            "lookedUp": {
+                parameter: _by_group(
+                    (kind.group, kind.resource) for kind in loaded.policy.facts if kind.allowed_by == parameter
+                )
+                for parameter in sorted({kind.allowed_by for kind in loaded.policy.facts} - {""})
+            },
             "kinds": _by_group((kind.group, kind.resource) for kind in loaded.policy.kinds),
         }
         for name, loaded in load_policies().items()

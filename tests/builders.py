@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from webhook.config import Config, load_config
-from webhook.loader import fact_kinds, load_policies
+from webhook.loader import load_policies, watched_kinds
 from webhook.objects import facts as objects_facts
+from webhook.objects.config_maps import CONFIG_MAPS
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.policy import AdmissionRequest, Object
 
 TODAY = date(2026, 11, 21)
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = (*fact_kinds(), NAMESPACES)
-"""The kinds of facts that policies read, and the one that the controller alone reads."""
+KINDS = (*watched_kinds(), NAMESPACES)
+"""The kinds of facts that are listed: those that policies read, and the one that the controller alone reads."""
+_FILE_KINDS = (*KINDS, CONFIG_MAPS)
+"""Those that files may hold besides."""
 DATA = ROOT / "tests" / "data"
 SHARED = ROOT.parent / "shared"
 
@@ -89,12 +92,21 @@ def request(obj: Object, old: Object | None = None, **fields: Any) -> AdmissionR
 
 def facts(*objects: Object) -> ClusterFacts:
     """The facts in these objects, as from files: no kind counts as known."""
-    return NO_FACTS.with_objects(objects, KINDS)
+    return NO_FACTS.with_objects(objects, _FILE_KINDS)
 
 
 def facts_of(objects: Iterable[Object], read_at: datetime | None = None) -> ClusterFacts:
     """A cluster that holds these objects and no others."""
-    return objects_facts.facts_of(objects, KINDS, read_at=read_at)
+    return objects_facts.facts_of(objects, _FILE_KINDS, read_at=read_at)
+
+
+def config_map(name: str = "prometheus", namespace: str = "shop", **texts: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {key.replace("_", "."): text for key, text in texts.items()},
+    }
 
 
 def limit_range(name: str = "defaults", namespace: str = "shop", **item: Any) -> Object:

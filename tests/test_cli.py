@@ -24,7 +24,7 @@ from tests.command import Run, Write, judged
 from webhook import __version__, check
 from webhook.files import facts as facts_file
 from webhook.files.facts import kubectl_get
-from webhook.loader import fact_kinds, load_policies
+from webhook.loader import load_policies, watched_kinds
 from webhook.objects.facts import LIMIT_RANGES, NO_FACTS, NODES, STORAGE_CLASSES
 from webhook.policy import Object
 
@@ -429,8 +429,8 @@ def test_facts_of_nothing_are_refused(write: Write, run: Run, contents: str) -> 
     write("facts.yaml", contents)
     ended = run("check", "a.yaml", "--facts", "facts.yaml")
     assert (ended.code, ended.out) == (2, "")
-    kinds = ", ".join(kind.kind for kind in fact_kinds())
-    assert ended.err == f"forestall: facts.yaml: holds no {kinds}: did `{kubectl_get(fact_kinds())}` fail?\n"
+    kinds = ", ".join(kind.kind for kind in watched_kinds())
+    assert ended.err == f"forestall: facts.yaml: holds no {kinds}: did `{kubectl_get(watched_kinds())}` fail?\n"
 
 
 def test_the_line_that_facts_come_from() -> None:

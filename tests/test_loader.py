@@ -163,6 +163,12 @@ def test_a_package_of_that_shape_is_loaded(package: Path) -> None:
             id="unknown-key",
         ),
         pytest.param(
+            edit("priority_classes.py", "    read=_read,\n", '    read=_read,\n    allowed_by="readClasses",\n'),
+            "params: readClasses, which allows priorityclasses.scheduling.k8s.io to be looked up, is not a bool that "
+            "is false by default",
+            id="what-is-looked-up-is-allowed-by-no-parameter",
+        ),
+        pytest.param(
             declare('    ] = ("system-cluster-critical", "system-node-critical")', "    ]"),
             "params: builtIn has no default",
             id="a-parameter-without-default",

@@ -74,6 +74,11 @@ def fact_kinds() -> tuple[FactKind[Any, Any], ...]:
     return tuple(sorted(kinds, key=lambda kind: kind.full_resource))
 
 
+def watched_kinds() -> tuple[FactKind[Any, Any], ...]:
+    """Those of fact_kinds() whose objects are listed and watched; the others' are looked up one by one."""
+    return tuple(kind for kind in fact_kinds() if kind.is_watched)
+
+
 def load_policy(package: str) -> LoadedPolicy:
     """The policy of a package; raises BadConfig, one line that names the package, if it can't be used."""
     try:
@@ -109,6 +114,7 @@ def _package_of(entry_point: EntryPoint) -> str:
 def _wrong_with(policy: Any, package: str, folder: Traversable) -> Iterator[str]:
     yield from _wrong_with_declaration(policy, package.rpartition(".")[2])
     yield from _wrong_with_params(policy.params)
+    yield from _wrong_with_permits(policy)
     yield from _wrong_with_page(policy.id, folder.joinpath("README.md"))
 
 
@@ -157,6 +163,14 @@ def _wrong_with_params(params: Any) -> Iterator[str]:
             yield f"params: {field.encode_name} has no default"
     if not params.__struct_config__.frozen:
         yield "params is not frozen: a policy must not change what it was given"
+
+
+def _wrong_with_permits(policy: Any) -> Iterator[str]:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(policy.params)}
+    for kind in policy.facts:
+        if not kind.is_watched and (kind.allowed_by not in fields or fields[kind.allowed_by].default is not False):
+            allowed = f"which allows {kind.full_resource} to be looked up"
+            yield f"params: {kind.allowed_by}, {allowed}, is not a bool that is false by default"
 
 
 def _wrong_with_page(policy_id: str, page: Traversable) -> Iterator[str]:

@@ -67,6 +67,9 @@ class FactKind(Generic[RecordKey, FactRecord]):
     applied   (record, seen) -> record: what becomes of an object from a file once it is applied to a cluster that has
               `seen`, a record or None, under the same key
     version   the API version that it is listed by
+    allowed_by empty for a kind whose objects are listed and watched. Those of another kind are looked up one by one,
+              as the judged object names them, within the deadline that the server gives claims, and only where a
+              policy's user allows it: by this parameter, a bool of every policy that reads the kind
     """
 
     group: str
@@ -77,6 +80,7 @@ class FactKind(Generic[RecordKey, FactRecord]):
     key: FactKey = "name"
     applied: Callable[[FactRecord, FactRecord | None], FactRecord] = _as_written
     version: str = "v1"
+    allowed_by: str = ""
 
     def __post_init__(self) -> None:
         prepare(self.wire)
@@ -100,6 +104,10 @@ class FactKind(Generic[RecordKey, FactRecord]):
     @property
     def is_namespaced(self) -> bool:
         return self.key != "name"
+
+    @property
+    def is_watched(self) -> bool:
+        return not self.allowed_by
 
 
 class Reference(NamedTuple):

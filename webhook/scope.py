@@ -125,13 +125,28 @@ def judged_kinds(config: Config) -> set[GroupKind]:
 
 
 def needed_facts(config: Config) -> set[FactKind[Any, Any]]:
-    """The kinds of cluster objects without which some policy can't judge what the API server asks about."""
+    """The watched kinds of cluster objects without which some policy can't judge what the API server asks about."""
+    return {kind for active in _asked(config) for kind in active.policy.facts if kind.is_watched}
+
+
+def looked_up_facts(config: Config) -> set[FactKind[Any, Any]]:
+    """The kinds of which objects are looked up one by one to judge what the API server asks about."""
     return {
         kind
-        for active in config.policies.values()
-        if active.policy.operations and modes_of(active, config) != {"off"}
+        for active in _asked(config)
         for kind in active.policy.facts
+        if any(
+            field.encode_name == kind.allowed_by and getattr(active.params, field.name)
+            for field in msgspec.structs.fields(active.params)
+        )
     }
+
+
+def _asked(config: Config) -> Iterator[ActivePolicy]:
+    """The policies that may have something to say to the API server."""
+    for active in config.policies.values():
+        if active.policy.operations and modes_of(active, config) != {"off"}:
+            yield active
 
 
 def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, stage: AnyStage) -> str:

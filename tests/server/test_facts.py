@@ -13,14 +13,14 @@ from tests.fake_api import FakeApi, Request
 from tests.loopback import eventually
 from tests.served import Server, served
 from tests.test_cluster import claim
-from webhook.loader import fact_kinds
+from webhook.loader import watched_kinds
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NODES, ClusterFacts
 from webhook.policy import FactReference
 from webhook.scope import needed_facts
 from webhook.server.metrics import count_facts
 
 QUICK = "workers.BEAT_SECONDS = 0.1\n"
-KINDS = {str(kind) for kind in fact_kinds()}
+KINDS = {str(kind) for kind in watched_kinds()}
 OF_VOLUMES = {"Node", "PersistentVolume", "PersistentVolumeClaim", "StorageClass"}
 IN_A_NAMESPACE = "\noverrides: [{match: {namespaces: [a]}, policies: {memory-limits: {mode: warn}}}]"
 

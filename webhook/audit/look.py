@@ -16,7 +16,7 @@ from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.gap_record import read_record
 from webhook.in_force import config_in_force
 from webhook.installation import CONFIG, NAMESPACE, STATE
-from webhook.loader import fact_kinds
+from webhook.loader import watched_kinds
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.owners import metadata_of
 from webhook.observing import monitoring, unchecked
@@ -119,7 +119,7 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     """Audit one cluster. Raises FactsUnavailable or ClusterRefused if it can't be asked at all, BadConfig."""
     unseen = Unseen()
     config, source = _configuration(cluster, options, unseen)
-    kinds = {*fact_kinds(), *((NAMESPACES,) if options.group_by or config.team_label else ())}
+    kinds = {*watched_kinds(), *((NAMESPACES,) if options.group_by or config.team_label else ())}
     facts = _facts(cluster, kinds, options.namespaces, unseen)
     team_of = _by(options.group_by or config.team_label, facts.of(NAMESPACES))
     found = audit(cluster, config, facts, team_of, today=today, namespaces=options.namespaces, progress=progress)

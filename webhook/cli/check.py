@@ -184,11 +184,11 @@ def _view(kubeconfig: Path | None, context: str | None, namespace: str) -> Clust
     from webhook import log  # noqa: PLC0415
     from webhook.cluster import Cluster  # noqa: PLC0415
     from webhook.cluster_view import view_cluster  # noqa: PLC0415
-    from webhook.loader import fact_kinds  # noqa: PLC0415
+    from webhook.loader import watched_kinds  # noqa: PLC0415
 
     log.silence()
     cluster = Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
-    view = view_cluster(cluster, fact_kinds(), namespace)
+    view = view_cluster(cluster, watched_kinds(), namespace)
     for text in view.unseen:
         note(text)
     return view

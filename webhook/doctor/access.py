@@ -9,7 +9,7 @@ from webhook.config import Config
 from webhook.controller.registration import STAGES, path_of
 from webhook.installation import CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, SERVER, STATE
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
-from webhook.scope import judged_kinds, needed_facts
+from webhook.scope import judged_kinds, looked_up_facts, needed_facts
 from webhook.stored import served_versions
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def missing_rights(cluster: Cluster, namespace: str, config: Config) -> list[Mis
 def needs_of_servers(config: Config) -> Iterator[Need]:
     for resource, group in sorted((kind.resource, kind.group) for kind in needed_facts(config)):
         yield Need(("get", "list", "watch"), resource, group)
+    for resource, group in sorted((kind.resource, kind.group) for kind in looked_up_facts(config)):
+        yield Need(("get",), resource, group)
 
 
 def needs_of_controllers(config: Config, namespace: str) -> Iterator[Need]:

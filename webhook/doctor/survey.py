@@ -23,7 +23,7 @@ from webhook.findings import JudgedObject, findings_of
 from webhook.gap_record import Gap, GapRecord, read_record
 from webhook.in_force import config_in_force
 from webhook.installation import CONFIG, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, STATE
-from webhook.loader import fact_kinds
+from webhook.loader import watched_kinds
 from webhook.objects.facts import NAMESPACES, ClusterFacts
 from webhook.objects.owners import operator_of
 from webhook.policy import AdmissionRequest, Object, Reference, Stage
@@ -154,7 +154,7 @@ def survey_installation(cluster: Cluster, namespace: str, config: Path | None, n
     given = _try(lambda: exclude_own_namespace(_config(cluster, namespace, config), namespace))
     state = _try(lambda: cluster.get(f"{own}/configmaps/{STATE}"))
     # Namespaces besides: their labels ask for LimitRanges, whatever policies read.
-    facts = _try(lambda: list_facts(cluster, {*fact_kinds(), NAMESPACES}).facts)
+    facts = _try(lambda: list_facts(cluster, {*watched_kinds(), NAMESPACES}).facts)
     limit_ranges = _try(lambda: list(readable(read_objects(cluster, "/api/v1/limitranges", "LimitRange"))))
     return Survey(
         namespace=namespace,

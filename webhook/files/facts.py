@@ -14,8 +14,8 @@ from webhook.policy import FactKind
 
 
 def kubectl_get(kinds: Iterable[FactKind[Any, Any]]) -> str:
-    """The command that prints the objects of these kinds, as `read_facts` takes them."""
-    return f"kubectl get {','.join(kind.full_resource for kind in kinds)} -A -o yaml"
+    """The command that prints the objects of those of these kinds that are watched, as `read_facts` takes them."""
+    return f"kubectl get {','.join(kind.full_resource for kind in kinds if kind.is_watched)} -A -o yaml"
 
 
 def read_facts(file: Path, kinds: Iterable[FactKind[Any, Any]]) -> ClusterFacts:
@@ -25,16 +25,17 @@ def read_facts(file: Path, kinds: Iterable[FactKind[Any, Any]]) -> ClusterFacts:
     would be in the cluster then.
     """
     kinds = tuple(kinds)
+    watched = [kind for kind in kinds if kind.is_watched]
     manifests, errors = read_file(str(file))
     try:
         if errors:
             raise errors[0]
         read_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
         objects = [manifest.object for manifest in manifests]
-        if any(read_fact(obj, kinds) for obj in objects):
+        if any(read_fact(obj, watched) for obj in objects):
             return facts_of(objects, kinds, read_at=read_at)
     except BadManifest as error:
         raise FactsUnavailable(str(error)) from error
     except (OSError, *UNREADABLE) as error:
         raise FactsUnavailable(f"{file}: {error}") from error
-    raise FactsUnavailable(f"{file}: holds no {', '.join(map(str, kinds))}: did `{kubectl_get(kinds)}` fail?")
+    raise FactsUnavailable(f"{file}: holds no {', '.join(map(str, watched))}: did `{kubectl_get(kinds)}` fail?")

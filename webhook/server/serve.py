@@ -32,7 +32,7 @@ from webhook.errors import (
 )
 from webhook.files.facts import read_facts
 from webhook.installation import PROBES_PORT, REVIEWS_PORT
-from webhook.loader import fact_kinds, load_policies
+from webhook.loader import fact_kinds, load_policies, watched_kinds
 from webhook.objects.facts import ClusterFacts, Found
 from webhook.policy import FactKind, FactReference, Stage
 from webhook.reloading import FileContents, Reloaded, follow_config
@@ -362,7 +362,7 @@ def _facts_source(settings: ServerSettings) -> Callable[[], FactsSource]:
     def follow() -> FactsSource:
         cluster = connect()
         # Kinds of policies that are off are read, too: the configuration may turn a policy on without a restart.
-        watch = Watch(cluster, fact_kinds())
+        watch = Watch(cluster, watched_kinds())
         watch.start()
         return LiveFacts(cluster, watch)
 

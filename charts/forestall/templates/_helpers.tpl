@@ -112,16 +112,25 @@ securityContext:
 {{- toJson $active }}
 {{- end }}
 
-{{- /* RBAC rules to read what the active policies look at beside the object itself. */ -}}
+{{- /* RBAC rules to read what the active policies look at beside the object itself; what they look up one by one, only
+where a parameter of theirs allows it. */ -}}
 {{- define "forestall.factRules" -}}
 {{- $active := include "forestall.activePolicies" . | fromJsonArray }}
 {{- $declared := list }}
+{{- $lookedUp := list }}
 {{- range $id, $policy := include "forestall.policies" . | fromJson }}
 {{- if has $id $active }}
 {{- $declared = append $declared $policy.facts }}
+{{- $params := (index ($.Values.config.policies | default dict) $id | default dict).params | default dict }}
+{{- range $parameter, $resources := $policy.lookedUp }}
+{{- if eq (toString (index $params $parameter)) "true" }}
+{{- $lookedUp = append $lookedUp $resources }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- include "forestall.rules" (dict "resources" $declared "verbs" "[get, list, watch]") }}
+{{- include "forestall.rules" (dict "resources" $lookedUp "verbs" "[get]") }}
 {{- end }}
 
 {{- /* RBAC rules to list what is judged: the workloads, and what active policies and the configuration name besides. */ -}}

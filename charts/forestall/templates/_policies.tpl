@@ -2,11 +2,11 @@
 
 {{- define "forestall.policies" -}}
 {
-"memory-limits": {"mode": "patch", "facts": {"": ["limitranges"]}, "kinds": {}},
-"namespace-defaults": {"mode": "audit", "facts": {"": ["limitranges"]}, "kinds": {"": ["namespaces"]}},
-"prometheus-memory": {"mode": "deny", "facts": {"": ["limitranges", "nodes"]}, "kinds": {}},
-"volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "kinds": {}},
-"zonal-volumes": {"mode": "deny", "facts": {"": ["nodes", "persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "kinds": {"": ["persistentvolumeclaims"]}}
+"memory-limits": {"mode": "patch", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {}},
+"namespace-defaults": {"mode": "audit", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {"": ["namespaces"]}},
+"prometheus-memory": {"mode": "deny", "facts": {"": ["limitranges", "nodes"]}, "lookedUp": {}, "kinds": {}},
+"volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {}, "kinds": {}},
+"zonal-volumes": {"mode": "deny", "facts": {"": ["nodes", "persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {}, "kinds": {"": ["persistentvolumeclaims"]}}
 }
 {{- end }}
 

@@ -97,10 +97,13 @@ def facts_of(
 ) -> ClusterFacts:
     """The facts that a dump of a cluster's objects of these kinds holds: what isn't in it isn't in the cluster.
 
+    Of a kind that is looked up one by one it may be there all the same.
+
     Raises BadObject or BadQuantity for an object that cannot be read.
     """
     kinds = tuple(kinds)
-    return ClusterFacts(known=frozenset(kinds), read_at=read_at).with_objects(objects, kinds)
+    watched = frozenset(kind for kind in kinds if kind.is_watched)
+    return ClusterFacts(known=watched, read_at=read_at).with_objects(objects, kinds)
 
 
 def put_fact(records: MutableMapping[Any, Any], reference: FactReference, fact: Any) -> None:

@@ -1,0 +1,157 @@
+"""ConfigMaps, and the files that a container finds in them.
+
+They are read from the checked files, or looked up one by one: those that a pod's own volumes name, and no others. They
+aren't watched: a cluster has thousands, and programs keep locks in them that change every second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from posixpath import normpath
+from typing import Any, NamedTuple
+
+import msgspec
+
+from webhook.objects.facts import ClusterFacts, Metadata, Wire
+from webhook.objects.pods import Container, Workload, items, mapping, text
+from webhook.policy import FactKind, FactReference
+
+
+class ConfigMap(msgspec.Struct, frozen=True, gc=False):
+    """A ConfigMap: its texts by key, and the keys of what is binary, which nobody reads here."""
+
+    namespace: str
+    name: str
+    texts: Mapping[str, str]
+    binaries: frozenset[str] = frozenset()
+
+
+class _ConfigMap(Wire):
+    data: dict[str, Any] | None = None
+    binary_data: dict[str, Any] | None = None
+
+
+def _read(reference: FactReference, _metadata: Metadata, wired: _ConfigMap) -> ConfigMap:
+    # Of a value that is no text, which the API server refuses, nothing is known here.
+    texts = {key: value for key, value in (wired.data or {}).items() if isinstance(value, str)}
+    return ConfigMap(reference.namespace, reference.name, texts, frozenset(wired.binary_data or ()))
+
+
+CONFIG_MAPS: FactKind[tuple[str, str], ConfigMap] = FactKind(
+    group="",
+    kind="ConfigMap",
+    resource="configmaps",
+    wire=_ConfigMap,
+    read=_read,
+    key="namespace and name",
+    allowed_by="readConfigMaps",
+)
+
+
+class File(NamedTuple):
+    """A file that a container finds: its text, and the ConfigMap's name; or why the text isn't known, and what to look
+    up to know it."""
+
+    text: str | None = None
+    source: str = ""
+    why: str = ""
+    unseen: tuple[FactReference, ...] = ()
+
+
+def mounted_file(workload: Workload, container: Container, path: str, facts: ClusterFacts) -> File:
+    """The file that the container finds at an absolute path, if one of the pod's ConfigMaps holds it."""
+    path, found = normpath(path), File(why="is not in a volume")
+    mounts = sorted(_mounts(container), key=lambda mount: len(mount.path))
+    # The deepest mount hides those above it.
+    for mount in mounts:
+        if path == mount.path or path.startswith(f"{mount.path.rstrip('/')}/"):
+            inside = path[len(mount.path) :].strip("/")
+            key = "/".join(filter(None, (mount.sub_path, inside)))
+            found = _in_volume(workload, mount.volume, key, facts)
+    return found
+
+
+def config_maps_of(workload: Workload) -> Iterator[str]:
+    """The names of the ConfigMaps that the pod's volumes name, in the order in which they stand."""
+    for volume, path in _volumes(workload):
+        for source in _sources(volume, path):
+            if source.kind == "configMap" and source.name:
+                yield source.name
+
+
+class _Mount(NamedTuple):
+    volume: str
+    path: str
+    sub_path: str
+
+
+def _mounts(container: Container) -> Iterator[_Mount]:
+    for index, mount in enumerate(items(container.spec, "volumeMounts", container.path)):
+        path = f"{container.path}.volumeMounts[{index}]"
+        where = normpath(f"/{text(mount, 'mountPath', path).lstrip('/')}")
+        yield _Mount(text(mount, "name", path), where, text(mount, "subPath", path).strip("/"))
+
+
+def _volumes(workload: Workload) -> Iterator[tuple[Mapping[str, Any], str]]:
+    for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
+        yield volume, f"{workload.spec_path}.volumes[{index}]"
+
+
+class _Source(NamedTuple):
+    """What a volume is made from, or a part of a projected one: its field's name, the object's, and which keys of that
+    it holds, by their path in the volume; all of them, by their own names, for None."""
+
+    kind: str
+    name: str = ""
+    keys: Mapping[str, str] | None = None
+
+
+_NAMED_BY = {"configMap": "name", "secret": "secretName"}
+
+
+def _sources(volume: Mapping[str, Any], path: str) -> Iterator[_Source]:
+    projected = mapping(volume, "projected", path)
+    for kind, name in _NAMED_BY.items():
+        if volume.get(kind) is not None:
+            yield _source(kind, name, mapping(volume, kind, path), f"{path}.{kind}")
+    for index, part in enumerate(items(projected, "sources", f"{path}.projected")):
+        for kind in _NAMED_BY:
+            if part.get(kind) is not None:
+                at = f"{path}.projected.sources[{index}]"
+                yield _source(kind, "name", mapping(part, kind, at), f"{at}.{kind}")
+
+
+def _source(kind: str, name: str, source: Mapping[str, Any], path: str) -> _Source:
+    parts = items(source, "items", path)
+    places = [(f"{path}.items[{index}]", part) for index, part in enumerate(parts)]
+    keys = {normpath(text(part, "path", at)): text(part, "key", at) for at, part in places}
+    return _Source(kind, text(source, name, path), keys or None)
+
+
+def _in_volume(workload: Workload, name: str, key: str, facts: ClusterFacts) -> File:
+    found = next(((volume, path) for volume, path in _volumes(workload) if volume.get("name") == name), None)
+    if found is None:
+        return File(why=f"is in volume {name!r}, which the pod doesn't have")
+    sources = [source for source in _sources(*found) if source.keys is None or key in source.keys]
+    missing = File(why=f"is in volume {name!r}, which is made from no ConfigMap")
+    for source in sources:
+        if source.kind == "secret":
+            missing = File(why=f"is in Secret {source.name!r}, which is not read")
+            continue
+        file = _in_map(FactReference(CONFIG_MAPS, workload.namespace, source.name), source, key, facts)
+        if file.text is not None or file.unseen:
+            return file
+        missing = file
+    return missing
+
+
+def _in_map(reference: FactReference, source: _Source, key: str, facts: ClusterFacts) -> File:
+    found, named = facts.of(CONFIG_MAPS).get((reference.namespace, reference.name)), f"ConfigMap {reference.name!r}"
+    key = source.keys[key] if source.keys is not None else key
+    if found is None:
+        if reference in facts.absent:
+            return File(why=f"is in {named}, which does not exist")
+        return File(why=f"is in {named}, which was not seen", unseen=(reference,))
+    if key in found.texts:
+        return File(found.texts[key], reference.name)
+    return File(why=f"is {'binary' if key in found.binaries else 'missing'} in {named}")
