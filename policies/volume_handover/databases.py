@@ -59,7 +59,7 @@ def database_on(workload: Workload, volume: str) -> Database | None:
     """The database whose files the workload's pods keep on this volume, as far as their images tell."""
     for container in workload.containers:
         folders = [] if container.role == "init" else _folders(container, volume)
-        database = _database_of(container.image) if folders else None
+        database = database_of(container.image) if folders else None
         if database is not None and database.folder in ("", *folders):
             return database
     return None
@@ -76,7 +76,8 @@ def _folders(container: Container, volume: str) -> list[str]:
     ]
 
 
-def _database_of(image: str) -> Database | None:
+def database_of(image: str) -> Database | None:
+    """The database that the image is."""
     if (found := _PRODUCTS.get(product_of(image).name)) is not None:
         return found
     try:

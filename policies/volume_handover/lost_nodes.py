@@ -1,50 +1,61 @@
-"""What becomes of a volume whose node is lost: a note for those who can't do without such a volume."""
+"""Nodes that are lost: what is told of one, and what frees the pods and volumes that it holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
 
-from policies.volume_handover.access import access_of_template
-from policies.volume_handover.databases import HUB, Database
-from webhook.objects.facts import ClusterFacts
-from webhook.objects.helm_values import helm_value
-from webhook.objects.pods import Workload, mapping
-from webhook.objects.volumes import claim_templates
-from webhook.policy import Violation
+from webhook.objects.live import LIVE_NODES, Live
 
 TAINT = "node.kubernetes.io/out-of-service"
-_FREED = f"its Node, known to be off, is deleted or tainted {TAINT}"
-_ELSEWHERE = (
-    "to be free of that, have the hub keep its data elsewhere: set hub.db.type to postgres or mysql, and hub.db.url"
-)
+FREED = f"its Node, known to be off, is deleted or tainted {TAINT}"
+"""What ends the wait for what a lost node holds, besides the node's return."""
+TWO_WRITERS = "two that write destroy the data"
 
 
-def note_on_database(workload: Workload, volume: str, claim: str, path: str, database: Database) -> Violation:
-    """For a Deployment's database on a volume that one node holds at a time."""
-    message = (
-        f"if its node is lost, the pod in place of the lost one waits for claim {claim!r}, the data of "
-        f"{database.name}: until six minutes after the lost pod was to be gone at best, or {_FREED}"
-    )
-    hint = None
-    if database is HUB:
-        message += f"; {_ELSEWHERE}"
-        value = helm_value(workload.object, volume, "database")
-        hint = f"{value}: postgres" if value else None
-    return Violation(path, volume, message, hint=hint, at_most="audit")
+class LostNode(NamedTuple):
+    """A node that isn't ready, or of which no Node is left; `since` is None where nothing tells."""
+
+    name: str
+    since: datetime | None
+    told: str
+    """ "node n1, not ready since 2026-11-27 11:00:00 UTC (NodeStatusUnknown)" """
+    is_gone: bool = False
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The commands that free its pods and volumes, in their order; none that helps where its Node is gone."""
+        if self.is_gone:
+            return ()
+        set_taint = f"kubectl taint nodes {self.name} {TAINT}=nodeshutdown:NoExecute"
+        return (
+            f"kubectl describe node/{self.name}  # if its machine runs, bring it back: nothing else is needed",
+            f"{set_taint}  # only once it is known to be off: its pods go, and their volumes are detached at once",
+            f"{set_taint}-  # before the node is used again",
+            f"kubectl delete node/{self.name}  # in place of both, if it never comes back",
+        )
 
 
-def notes_on_set(workload: Workload, facts: ClusterFacts) -> Iterator[Violation]:
-    """For a StatefulSet, or an operator's resource that becomes one, whose pods have claims of their own."""
-    if mapping(workload.object, "spec", "").get("replicas") == 0:
-        return
-    for template in claim_templates(workload):
-        access = access_of_template(template.template, template.path, facts, is_operated=workload.is_operated)
-        if access is not None and access.holder:
-            yield Violation(
-                template.path,
-                template.name,
-                f"if a node is lost, no other pod takes the place of its pod, which holds a claim of "
-                f"{template.name!r}: until the node is back, or {_FREED}",
-                at_most="audit",
-            )
-            return
+class LostNodes:
+    """The nodes of a cluster that are lost; none where nodes could not be seen."""
+
+    def __init__(self, live: Live) -> None:
+        self._sees = live.sees(LIVE_NODES)
+        self._nodes: Mapping[str, LostNode | None] = {
+            node.name: None if ready is None or ready.status == "True" else _lost(node.name, ready.since, ready.reason)
+            for node in live.of(LIVE_NODES).values()
+            for ready in (node.ready,)
+        }
+
+    def get(self, name: str) -> LostNode | None:
+        if not name or not self._sees:
+            return None
+        if name in self._nodes:
+            return self._nodes[name]
+        return LostNode(name, None, f"node {name}, which is no longer there", is_gone=True)
+
+
+def _lost(name: str, since: datetime | None, reason: str) -> LostNode:
+    for_how_long = f" since {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
+    return LostNode(name, since, f"node {name}, not ready{for_how_long}{f' ({reason})' if reason else ''}")

@@ -9,10 +9,12 @@ import msgspec
 
 from policies.volume_handover.access import Access, access_of
 from policies.volume_handover.databases import database_on
-from policies.volume_handover.lost_nodes import note_on_database, notes_on_set
+from policies.volume_handover.notes import note_on_database, notes_on_set
+from policies.volume_handover.observed import observe
 from policies.volume_handover.rollout import Rollout, read_rollout
 from webhook.objects.facts import CLAIMS, STORAGE_CLASSES, VOLUMES, Claim, ClusterFacts
 from webhook.objects.helm_values import helm_value
+from webhook.objects.live import ATTACHMENTS, LIVE_DEPLOYMENTS, LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
 from webhook.objects.pods import Workload, items, mapping, read_workload, text
 from webhook.policy import AdmissionRequest, Brief, FactReference, Mode, Policy, Set, Violation
 
@@ -200,5 +202,7 @@ POLICY = Policy(
     params=Params,
     incidents=("Binder 2018: the hub's replacement waited five hours for a claim that a lost node held",),
     facts=(CLAIMS, STORAGE_CLASSES, VOLUMES),
+    observe=observe,
+    lives=(ATTACHMENTS, LIVE_NODES, LIVE_PODS, LIVE_DEPLOYMENTS, LIVE_STATEFUL_SETS),
     mode="off",
 )

@@ -18,7 +18,7 @@ from webhook.policy import AdmissionRequest, FactKind, FactReference, Object, Re
 
 class LiveWorkload(msgspec.Struct, frozen=True, gc=False):
     """A workload. `body` holds, as JSON, its labels and what its pods have in common; where all of them are ready there
-    is none, and there are no `conditions`."""
+    is none, and `conditions` are there only if its rollout makes no progress."""
 
     kind: str
     namespace: str
@@ -83,6 +83,9 @@ def _reader(kind: str) -> Callable[[FactReference, LiveMetadata, _Workload], Liv
             desired, there = 1 if spec.replicas is None else spec.replicas, status.replicas or 0
             ready = status.ready_replicas or 0
         is_well = ready >= desired or metadata.deletion_timestamp is not None
+        # A rollout that waits for itself keeps the old pods, which are ready.
+        is_stalled = any(one.type == "Progressing" and one.status == "False" for one in status.conditions or ())
+        conditions = () if is_well and not is_stalled else status.conditions or ()
         return LiveWorkload(
             kind=kind,
             namespace=reference.namespace,
@@ -92,7 +95,7 @@ def _reader(kind: str) -> Callable[[FactReference, LiveMetadata, _Workload], Liv
             desired=0 if metadata.deletion_timestamp else desired,
             there=there,
             ready=ready,
-            conditions=() if is_well else tuple(condition.read() for condition in status.conditions or ()),
+            conditions=tuple(condition.read() for condition in conditions),
             body=None if is_well else _body(metadata, spec.template or _Template()),
         )
 
