@@ -89,11 +89,15 @@ def unreadable(kind: str, body: Body, error: Exception) -> Unreadable:
 
 
 class Page(NamedTuple):
-    """A part of a list: `token` leads to the next one, and is empty on the last; `version` is the list's."""
+    """A part of a list: `token` leads to the next one, and is empty on the last; `version` is the list's.
+
+    With a page that `begins` the list does, from its first object.
+    """
 
     items: Sequence[Body]
     token: str
     version: str
+    begins: bool = False
 
 
 class _ListMeta(msgspec.Struct):
@@ -110,10 +114,11 @@ prepare(_List)
 
 
 class Pages:
-    """The pages of the collection at an API path, of what a label selector ("app=web") selects."""
+    """The pages of the collection at an API path, of what a label selector ("app=web") and a field selector
+    ("metadata.name=web") select."""
 
-    def __init__(self, cluster: Reader, path: str, labels: str = "") -> None:
-        self._cluster, self._path, self._labels = cluster, path, labels
+    def __init__(self, cluster: Reader, path: str, labels: str = "", fields: str = "") -> None:
+        self._cluster, self._path, self._labels, self._fields = cluster, path, labels, fields
         self._limit = PAGE
 
     def read(self, token: str) -> Page:
@@ -136,7 +141,12 @@ class Pages:
         return self._page(self._ask("", 0, WHOLE_BYTES))
 
     def _ask(self, token: str, limit: int, most: int | None) -> bytes | bytearray:
-        query = {"limit": str(limit), "labelSelector": self._labels, "continue": token}
+        query = {
+            "limit": str(limit),
+            "labelSelector": self._labels,
+            "fieldSelector": self._fields,
+            "continue": token,
+        }
         return self._cluster.read(
             self._path, {key: value for key, value in query.items() if value}, _PAGE_SECONDS, most
         )
@@ -152,6 +162,26 @@ class Pages:
             items: Sequence[Body] = [bytes(body[begins:ends]) for begins, ends in find(body, ("items", ITEM))]
             return Page(items, page.metadata.token, page.metadata.version)
         return Page(page.items or (), page.metadata.token, page.metadata.version)
+
+
+def read_at_once(cluster: Reader, path: str, *, fields: str = "") -> Iterator[Page]:
+    """The pages of the collection at an API path as it was at one moment, from whose version it can be watched.
+
+    A later page may begin the list anew, and what came before it no longer counts: whoever pages so slowly that the API
+    server no longer has the list as it was gets it all at once, as client-go does, which can't expire.
+    """
+    pages, token, begins = Pages(cluster, path, fields=fields), "", True
+    while True:
+        try:
+            page = pages.read(token)
+        except ClusterRefused as answer:
+            if answer.status != 410 or not token:
+                raise
+            page, begins = pages.read_whole(), True
+        yield page._replace(begins=begins)
+        token, begins = page.token, False
+        if not token:
+            return
 
 
 def read_bodies(cluster: Reader, path: str, *, labels: str = "") -> Iterator[Body]:
@@ -232,7 +262,7 @@ class Stored:
 
     def __iter__(self) -> Iterator[AdmissionRequest]:
         self.versions = served_versions(self.cluster)
-        for number, kind in enumerate(sorted(self.kinds, key=_generation)):
+        for number, kind in enumerate(sorted(self.kinds, key=owner_first)):
             self.done = number / len(self.kinds)
             if version := self.versions.get(kind.group):
                 for namespace in self.namespaces or ("",):
@@ -287,8 +317,8 @@ def _is_served(cluster: Reader, kind: GroupKind, version: str, error: ForestallE
     return resources is None or any(resource.get("name") == kind.resource for resource in resources)
 
 
-def _generation(kind: GroupKind) -> tuple[int, GroupKind]:
-    """Owners before what they own: Prometheus, StatefulSet, claim and Pod; CronJob, Job, Pod."""
+def owner_first(kind: GroupKind) -> tuple[int, GroupKind]:
+    """What to sort kinds by so that owners come before what they own: Prometheus, StatefulSet, claim and Pod."""
     generations = {"StatefulSet": 1, "Deployment": 1, "ReplicaSet": 2, "Job": 2, "PersistentVolumeClaim": 3, "Pod": 3}
     return generations.get(kind.kind, 0), kind
 

@@ -17,7 +17,7 @@ from webhook.objects.facts import ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
 from webhook.objects.wire import UNDECODABLE
 from webhook.policy import FactKind, FactReference
-from webhook.stored import Body, Pages, Unreadable, Unseen, unreadable
+from webhook.stored import Body, Unreadable, Unseen, read_at_once, unreadable
 from webhook.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
 
 _GOOD_SECONDS = 10.0
@@ -77,21 +77,13 @@ class Listed(NamedTuple):
 
 def list_kind(cluster: Cluster, kind: FactKind[Any, Any], namespace: str = "") -> Listed:
     """List all of one kind, in a namespace or in all. Raises ClusterRefused or FactsUnavailable."""
-    pages, listed, token = Pages(cluster, path_of(kind, namespace)), Listed({}, {}, ""), ""
-    while True:
-        try:
-            page = pages.read(token)
-        except ClusterRefused as answer:
-            if answer.status != 410 or not token:
-                raise
-            # We were too slow for paging, and a watch needs the list as it was at one moment. As client-go does, take
-            # it all at once, which cannot expire.
-            listed, page = Listed({}, {}, ""), pages.read_whole()
+    listed = Listed({}, {}, "")
+    for page in read_at_once(cluster, path_of(kind, namespace)):
+        if page.begins:
+            listed = Listed({}, {}, page.version)
         for item in page.items:
             _put(listed.records, listed.unreadable, kind, item)
-        token = page.token
-        if not token:
-            return listed._replace(version=page.version)
+    return listed
 
 
 def _put(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind[Any, Any], body: Body) -> None:

@@ -19,7 +19,7 @@ from webhook.installation import CONFIG, NAMESPACE, STATE
 from webhook.loader import watched_kinds
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.owners import metadata_of
-from webhook.observing import monitoring, unchecked
+from webhook.observing import unchecked
 from webhook.observing.read import read_live
 from webhook.observing.run import Observer, Observing, needed_lives, observe, observers
 from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
@@ -121,7 +121,7 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     config, source = _configuration(cluster, options, unseen)
     kinds = {*watched_kinds(), *((NAMESPACES,) if options.group_by or config.team_label else ())}
     facts = _facts(cluster, kinds, options.namespaces, unseen)
-    team_of = _by(options.group_by or config.team_label, facts.of(NAMESPACES))
+    team_of = team_by(options.group_by or config.team_label, facts.of(NAMESPACES))
     found = audit(cluster, config, facts, team_of, today=today, namespaces=options.namespaces, progress=progress)
     found.unseen.add(unseen)
     observing = _observing(cluster, config, facts, options.namespaces, found)
@@ -134,7 +134,7 @@ def _observing(
     cluster: Cluster, config: Config, facts: ClusterFacts, namespaces: Sequence[str], found: Audit
 ) -> Observing:
     """The things that are broken now. What could not be read for that is added to `found`."""
-    asked = [*observers(config), Observer(monitoring.NAME, monitoring.LIVES, monitoring.observe_monitoring)]
+    asked = observers(config)
     try:
         record = read_record(cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{STATE}"))
         asked.append(Observer(unchecked.NAME, (), unchecked.observer_of(record)))
@@ -193,7 +193,7 @@ def _facts(
     return facts
 
 
-def _by(label: str, namespaces: Mapping[str, Mapping[str, str]]) -> Callable[[AdmissionRequest], str]:
+def team_by(label: str, namespaces: Mapping[str, Mapping[str, str]]) -> Callable[[AdmissionRequest], str]:
     """The team that an object belongs to: the label's value on it or on its namespace, else its namespace."""
 
     def team_of(request: AdmissionRequest) -> str:

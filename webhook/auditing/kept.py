@@ -98,6 +98,11 @@ class Kept:
         entries = self._namespaces.get(namespace, {})
         return {reference: next(iter(by_group.values())).team for reference, by_group in entries.items()}
 
+    def objects(self, namespace: str) -> list[tuple[Reference, str]]:
+        """A namespace's objects with findings, and their API groups."""
+        entries = self._namespaces.get(namespace, {})
+        return [(reference, group) for reference, by_group in entries.items() for group in by_group]
+
     def put(self, reference: Reference, group: str, team: str, findings: Iterable[Finding]) -> None:
         """Take in what was found on an object of an API group now: none is as good as `drop`."""
         found = tuple(findings)

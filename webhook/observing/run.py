@@ -10,6 +10,7 @@ from webhook.config import Config
 from webhook.errors import NOT_OURS
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.live import Live
+from webhook.observing import monitoring
 from webhook.policy import SEVERITIES, FactKind, Observation
 from webhook.scope import is_excluded, modes_of
 
@@ -41,7 +42,7 @@ class Observing:
 def observers(config: Config) -> list[Observer]:
     """The observers to run, by name: those of policies that the configuration doesn't turn off everywhere, and those
     that belong to no policy."""
-    found = []
+    found = [Observer(monitoring.NAME, monitoring.LIVES, monitoring.observe_monitoring)]
     for active in config.policies.values():
         policy, params = active.policy, active.params
         if policy.observe is not None and modes_of(active, config) != {"off"}:

@@ -1,0 +1,68 @@
+"""What is broken in the cluster now, from what lives, which is watched."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+
+import structlog
+
+from webhook.cluster import Cluster
+from webhook.config import Config
+from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.gap_record import GapRecord, read_record
+from webhook.installation import STATE
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.live import Live
+from webhook.observing import unchecked
+from webhook.observing.run import Observed, Observer, needed_lives, observe, observers
+from webhook.watch import Watch
+
+log = structlog.get_logger()
+
+
+class Broken:
+    """Looks, as often as it is asked, at what lives."""
+
+    def __init__(self, cluster: Cluster, config: Config, namespace: str) -> None:
+        self._cluster = cluster
+        self._config = config
+        self._state = f"/api/v1/namespaces/{namespace}/configmaps/{STATE}"
+        self._observers = observers(config)
+        self._watch = Watch(cluster, needed_lives(self._observers))
+        self._watch.start()
+        self._observed: Sequence[Observed] = ()
+        self._bugs: set[str] = set()
+
+    def stop(self) -> None:
+        self._watch.stop()
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether everything that lives and may be seen has been listed."""
+        seen = {*self._watch.listed, *self._watch.unread}
+        return all(kind.full_resource in seen for kind in needed_lives(self._observers))
+
+    def look(self, facts: ClusterFacts) -> Sequence[Observed]:
+        """What is broken, the worst first. An observer that can't tell now has told the last time.
+
+        Raises ClusterRefused or FactsUnavailable if the cluster doesn't even say what time it is.
+        """
+        now, lives, troubled = self._cluster.now(), self._watch.facts, self._watch.unread
+        records = {kind: lives.of(kind) for kind in lives.known if kind.full_resource not in troubled}
+        live = Live(records, dict.fromkeys(records, now), now)
+        result = observe([*self._observers, *self._gaps()], live, facts, self._config)
+        for name, bug in result.bugs.items():
+            if name not in self._bugs:
+                self._bugs.add(name)
+                log.error("an observer failed", observer=name, exception="".join(traceback.format_exception(bug)))
+        untold = {*result.unknown, *result.bugs}
+        self._observed = [*result.observed, *(told for told in self._observed if told.observer in untold)]
+        return self._observed
+
+    def _gaps(self) -> list[Observer]:
+        try:
+            record = read_record(self._cluster.get(self._state))
+        except (ClusterRefused, FactsUnavailable):
+            record = GapRecord()
+        return [Observer(unchecked.NAME, (), unchecked.observer_of(record))]

@@ -1,0 +1,301 @@
+"""What a cluster stores, judged kind by kind or object by object: what is found on it is kept, its specs aren't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+
+import structlog
+
+from webhook.audit.judge import Judgement, bugs, judge
+from webhook.audit.look import team_by
+from webhook.audit.owners import Owners
+from webhook.auditing.kept import Kept
+from webhook.auditing.watching import METADATA_LIST, Followed, Following, Key
+from webhook.cluster import Cluster
+from webhook.config import Config
+from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
+from webhook.objects.ended import is_over
+from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
+from webhook.objects.wire import UNDECODABLE, read_object
+from webhook.policy import AdmissionRequest, GroupKind, Reference
+from webhook.scope import modes_of
+from webhook.stored import (
+    Body,
+    Page,
+    Reader,
+    Stored,
+    full_resource,
+    is_namespace,
+    owner_first,
+    path_of,
+    read_at_once,
+    request_of,
+    served_versions,
+    show_reference,
+    unreadable,
+)
+
+log = structlog.get_logger()
+
+
+def kinds_to_judge(config: Config) -> list[GroupKind]:
+    """The kinds that some policy judges that isn't off everywhere, owners before what they own."""
+    kinds = {
+        judged.kind
+        for judged in config.judged.values()
+        if any(modes_of(active, config) != {"off"} for active in judged.policies)
+    }
+    return sorted(kinds, key=owner_first)
+
+
+class _Metadata:
+    """A cluster whose lists hold the metadata of objects alone."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.get = cluster.get
+
+    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytearray:
+        return self._cluster.read(path, query, timeout, most, METADATA_LIST)
+
+
+class Inventory:
+    """The stored objects of the kinds that one configuration judges, kept current from lists and watches.
+
+    facts       what objects are judged by, as is `today`
+    moved       namespaces in which objects have to be judged again, since what they belong to has changed
+    unread      kind -> why it could not be listed
+    unreadable  object -> why it can't be read
+    """
+
+    def __init__(self, cluster: Cluster, config: Config, kept: Kept) -> None:
+        self._cluster = cluster
+        self._config = config
+        self._kept = kept
+        self._stored = Stored(cluster, kinds_to_judge(config))
+        self._owners = Owners(cluster, config, self._stored)
+        self._following = Following(cluster)
+        self._followed: dict[GroupKind, Followed] = {}
+        self._touched: set[tuple[GroupKind, Key]] | None = None
+        """While something is listed, the objects that have changed since it was begun: what the list says of them is
+        old."""
+        self._bugs: set[str] = set()
+        self.facts: ClusterFacts = NO_FACTS
+        self.today = date.min
+        self.moved: set[str] = set()
+        self.unread: dict[GroupKind, str] = {}
+        self.unreadable: dict[Reference, str] = {}
+
+    @property
+    def kinds(self) -> list[GroupKind]:
+        """The kinds to list, owners before what they own."""
+        return list(self._stored.kinds)
+
+    @property
+    def count(self) -> int:
+        """How many objects there are."""
+        return sum(len(followed.objects) for followed in self._followed.values())
+
+    @property
+    def troubles(self) -> Mapping[GroupKind, str]:
+        """Kind -> why it can't be listed, or isn't watched now."""
+        return {**self._following.troubles, **self.unread}
+
+    def is_current(self, kind: GroupKind) -> bool:
+        """Whether every change of the kind's objects is heard of."""
+        return self._following.is_following(kind)
+
+    def stop(self) -> None:
+        self._following.stop()
+
+    def learn_versions(self) -> None:
+        """Ask in which version kinds are served. Raises ClusterRefused or FactsUnavailable."""
+        self._stored.versions = served_versions(self._cluster)
+
+    def list(self, kind: GroupKind, on_page: Callable[[], None]) -> None:
+        """Judge every object of the kind, whether or not it has changed, and forget those that are gone.
+
+        Raises ClusterRefused or FactsUnavailable; a kind that isn't served has no objects.
+        """
+        followed = self._follow(kind)
+        if followed is None:
+            return
+        try:
+            self._list(followed, "", on_page)
+        except ClusterRefused as answer:
+            if answer.status != 404:
+                self._note(kind, answer)
+                raise
+            self._absent(kind)
+        except FactsUnavailable as error:
+            self._note(kind, error)
+            raise
+        else:
+            self.unread.pop(kind, None)
+            self._stored.unseen.resources.pop(full_resource(kind), None)
+
+    def list_namespace(self, namespace: str, on_page: Callable[[], None]) -> None:
+        """Judge every object in a namespace, and the Namespace itself. Raises ClusterRefused or FactsUnavailable."""
+        for kind in self.kinds:
+            if kind in self._followed and self.is_current(kind):
+                self._list(self._followed[kind], namespace, on_page)
+
+    def take_changes(self) -> None:
+        """Take in the changes that the watches have heard of."""
+        for change in self._following.take():
+            followed = change.followed
+            key, known = followed.read_known(change.body)
+            if self._touched is not None:
+                self._touched.add((followed.kind, key))
+            if change.is_deleted:
+                self._forget(followed, key)
+            elif not known.digest or followed.objects.get(key) != known:
+                self._take(followed, change.body, moves=True)
+
+    def sweep(self) -> None:
+        """Forget the findings of kinds that are no longer judged, or no longer there."""
+        kinds = {(kind.group, kind.kind) for kind in (*self._followed, *self.unread)}
+        for namespace in list(self._kept.by_namespace):
+            for reference, group in self._kept.objects(namespace):
+                if (group, reference.kind) not in kinds:
+                    self._kept.drop(reference, group)
+
+    def _follow(self, kind: GroupKind) -> Followed | None:
+        """The kind as it is served; None if it isn't."""
+        if kind not in self._followed:
+            version = self._stored.versions.get(kind.group)
+            if not version:
+                return None
+            self._followed[kind] = Followed(kind, version)
+        return self._followed[kind]
+
+    def _list(self, followed: Followed, namespace: str, on_page: Callable[[], None]) -> None:
+        self._touched = set()
+        try:
+            since = self._take_list(followed, namespace, on_page)
+        finally:
+            self._touched = None
+        if not namespace and not self.is_current(followed.kind):
+            self._following.follow(followed, since)
+
+    def _take_list(self, followed: Followed, namespace: str, on_page: Callable[[], None]) -> str:
+        """Judge all that is listed, forget all that isn't; returns the list's version."""
+        seen: set[Key] = set()
+        since = ""
+        for page in self._pages(followed, namespace):
+            if page.begins:
+                seen.clear()
+                since = page.version
+            for body in page.items:
+                seen.add(self._take(followed, body, moves=False))
+            on_page()
+            self.take_changes()
+        for key in followed.objects.keys() - seen:
+            is_meant = not namespace or namespace == _namespace_of(followed.kind, key)
+            if is_meant and not self._is_touched(followed, key):
+                self._forget(followed, key)
+        return since
+
+    def _is_touched(self, followed: Followed, key: Key) -> bool:
+        return self._touched is not None and (followed.kind, key) in self._touched
+
+    def _pages(self, followed: Followed, namespace: str) -> Iterator[Page]:
+        reader: Reader = _Metadata(self._cluster) if followed.is_partial else self._cluster
+        kind = followed.kind
+        if namespace and is_namespace(kind.group, kind.kind):
+            return read_at_once(reader, followed.path, fields=f"metadata.name={namespace}")
+        return read_at_once(reader, path_of(kind, followed.version, namespace))
+
+    def _take(self, followed: Followed, body: Body, *, moves: bool) -> Key:
+        """Judge an object, and return its name; one from a list that has changed since is passed over.
+
+        `moves`: what it owns was judged before it, and has to be judged again.
+        """
+        key, known = followed.read_known(body)
+        if not moves and self._is_touched(followed, key):
+            return key
+        before = followed.objects.get(key)
+        if before is not None and before.uid != known.uid:
+            self._owners.forget(before.uid)
+        followed.objects[key] = known
+        self._decide(followed, key, body, moves=moves)
+        return key
+
+    def _decide(self, followed: Followed, key: Key, body: Body, *, moves: bool) -> None:
+        kind = followed.kind
+        reference = Reference(kind.kind, *key)
+        try:
+            request = request_of(kind, followed.version, read_object(body))
+            judgement = self._judge(followed, request, moves=moves)
+        except UNDECODABLE as error:
+            self._unreadable(kind, reference, unreadable(kind.kind, body, error).why)
+        except UNREADABLE as error:
+            self._unreadable(kind, reference, str(error))
+        except (ClusterRefused, FactsUnavailable):
+            self.moved.add(reference.namespace)
+        else:
+            self.unreadable.pop(reference, None)
+            self._keep(reference, kind.group, judgement)
+
+    def _judge(self, followed: Followed, request: AdmissionRequest, *, moves: bool) -> Judgement | None:
+        """The object's judgement; None if there is nothing to say of it. Raises one of UNREADABLE, ClusterRefused or
+        FactsUnavailable."""
+        kind = followed.kind
+        if is_over(kind.group, kind.kind, request.object or {}):
+            self._moves(request.namespace, self._owners.forget(request.uid) and moves)
+            return None
+        self._moves(request.namespace, self._owners.take(request) and moves)
+        asked = self._owners.as_asked(request)
+        if asked is not None and followed.is_partial:
+            obj = self._cluster.get(f"{path_of(kind, followed.version, request.namespace)}/{request.name}")
+            whole = obj and request_of(kind, followed.version, obj)
+            is_there = whole and not is_over(kind.group, kind.kind, whole.object or {})
+            asked = self._owners.as_asked(whole) if whole and is_there else None
+        return None if asked is None else judge(asked, self.facts, self._config, self.today)
+
+    def _moves(self, namespace: str, has_moved: bool) -> None:
+        if has_moved and any(kind.kind == "PersistentVolumeClaim" for kind in self._followed):
+            self.moved.add(namespace)
+
+    def _keep(self, reference: Reference, group: str, judgement: Judgement | None) -> None:
+        if judgement is None:
+            self._kept.drop(reference, group)
+            return
+        team = team_by(self._config.team_label, self.facts.of(NAMESPACES))(judgement.asked)
+        self._kept.put(reference, group, team, judgement.findings)
+        for policy_id, bug in bugs(judgement):
+            if policy_id not in self._bugs:
+                self._bugs.add(policy_id)
+                log.error("a policy failed", policy=policy_id, exception=bug)
+
+    def _forget(self, followed: Followed, key: Key) -> None:
+        known = followed.objects.pop(key, None)
+        reference = Reference(followed.kind.kind, *key)
+        self._kept.drop(reference, followed.kind.group)
+        self.unreadable.pop(reference, None)
+        if known is not None:
+            self._moves(reference.namespace, self._owners.forget(known.uid))
+
+    def _absent(self, kind: GroupKind) -> None:
+        followed = self._followed.pop(kind)
+        for key in list(followed.objects):
+            self._forget(followed, key)
+        self.unread.pop(kind, None)
+
+    def _note(self, kind: GroupKind, error: ClusterRefused | FactsUnavailable) -> None:
+        if self.unread.get(kind) != str(error):
+            log.warning("cannot list", resource=full_resource(kind), error=str(error))
+        self.unread[kind] = str(error)
+        self._stored.unseen.note(full_resource(kind), error)
+
+    def _unreadable(self, kind: GroupKind, reference: Reference, why: str) -> None:
+        if self.unreadable.get(reference) != why:
+            log.warning("passed over", object=show_reference(reference), error=why)
+        self.unreadable[reference] = why
+        self._kept.drop(reference, kind.group)
+
+
+def _namespace_of(kind: GroupKind, key: Key) -> str:
+    """The namespace that an object is in, or is."""
+    return key[1] if is_namespace(kind.group, kind.kind) else key[0]

@@ -1,0 +1,193 @@
+"""Watches of the kinds that are judged: every change is handed on, in the order in which the API server tells it."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+import structlog
+import urllib3
+
+from webhook.cluster import Cluster, one_line
+from webhook.errors import ClusterRefused
+from webhook.objects.wire import UNDECODABLE, read_name
+from webhook.policy import GroupKind
+from webhook.stored import Body, full_resource, path_of
+from webhook.watch_stream import backoff, hang_up, is_expired, watch_events
+
+_METADATA = "g=meta.k8s.io;v=v1,application/json"
+METADATA_OBJECT = f"application/json;as=PartialObjectMetadata;{_METADATA}"
+METADATA_LIST = f"application/json;as=PartialObjectMetadataList;{_METADATA}"
+_WAITING = 500
+"""Changes that wait to be taken. A watch with more of them isn't read meanwhile, and the API server holds them."""
+_GOOD_SECONDS = 10.0
+_LONGEST_PAUSE = 30.0
+_TICK = 0.5
+
+log = structlog.get_logger()
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+class Known(NamedTuple):
+    """What is remembered of every object: enough to tell whether it has to be decided on again."""
+
+    uid: str
+    digest: bytes
+
+
+class Followed:
+    """A kind that is judged, in the version in which it is listed and watched."""
+
+    def __init__(self, kind: GroupKind, version: str) -> None:
+        self.kind = kind
+        self.version = version
+        self.path = path_of(kind, version)
+        # A Deployment's old ones are many and alike, and next to none of them is judged itself.
+        self.is_partial = (kind.group, kind.kind) == ("apps", "ReplicaSet")
+        """Whether only the metadata of its objects is listed and watched."""
+        self.objects: dict[Key, Known] = {}
+
+    @property
+    def resource(self) -> str:
+        return full_resource(self.kind)
+
+    def read_known(self, body: Body) -> tuple[Key, Known]:
+        """What to remember of the object; of one that can't be decoded its name alone, and a digest that tells nothing.
+
+        The digest is that of all that somebody may have written, and of what tells that the object is over.
+        """
+        try:
+            fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            metadata = msgspec.json.decode(fields.pop("metadata"), type=dict[str, msgspec.Raw])
+            namespace, name, uid = (_text(metadata.get(field)) for field in ("namespace", "name", "uid"))
+            digest = hashlib.blake2b(digest_size=8)
+            for part in self._written(fields, metadata):
+                digest.update(part)
+        except (KeyError, *UNDECODABLE):
+            return read_name(body), Known("", b"")
+        return (namespace, name), Known(uid, digest.digest())
+
+    def _written(self, fields: Mapping[str, msgspec.Raw], metadata: Mapping[str, msgspec.Raw]) -> Iterator[Body]:
+        for name, value in fields.items():
+            if name not in ("status", "kind", "apiVersion"):  # a list's items don't have the last two
+                yield from (name.encode(), value)
+        names = ["labels", "annotations", "ownerReferences", "deletionTimestamp"]
+        for name in names + ["generation"] * self.is_partial:
+            if name in metadata:
+                yield from (name.encode(), metadata[name])
+        ends = {"Pod": "phase", "Job": "conditions"}.get(self.kind.kind)
+        if ends and "status" in fields:
+            yield msgspec.json.decode(fields["status"], type=dict[str, msgspec.Raw]).get(ends) or b""
+
+
+def _text(value: msgspec.Raw | None) -> str:
+    return "" if value is None else msgspec.json.decode(value, type=str)
+
+
+class Change(NamedTuple):
+    """A change of an object of the kind, whose JSON is `body`."""
+
+    followed: Followed
+    is_deleted: bool
+    body: Body
+
+
+class Following:
+    """The watches, a thread for each kind, and the changes that they have heard of."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._changes: queue.Queue[Change] = queue.Queue(_WAITING)
+        self._stopped = threading.Event()
+        self._versions: dict[GroupKind, str] = {}
+        """Kind -> where its watch goes on, for kinds that need no list."""
+        self._responses: dict[GroupKind, urllib3.BaseHTTPResponse] = {}
+        self._troubles: dict[GroupKind, str] = {}
+
+    def follow(self, followed: Followed, since: str) -> None:
+        """Watch the kind from a list's version on."""
+        self._versions[followed.kind] = since
+        threading.Thread(target=self._keep, args=(followed,), name=f"watch {followed.resource}", daemon=True).start()
+
+    def is_following(self, kind: GroupKind) -> bool:
+        """Whether nothing of the kind is missed; if not, it has to be listed, and followed from there."""
+        return kind in self._versions
+
+    @property
+    def troubles(self) -> Mapping[GroupKind, str]:
+        """Kind -> why its watch isn't open."""
+        return dict(self._troubles)
+
+    def take(self) -> Iterator[Change]:
+        """The changes that wait."""
+        while True:
+            try:
+                yield self._changes.get_nowait()
+            except queue.Empty:
+                return
+
+    def stop(self) -> None:
+        """End the threads, each at its next event at the latest; changes that wait are lost."""
+        self._stopped.set()
+        for response in list(self._responses.values()):
+            hang_up(response)
+
+    def _keep(self, followed: Followed) -> None:
+        """Watch until stopped, or until only a new list helps."""
+        kind, failures = followed.kind, 0
+        while not self._stopped.is_set():
+            began, pause = time.monotonic(), 0.0
+            try:
+                self._follow(followed)
+            except ClusterRefused as answer:
+                if is_expired(answer) or answer.status == 404:
+                    break
+                pause = answer.retry_after
+                self._failed(kind, answer)
+            except Exception as error:
+                self._failed(kind, error)
+            failures = 0 if time.monotonic() - began > _GOOD_SECONDS else failures + 1
+            if failures:
+                self._stopped.wait(max(pause, backoff(failures, _LONGEST_PAUSE)))
+        self._responses.pop(kind, None)
+        self._troubles.pop(kind, None)
+        self._versions.pop(kind, None)
+
+    def _follow(self, followed: Followed) -> None:
+        kind = followed.kind
+
+        def opened(response: urllib3.BaseHTTPResponse) -> None:
+            self._responses[kind] = response
+            if self._stopped.is_set():  # stop() may have looked a moment too early
+                hang_up(response)
+            self._troubles.pop(kind, None)
+
+        accept = METADATA_OBJECT if followed.is_partial else "application/json"
+        for event in watch_events(self._cluster, followed.path, self._versions[kind], opened, accept):
+            if event.change != "BOOKMARK" and not self._put(Change(followed, event.change == "DELETED", event.body)):
+                return
+            self._versions[kind] = event.version
+
+    def _put(self, change: Change) -> bool:
+        """Hand the change on, once there is room; whether it was not stopped meanwhile."""
+        while not self._stopped.is_set():
+            try:
+                self._changes.put(change, timeout=_TICK)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _failed(self, kind: GroupKind, error: Exception) -> None:
+        if self._stopped.is_set():
+            return
+        if kind not in self._troubles:
+            log.warning("cannot watch", resource=full_resource(kind), error=one_line(error))
+        self._troubles[kind] = one_line(error)
