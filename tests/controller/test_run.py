@@ -25,8 +25,9 @@ from webhook.controller import run as under_test
 from webhook.controller.endpoints import Endpoint, Endpoints, parse_endpoints
 from webhook.controller.hooks import hooks_off
 from webhook.controller.pages import serve_pages
+from webhook.controller.parts import Loop, Part, errors
 from webhook.controller.probes import create_probes
-from webhook.controller.run import Controller, Part, errors
+from webhook.controller.run import create_loop
 from webhook.errors import BadConfig, FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
 from webhook.policy import FactReference, Object
@@ -74,15 +75,15 @@ def leading() -> Leading:
     return Leading()
 
 
-def controller(clock: Clock, leading: Leading, *kept: Kept, config: Reloaded[Config] | None = None) -> Controller:
+def controller(clock: Clock, leading: Leading, *kept: Kept, config: Reloaded[Config] | None = None) -> Loop:
     def make_parts() -> list[Part]:
         return [Part(f"part-{number}", keeper.reconcile) for number, keeper in enumerate(kept)]
 
     config = config or follow_config(None)
-    return Controller(config, leading, make_parts, clock)  # type: ignore[arg-type]
+    return create_loop(config, leading, make_parts, clock)
 
 
-def let_pass(controller: Controller, clock: Clock, seconds: int) -> None:
+def let_pass(controller: Loop, clock: Clock, seconds: int) -> None:
     for _ in range(seconds):
         controller.round()
         clock.now += 1

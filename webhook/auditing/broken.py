@@ -49,8 +49,9 @@ class Broken:
         Raises ClusterRefused or FactsUnavailable if the cluster doesn't even say what time it is.
         """
         now, lives, troubled = self._cluster.now(), self._watch.facts, self._watch.unread
-        records = {kind: lives.of(kind) for kind in lives.known if kind.full_resource not in troubled}
-        live = Live(records, dict.fromkeys(records, now), now)
+        if any(kind.full_resource in troubled for kind in lives.known):
+            return self._observed  # with old pods and new workloads, healthy ones would look broken
+        live = Live(lives.records, dict.fromkeys(lives.known, now), now)
         result = observe([*self._observers, *self._gaps()], live, facts, self._config)
         for name, bug in result.bugs.items():
             if name not in self._bugs:
