@@ -70,10 +70,21 @@ def test_schema_is_a_schema_and_admits_the_defaults() -> None:
     assert set(values) == set(schema["properties"]) - {"global"}
 
 
+def off_by_themselves() -> list[str]:
+    return [name for name, loaded in sorted(load_policies().items()) if loaded.policy.mode == "off"]
+
+
+def test_the_enforce_preset_denies_by_every_policy_that_warns() -> None:
+    preset = yaml.safe_load((CHART / "presets/enforce.yaml").read_text())["config"]
+    assert preset["policies"] == {name: {"mode": "deny"} for name in off_by_themselves()}
+
+
 def test_default_configuration_is_the_configuration_s_own() -> None:
-    """Nothing that the configuration's types have a default for is said otherwise, but for the LimitRange."""
+    """Nothing that the configuration's types have a default for is said otherwise, but for the LimitRange, and for the
+    policies that are off by themselves, which warn."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())["config"]
     assert values.pop("limitRanges")
+    assert values.pop("policies") == {name: {"mode": "warn"} for name in off_by_themselves()}
     assert load_config(yaml.safe_dump(values).encode(), "values.yaml") == load_config(b"", "nothing")
 
 
