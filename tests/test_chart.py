@@ -27,7 +27,7 @@ from webhook.config import Config, load_config
 from webhook.loader import load_policies
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import Object
-from webhook.scope import judged_kinds
+from webhook.scope import judged_kinds, looked_up_facts
 from webhook.server import workers
 from webhook.server.serve import ServerSettings
 
@@ -426,8 +426,9 @@ def needed(config: Config) -> set[tuple[str, str, str]]:
         if section.mode not in (None, "off")
     }
     active = {name for name, policy in config.policies.items() if policy.mode != "off"} | overridden
-    kinds = {kind for name in active for kind in config.policies[name].policy.facts}
+    kinds = {kind for name in active for kind in config.policies[name].policy.facts if kind.is_watched}
     read = {(kind.group, kind.resource, verb) for kind in kinds for verb in ("get", "list", "watch")}
+    read |= {(kind.group, kind.resource, "get") for kind in looked_up_facts(config)}
     return set() if config.mode == "off" else read
 
 

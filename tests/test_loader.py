@@ -128,8 +128,8 @@ def test_a_package_of_that_shape_is_loaded(package: Path) -> None:
             id="unknown-operation",
         ),
         pytest.param(
-            declare("incidents=(),", 'incidents=(), subresources=("scale",),'),
-            "subresources: 'scale' is not one of resize",
+            declare("incidents=(),", 'incidents=(), subresources=("status",),'),
+            "subresources: 'status' is not one of resize, scale",
             id="unknown-subresource",
         ),
         pytest.param(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from tests.builders import config, container, request, workload
 from webhook.config import Config
 from webhook.loader import load_policies
+from webhook.objects.owners import AUTOSCALER
 from webhook.policy import AdmissionRequest, GroupKind, Stage
 from webhook.scope import AnyStage, Call, calls, exclude_own_namespace, is_excluded, scope_of
 
@@ -41,6 +43,7 @@ def judging(asked: AdmissionRequest, by: Config, stage: AnyStage = "validate") -
         pytest.param("mode: audit", id="audit"),
         pytest.param("mode: 'off'", id="off"),
         pytest.param(ALL_OFF, id="every-policy-off"),
+        pytest.param("policies: {volume-handover: {mode: patch}}", id="a-policy-that-judges-scales"),
         pytest.param("policies: {zonal-volumes: {params: {replacement: {storageClass: efs}}}}", id="replacement"),
         pytest.param(RUNNERS, id="a-kind-of-the-configuration"),
         pytest.param(
@@ -61,6 +64,24 @@ def test_the_api_server_asks_about_just_what_is_judged(text: str, stage: Stage) 
         if judging(bare(kind.group, kind.kind, operation, subresource), by, stage)
     }
     assert found == set(calls(by, stage))
+
+
+HANDOVER = "policies: {volume-handover: {mode: patch}}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "user", "policies"),
+    [
+        pytest.param("Deployment", "validate", "jane", {"volume-handover"}, id="a-scale"),
+        pytest.param("StatefulSet", "validate", "jane", set(), id="another-kind's"),
+        pytest.param("Deployment", "mutate", "jane", set(), id="there-is-nothing-to-patch"),
+        pytest.param("Deployment", "validate", AUTOSCALER, set(), id="by-an-autoscaler"),
+        pytest.param("Deployment", "validate", "system:kube-controller-manager", set(), id="by-one-without-an-account"),
+    ],
+)
+def test_policies_of_a_scale(kind: str, stage: AnyStage, user: str, policies: set[str]) -> None:
+    asked = msgspec.structs.replace(bare("apps", kind, "UPDATE", "scale"), user=user)
+    assert judging(asked, config(HANDOVER), stage) == policies
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from policies.volume_handover.policy import Params, examine
@@ -9,8 +11,11 @@ from policies.volume_handover.rollout import Rollout, read_rollout
 from tests.builders import TODAY, config, container, custom, facts_of, request, workload
 from webhook.engine import decide
 from webhook.errors import BadObject
+from webhook.messages import denial
 from webhook.objects.facts import CLAIMS, NO_FACTS, ClusterFacts
-from webhook.policy import FactReference, Object, Set
+from webhook.objects.facts.deployments import DEPLOYMENTS
+from webhook.objects.owners import AUTOSCALER
+from webhook.policy import AdmissionRequest, FactReference, Object, Set
 
 NO_SURGE = {"maxSurge": 0, "maxUnavailable": 0}
 ONE_LESS = {"maxSurge": 1, "maxUnavailable": 1}
@@ -184,6 +189,85 @@ def test_unreadable_rollout(spec: Object, message: str) -> None:
     with pytest.raises(BadObject) as raised:
         read_rollout(spec)
     assert str(raised.value) == message
+
+
+def scale(after: int, before: int = 1, **fields: Any) -> AdmissionRequest:
+    """A change of the scale of Deployment web, as the server reads it."""
+
+    def to(replicas: int) -> Object:
+        metadata = {"name": "web", "namespace": "shop"}
+        # The API writes no field for 0.
+        spec = {"replicas": replicas} if replicas else {}
+        return {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata, "spec": spec}
+
+    given = {"group": "apps", "version": "v1", "kind": "Deployment", "subresource": "scale", **fields}
+    return request(to(after), to(before), **given)
+
+
+LABELLED = deployment()
+LABELLED["metadata"]["labels"] = {"team": "data"}
+SPARED = """
+exemptions:
+  - {policy: volume-handover, match: {namespaces: [shop], images: ["nginx"]}, owner: a, reason: b, until: 2999-12-31}
+"""
+BY_LABEL = (
+    "overrides: [{match: {namespaces: [shop], labels: {team: data}}, policies: {volume-handover: {mode: audit}}}]"
+)
+CANNOT_TELL = "cannot tell whether there may be 2 replicas: Deployment 'web' could not be read"
+
+
+@pytest.mark.parametrize(
+    ("asked", "claim", "seen", "text", "outcomes"),
+    [
+        pytest.param(scale(2), RWOP, deployment(), "", ["denied"], id="one-pod-s"),
+        pytest.param(scale(2), RWO, deployment(), "", ["warned"], id="one-node-s"),
+        pytest.param(scale(2), RWX, deployment(), "", [], id="shared"),
+        pytest.param(scale(2), NO_FACTS, deployment(), "", ["unknown"], id="unseen-claim"),
+        pytest.param(scale(2), RWOP, workload("Deployment"), "", [], id="no-claim"),
+        pytest.param(scale(1, 0), RWOP, deployment(), "", [], id="one"),
+        pytest.param(scale(1, 3), RWOP, deployment(), "", [], id="down-to-one"),
+        pytest.param(scale(0), RWOP, deployment(), "", [], id="none"),
+        pytest.param(scale(2, 3), RWOP, deployment(), "", [], id="down"),
+        pytest.param(scale(3, 2), RWOP, deployment(), "", ["denied"], id="worse-than-before"),
+        pytest.param(scale(3, 3), RWOP, deployment(), "", [], id="as-before"),
+        pytest.param(scale(2), RWOP, None, "", ["unknown"], id="an-unseen-deployment"),
+        pytest.param(scale(1, 0), RWOP, None, "", [], id="one-of-an-unseen-deployment"),
+        pytest.param(scale(2), RWOP, deployment(), SPARED, ["exempted"], id="exempted-by-image"),
+        pytest.param(scale(2), RWOP, LABELLED, BY_LABEL, ["audited"], id="an-override-by-label"),
+        pytest.param(scale(2, user=AUTOSCALER), RWOP, deployment(), "", [], id="by-an-autoscaler"),
+    ],
+)
+def test_scales(
+    asked: AdmissionRequest, claim: ClusterFacts, seen: Object | None, text: str, outcomes: list[str]
+) -> None:
+    cfg = config("policies: {volume-handover: {mode: deny}}\n" + text)
+    facts = claim if seen is None else claim.with_objects([seen], [DEPLOYMENTS])
+    decision = decide(asked, facts, cfg, today=TODAY, stage="validate")
+    assert [verdict.outcome for verdict in decision.verdicts] == outcomes
+    assert decision.allowed is (outcomes != ["denied"])
+
+
+def test_the_deployment_behind_a_scale_is_looked_up() -> None:
+    cfg = config("policies: {volume-handover: {mode: deny}}")
+    reference = FactReference(DEPLOYMENTS, "shop", "web")
+    decision = decide(scale(2), RWOP, cfg, today=TODAY, stage="validate")
+    assert decision.unseen == {reference}
+    [verdict] = decision.verdicts
+    assert (verdict.violation.message, verdict.mode) == (CANNOT_TELL, "warn")
+    absent = RWOP.with_facts([], absent=[reference])
+    assert decide(scale(2), absent, cfg, today=TODAY, stage="validate").unseen == frozenset()
+
+
+def test_a_denied_scale_says_what_to_do() -> None:
+    cfg = config("policies: {volume-handover: {mode: deny}}")
+    decision = decide(scale(3), RWOP.with_objects([deployment()], [DEPLOYMENTS]), cfg, today=TODAY, stage="validate")
+    assert denial(scale(3), decision, cfg).startswith(
+        "1 violation in Deployment shop/web\n\n"
+        "volume-handover: claim 'db' is ReadWriteOncePod, which one pod holds at a time, and 3 replicas mount it: all "
+        "but one never start: set spec.replicas to 1, or use a StatefulSet, whose pods have a claim for themselves\n"
+        "  where spec.replicas\n"
+        "  set   spec.replicas: 1\n"
+    )
 
 
 def test_the_message_says_what_to_set() -> None:

@@ -21,6 +21,7 @@ from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.owners import Owner
 from webhook.objects.pods import pod_specs, read_workload
+from webhook.objects.scales import is_more_than_one, scaled, unseen_scale
 from webhook.policy import (
     ALLOWED,
     AdmissionRequest,
@@ -62,6 +63,14 @@ def decide(
     if request.unreadable:
         error = BadObject(f"the object can't be read: {request.unreadable}")
         return _undecided(scope, config, stage, error)
+    if request.subresource == "scale":
+        if not is_more_than_one(request):
+            return Decision(allowed=True, skipped="not scaled to more than one")
+        deployment = scaled(request, facts)
+        if deployment is None:
+            return _unseen(scope, facts, config, stage)
+        # Overrides and exemptions may name the Deployment's labels and images.
+        scope = scope_of(deployment, config, stage)
     if not scope.request.pod_spec_paths:
         return _Judgement(scope, facts, config, today, stage, deadline).decide()
     judge = partial(_Judgement, facts=facts, config=config, today=today, stage=stage, deadline=deadline)
@@ -106,6 +115,14 @@ def undecided(request: AdmissionRequest, config: Config, stage: AnyStage, error:
 def _undecided(scope: Scope, config: Config, stage: AnyStage, error: BaseException) -> Decision:
     verdicts = [_failed(active, config, error, scope.leniency) for active in scope.policies]
     return _decision(verdicts, stage, failures={active.policy.id: error for active in scope.policies})
+
+
+def _unseen(scope: Scope, facts: ClusterFacts, config: Config, stage: AnyStage) -> Decision:
+    """The decision on a Scale whose Deployment wasn't seen."""
+    violation = unseen_scale(scope.request, facts)
+    modes = {active.policy.id: weakest(active.mode, config.mode, violation.at_most) for active in scope.policies}
+    verdicts = [Verdict(policy, mode, "unknown", violation) for policy, mode in modes.items()]
+    return _decision(verdicts, stage, unseen=frozenset(violation.unseen))
 
 
 class _Found(NamedTuple):

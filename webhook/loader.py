@@ -126,7 +126,7 @@ def _wrong_with_declaration(policy: Any, folder: str) -> Iterator[str]:
     if not callable(policy.examine):
         yield f"examine is {policy.examine!r}, not a function"
     yield from _unknown("operations", policy.operations, OPERATIONS)
-    yield from _unknown("subresources", policy.subresources, SUBRESOURCES)
+    yield from _unknown("subresources", policy.subresources, tuple(SUBRESOURCES))
     yield from _unknown("mode", (policy.mode,), MODES)
     yield from _unknown("otherwise", (policy.otherwise,), OTHERWISE)
     for kind in policy.kinds:

@@ -21,8 +21,6 @@ OTHERWISE: tuple[Mode, ...] = ("warn", "deny")
 """What may become of a violation that mode "patch" has no fix for."""
 OPERATIONS = ("CREATE", "UPDATE")
 """The operations that have an object to judge."""
-SUBRESOURCES = ("resize",)
-"""The subresources that can be judged: pods/resize."""
 _STRENGTH = {mode: strength for strength, mode in enumerate(MODES)}
 
 Stage = Literal["mutate", "validate"]
@@ -38,6 +36,12 @@ class GroupKind(NamedTuple):
     kind: str
     resource: str
 
+
+SUBRESOURCES: Mapping[str, GroupKind] = {
+    "resize": GroupKind("", "Pod", "pods"),
+    "scale": GroupKind("apps", "Deployment", "deployments"),
+}
+"""The subresources that can be judged, and of which kind: pods/resize, deployments/scale."""
 
 FactKey = Literal["name", "namespace and name", "namespace"]
 FACT_KEYS: tuple[FactKey, ...] = ("name", "namespace and name", "namespace")
@@ -139,10 +143,11 @@ class AdmissionRequest(msgspec.Struct, frozen=True, dict=True):
     kind's path in the configuration begins with are there. Where they can't be read no object is, and `unreadable` says
     why.
 
-    `object` is None on DELETE, `old_object` on CREATE. A pod of a controller has no `name` yet when it reaches
-    /mutate, only metadata.generateName. `pod_spec_paths` say where a kind that only the configuration knows keeps its
-    pod specs; a policy is given one of them, without [*]. `dict` keeps what was once read from the request, such as its
-    workload (pods.read_workload).
+    `object` is None on DELETE, `old_object` on CREATE. A Scale of a Deployment arrives as a request for the Deployment,
+    with the Scale for its object: policies are given the Deployment in its place. A pod of a controller has no `name`
+    yet when it reaches /mutate, only metadata.generateName. `pod_spec_paths` say where a kind that only the
+    configuration knows keeps its pod specs; a policy is given one of them, without [*]. `dict` keeps what was once read
+    from the request, such as its workload (pods.read_workload).
     """
 
     operation: str
@@ -273,7 +278,8 @@ class Policy:
     params       a frozen msgspec.Struct with a default for every field
     workloads    it judges every kind that carries a pod (and those that the configuration adds)
     kinds        what it judges besides
-    subresources "resize" for pods/resize
+    subresources "resize" for pods/resize, "scale" for deployments/scale: it is given the Deployment with the replicas
+                 of the Scale, and is asked only about more than one, and more than before
     operations   those that the API server asks about; none: only `check` and the audit judge it
     facts        the kinds of cluster objects that it reads, from webhook.objects.facts or of its own package
     names_sizes  whether its violations may be `fix_named` with these params

@@ -16,10 +16,22 @@ import msgspec
 from webhook.config import ActivePolicy, Config
 from webhook.errors import UNREADABLE
 from webhook.fixes import FIXED_AT_CREATION
+from webhook.objects.facts.deployments import DEPLOYMENTS
 from webhook.objects.images import match_image
-from webhook.objects.owners import Owner, metadata_of, owner_of, top_level
-from webhook.objects.pods import POD, Container, mapping, read_workload
-from webhook.policy import OPERATIONS, AdmissionRequest, FactKind, GroupKind, Mode, Object, Policy, Stage, weakest
+from webhook.objects.owners import AUTOSCALER, CONTROLLER_MANAGER, Owner, metadata_of, owner_of, top_level
+from webhook.objects.pods import Container, mapping, read_workload
+from webhook.policy import (
+    OPERATIONS,
+    SUBRESOURCES,
+    AdmissionRequest,
+    FactKind,
+    GroupKind,
+    Mode,
+    Object,
+    Policy,
+    Stage,
+    weakest,
+)
 from webhook.sections import Match
 
 AnyStage = Stage | Literal["check"]
@@ -131,6 +143,7 @@ def needed_facts(config: Config) -> set[FactKind[Any, Any]]:
 
 def looked_up_facts(config: Config) -> set[FactKind[Any, Any]]:
     """The kinds of which objects are looked up one by one to judge what the API server asks about."""
+    is_scale_judged = any("scale" in active.policy.subresources for active in _asked(config))
     return {
         kind
         for active in _asked(config)
@@ -139,7 +152,7 @@ def looked_up_facts(config: Config) -> set[FactKind[Any, Any]]:
             field.encode_name == kind.allowed_by and getattr(active.params, field.name)
             for field in msgspec.structs.fields(active.params)
         )
-    }
+    } | ({DEPLOYMENTS} if is_scale_judged else set())
 
 
 def _asked(config: Config) -> Iterator[ActivePolicy]:
@@ -158,6 +171,8 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
     # On CREATE a deletionTimestamp was typed by a person: the API server drops it, and the object isn't being deleted.
     if metadata_of(request.old_object).get("deletionTimestamp") and not _is_respecified(request):
         return "being deleted"
+    if request.subresource == "scale" and request.user in (AUTOSCALER, CONTROLLER_MANAGER):
+        return "scaled by its HorizontalPodAutoscaler"
     if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
         return "mirror pod"
     if owner and owner.maker == "controller" and (stage == "validate" or not may_patch(request.kind, owner, config)):
@@ -217,7 +232,9 @@ def _judges(policy: Policy, key: KindKey, operation: str, subresource: str, stag
     if operation not in OPERATIONS or operation not in policy.operations:
         return False
     if subresource:
-        return key == POD[:2] and operation == "UPDATE" and subresource in policy.subresources
+        # Of a Scale there is nothing to patch: how many replicas there are is for its user to say.
+        is_asked = operation == "UPDATE" and (stage != "mutate" or subresource != "scale")
+        return is_asked and subresource in policy.subresources and key == SUBRESOURCES[subresource][:2]
     at_creation = FIXED_AT_CREATION if stage == "mutate" else _JUDGED_AT_CREATION
     return operation == "CREATE" or key not in at_creation
 

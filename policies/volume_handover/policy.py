@@ -44,18 +44,20 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, _params: Params) -> 
     if workload is None:
         return
     if is_deployment:
-        yield from _deployment(workload, facts)
+        yield from _deployment(workload, facts, is_scaled=request.subresource == "scale")
     elif workload.kind == "StatefulSet" or workload.is_operated:
         yield from notes_on_set(workload, facts)
 
 
-def _deployment(workload: Workload, facts: ClusterFacts) -> Iterator[Violation]:
+def _deployment(workload: Workload, facts: ClusterFacts, *, is_scaled: bool) -> Iterator[Violation]:
     mounts = list(_mounts(workload))
     if not mounts:
         return
     rollout = read_rollout(mapping(workload.object, "spec", ""))
     if rollout.replicas < 1:
         return
+    if is_scaled:  # which begins no rollout
+        rollout = rollout._replace(is_recreate=True)
     for mount in mounts:
         claim = facts.of(CLAIMS).get((workload.namespace, mount.name))
         access = access_of(claim, facts, is_raw=mount.is_raw) if claim is not None else None
@@ -201,6 +203,7 @@ POLICY = Policy(
     examine=examine,
     params=Params,
     incidents=("Binder 2018: the hub's replacement waited five hours for a claim that a lost node held",),
+    subresources=("scale",),
     facts=(CLAIMS, STORAGE_CLASSES, VOLUMES),
     observe=observe,
     lives=(ATTACHMENTS, LIVE_NODES, LIVE_PODS, LIVE_DEPLOYMENTS, LIVE_STATEFUL_SETS),

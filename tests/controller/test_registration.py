@@ -41,6 +41,9 @@ def with_memory_limits(settings: str) -> str:
     return every_policy("mode: warn", memory_limits=settings)
 
 
+SCALES = "policies: {volume-handover: {mode: patch}}"
+
+
 def made(text: str = "", bundle: str = BUNDLE, **options: Any) -> dict[Stage, Object]:
     given = {"namespace": "forestall-system", "owner": OWNER} | options
     return dict(zip(STAGES, configurations(config(text), bundle, **given), strict=True))
@@ -108,6 +111,9 @@ class TestRules:
                 id="a-claim-s-replacement-is-patched-where-its-workload-is-denied",
             ),
             pytest.param(ALL_OFF, "validate", [], ["pods"], id="every-policy-is-off"),
+            pytest.param("", "validate", ["pods"], ["deployments/scale.apps"], id="no-policy-judges-scales"),
+            pytest.param(SCALES, "validate", ["deployments/scale.apps"], [], id="a-policy-judges-scales"),
+            pytest.param(SCALES, "mutate", ["deployments.apps"], ["deployments/scale.apps"], id="but-patches-none"),
             pytest.param(
                 "policies: {zonal-volumes: {mode: 'off'}}",
                 "validate",

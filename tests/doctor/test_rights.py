@@ -11,7 +11,15 @@ from tests.builders import KINDS, config, every_policy, facts_of
 from tests.doctor.surveys import FORBIDDEN, SYSTEM, healthy, said
 from tests.memory_cluster import MemoryCluster
 from webhook.cluster import Written
-from webhook.doctor.access import BINDINGS, Binding, MissingRight, Need, missing_bindings, missing_rights
+from webhook.doctor.access import (
+    BINDINGS,
+    Binding,
+    MissingRight,
+    Need,
+    missing_bindings,
+    missing_rights,
+    needs_of_servers,
+)
 from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Slipped, Templates
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, ClusterFacts
@@ -74,6 +82,12 @@ GRANT = (
 def test_rights(missing: Any, expected: tuple[str, str, str]) -> None:
     checks = [check for check in diagnose(healthy(missing_rights=missing)) if check.name == "rights"]
     assert [(check.status, check.seen, check.todo) for check in checks] == [expected]
+
+
+@pytest.mark.parametrize("mode", ["warn", "off"])
+def test_who_judges_scales_has_to_read_a_deployment(mode: str) -> None:
+    needs = needs_of_servers(config(f"policies: {{volume-handover: {{mode: '{mode}'}}}}"))
+    assert (Need(("get",), "deployments", "apps") in needs) is (mode == "warn")
 
 
 @pytest.mark.parametrize(

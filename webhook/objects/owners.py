@@ -32,6 +32,7 @@ IDENTITIES: Mapping[tuple[str, str], str] = {
 }
 """By group and kind of a built-in owner: who makes what it owns."""
 CONTROLLER_MANAGER = "system:kube-controller-manager"
+AUTOSCALER = _KUBE_SYSTEM + "horizontal-pod-autoscaler"
 
 Maker = Literal["controller", "operator", "resident", "anybody"]
 """The user who asked for an object that names a controller: "controller", that controller itself, whose objects pass;

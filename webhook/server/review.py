@@ -19,7 +19,7 @@ from webhook.installation import PROBE_LABEL, probe_answer, undecided_answer
 from webhook.messages import audit_annotations, denial, warnings
 from webhook.objects.repair import repair
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, JsonPath, cut
-from webhook.policy import AdmissionRequest, Decision, Object, Stage
+from webhook.policy import SUBRESOURCES, AdmissionRequest, Decision, Object, Stage
 
 API_VERSION = "admission.k8s.io/v1"
 
@@ -32,6 +32,12 @@ class _Kind(_Wire, gc=False):
     group: str
     version: str
     kind: str
+
+
+class _Resource(_Wire, gc=False):
+    group: str = ""
+    version: str = ""
+    resource: str = ""
 
 
 class _UserInfo(_Wire, gc=False):
@@ -75,6 +81,7 @@ class _Request(_Wire, Generic[_ObjectT], gc=False):
     user_info: _UserInfo
     object: _ObjectT | None = None
     old_object: _ObjectT | None = None
+    resource: _Resource | None = None
     sub_resource: str = ""
     namespace: str = ""
     name: str = ""
@@ -175,7 +182,7 @@ def _request(review: _Review[Any], unreadable: str = "") -> AdmissionRequest:
         raise BadReview("the AdmissionReview holds no request with a uid")
     if request.object is None and not unreadable and request.operation in ("CREATE", "UPDATE"):
         raise BadReview(f"{request.operation} without an object")
-    kind, user = request.kind, request.user_info
+    kind, user = _judged_kind(request), request.user_info
     return AdmissionRequest(
         operation=request.operation,
         group=kind.group,
@@ -192,6 +199,14 @@ def _request(review: _Review[Any], unreadable: str = "") -> AdmissionRequest:
         uid=request.uid,
         unreadable=unreadable,
     )
+
+
+def _judged_kind(request: _Request[Any]) -> _Kind:
+    """The kind of what is judged: of a Scale that of what it scales, where that is judged."""
+    resource, scaled = request.resource, SUBRESOURCES["scale"]
+    if request.sub_resource == "scale" and resource and (resource.group, resource.resource) == (scaled[0], scaled[2]):
+        return _Kind(scaled.group, resource.version, scaled.kind)
+    return request.kind
 
 
 def render_review(request: AdmissionRequest, decision: Decision, stage: Stage, config: Config) -> bytes:

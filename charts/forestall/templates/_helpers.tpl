@@ -112,8 +112,8 @@ securityContext:
 {{- toJson $active }}
 {{- end }}
 
-{{- /* RBAC rules to read what the active policies look at beside the object itself; what they look up one by one, only
-where a parameter of theirs allows it. */ -}}
+{{- /* RBAC rules to read what the active policies look at beside the object itself; what they look up one by one, where
+a parameter of theirs has to allow it only if it does. */ -}}
 {{- define "forestall.factRules" -}}
 {{- $active := include "forestall.activePolicies" . | fromJsonArray }}
 {{- $declared := list }}
@@ -123,7 +123,7 @@ where a parameter of theirs allows it. */ -}}
 {{- $declared = append $declared $policy.facts }}
 {{- $params := (index ($.Values.config.policies | default dict) $id | default dict).params | default dict }}
 {{- range $parameter, $resources := $policy.lookedUp }}
-{{- if eq (toString (index $params $parameter)) "true" }}
+{{- if or (not $parameter) (eq (toString (index $params $parameter)) "true") }}
 {{- $lookedUp = append $lookedUp $resources }}
 {{- end }}
 {{- end }}

@@ -5,7 +5,7 @@
 "memory-limits": {"mode": "patch", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {}},
 "namespace-defaults": {"mode": "audit", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {"": ["namespaces"]}},
 "prometheus-memory": {"mode": "deny", "facts": {"": ["limitranges", "nodes"]}, "lookedUp": {}, "kinds": {}},
-"volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {}, "kinds": {}},
+"volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {"": {"apps": ["deployments"]}}, "kinds": {}},
 "zonal-volumes": {"mode": "deny", "facts": {"": ["nodes", "persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {}, "kinds": {"": ["persistentvolumeclaims"]}}
 }
 {{- end }}
