@@ -19,6 +19,9 @@ SERVER: Final = "forestall-server"
 CONTROLLER: Final = "forestall-controller"
 """The controller's Deployment, ServiceAccount and Lease, and its ClusterRole: what it makes is deleted with that."""
 
+AUDITOR: Final = "forestall-auditor"
+"""The auditor's Lease; it has the controller's ServiceAccount, as its container is in the controller's pod."""
+
 CONFIG: Final = "forestall-config"
 """The ConfigMap of the configuration, which stands in its key CONFIG_KEY."""
 READER = "forestall-reader"
@@ -43,6 +46,9 @@ PROBES_PORT: Final = 8080
 """Where server and controller answer kubelets and scrapers."""
 CONSOLE_PORT: Final = 8081
 """Where the controller shows its console."""
+
+AUDITOR_PORT: Final = 8082
+"""Where the auditor answers kubelets and scrapers."""
 
 PROBE_LABEL: Final = "forestall.dev/probe"
 """Label of the ConfigMap that the controller sends through the API server, as a dry run, to learn whether the webhook

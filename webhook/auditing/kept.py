@@ -90,8 +90,8 @@ class Kept:
         self.whole_at = 0.0
 
     def clear_changed(self) -> None:
-        """Count every namespace as unchanged: all who show the findings have taken them."""
-        self.changed.clear()
+        """Count every namespace as unchanged; whoever has taken `changed` keeps what it holds."""
+        self.changed = set()
 
     def teams(self, namespace: str) -> Mapping[Reference, str]:
         """Object -> team, of a namespace's objects with findings."""

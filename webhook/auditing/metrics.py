@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import REGISTRY, Gauge, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from webhook.auditing.breaker import Stopped
+from webhook.auditing.breaker import Breaker, Stopped
 from webhook.auditing.kept import Kept
-from webhook.findings import Enforcement
+from webhook.auditing.status import Status
 
 OWN_SERIES = 200
 """Pairs of namespace and team that have series of their own, those with most findings; the rest are "others"."""
@@ -32,7 +32,6 @@ unreadable = Gauge("forestall_audit_unreadable_objects", "Stored objects that ar
 unread_kinds = Gauge(
     "forestall_audit_unread_kinds", "Kinds whose objects can't be listed or watched now: what is known of them is old."
 )
-broken = Gauge("forestall_audit_broken", "Things that are broken in the cluster now.", ["observer", "severity"])
 stopped = Gauge(
     "forestall_audit_stopped",
     "Calls that the auditor doesn't make since the API server is busy: 0 none, 1 writes, 2 all.",
@@ -40,41 +39,70 @@ stopped = Gauge(
 
 
 class Shown(Collector):
-    """The findings by policy, by what enforcing it would do about them, and by namespace and team."""
+    """The findings, and what is broken, as one value each: a scrape never sees half of them."""
 
     def __init__(self) -> None:
-        self._findings: Counts[tuple[str, Enforcement, str, str]] = Counts()
-
-    def show(self, kept: Kept) -> None:
-        self._findings = bounded(kept)
-
-    def hide(self) -> None:
-        self._findings = Counts()
+        self.findings: Mapping[tuple[str, ...], int] = {}
+        self.broken: Mapping[tuple[str, ...], int] = {}
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(
+        yield _family(
             "forestall_audit_findings",
-            f"Findings on stored objects: `enforcement` is what the policy does about them where it is enforced (deny, "
-            f"patch or nothing). Beyond {OWN_SERIES} pairs of namespace and team the rest are together, as others.",
-            labels=["policy", "enforcement", "namespace", "team"],
+            "Findings on stored objects; `enforcement` is what their policy does about them where it is enforced: "
+            f"deny, patch or nothing. Beyond {OWN_SERIES} pairs of namespace and team the rest are one, as others.",
+            ["policy", "enforcement", "namespace", "team"],
+            self.findings,
         )
-        for labels, count in sorted(self._findings.items()):
-            family.add_metric(labels, count)
-        yield family
+        yield _family(
+            "forestall_audit_broken",
+            "Things that are broken in the cluster now, by the policy or other observer that sees it.",
+            ["observer", "severity"],
+            self.broken,
+        )
 
 
-def bounded(kept: Kept) -> Counts[tuple[str, Enforcement, str, str]]:
+def _family(name: str, text: str, labels: list[str], values: Mapping[tuple[str, ...], int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for of, value in sorted(values.items()):
+        family.add_metric(of, value)
+    return family
+
+
+def bounded(kept: Kept) -> Counts[tuple[str, ...]]:
     """Policy, enforcement, namespace and team -> findings."""
     sizes: Counts[tuple[str, str]] = Counts()
     for counted, count in kept.counts.items():
         sizes[counted.namespace, counted.team] += count
     own = {pair for pair, _ in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:OWN_SERIES]}
-    found: Counts[tuple[str, Enforcement, str, str]] = Counts()
+    found: Counts[tuple[str, ...]] = Counts()
     for counted, count in kept.counts.items():
         pair = counted.namespace, counted.team
         found[counted.policy, counted.enforcement, *(pair if pair in own else _OTHERS)] += count
     return found
 
 
-shown = Shown()
-REGISTRY.register(shown)
+_shown = Shown()
+REGISTRY.register(_shown)
+
+
+def watch_breaker(breaker: Breaker) -> None:
+    """Tell of this breaker whenever the metrics are read."""
+    stopped.set_function(lambda: STOPPED.index(breaker.stopped))
+
+
+def show(kept: Kept, status: Status, seconds: float) -> None:
+    """Tell of the audit as it is now; `seconds` is how long the last one of everything took."""
+    _shown.findings = bounded(kept)
+    whole_at.set(kept.whole_at)
+    whole_seconds.set(seconds)
+    objects.set(status.objects)
+    unreadable.set(status.unreadable)
+    unread_kinds.set(len(status.unread))
+    _shown.broken = Counts((found.observer, found.observation.severity) for found in kept.broken)
+
+
+def hide() -> None:
+    """Tell nothing more: from now on the new leader's metrics are the valid ones."""
+    _shown.findings, _shown.broken = {}, {}
+    for gauge in (whole_at, whole_seconds, objects, unreadable, unread_kinds):
+        gauge.set(0)

@@ -20,7 +20,7 @@ from webhook.cli.configuration import config_group
 from webhook.cli.doctor import doctor as doctor_command
 from webhook.cli.explain import explain as explain_command
 from webhook.cli.hooks import hooks_group
-from webhook.cli.serving import controller, serve
+from webhook.cli.serving import auditor, controller, serve
 from webhook.cli.terminal import put
 from webhook.errors import BadConfig, ForestallError
 
@@ -80,6 +80,7 @@ for command in (
     explain_command,
     serve,
     controller,
+    auditor,
     hooks_group,
     doctor_command,
     audit_command,

@@ -1,4 +1,4 @@
-"""`forestall serve` and `forestall controller`: what runs in the cluster."""
+"""`forestall serve`, `forestall controller` and `forestall auditor`: what runs in the cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from webhook.cli.options import CONTEXT, FILE, LOG_LEVEL, NAMESPACE
-from webhook.installation import CONSOLE_PORT, PROBES_PORT, REVIEWS_PORT
+from webhook.installation import AUDITOR_PORT, CONSOLE_PORT, PROBES_PORT, REVIEWS_PORT
 
 _CONFIG = click.option(
     "--config", metavar="FILE", type=FILE, help="The configuration file; it is read again when it changes."
@@ -152,6 +152,47 @@ def controller(
             metrics_port=metrics_port,
             console_port=console_port,
             endpoints=parse_endpoints(endpoints),
+            log_level=log_level,
+        )
+    )
+
+
+@click.command()
+@_CONFIG
+@click.option(
+    "--kubeconfig",
+    metavar="FILE",
+    type=FILE,
+    help="The cluster to audit; default: the one that the auditor runs in.",
+)
+@CONTEXT
+@NAMESPACE
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=AUDITOR_PORT,
+    show_default=True,
+    help="Port of the pages /healthz, /readyz and /metrics.",
+)
+@LOG_LEVEL
+def auditor(
+    config: Path | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str,
+    metrics_port: int,
+    log_level: str,
+) -> int:
+    """Keep what `forestall audit` finds current until SIGTERM; of several auditors one acts."""
+    from webhook.auditing import run as auditors  # noqa: PLC0415
+
+    return auditors.run(
+        auditors.AuditorSettings(
+            config=config,
+            kubeconfig=kubeconfig,
+            context=context,
+            namespace=namespace,
+            metrics_port=metrics_port,
             log_level=log_level,
         )
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -119,8 +119,11 @@ class Election:
         name: str,
         identity: str,
         clock: Callable[[], float] = time.monotonic,
+        annotations: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        """`annotations` are what the leader says of itself, with every renewal."""
         self._cluster = cluster
+        self._annotations = annotations
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._name = name
         self._clock = clock
@@ -178,6 +181,10 @@ class Election:
 
     def _write(self, lease: Object) -> Object:
         if "metadata" in lease:
+            metadata = lease["metadata"]
+            if said := self._annotations():
+                metadata = {**metadata, "annotations": {**(metadata.get("annotations") or {}), **said}}
+            lease = {**lease, "metadata": metadata}
             return self._cluster.replace(f"{self._path}/{self._name}", lease, timeout=RENEW_SECONDS / 2)
         made = {"metadata": {"name": self._name, "labels": dict(LABELS)}, **lease}
         written: Object = self._cluster.create(self._path, made, timeout=RENEW_SECONDS / 2).object

@@ -1,0 +1,52 @@
+"""The facts that stored objects are judged by, and which objects to judge again when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from webhook.config import Config
+from webhook.objects.facts import NAMESPACES, VOLUMES, ClusterFacts
+from webhook.policy import FactKind
+from webhook.scope import modes_of
+
+
+def facts_to_watch(config: Config) -> set[FactKind[Any, Any]]:
+    """The kinds that active policies look at, and namespaces: their labels choose overrides and name teams."""
+    active = (active.policy for active in config.policies.values() if modes_of(active, config) != {"off"})
+    return {NAMESPACES, *(kind for policy in active for kind in policy.facts)}
+
+
+class Followup(NamedTuple):
+    """What may be judged otherwise now: the objects in some namespaces, or all of them."""
+
+    namespaces: frozenset[str]
+    everything: bool
+
+
+def followup(before: ClusterFacts, after: ClusterFacts) -> Followup:
+    """What may be judged otherwise by the facts `after` than by those `before`."""
+    namespaces: set[str] = set()
+    everything = before.known != after.known
+    for kind in after.records:
+        old, new = before.of(kind), after.of(kind)
+        if old is new:
+            continue
+        for key in old.keys() | new.keys():
+            if old.get(key) != new.get(key):
+                concerned = _namespaces(kind, key, old, new)
+                namespaces |= concerned
+                everything |= not concerned
+    return Followup(frozenset(namespaces & after.of(NAMESPACES).keys()), everything)
+
+
+def _namespaces(kind: FactKind[Any, Any], key: Any, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> set[str]:
+    """The namespaces whose objects a changed record concerns; none of them if it concerns all."""
+    if kind == NAMESPACES:
+        return {key}
+    if kind.is_namespaced:
+        return {key if isinstance(key, str) else key[0]}
+    if kind == VOLUMES:  # it is bound to one claim, and matters to the pods that use it
+        claims = [record.claim for record in (old.get(key), new.get(key)) if record is not None]
+        return {claim[0] for claim in claims if claim is not None} if None not in claims else set()
+    return set()
