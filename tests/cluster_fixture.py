@@ -151,6 +151,14 @@ class ControlPlane:
         self._commands["kube-apiserver"] = arguments
         self._wait_until_ready()
 
+    def stop_kubelets(self) -> None:
+        """From now on nodes and pods keep the status that they have until somebody writes another. After 40 seconds
+        without a heartbeat the node controller does."""
+        self._stop("kwok")
+
+    def start_kubelets(self) -> None:
+        self._start("kwok", *self._commands["kwok"])
+
     def compact_etcd(self) -> None:
         """Forget the past: whoever watches from a version before now gets 410 Gone, once the API server restarts."""
         now = self._etcd("/v3/kv/range", {"key": "AA=="})["header"]["revision"]

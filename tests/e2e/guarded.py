@@ -331,6 +331,7 @@ def prepare(plane: ControlPlane) -> Path:
         {"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]}
         for group, resources in _READS.items()
     ]
+    rules.append({"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]})  # whose scale changes
     account = {"name": "forestall", "namespace": "forestall-system"}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "forestall"}
     objects = [
