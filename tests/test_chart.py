@@ -21,11 +21,14 @@ from jsonschema import Draft7Validator
 from charts.generate import CHART, read_values
 from tests.builders import ROOT, TODAY
 from webhook import __version__
+from webhook.auditing.inventory import kinds_to_judge
+from webhook.auditing.judged_by import facts_to_watch
 from webhook.check import check_files
 from webhook.cli import cli
 from webhook.config import Config, load_config
 from webhook.loader import load_policies
 from webhook.objects.facts import NO_FACTS
+from webhook.observing.run import needed_lives, observers
 from webhook.policy import Object
 from webhook.scope import judged_kinds, looked_up_facts
 from webhook.server import workers
@@ -125,6 +128,17 @@ def pods_of(objects: list[Object]) -> dict[str, Object]:
     return {name: deployment["spec"]["template"] for name, deployment in found.items()}
 
 
+def containers_of(objects: list[Object]) -> list[Object]:
+    return [container for template in pods_of(objects).values() for container in template["spec"]["containers"]]
+
+
+def container_of(objects: list[Object], deployment: str, name: str) -> Object:
+    (found,) = (
+        container for container in pods_of(objects)[deployment]["spec"]["containers"] if container["name"] == name
+    )
+    return found
+
+
 @needs_helm
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_lint(variant: str) -> None:
@@ -184,6 +198,8 @@ def test_older_kubernetes_is_refused() -> None:
         pytest.param(
             "server.metricsPort=8443", "server.port and server.metricsPort are both 8443", id="one-port-for-two"
         ),
+        pytest.param("audit.metricsPort=8081", "audit.metricsPort is 8081", id="the-console-s-port"),
+        pytest.param("audit.resources.limits.memory=null", "missing property 'memory'", id="audit-without-a-limit"),
         pytest.param("server.replicas=two", "want integer", id="type"),
         pytest.param("server.replica=3", "'replica' not allowed", id="server"),
         pytest.param("server.resources.limits.memory=null", "missing property 'memory'", id="no-memory-limit"),
@@ -287,12 +303,14 @@ def test_services_lead_to_pods(variant: str) -> None:
     objects = render(variant)
     pods = [template for name, template in pods_of(objects).items() if name != "forestall-uninstall"]
     for service in of_kind(objects, "Service").values():
-        (port,) = service["spec"]["ports"]
+        port, *of_auditors = service["spec"]["ports"]
         wanted = service["spec"]["selector"].items()
         chosen = [pod for pod in pods if wanted <= pod["metadata"]["labels"].items()]
         assert chosen
         for pod in chosen:
             assert port["targetPort"] in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+        for port in of_auditors:
+            assert port["targetPort"] == container_of(objects, "forestall-controller", "auditor")["ports"][0]["name"]
 
 
 @needs_helm
@@ -313,13 +331,13 @@ def test_restricted_pod_security(variant: str) -> None:
         spec = template["spec"]
         assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
         assert not spec.get("hostNetwork")
-        (container,) = spec["containers"]
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert "memory" in container["resources"]["limits"]
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert "memory" in container["resources"]["limits"]
 
 
 @needs_helm
@@ -376,8 +394,7 @@ def test_host_network() -> None:
 @needs_helm
 def test_arguments_are_options_of_the_program() -> None:
     for variant in VARIANTS:
-        for template in pods_of(render(variant)).values():
-            (container,) = template["spec"]["containers"]
+        for container in containers_of(render(variant)):
             command: click.Command = cli
             words = list(container["args"])
             while isinstance(command, click.Group):
@@ -388,12 +405,12 @@ def test_arguments_are_options_of_the_program() -> None:
 @needs_helm
 def test_files_in_arguments_are_mounted() -> None:
     for template in pods_of(render("ci/everything")).values():
-        (container,) = template["spec"]["containers"]
         volumes = {volume["name"] for volume in template["spec"]["volumes"]}
-        assert {mount["name"] for mount in container["volumeMounts"]} == volumes
-        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-        files = [value for _, is_given, value in (arg.partition("=/") for arg in container["args"]) if is_given]
-        assert {f"/{file}".rpartition("/")[0] for file in files} <= mounts
+        for container in template["spec"]["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+            mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+            files = [value for _, is_given, value in (arg.partition("=/") for arg in container["args"]) if is_given]
+            assert {f"/{file}".rpartition("/")[0] for file in files} <= mounts
 
 
 @needs_helm
@@ -504,6 +521,68 @@ def test_secret_is_written_by_who_makes_certificates(mode: str, verbs: set[str])
     assert {verb for _, resource, verb in granted(role) if resource == "secrets"} == verbs
 
 
+# The audit ------------------------------------------------------------------------------------------------------------
+
+
+@needs_helm
+def test_an_audit_that_is_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    objects = render("ci/everything", "--set", "audit.enabled=false")
+    assert [container["name"] for container in containers_of(objects)] == ["forestall"] * 3
+    for obj in objects:
+        named = yaml.safe_dump([obj["metadata"]["name"], obj.get("rules"), obj.get("spec")])
+        assert re.findall(r"audit-metrics|8082|forestall-audit\w*|policyreports|openreports", named) == []
+    here, there = (
+        granted(of_kind(rendered, "ClusterRole")["forestall-controller"])
+        for rendered in (objects, render("ci/everything"))
+    )
+    assert here < there
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_auditor_may_follow_what_it_judges_and_what_lives(variant: str) -> None:
+    objects = render(variant)
+    config = config_of(objects)
+    kinds = {(kind.group, kind.resource) for kind in kinds_to_judge(config) if kind.group != "extensions"}
+    kinds |= {(kind.group, kind.resource) for kind in needed_lives(observers(config))}
+    kinds |= {(kind.group, kind.resource) for kind in facts_to_watch(config)}
+    allowed = granted(of_kind(objects, "ClusterRole")["forestall-controller"])
+    assert {(*kind, verb) for kind in kinds for verb in ("get", "list", "watch")} <= allowed
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("policy", "resource"),
+    [
+        pytest.param("zonal-volumes", ("storage.k8s.io", "storageclasses", "watch"), id="facts"),
+        pytest.param("volume-handover", ("storage.k8s.io", "volumeattachments", "watch"), id="what-lives"),
+        pytest.param("namespace-defaults", ("", "namespaces", "watch"), id="kinds"),
+    ],
+)
+def test_a_policy_that_is_off_takes_its_rights_away(policy: str, resource: tuple[str, str, str]) -> None:
+    def rights(mode: str) -> set[tuple[str, str, str]]:
+        others = [f"--set=config.policies.{name}.mode=off" for name in OFF if name != policy]
+        role = of_kind(render("defaults", *others, f"--set=config.policies.{policy}.mode={mode}"), "ClusterRole")[
+            "forestall-controller"
+        ]
+        rules = [rule for rule in role["rules"] if rule["resources"] != ["namespaces"]]
+        return granted({"rules": rules})
+
+    assert (resource in rights("warn"), resource in rights("off")) == (True, False)
+
+
+@needs_helm
+def test_the_audit_s_calls_are_told_apart_from_the_controller_s() -> None:
+    (schema,) = of_kind(render(), "FlowSchema").values()
+    (rule,) = schema["spec"]["rules"]
+    about = {resource for part in rule["resourceRules"] for resource in part["resources"]}
+    assert {"deployments", "pods", "replicasets", "nodes"} <= about
+    assert not about & {"leases", "secrets", "configmaps", "validatingwebhookconfigurations", "limitranges"}
+    both = of_kind(render("defaults", "--set", "flowSchema.enabled=true"), "FlowSchema")
+    order = sorted(both, key=lambda name: both[name]["spec"]["matchingPrecedence"])
+    assert order == ["forestall-audit", "forestall"]
+
+
 # Text -----------------------------------------------------------------------------------------------------------------
 
 
@@ -556,6 +635,6 @@ def test_values_name_only_pages_that_exist() -> None:
 )
 def test_who_may_connect(settings: tuple[str, ...], webhook: list[object], console: list[object]) -> None:
     policies = of_kind(render("defaults", *(f"--set={setting}" for setting in settings)), "NetworkPolicy")
-    metrics = [{"ports": [{"port": 8080}]}]
-    assert policies["forestall-server"]["spec"]["ingress"] == webhook + metrics
-    assert policies["forestall-controller"]["spec"]["ingress"] == console + metrics
+    assert policies["forestall-server"]["spec"]["ingress"] == [*webhook, {"ports": [{"port": 8080}]}]
+    of_controllers = {"ports": [{"port": 8080}, {"port": 8082}]}
+    assert policies["forestall-controller"]["spec"]["ingress"] == [*console, of_controllers]

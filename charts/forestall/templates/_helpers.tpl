@@ -133,8 +133,8 @@ a parameter of theirs has to allow it only if it does. */ -}}
 {{- include "forestall.rules" (dict "resources" $lookedUp "verbs" "[get]") }}
 {{- end }}
 
-{{- /* RBAC rules to list what is judged: the workloads, and what active policies and the configuration name besides. */ -}}
-{{- define "forestall.judgedRules" -}}
+{{- /* JSON list of what is judged: the workloads, and what active policies and the configuration name besides. */ -}}
+{{- define "forestall.judged" -}}
 {{- $active := include "forestall.activePolicies" . | fromJsonArray }}
 {{- $declared := list (include "forestall.workloads" . | fromJson) }}
 {{- range $id, $policy := include "forestall.policies" . | fromJson }}
@@ -145,7 +145,24 @@ a parameter of theirs has to allow it only if it does. */ -}}
 {{- range .Values.config.kinds }}
 {{- $declared = append $declared (dict (.group | default "") (list .resource)) }}
 {{- end }}
-{{- include "forestall.rules" (dict "resources" $declared "verbs" "[list]") }}
+{{- toJson $declared }}
+{{- end }}
+
+{{- /* RBAC rules to list what is judged. */ -}}
+{{- define "forestall.judgedRules" -}}
+{{- include "forestall.rules" (dict "resources" (include "forestall.judged" . | fromJsonArray) "verbs" "[list]") }}
+{{- end }}
+
+{{- /* RBAC rules to follow what is judged, and what lives as far as active policies look at it. */ -}}
+{{- define "forestall.auditRules" -}}
+{{- $active := include "forestall.activePolicies" . | fromJsonArray }}
+{{- $declared := append (include "forestall.judged" . | fromJsonArray) (include "forestall.lives" . | fromJson) }}
+{{- range $id, $policy := include "forestall.policies" . | fromJson }}
+{{- if has $id $active }}
+{{- $declared = append $declared $policy.lives }}
+{{- end }}
+{{- end }}
+{{- include "forestall.rules" (dict "resources" $declared "verbs" "[get, list, watch]") }}
 {{- end }}
 
 {{- /* (dict resources verbs): one rule for each API group; resources is a list of group -> plurals. */ -}}

@@ -2,11 +2,11 @@
 
 {{- define "forestall.policies" -}}
 {
-"memory-limits": {"mode": "patch", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {}},
-"namespace-defaults": {"mode": "audit", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {"": ["namespaces"]}},
-"prometheus-memory": {"mode": "deny", "facts": {"": ["limitranges", "nodes"]}, "lookedUp": {}, "kinds": {}},
-"volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {"": {"apps": ["deployments"]}}, "kinds": {}},
-"zonal-volumes": {"mode": "deny", "facts": {"": ["nodes", "persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {}, "kinds": {"": ["persistentvolumeclaims"]}}
+"memory-limits": {"mode": "patch", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {}, "lives": {"": ["nodes", "pods"], "apps": ["statefulsets"]}},
+"namespace-defaults": {"mode": "audit", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {"": ["namespaces"]}, "lives": {"apps": ["daemonsets", "deployments", "statefulsets"]}},
+"prometheus-memory": {"mode": "deny", "facts": {"": ["limitranges", "nodes"]}, "lookedUp": {}, "kinds": {}, "lives": {"": ["pods"], "apps": ["statefulsets"]}},
+"volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {"": {"apps": ["deployments"]}}, "kinds": {}, "lives": {"": ["nodes", "pods"], "apps": ["deployments", "statefulsets"], "storage.k8s.io": ["volumeattachments"]}},
+"zonal-volumes": {"mode": "deny", "facts": {"": ["nodes", "persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {}, "kinds": {"": ["persistentvolumeclaims"]}, "lives": {"": ["nodes", "pods"], "apps": ["statefulsets"]}}
 }
 {{- end }}
 
@@ -19,5 +19,12 @@
 "argoproj.io": ["rollouts"],
 "batch": ["cronjobs", "jobs"],
 "monitoring.coreos.com": ["alertmanagers", "prometheusagents", "prometheuses", "thanosrulers"]
+}
+{{- end }}
+
+{{- define "forestall.lives" -}}
+{
+"": ["pods"],
+"apps": ["daemonsets", "deployments", "statefulsets"]
 }
 {{- end }}
