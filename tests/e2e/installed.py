@@ -77,9 +77,9 @@ class Installation:
 
     @contextmanager
     def process(self, deployment: str, *further: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A Deployment's container; ends it as the kubelet does, and not otherwise than well."""
+        """A Deployment's first container; ends it as the kubelet does, and not otherwise than well."""
         spec = self.get("deployment", deployment)["spec"]["template"]["spec"]
-        (container,) = spec["containers"]
+        container = spec["containers"][0]
         token = self.plane.kubectl("create", "token", spec["serviceAccountName"], f"--namespace={SYSTEM}").strip()
         arguments = [argument.replace("/etc/forestall", str(self.folder)) for argument in container["args"]]
         arguments += [f"--kubeconfig={self.plane.write_kubeconfig(deployment, token)}", "--metrics-port=0", *further]
