@@ -2,9 +2,10 @@
 read.
 
 The patched object passes, patching it again changes nothing, no fix lowers a value or puts a limit below a request, and
-the API server takes the pods: within every LimitRange, and within what the pod itself has. On an update nothing is set
-below what the old object had. What the API server refuses stays refused. The only exceptions are an amount of our
-default's that follows what somebody wrote beside it. A field of the wrong kind is never told as a failure of ours.
+the API server takes the pods: within every LimitRange, and within what the pod itself has. Replicas stay as they are.
+On an update nothing is set below what the old object had. What the API server refuses stays refused. The only
+exceptions are an amount of our default's that follows what somebody wrote beside it. A field of the wrong kind is never
+told as a failure of ours.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ CONFIG = config("""
 policies:
   memory-limits: {params: {images: {"fluent*": 64Mi}, containers: {istio-proxy: 128Mi}}}
   prometheus-memory: {mode: patch, params: {largestNode: 64Gi}}
+  volume-handover: {mode: patch}
 """)
 
 UNREAD_CONFIG = config("""
@@ -56,6 +58,7 @@ policies:
   memory-limits: {params: {images: {"fluent*": 64Mi}}}
   prometheus-memory: {mode: patch, params: {largestNode: 64Gi}}
   zonal-volumes: {mode: patch, params: {zones: [a, b], workloads: {labels: [{app: x}]}, replacement: {emptyDir: true}}}
+  volume-handover: {mode: patch}
 exemptions:
   - policy: memory-limits
     match: {namespaces: [shop], labels: {app: x}, images: ["x*"]}
@@ -75,6 +78,25 @@ resources = st.fixed_dictionaries(
     },
 )
 images = st.sampled_from(["nginx:1.27", "quay.io/prometheus/prometheus:v3.9.1", "fluent/fluent-bit:3.2", "busybox"])
+
+
+ACCESS_MODES = {"one-node": "ReadWriteOnce", "one-pod": "ReadWriteOncePod", "shared": "ReadWriteMany"}
+"""By a claim's name; every other claim is ReadWriteOnce."""
+shares = st.sampled_from([None, 0, 1, 2, "0%", "25%", "100%"])
+updating = st.fixed_dictionaries({}, optional={"maxSurge": shares, "maxUnavailable": shares})
+rollouts = st.fixed_dictionaries(
+    {},
+    optional={
+        "replicas": st.sampled_from([None, 0, 1, 2, 3, 10]),
+        "strategy": st.one_of(
+            st.sampled_from([None, {}, {"type": "Recreate"}]),
+            st.fixed_dictionaries(
+                {"type": st.just("RollingUpdate")},
+                optional={"rollingUpdate": updating},
+            ),
+        ),
+    },
+)
 
 
 @st.composite
@@ -106,7 +128,13 @@ def objects(draw: st.DrawFn) -> Object:
         ]
     if draw(st.integers(0, 2)) == 0:
         fields["resources"] = draw(resources)
-    return workload(kind, *draw(containers()), **fields)
+    claims = draw(st.lists(st.sampled_from(sorted(ACCESS_MODES)), max_size=2, unique=True))
+    if claims:
+        fields["volumes"] = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
+    obj = workload(kind, *draw(containers()), **fields)
+    if kind == "Deployment":
+        obj["spec"] |= draw(rollouts)
+    return obj
 
 
 bounds = st.sampled_from(["64Mi", "256Mi", "512Mi", "1Gi", "8Gi"])
@@ -183,8 +211,31 @@ def check_admission(obj: Object, items: list[Item], changed: set[str], *, alone:
     assert not alone or [str(refusal) for refusal in refused if not refusal.container] == []
 
 
+def claims_of(obj: Object) -> Iterator[Object]:
+    """The claims that the object's pods mount."""
+    found = read_workload(request(obj))
+    for volume in (found.spec.get("volumes") or ()) if found else ():
+        if name := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+            metadata = {"name": name, "namespace": obj["metadata"].get("namespace", "default")}
+            spec = {"accessModes": [ACCESS_MODES.get(name, "ReadWriteOnce")]}
+            yield {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def handover_of(obj: Object) -> tuple[Any, Any]:
+    """Replicas and strategy of a Deployment; of another kind there are none that a policy may change."""
+    return (obj["spec"].get("replicas"), obj["spec"].get("strategy")) if obj["kind"] == "Deployment" else (None, None)
+
+
+def check_handover(old: Object, new: Object, decision: Decision) -> None:
+    """Replicas stay as they are, and a strategy is replaced as a whole, where a message says so."""
+    (replicas, strategy), (kept, made) = handover_of(old), handover_of(new)
+    told = [one for one in decision.verdicts if one.policy == "volume-handover" and one.outcome == "patched"]
+    assert kept == replicas, "replicas were changed"
+    assert made == ({"type": "Recreate"} if told else strategy)
+
+
 def check_fixes(obj: Object, limit_ranges: list[Object]) -> None:
-    cluster = facts(*limit_ranges)
+    cluster = facts(*limit_ranges, *claims_of(obj))
     submitted = copy.deepcopy(obj)
     first = decide(request(obj), cluster, CONFIG, today=TODAY, stage="mutate")
     assert obj == submitted, "the submitted object was changed"
@@ -202,6 +253,7 @@ def check_fixes(obj: Object, limit_ranges: list[Object]) -> None:
         if verdict.outcome == "patched"
     }
     items = [item for limit_range in limit_ranges for item in read_items(limit_range["spec"])]
+    check_handover(obj, first.object, first)
     had, has = violations(obj, cluster), violations(first.object, cluster)
     # What LimitRanges gave, and the API server then refuses, is nothing that a fix could take away.
     beyond = {refusal.container for refusal in refused_with(obj, items)}
@@ -212,7 +264,8 @@ def check_fixes(obj: Object, limit_ranges: list[Object]) -> None:
     check_refusals(obj, first)
     before, after = memory(obj), memory(first.object)
     changed = {key[1] for key, sizes in after.items() if sizes != before[key]}
-    check_admission(first.object, items, changed, alone=len({policy for policy, _, _ in patched}) == 1)
+    of_memory = {policy for policy, _, _ in patched} - {"volume-handover"}
+    check_admission(first.object, items, changed, alone=len(of_memory) == 1)
     for key, (request_, limit) in after.items():
         old_request, old_limit = before.get(key, (None, None))
         assert old_request is None or (request_ or 0) >= old_request, "a request was lowered"
@@ -242,12 +295,14 @@ def check_refusals(obj: Object, decision: Decision) -> None:
 
 def check_update(old: Object, new: Object, limit_ranges: list[Object], cfg: Config = CONFIG) -> None:
     asked = request(new, old)
-    decision = decide(asked, facts(*limit_ranges), cfg, today=TODAY, stage="mutate")
+    cluster = facts(*limit_ranges, *claims_of(new))
+    decision = decide(asked, cluster, cfg, today=TODAY, stage="mutate")
     assert decision.failures == {}
     if not decision.patch or decision.object is None:
         return
-    again = decide(request(decision.object, old), facts(*limit_ranges), cfg, today=TODAY, stage="mutate")
+    again = decide(request(decision.object, old), cluster, cfg, today=TODAY, stage="mutate")
     assert again.patch == (), "not idempotent"
+    check_handover(new, decision.object, decision)
     check_refusals(new, decision)
     may_fall = {verdict.violation.path: verdict.violation.subject for verdict in decision.verdicts if follows(verdict)}
     before = predecessors(asked)
@@ -270,8 +325,24 @@ def check_update(old: Object, new: Object, limit_ranges: list[Object], cfg: Conf
             assert had is None or amount >= had, "set below what it had"
 
 
+ROLLING: Object = workload(
+    "Deployment",
+    container(image="quay.io/prometheus/prometheus:v3.9.1"),
+    volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "one-node"}}],
+)
+ROLLING["spec"]["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+
+
+def test_several_policies_mend_one_object_at_once() -> None:
+    """The premise of what follows: there is something for each of them to do."""
+    decision = decide(request(ROLLING), facts(*claims_of(ROLLING)), CONFIG, today=TODAY, stage="mutate")
+    patched = {verdict.policy for verdict in decision.verdicts if verdict.outcome == "patched"}
+    assert patched >= {"prometheus-memory", "volume-handover"}
+
+
 @settings(max_examples=300, deadline=None)
 @given(objects(), ranges)
+@example(ROLLING, [])
 @example(workload("Pod", container(resources=None)), [])
 @example(workload("Deployment", container(**sized("0", "64Mi"))), [])
 @example(
@@ -318,7 +389,10 @@ def updates(draw: st.DrawFn) -> tuple[Object, Object]:
 
 PATCHING = [
     CONFIG,
-    config("patchExisting: true\npolicies: {prometheus-memory: {mode: patch, params: {largestNode: 64Gi}}}"),
+    config(
+        "patchExisting: true\npolicies: {prometheus-memory: {mode: patch, params: {largestNode: 64Gi}}, "
+        "volume-handover: {mode: patch}}"
+    ),
 ]
 
 

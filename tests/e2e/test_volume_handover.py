@@ -200,7 +200,7 @@ def test_a_rollout_that_waits_for_itself(plane: ControlPlane, audit: Any) -> Non
         assert told["severity"] == "error"
         assert told["message"] == (
             f"pod {new['metadata']['name']} waits for claim 'data', which one node holds at a time: pod {name}, of the "
-            f"version before, has it on node {home}, and stays until the new one is ready: the rollout never ends",
+            f"version before, has it on node {home}, and stays until the new one is ready: the rollout never ends"
         )
         # What it says to do, done: the old pod goes.
         plane.kubectl(*shlex.split(told["run"][0], comments=True)[1:])
