@@ -1,4 +1,4 @@
-"""One decision, without any server around it: all policies on, the default configuration."""
+"""One decision, without any server around it: by the default configuration, with all policies on, and with one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import gc
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from statistics import median
@@ -16,7 +17,7 @@ import msgspec
 
 from bench.figures import Figure, interleaved
 from bench.inputs import large_cluster, read_recordings, small_cluster
-from webhook.config import load_config
+from webhook.config import Config, load_config
 from webhook.engine import decide
 from webhook.loader import fact_kinds
 from webhook.objects.facts import ClusterFacts, facts_of
@@ -28,6 +29,12 @@ _DECODING = "msgspec.json.decode"
 _CALLS = 100
 
 _CONFIG = load_config(b"", "defaults")
+_ALL_ON = load_config(
+    json.dumps(
+        {"policies": {name: {"mode": "warn"} for name, active in _CONFIG.policies.items() if active.mode == "off"}}
+    ).encode(),
+    "all policies on",
+)
 _FACTS = facts_of(small_cluster(), fact_kinds())
 _TODAY = datetime.now(UTC).date()
 _STAGES: tuple[Stage, ...] = ("mutate", "validate")
@@ -38,7 +45,12 @@ def measure() -> list[Figure]:
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)  # as the server sets it
     recorded = {stage: _recorded_deployment(stage) for stage in _STAGES}
-    return [*_of_recorded(recorded), *_of_growth(recorded["mutate"]), *_of_clusters(recorded["validate"])]
+    return [
+        *_of_recorded(recorded),
+        *_of_policies(recorded["validate"]),
+        *_of_growth(recorded["mutate"]),
+        *_of_clusters(recorded["validate"]),
+    ]
 
 
 def _recorded_deployment(stage: Stage) -> bytes:
@@ -74,6 +86,20 @@ def _of_recorded(recorded: dict[Stage, bytes]) -> list[Figure]:
             Figure(f"bytes to bytes, {stage}; {_DECODING}", found["answer"], "µs", found["decode"], ratio_at_most=26),
         ]
     return figures
+
+
+def _of_policies(body: bytes) -> list[Figure]:
+    """What each policy adds to a decision, and what those that are off by themselves add together."""
+    none = replace(_ALL_ON, policies={})
+    alone = {name: replace(_ALL_ON, policies={name: active}) for name, active in _ALL_ON.policies.items()}
+    configs = {"default": _CONFIG, "all": _ALL_ON, "": none, **alone}
+    measures = {name: partial(_decide_microseconds, body, "validate", config) for name, config in configs.items()}
+    found = interleaved(measures, _ROUNDS)
+    what = "decide, validate, all policies on; those that are on by themselves"
+    return [
+        Figure(what, found["all"], "µs", found["default"], ratio_at_most=1.3),
+        *(Figure(f"{name} alone, what it adds to a decision", found[name] - found[""], "µs") for name in alone),
+    ]
 
 
 def _of_growth(body: bytes) -> list[Figure]:
@@ -144,12 +170,12 @@ def _microseconds(call: Callable[[], object], calls: int = _CALLS) -> float:
     return median(times) / 1000
 
 
-def _decide_microseconds(body: bytes, stage: Stage) -> float:
+def _decide_microseconds(body: bytes, stage: Stage, config: Config = _CONFIG) -> float:
     times = []
     for _ in range(_CALLS):
         # A new request each time, since a request keeps what was once read from it.
         request = read_review(body)
         began = perf_counter_ns()
-        decide(request, _FACTS, _CONFIG, today=_TODAY, stage=stage)
+        decide(request, _FACTS, config, today=_TODAY, stage=stage)
         times.append(perf_counter_ns() - began)
     return median(times) / 1000
