@@ -14,7 +14,7 @@ from policies.zonal_volumes.flaws import Flaw, Pods, flaw_of_tie
 from webhook.objects.facts import CLAIMS, STORAGE_CLASSES, ClusterFacts, claim_class
 from webhook.objects.helm_values import Value, helm_value
 from webhook.objects.pods import Workload
-from webhook.objects.prometheus import series_containers
+from webhook.objects.prometheus import sends_elsewhere, series_containers
 from webhook.objects.storage import Tie, kept_volume, may_share_files, tie_of_class
 from webhook.objects.topology import Pin, as_yaml, called, is_node_key
 from webhook.objects.volumes import StoredVolume
@@ -156,7 +156,7 @@ class Advice:
             template = {"spec": volume.source.get("spec") or {}}
             sets = (Set("spec.storage", {"ephemeral": {"volumeClaimTemplate": template}}),)
             yield Remedy("use an ephemeral volume, since an agent sends its series elsewhere", sets)
-        elif workload.kind == "Prometheus" and _sends_elsewhere(workload.spec):
+        elif workload.kind == "Prometheus" and sends_elsewhere(workload.spec):
             yield Remedy("use an ephemeral volume, if what has been sent elsewhere may be lost here")
 
     def _unnamed(self, volume: StoredVolume, tie: Tie, *, is_scattered: bool) -> Remedy:
@@ -228,8 +228,3 @@ def _class_path(volume: StoredVolume) -> str:
     """Where a template's class is written: the old annotation outvotes the field."""
     is_annotated = claim_class(volume.source.get("metadata") or {}, {}) is not None
     return volume.path.removesuffix(_CLASS_FIELD) + (_CLASS_ANNOTATION if is_annotated else _CLASS_FIELD)
-
-
-def _sends_elsewhere(spec: Mapping[str, Any]) -> bool:
-    thanos = spec.get("thanos")
-    return bool(spec.get("remoteWrite") or (isinstance(thanos, dict) and thanos.get("objectStorageConfig")))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from webhook.objects.facts import ClusterFacts, Metadata, Wire
+from webhook.objects.mounts import mount_at
 from webhook.objects.pods import Container, Workload, items, mapping, text
 from webhook.policy import FactKind, FactReference
 
@@ -57,18 +58,22 @@ class File(NamedTuple):
     why: str = ""
     unseen: tuple[FactReference, ...] = ()
 
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the file is in some volume; otherwise it is the image's own, if there is one."""
+        return self.why != _IN_NO_VOLUME
+
+
+_IN_NO_VOLUME = "is not in a volume"
+
 
 def mounted_file(workload: Workload, container: Container, path: str, facts: ClusterFacts) -> File:
     """The file that the container finds at an absolute path, if one of the pod's ConfigMaps holds it."""
-    path, found = normpath(path), File(why="is not in a volume")
-    mounts = sorted(_mounts(container), key=lambda mount: len(mount.path))
-    # The deepest mount hides those above it.
-    for mount in mounts:
-        if path == mount.path or path.startswith(f"{mount.path.rstrip('/')}/"):
-            inside = path[len(mount.path) :].strip("/")
-            key = "/".join(filter(None, (mount.sub_path, inside)))
-            found = _in_volume(workload, mount.volume, key, facts)
-    return found
+    mount = mount_at(container, path)
+    if mount is None:
+        return File(why=_IN_NO_VOLUME)
+    inside = normpath(path)[len(mount.folder) :].strip("/")
+    return _in_volume(workload, mount.volume, "/".join(filter(None, (mount.sub_path, inside))), facts)
 
 
 def config_maps_of(workload: Workload) -> Iterator[str]:
@@ -77,19 +82,6 @@ def config_maps_of(workload: Workload) -> Iterator[str]:
         for source in _sources(volume, path):
             if source.kind == "configMap" and source.name:
                 yield source.name
-
-
-class _Mount(NamedTuple):
-    volume: str
-    path: str
-    sub_path: str
-
-
-def _mounts(container: Container) -> Iterator[_Mount]:
-    for index, mount in enumerate(items(container.spec, "volumeMounts", container.path)):
-        path = f"{container.path}.volumeMounts[{index}]"
-        where = normpath(f"/{text(mount, 'mountPath', path).lstrip('/')}")
-        yield _Mount(text(mount, "name", path), where, text(mount, "subPath", path).strip("/"))
 
 
 def _volumes(workload: Workload) -> Iterator[tuple[Mapping[str, Any], str]]:

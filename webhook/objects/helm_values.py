@@ -1,9 +1,10 @@
-"""The Helm value behind resources, a class, a nodeSelector, a strategy or a database, where the chart is known.
+"""The Helm value behind resources, a class, a strategy, a database and so on, where the chart is known.
 
 What is known stands in helm_values.json, read on first use:
 
 charts     chart -> component (its label; or the object's kind; "*" is any) -> what -> name -> value,
-           where a name is a container's, a volume's or ("claim") a PersistentVolumeClaim's, and may be a glob
+           where a name is a container's, a volume's or ("claim") a PersistentVolumeClaim's, and may be a glob;
+           a value may have what to set it to behind it ("persistence.enabled: true")
 before     chart -> version -> the same, for the chart before that version, where a value has been renamed since
 umbrellas  chart -> the charts that it brings along, each with the value that its own values stand under, and the
            release names that tell such an installation from one of the subchart alone; none if nothing tells it
@@ -25,7 +26,9 @@ import msgspec
 from webhook.objects.pods import Container, mapping
 from webhook.policy import Object, Set
 
-Value = Literal["resources", "storageClass", "nodeSelector", "strategy", "database"]
+Value = Literal[
+    "resources", "storageClass", "nodeSelector", "strategy", "database", "persistence", "remoteWrite", "sizeLimit"
+]
 
 _VERSION = re.compile(r"-v?(\d+)\.(\d+)(?:\.(\d+))?.*$")
 _Parts = Mapping[str, Mapping[str, Mapping[str, str]]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
@@ -83,6 +84,29 @@ def find_flag(container: Container, flag: re.Pattern[str]) -> str | None:
             if found := flag.search(str(word)):
                 return found[0]
     return None
+
+
+def flag_value(container: Container, *names: str) -> str | None:
+    """The value that the container's command line gives one of these flags ("config.file"), in a script, too; the last
+    one, if there are several."""
+    words = "\n".join(word for part in ("command", "args") for word in _strings(container.spec.get(part)))
+    found = _flag_pattern(names).findall(words)
+    return str(found[-1]).strip("'\"") if found else None
+
+
+@lru_cache(maxsize=128)
+def _flag_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\S)--?(?:{'|'.join(map(re.escape, names))})(?:=|\s+)(\S+)")
+
+
+def sends_elsewhere(spec: Mapping[str, Any]) -> bool:
+    """Whether the Prometheus of an operator's resource sends its series elsewhere."""
+    thanos = spec.get("thanos")
+    has_objects = isinstance(thanos, dict) and any(thanos.get(field) for field in _OBJECT_STORAGE)
+    return bool(spec.get("remoteWrite")) or has_objects
+
+
+_OBJECT_STORAGE = ("objectStorageConfig", "objectStorageConfigFile")
 
 
 def _is_operated_server(workload: Workload, container: Container) -> bool:

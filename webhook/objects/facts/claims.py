@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from webhook.errors import BadQuantity
 from webhook.objects.facts.decoding import Metadata, Wire, WirePart
+from webhook.objects.quantities import parse_memory
 from webhook.policy import FactKind, FactReference
 
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
@@ -28,6 +30,12 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """Whether the claim selects volumes by labels: then none is made for it, and it waits for one made by hand."""
     access_modes: tuple[str, ...] = ()
     """Who may mount its volume: "ReadWriteOnce" (the pods of one node), "ReadWriteOncePod", "ReadWriteMany", …"""
+    size: int = 0
+    """Bytes that it asks for; 0 where that can't be read."""
+
+
+class _Resources(WirePart):
+    requests: dict[str, Any] | None = None
 
 
 class _Spec(WirePart):
@@ -35,6 +43,7 @@ class _Spec(WirePart):
     storage_class_name: str | None = None
     selector: dict[str, Any] | None = None
     access_modes: list[str] | None = None
+    resources: _Resources | None = None
 
 
 class _Claim(Wire):
@@ -51,7 +60,16 @@ def _read(reference: FactReference, metadata: Metadata, wired: _Claim) -> Claim:
         storage_class=None if storage_class is None else intern(storage_class),
         has_selector=spec.selector is not None,
         access_modes=_modes(tuple(spec.access_modes or ())),
+        size=_size(((spec.resources or _Resources()).requests or {}).get("storage")),
     )
+
+
+def _size(written: Any) -> int:
+    # The API server refuses what is no quantity; for a policy that asks for no size it is not worth an error.
+    try:
+        return parse_memory(written) if isinstance(written, str | int | float) else 0
+    except BadQuantity:
+        return 0
 
 
 # Ten thousand claims have a handful of different lists.

@@ -1,0 +1,1 @@
+"""What is measured and logged outlives the pod that keeps it."""

@@ -1,0 +1,159 @@
+"""Whether a store has its data outside its pod as well: what its own flags, its configuration and its pod say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from policies.metrics_durability.stores import Elsewhere, Kept, thanos_command
+from webhook.errors import BadImage
+from webhook.objects.config_maps import mounted_file
+from webhook.objects.config_text import inside, read_ini, read_yaml
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.images import parse_image
+from webhook.objects.pods import Workload, items, mapping
+from webhook.objects.products import product_of
+from webhook.objects.prometheus import flag_value, sends_elsewhere
+from webhook.policy import FactReference
+
+_OBJECT_STORES = ("objstore.config-file", "objstore.config")
+_BACKUPS = frozenset({"vmbackup", "vmbackupmanager"})
+_LOCAL = frozenset({"filesystem", "inmemory", "in-memory", "local"})
+"""The backends of Loki, Mimir and Tempo that are files of the container."""
+_KINDS = frozenset({"alibabacloud", "azure", "bos", "filesystem", "gcs", "s3", "swift"})
+_DATABASES = frozenset({"mysql", "postgres"})
+
+
+class Sent(NamedTuple):
+    """Whether the data is outside the pod as well: None if that can't be told, and then `why`, and what to look up."""
+
+    is_sent: bool | None
+    why: str = ""
+    unseen: tuple[FactReference, ...] = ()
+
+
+_YES, _NO = Sent(True), Sent(False)
+
+
+def sent(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
+    """Whether a store's data is outside its pod as well."""
+    return _WAYS[kept.store.elsewhere](workload, kept, facts)
+
+
+def _by_remote_write(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
+    if _has_thanos_sidecar(workload):
+        return _YES
+    if workload.is_operated:
+        return Sent(sends_elsewhere(workload.spec))
+    path = flag_value(kept.container, "config.file") or "/etc/prometheus/prometheus.yml"
+    return _by_file(workload, kept, path, facts, lambda found: bool(found.get("remote_write")))
+
+
+def _has_thanos_sidecar(workload: Workload) -> bool:
+    return any(
+        product_of(container.image).name == "thanos"
+        and thanos_command(container) == "sidecar"
+        and flag_value(container, *_OBJECT_STORES)
+        for container in workload.containers
+    )
+
+
+def _by_file(
+    workload: Workload, kept: Kept, path: str, facts: ClusterFacts, tells: Callable[[Mapping[str, Any]], bool | None]
+) -> Sent:
+    """What the YAML file at this path says; `tells` is None for what it doesn't say."""
+    file = mounted_file(workload, kept.container, path, facts)
+    if file.text is None:
+        return Sent(None, f"its configuration {path} {file.why}", file.unseen)
+    found = read_yaml(file.text)
+    if found is None:
+        return Sent(None, f"its configuration {path} in ConfigMap {file.source!r} is not YAML that can be read")
+    told = tells(found)
+    return Sent(told, "" if told is not None else f"its configuration {path} doesn't say where its data goes")
+
+
+def _by_flags(workload: Workload, kept: Kept, _facts: ClusterFacts) -> Sent:
+    """Thanos: object storage, or a ruler that writes to another's."""
+    if workload.is_operated:
+        fields = ("objectStorageConfig", "objectStorageConfigFile", "remoteWrite")
+        return Sent(any(workload.spec.get(field) for field in fields))
+    return Sent(bool(flag_value(kept.container, *_OBJECT_STORES, "remote-write.config-file", "remote-write.config")))
+
+
+def _by_configuration(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
+    """Loki, Mimir and Tempo: the backend that a flag or the configuration file names."""
+    container = kept.container
+    if backend := flag_value(container, "blocks-storage.backend", "common.storage.backend", "storage.trace.backend"):
+        return Sent(backend not in _LOCAL)
+    path = flag_value(container, "config.file")
+    if path is None:
+        return Sent(None, "it names no configuration file")
+    return _by_file(workload, kept, path, facts, _names_object_store)
+
+
+def _names_object_store(found: Mapping[str, Any]) -> bool | None:
+    """Whether the last backend that is named is elsewhere; None if none is named."""
+    backends = [backend for backend in _backends(found) if isinstance(backend, str)]
+    return backends[-1] not in _LOCAL if backends else None
+
+
+def _backends(found: Mapping[str, Any]) -> Iterator[Any]:
+    common = inside(found, "common", "storage")
+    yield inside(common, "backend")
+    # Loki has no field for the backend here, but one for each kind.
+    yield from _KINDS.intersection(common) if isinstance(common, Mapping) and "backend" not in common else ()
+    yield inside(found, "blocks_storage", "backend")
+    yield inside(found, "storage", "trace", "backend")
+    periods = inside(found, "schema_config", "configs")
+    # Each period of Loki's schema has its own; the last is the one that is written to.
+    yield from (inside(period, "object_store") for period in (periods if isinstance(periods, list) else ())[-1:])
+
+
+def _by_backup(workload: Workload, _kept: Kept, _facts: ClusterFacts) -> Sent:
+    return Sent(any(_base(container.image) in _BACKUPS for container in workload.containers))
+
+
+def _base(image: str) -> str:
+    try:
+        return parse_image(image).base
+    except BadImage:
+        return ""
+
+
+def _by_peers(workload: Workload, kept: Kept, _facts: ClusterFacts) -> Sent:
+    """Alertmanagers that are each other's peers have all silences; of an operator's replicas they always are."""
+    replicas = mapping(workload.object, "spec", "").get("replicas")
+    is_many = isinstance(replicas, int) and replicas > 1
+    return Sent(is_many and (workload.is_operated or flag_value(kept.container, "cluster.peer") is not None))
+
+
+def _by_database(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
+    """Grafana: a database of its own is a file beside its other ones."""
+    variables = {
+        str(variable.get("name")): variable for variable in items(kept.container.spec, "env", kept.container.path)
+    }
+    for name in ("GF_DATABASE_URL", "GF_DATABASE_TYPE"):
+        if (variable := variables.get(name)) is not None:
+            if variable.get("value") is None:
+                return Sent(None, f"variable {name} takes its value from elsewhere")
+            return Sent(str(variable["value"]).partition(":")[0] in _DATABASES)
+    if kept.container.spec.get("envFrom"):
+        return Sent(None, "its variables come from another object (envFrom)")
+    path = str((variables.get("GF_PATHS_CONFIG") or {}).get("value") or "/etc/grafana/grafana.ini")
+    file = mounted_file(workload, kept.container, path, facts)
+    if file.text is None:
+        # The image's own file names no database.
+        return Sent(None, f"its configuration {path} {file.why}", file.unseen) if file.is_mounted else _NO
+    database = read_ini(file.text).get("database", {})
+    return Sent((database.get("url") or database.get("type") or "").partition(":")[0] in _DATABASES)
+
+
+_WAYS: Mapping[Elsewhere, Callable[[Workload, Kept, ClusterFacts], Sent]] = {
+    "remote_write": _by_remote_write,
+    "flags": _by_flags,
+    "configuration": _by_configuration,
+    "backup": _by_backup,
+    "peers": _by_peers,
+    "database": _by_database,
+    "always": lambda _workload, _kept, _facts: _YES,
+}

@@ -1,0 +1,138 @@
+"""Where a store's files are: on what outlives its pod, or on what doesn't."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from policies.metrics_durability.stores import Kept
+from webhook.errors import BadObject, BadQuantity
+from webhook.objects.facts import CLAIMS, ClusterFacts
+from webhook.objects.mounts import Mount, mount_at, mounts_of
+from webhook.objects.pods import Workload, items, mapping, text
+from webhook.objects.quantities import parse_memory
+from webhook.objects.volumes import claim_templates
+
+Lifetime = Literal["kept", "emptyDir", "memory", "ephemeral", "inline", "container", "unknown"]
+"""How long a place lasts; "kept" outlives the pod, and of "unknown" the pod doesn't tell."""
+TOLD: Mapping[Lifetime, str] = {
+    "emptyDir": "on an emptyDir",
+    "memory": "on an emptyDir in memory",
+    "ephemeral": "on an ephemeral volume",
+    "inline": "on a volume of the pod itself",
+    "container": "in the container's own file system",
+}
+# What a container only reads.
+_READ = frozenset({"configMap", "secret", "downwardAPI", "projected", "image", "gitRepo"})
+
+
+class Place(NamedTuple):
+    """Where data is.
+
+    path      the field that says so
+    size      bytes that it holds, as far as that is known; None without a limit, too
+    size_path the field that says how large it is
+    """
+
+    lifetime: Lifetime
+    path: str
+    size: int | None = None
+    size_path: str = ""
+    is_operated: bool = False
+
+    @property
+    def told(self) -> str:
+        return TOLD[self.lifetime]
+
+    @property
+    def owner(self) -> str:
+        """What it is gone with."""
+        return "container" if self.lifetime == "container" else "pod"
+
+
+def place_of(workload: Workload, kept: Kept, facts: ClusterFacts) -> Place:
+    """Where the files of a store are. Raises BadObject for a field of the wrong kind, or a size that is none."""
+    if workload.is_operated:
+        return _operated(workload)._replace(is_operated=True)
+    if kept.folder:
+        mount = mount_at(kept.container, kept.folder)
+        return _of_mount(workload, mount, facts) if mount else Place("container", f"{kept.container.path}.volumeMounts")
+    return _likeliest(workload, kept, facts)
+
+
+def _likeliest(workload: Workload, kept: Kept, facts: ClusterFacts) -> Place:
+    """The place of a store whose folder nothing tells: of the volumes that it writes to one that outlives the pod, if
+    there is one."""
+    places = [
+        _of_mount(workload, mount, facts)
+        for mount in mounts_of(kept.container)
+        if not mount.is_read_only and mount.folder != "/tmp"  # noqa: S108 - where others keep what they don't need
+    ]
+    written = [place for place in places if place.lifetime != "unknown"]
+    outliving = [place for place in written if place.lifetime == "kept"]
+    return next(iter(outliving or written), Place("container", f"{kept.container.path}.volumeMounts"))
+
+
+def _of_mount(workload: Workload, mount: Mount, facts: ClusterFacts) -> Place:
+    for template in claim_templates(workload):
+        if template.name == mount.volume:
+            return _of_template("kept", template.template, template.path)
+    for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
+        if volume.get("name") == mount.volume:
+            return _of_volume(workload, volume, f"{workload.spec_path}.volumes[{index}]", facts)
+    return Place("unknown", mount.path)
+
+
+def _of_volume(workload: Workload, volume: Mapping[str, Any], path: str, facts: ClusterFacts) -> Place:
+    if volume.get("emptyDir") is not None:
+        return _of_directory(mapping(volume, "emptyDir", path), f"{path}.emptyDir")
+    if ephemeral := mapping(volume, "ephemeral", path):
+        template = mapping(ephemeral, "volumeClaimTemplate", f"{path}.ephemeral")
+        return _of_template("ephemeral", template, f"{path}.ephemeral.volumeClaimTemplate")
+    if claim := mapping(volume, "persistentVolumeClaim", path):
+        name = text(claim, "claimName", f"{path}.persistentVolumeClaim")
+        known = facts.of(CLAIMS).get((workload.namespace, name))
+        size = (known.size or None) if known else None
+        return Place("kept", f"{path}.persistentVolumeClaim", size, f"{path}.persistentVolumeClaim")
+    sources = [name for name in volume if name != "name" and volume[name] is not None]
+    if not sources:  # the API server makes it an emptyDir
+        return _of_directory({}, f"{path}.emptyDir")
+    if not _READ.isdisjoint(sources):
+        return Place("unknown", path)
+    return Place("inline" if "csi" in sources else "kept", path)
+
+
+def _of_directory(directory: Mapping[str, Any], path: str) -> Place:
+    size = _size(directory.get("sizeLimit"), f"{path}.sizeLimit")
+    # 0 is no limit: the kubelet looks for one above it.
+    return Place("memory" if directory.get("medium") else "emptyDir", path, size or None, f"{path}.sizeLimit")
+
+
+def _of_template(lifetime: Lifetime, template: Mapping[str, Any], path: str) -> Place:
+    spec = mapping(template, "spec", path)
+    resources = mapping(spec, "resources", f"{path}.spec")
+    requests = mapping(resources, "requests", f"{path}.spec.resources")
+    size_path = f"{path}.spec.resources.requests.storage"
+    return Place(lifetime, path, _size(requests.get("storage"), size_path), size_path)
+
+
+def _size(written: Any, path: str) -> int | None:
+    try:
+        return None if written is None else parse_memory(written)
+    except BadQuantity as error:
+        raise BadObject(f"{path}: {error}") from error
+
+
+def _operated(workload: Workload) -> Place:
+    """The operator takes the first of emptyDir, ephemeral, volumeClaimTemplate; without storage it is an emptyDir."""
+    path = f"{workload.spec_path}.storage"
+    if workload.spec.get("storage") is None:
+        return Place("emptyDir", path, None, f"{path}.emptyDir.sizeLimit")
+    storage = mapping(workload.spec, "storage", workload.spec_path)
+    if storage.get("emptyDir") is not None:
+        return _of_directory(mapping(storage, "emptyDir", path), f"{path}.emptyDir")
+    if storage.get("ephemeral") is not None:
+        template = mapping(mapping(storage, "ephemeral", path), "volumeClaimTemplate", f"{path}.ephemeral")
+        return _of_template("ephemeral", template, f"{path}.ephemeral.volumeClaimTemplate")
+    template = mapping(storage, "volumeClaimTemplate", path)
+    return _of_template("kept", template, f"{path}.volumeClaimTemplate")

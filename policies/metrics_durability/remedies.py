@@ -1,0 +1,120 @@
+"""What mends a store whose data is gone with its pod: it is sent elsewhere, or its volume stays.
+
+A volume must be one that its pods reach wherever they may run, else zonal-volumes denies it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from policies.metrics_durability.places import Place
+from policies.metrics_durability.retention import Retention
+from policies.metrics_durability.space import volume_for
+from policies.metrics_durability.stores import ALERTMANAGER, PROMETHEUS, Kept
+from webhook.objects.facts import STORAGE_CLASSES, ClusterFacts
+from webhook.objects.helm_values import helm_value
+from webhook.objects.pods import Workload
+from webhook.objects.quantities import Memory
+from webhook.objects.storage import may_share_files, tie_of_class
+from webhook.policy import Set
+
+_USUAL = Memory.parse("50Gi")
+_SMALL = Memory.parse("1Gi")
+_MOST_CLASSES = 100
+
+
+class Remedies:
+    """The ways to mend one store. `remote_write` is the address that the configuration names, empty for none."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        kept: Kept,
+        place: Place,
+        retention: Retention | None,
+        facts: ClusterFacts,
+        remote_write: str,
+    ) -> None:
+        self._workload, self._kept, self._place = workload, kept, place
+        self._retention, self._facts, self._remote_write = retention, facts, remote_write
+
+    @property
+    def first(self) -> str:
+        """The first way alone, which asks for no volume."""
+        to = f" to {self._remote_write}" if self._is_prometheus and self._remote_write else ""
+        return f"{self._kept.store.remedy}{to}"
+
+    @property
+    def words(self) -> str:
+        reached = f"of class {self._spanning}" if self._spanning else "that its pods reach in every zone"
+        return f"{self.first}, or keep them on a persistent volume {reached}"
+
+    @property
+    def fix(self) -> Set | None:
+        """What mode patch does: the address that the configuration names, in an operator's resource."""
+        if not (self._remote_write and self._is_prometheus and self._workload.is_operated):
+            return None
+        return Set(f"{self._workload.spec_path}.remoteWrite", [{"url": self._remote_write}])
+
+    @property
+    def advice(self) -> tuple[Set, ...]:
+        if not self._workload.is_operated:
+            return ()
+        if self._kept.store is ALERTMANAGER:
+            return (Set(f"{self._workload.spec_path}.replicas", 2),)
+        return (Set(f"{self._workload.spec_path}.storage", self._storage),)
+
+    @property
+    def hint(self) -> str | None:
+        address = self._remote_write or "URL"
+        remote, volume = self._value("remoteWrite"), self._value("persistence")
+        ways = [f"{remote}: [{{url: {address}}}]"] if remote else []
+        if volume:
+            ways.append(volume if ": " in volume else f"{volume}: {_flow(self._storage)}")
+        return ", or ".join(ways) or None
+
+    def size_hint(self, size: str) -> str | None:
+        found = self._value("sizeLimit")
+        return f"{found}: {size}" if found else None
+
+    @property
+    def known_size(self) -> Memory | None:
+        """The size of a volume that holds what the store keeps, where its retention says that."""
+        return volume_for(self._retention.size) if self._retention and self._retention.size else None
+
+    @property
+    def size(self) -> Memory:
+        """That size, or else a usual one."""
+        return self.known_size or (_USUAL if self._kept.store.grows else _SMALL)
+
+    def _value(self, what: Any) -> str | None:
+        return helm_value(self._workload.object, self._kept.container.name, what)
+
+    @property
+    def _is_prometheus(self) -> bool:
+        return self._kept.store is PROMETHEUS
+
+    @property
+    def _storage(self) -> dict[str, Any]:
+        named = {"storageClassName": self._spanning} if self._spanning else {}
+        return {"volumeClaimTemplate": {"spec": {**named, "resources": {"requests": {"storage": str(self.size)}}}}}
+
+    @cached_property
+    def _spanning(self) -> str:
+        """The first class of the cluster whose volumes any node reaches; empty if none is known."""
+        classes = sorted(self._facts.of(STORAGE_CLASSES).values(), key=lambda one: (not one.is_default, one.name))
+        for one in classes[:_MOST_CLASSES]:
+            # Prometheus supports no file share.
+            if not (self._is_prometheus and may_share_files(one)):
+                tie = tie_of_class(one.name, self._facts)
+                if tie.extent == "nothing":
+                    return one.name
+        return ""
+
+
+def _flow(value: Any) -> str:
+    """The value as one types it into a values file, in one line."""
+    if not isinstance(value, dict):
+        return str(value)
+    return f"{{{', '.join(f'{key}: {_flow(inner)}' for key, inner in value.items())}}}"

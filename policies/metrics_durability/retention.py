@@ -1,0 +1,73 @@
+"""How much Prometheus keeps, in bytes and in time, as its flags, its resource or its configuration say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from policies.metrics_durability.stores import Kept
+from webhook.objects.config_maps import mounted_file
+from webhook.objects.config_text import inside, read_yaml
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.pods import Workload
+from webhook.objects.prometheus import flag_value
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGTPE]?)i?B")
+_TIMES = re.compile(r"([0-9]+)(ms|[ywdhms])")
+_POWERS = "KMGTPE"
+_SECONDS: Mapping[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+_DEFAULT_TIME = "15d"
+_OPERATORS_TIME = "24h"
+
+
+class Retention(NamedTuple):
+    """What is kept: at most `size` bytes, if they are not None, and for `seconds`, 0 for ever, both also as they were
+    written, and the field that says so."""
+
+    size: int | None
+    size_told: str
+    seconds: float
+    time_told: str
+    path: str
+
+
+def retention_of(workload: Workload, kept: Kept, facts: ClusterFacts) -> Retention:
+    """The retention of a Prometheus. An amount that it can't read, it refuses to start with: here it counts as none."""
+    if workload.is_operated:
+        spec = workload.spec
+        size, time, path = spec.get("retentionSize"), spec.get("retention"), f"{workload.spec_path}.retentionSize"
+        default = _OPERATORS_TIME
+    else:
+        container = kept.container
+        size = flag_value(container, "storage.tsdb.retention.size")
+        time = flag_value(container, "storage.tsdb.retention.time", "storage.tsdb.retention")
+        path, default = f"{container.path}.args", _DEFAULT_TIME
+        in_file = _in_file(workload, kept, facts)
+        size, time = inside(in_file, "size") or size, inside(in_file, "time") or time
+    # With a size alone nothing is deleted for its age.
+    size, time = str(size or ""), str(time or ("" if size else default))
+    return Retention(read_size(size), size, read_time(time), time, path)
+
+
+def _in_file(workload: Workload, kept: Kept, facts: ClusterFacts) -> Any:
+    """What the configuration says, which counts for more than the flags do."""
+    path = flag_value(kept.container, "config.file")
+    text = mounted_file(workload, kept.container, path, facts).text if path else None
+    return inside(read_yaml(text), "storage", "tsdb", "retention") if text else None
+
+
+def read_size(text: str) -> int | None:
+    """A size as Prometheus writes it, whose units are powers of 1024 with and without an i; None for none, or 0."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        return None
+    return int(float(found[1]) * 1024 ** (_POWERS.index(found[2]) + 1 if found[2] else 0)) or None
+
+
+def read_time(text: str) -> float:
+    """Seconds of a duration as Prometheus writes it: "15d", "1w3d"; 0 for what is none."""
+    parts = _TIMES.findall(text)
+    if "".join(amount + unit for amount, unit in parts) != text:
+        return 0
+    return sum(int(amount) * _SECONDS[unit] for amount, unit in parts)

@@ -1,0 +1,183 @@
+"""The products that keep metrics, logs, traces or state, by what webhook.objects.products calls their images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from posixpath import join, normpath
+from typing import Literal, NamedTuple
+
+from webhook.objects.pods import Container, Workload, items
+from webhook.objects.products import product_of
+from webhook.objects.prometheus import flag_value, holds_series, is_agent
+
+Elsewhere = Literal["remote_write", "flags", "configuration", "backup", "peers", "database", "always"]
+"""How a product can have its data outside its pod: what tells it. ElastAlert always has: it keeps its state in
+Elasticsearch."""
+
+
+class Store(NamedTuple):
+    """A product that keeps data.
+
+    data        what it keeps: "its series"
+    elsewhere   how it can have that outside its pod
+    remedy      the same as a remedy: "send them elsewhere by remote_write"
+    folder      where its files are unless a flag says otherwise; empty where only its configuration file tells
+    home        the folder that a relative path in a flag begins at
+    flags       the flags that name its files' folder
+    variable    the environment variable that names it
+    parts       which of its parts (flag "target", or Thanos' command) keep data; every one, if none are named
+    grows       whether it keeps all that is measured or logged; the others' is little, and their loss only warned of
+    """
+
+    name: str
+    data: str
+    elsewhere: Elsewhere
+    remedy: str
+    folder: str = ""
+    home: str = "/"
+    flags: tuple[str, ...] = ()
+    variable: str = ""
+    parts: frozenset[str] = frozenset()
+    grows: bool = True
+
+
+_BY_CONFIGURATION = "have it keep them in object storage"
+PROMETHEUS = Store(
+    "Prometheus",
+    "its series",
+    "remote_write",
+    "send them elsewhere by remote_write, or by a Thanos sidecar with object storage",
+    "/prometheus",
+    "/prometheus",
+    ("storage.tsdb.path",),
+)
+ALERTMANAGER = Store(
+    "Alertmanager",
+    "its silences",
+    "peers",
+    "run two or more replicas that are each other's peers",
+    "/alertmanager",
+    "/alertmanager",
+    ("storage.path",),
+    grows=False,
+)
+THANOS = Store(
+    "Thanos",
+    "its series",
+    "flags",
+    "give it object storage, by --objstore.config-file",
+    "/data",
+    flags=("tsdb.path", "data-dir"),
+    parts=frozenset({"receive", "rule", "store"}),
+)
+_GRAFANA = Store(
+    "Grafana",
+    "its users, dashboards and alert rules",
+    "database",
+    "give it a database elsewhere (GF_DATABASE_TYPE and GF_DATABASE_URL)",
+    "/var/lib/grafana",
+    variable="GF_PATHS_DATA",
+    grows=False,
+)
+_ELASTALERT = Store("ElastAlert", "its state", "always", "", grows=False)
+_BACKUP = "have vmbackup beside it copy them to object storage"
+_VICTORIA_METRICS = Store(
+    "VictoriaMetrics", "its series", "backup", _BACKUP, "/victoria-metrics-data", flags=("storageDataPath",)
+)
+_VMSTORAGE = _VICTORIA_METRICS._replace(folder="/vmstorage-data")
+_VICTORIA_LOGS = _VICTORIA_METRICS._replace(name="VictoriaLogs", data="its logs", folder="/victoria-logs-data")
+_VICTORIA_TRACES = _VICTORIA_METRICS._replace(name="VictoriaTraces", data="its traces", folder="/victoria-traces-data")
+_LOKI = Store(
+    "Loki",
+    "its logs",
+    "configuration",
+    _BY_CONFIGURATION,
+    parts=frozenset({"all", "ingester", "write"}),
+)
+_MIMIR = _LOKI._replace(name="Mimir", data="its series")
+_TEMPO = _LOKI._replace(name="Tempo", data="its traces", parts=frozenset({"all", "ingester", "scalable-single-binary"}))
+PRODUCTS: Mapping[str, Store] = {
+    "alertmanager": ALERTMANAGER,
+    "elastalert": _ELASTALERT,
+    "elastalert-docker": _ELASTALERT,
+    "elastalert-server": _ELASTALERT,
+    "elastalert2": _ELASTALERT,
+    "enterprise-logs": _LOKI,
+    "enterprise-metrics": _MIMIR,
+    "enterprise-traces": _TEMPO,
+    "grafana": _GRAFANA,
+    "grafana-enterprise": _GRAFANA,
+    "grafana-oss": _GRAFANA,
+    "loki": _LOKI,
+    "mimir": _MIMIR,
+    "tempo": _TEMPO,
+    "thanos": THANOS,
+    "victoria-logs": _VICTORIA_LOGS,
+    "victoria-metrics": _VICTORIA_METRICS,
+    "victoria-traces": _VICTORIA_TRACES,
+    "victoriametrics": _VICTORIA_METRICS,
+    "vmsingle": _VICTORIA_METRICS,
+    "vmstorage": _VMSTORAGE,
+}
+"""Every product but Prometheus, which webhook.objects.prometheus knows by more than its image."""
+
+
+class Kept(NamedTuple):
+    """A container that keeps a store's data, and the folder in which; empty where only its configuration tells."""
+
+    container: Container
+    store: Store
+    folder: str
+
+
+def kept_by(workload: Workload) -> Iterator[Kept]:
+    """The stores in a workload's pods. What runs to its end keeps nothing that anybody counts on."""
+    if workload.kind in ("Job", "CronJob"):
+        return
+    for container in workload.containers:
+        store = _store_of(workload, container)
+        if store is not None and (workload.is_operated or _keeps_data(container, store)):
+            yield Kept(container, store, _folder_of(container, store))
+
+
+def _store_of(workload: Workload, container: Container) -> Store | None:
+    if holds_series(workload, container):
+        return None if is_agent(workload, container) else PROMETHEUS
+    if container.role == "init":
+        return None
+    if workload.is_operated:
+        # Beside what the operator makes of the resource there are only its sidecars.
+        is_made = container.resources_path == f"{workload.spec_path}.resources"
+        return {"Alertmanager": ALERTMANAGER, "ThanosRuler": THANOS}.get(workload.kind) if is_made else None
+    return PRODUCTS.get(product_of(container.image).name)
+
+
+def _keeps_data(container: Container, store: Store) -> bool:
+    if not store.parts:
+        return True
+    if store is THANOS:
+        return thanos_command(container) in store.parts
+    return not store.parts.isdisjoint((flag_value(container, "target") or "all").split(","))
+
+
+def _folder_of(container: Container, store: Store) -> str:
+    """Where the store's files are; empty if it is a variable's value, or only its configuration tells."""
+    told = flag_value(container, *store.flags) if store.flags else _variable(container, store.variable)
+    if not told:
+        return store.folder
+    return "" if "$" in told else normpath(join(store.home, told))
+
+
+def _variable(container: Container, name: str) -> str:
+    variables = items(container.spec, "env", container.path)
+    return next((str(one.get("value") or "") for one in variables if one.get("name") == name), "") if name else ""
+
+
+_COMMANDS = frozenset({"compact", "query", "query-frontend", "receive", "rule", "sidecar", "store", "tools"})
+
+
+def thanos_command(container: Container) -> str:
+    """Which of its programs a Thanos container runs: "sidecar", "receive"; empty if nothing says so."""
+    lists = (container.spec.get(part) for part in ("command", "args"))
+    words = (word for part in lists if isinstance(part, list) for text in part for word in str(text).split())
+    return next((word for word in words if word in _COMMANDS), "")
