@@ -3,6 +3,7 @@
 {{- define "forestall.policies" -}}
 {
 "memory-limits": {"mode": "patch", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {}, "lives": {"": ["nodes", "pods"], "apps": ["statefulsets"]}},
+"metrics-durability": {"mode": "off", "facts": {"": ["nodes", "persistentvolumeclaims"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {"readConfigMaps": {"": ["configmaps"]}}, "kinds": {}, "lives": {}},
 "namespace-defaults": {"mode": "audit", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {"": ["namespaces"]}, "lives": {"apps": ["daemonsets", "deployments", "statefulsets"]}},
 "prometheus-memory": {"mode": "deny", "facts": {"": ["limitranges", "nodes"]}, "lookedUp": {}, "kinds": {}, "lives": {"": ["pods"], "apps": ["statefulsets"]}},
 "volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {"": {"apps": ["deployments"]}}, "kinds": {}, "lives": {"": ["nodes", "pods"], "apps": ["deployments", "statefulsets"], "storage.k8s.io": ["volumeattachments"]}},
