@@ -100,14 +100,16 @@ class Inventory:
     @property
     def troubles(self) -> Mapping[GroupKind, str]:
         """Kind -> why it can't be listed, or isn't watched now."""
-        return {**self._following.troubles, **self.unread}
+        unwatched = {kind: followed.trouble for kind, followed in list(self._followed.items()) if followed.trouble}
+        return {**unwatched, **self.unread}
 
     def is_current(self, kind: GroupKind) -> bool:
         """Whether every change of the kind's objects is heard of."""
-        return self._following.is_following(kind)
+        return kind in self._followed and bool(self._followed[kind].since)
 
     def stop(self) -> None:
-        self._following.stop()
+        for followed in self._followed.values():
+            followed.stop()
 
     def learn_versions(self) -> None:
         """Ask in which version kinds are served. Raises ClusterRefused or FactsUnavailable."""
@@ -138,7 +140,7 @@ class Inventory:
     def list_namespace(self, namespace: str, on_page: Callable[[], None]) -> None:
         """Judge every object in a namespace, and the Namespace itself. Raises ClusterRefused or FactsUnavailable."""
         for kind in self.kinds:
-            if kind in self._followed and self.is_current(kind):
+            if self.is_current(kind):
                 self._list(self._followed[kind], namespace, on_page)
 
     def take_changes(self) -> None:
@@ -279,6 +281,7 @@ class Inventory:
 
     def _absent(self, kind: GroupKind) -> None:
         followed = self._followed.pop(kind)
+        followed.stop()
         for key in list(followed.objects):
             self._forget(followed, key)
         self.unread.pop(kind, None)

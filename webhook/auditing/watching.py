@@ -28,6 +28,7 @@ _WAITING = 500
 _GOOD_SECONDS = 10.0
 _LONGEST_PAUSE = 30.0
 _TICK = 0.5
+_NOT_SERVED = 404
 
 log = structlog.get_logger()
 
@@ -53,6 +54,18 @@ class Followed:
         self.is_partial = (kind.group, kind.kind) == ("apps", "ReplicaSet")
         """Whether only the metadata of its objects is listed and watched."""
         self.objects: dict[Key, Known] = {}
+        self.since = ""
+        """The version from which its watch goes on; empty while something may be missed, and it has to be listed."""
+        self.trouble = ""
+        """Why its watch isn't open."""
+        self.response: urllib3.BaseHTTPResponse | None = None
+        self.is_stopped = False
+
+    def stop(self) -> None:
+        """End its watch: nothing of it is taken in any more."""
+        self.is_stopped = True
+        if self.response is not None:
+            hang_up(self.response)
 
     @property
     def resource(self) -> str:
@@ -105,79 +118,60 @@ class Following:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._changes: queue.Queue[Change] = queue.Queue(_WAITING)
-        self._stopped = threading.Event()
-        self._versions: dict[GroupKind, str] = {}
-        """Kind -> where its watch goes on, for kinds that need no list."""
-        self._responses: dict[GroupKind, urllib3.BaseHTTPResponse] = {}
-        self._troubles: dict[GroupKind, str] = {}
 
     def follow(self, followed: Followed, since: str) -> None:
-        """Watch the kind from a list's version on."""
-        self._versions[followed.kind] = since
+        """Watch the kind from a list's version on, until it is stopped or only a new list helps."""
+        followed.since = since
         threading.Thread(target=self._keep, args=(followed,), name=f"watch {followed.resource}", daemon=True).start()
-
-    def is_following(self, kind: GroupKind) -> bool:
-        """Whether nothing of the kind is missed; if not, it has to be listed, and followed from there."""
-        return kind in self._versions
-
-    @property
-    def troubles(self) -> Mapping[GroupKind, str]:
-        """Kind -> why its watch isn't open."""
-        return dict(self._troubles)
 
     def take(self) -> Iterator[Change]:
         """The changes that wait."""
         while True:
             try:
-                yield self._changes.get_nowait()
+                change = self._changes.get_nowait()
             except queue.Empty:
                 return
-
-    def stop(self) -> None:
-        """End the threads, each at its next event at the latest; changes that wait are lost."""
-        self._stopped.set()
-        for response in list(self._responses.values()):
-            hang_up(response)
+            if not change.followed.is_stopped:
+                yield change
 
     def _keep(self, followed: Followed) -> None:
-        """Watch until stopped, or until only a new list helps."""
-        kind, failures = followed.kind, 0
-        while not self._stopped.is_set():
+        failures = 0
+        while not followed.is_stopped:
             began, pause = time.monotonic(), 0.0
             try:
                 self._follow(followed)
             except ClusterRefused as answer:
-                if is_expired(answer) or answer.status == 404:
+                if is_expired(answer) or answer.status == _NOT_SERVED:
                     break
                 pause = answer.retry_after
-                self._failed(kind, answer)
+                _failed(followed, answer)
             except Exception as error:
-                self._failed(kind, error)
+                _failed(followed, error)
             failures = 0 if time.monotonic() - began > _GOOD_SECONDS else failures + 1
             if failures:
-                self._stopped.wait(max(pause, backoff(failures, _LONGEST_PAUSE)))
-        self._responses.pop(kind, None)
-        self._troubles.pop(kind, None)
-        self._versions.pop(kind, None)
+                self._wait(followed, max(pause, backoff(failures, _LONGEST_PAUSE)))
+        followed.trouble = followed.since = ""
+
+    def _wait(self, followed: Followed, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not followed.is_stopped and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(_TICK, left))
 
     def _follow(self, followed: Followed) -> None:
-        kind = followed.kind
-
         def opened(response: urllib3.BaseHTTPResponse) -> None:
-            self._responses[kind] = response
-            if self._stopped.is_set():  # stop() may have looked a moment too early
+            followed.response, followed.trouble = response, ""
+            if followed.is_stopped:  # stop() may have looked a moment too early
                 hang_up(response)
-            self._troubles.pop(kind, None)
 
         accept = METADATA_OBJECT if followed.is_partial else "application/json"
-        for event in watch_events(self._cluster, followed.path, self._versions[kind], opened, accept):
+        for event in watch_events(self._cluster, followed.path, followed.since, opened, accept):
             if event.change != "BOOKMARK" and not self._put(Change(followed, event.change == "DELETED", event.body)):
                 return
-            self._versions[kind] = event.version
+            followed.since = event.version
 
     def _put(self, change: Change) -> bool:
-        """Hand the change on, once there is room; whether it was not stopped meanwhile."""
-        while not self._stopped.is_set():
+        """Hand the change on, once there is room; whether its kind was not stopped meanwhile."""
+        while not change.followed.is_stopped:
             try:
                 self._changes.put(change, timeout=_TICK)
             except queue.Full:
@@ -185,9 +179,10 @@ class Following:
             return True
         return False
 
-    def _failed(self, kind: GroupKind, error: Exception) -> None:
-        if self._stopped.is_set():
-            return
-        if kind not in self._troubles:
-            log.warning("cannot watch", resource=full_resource(kind), error=one_line(error))
-        self._troubles[kind] = one_line(error)
+
+def _failed(followed: Followed, error: Exception) -> None:
+    if followed.is_stopped:
+        return
+    if not followed.trouble:
+        log.warning("cannot watch", resource=followed.resource, error=one_line(error))
+    followed.trouble = one_line(error)
