@@ -12,13 +12,14 @@ from tests.audit.test_judge import owned, with_uid
 from tests.auditing.watched_cluster import WatchedCluster
 from tests.builders import config, container, custom, every_policy, limit_range, sized, workload
 from tests.loopback import eventually
+from webhook.audit.judge import Judgement
 from webhook.auditing.audit import Auditor
-from webhook.auditing.inventory import kinds_to_judge
+from webhook.auditing.inventory import Inventory, kinds_to_judge
 from webhook.auditing.kept import Kept
 from webhook.auditing.watching import METADATA_LIST, METADATA_OBJECT, Followed
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.pods import OPERATED
-from webhook.policy import GroupKind, Object
+from webhook.policy import GroupKind, Object, Reference
 
 DENY = every_policy(memory_limits="mode: deny")
 FINE = container(**sized("1Gi", "1Gi"))
@@ -208,26 +209,27 @@ class TestOwners:
         audited.cluster.put(workload(name="after"))
         audited.sees("Deployment shop/after")
 
-    def test_a_claim_is_judged_again_once_its_stateful_set_is_gone(self, audit_of: AuditOf) -> None:
-        text = every_policy(zonal_volumes="mode: deny")
-        claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"storageClassName": "gp3"}}
-        claim["metadata"] = {
-            "namespace": "shop",
-            "name": "data-db-0",
-            "labels": {"app.kubernetes.io/name": "prometheus"},
-        }
-        template = {"metadata": {"name": "data"}, "spec": claim["spec"]}
+    def test_a_claim_is_judged_by_itself_once_its_stateful_set_is_gone(
+        self, audit_of: AuditOf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        judged: set[str] = set()
+        keep = Inventory._keep
+
+        def spy(self: Inventory, reference: Reference, group: str, judgement: Judgement | None) -> None:
+            if judgement is not None:
+                judged.add(str(judgement.object))
+            keep(self, reference, group, judgement)
+
+        monkeypatch.setattr(Inventory, "_keep", spy)
         database = workload("StatefulSet", FINE, name="db")
-        database["spec"]["volumeClaimTemplates"] = [template]
-        provisioner = {"provisioner": "ebs.csi.aws.com", "volumeBindingMode": "Immediate"}
-        gp3 = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "gp3"}, **provisioner}
-        cluster = WatchedCluster(groups={"apps": "v1", "batch": "v1", "storage.k8s.io": "v1"})
-        cluster.put(gp3, "storageclasses")
-        audited = audit_of(claim, database, text=text, cluster=cluster)
-        before = audited.found()
+        database["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": {}}]
+        metadata = {"namespace": "shop", "name": "data-db-0"}
+        claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": {}}
+        audited = audit_of(claim, database, text=every_policy(zonal_volumes="mode: deny"))
+        assert judged == {"StatefulSet shop/db"}
         audited.cluster.remove(f"{SHOP}/statefulsets/db")
-        eventually(lambda: audited.reconcile() or "shop" in audited.auditor._list_at, "not listed again", 5)
-        assert "PersistentVolumeClaim shop/data-db-0" not in before
+        claimed = "PersistentVolumeClaim shop/data-db-0"
+        eventually(lambda: audited.reconcile() or claimed in judged, "the claim is judged nowhere", 5)
 
 
 class TestFacts:
