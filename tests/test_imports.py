@@ -71,7 +71,7 @@ LAYERS: dict[str, set[str]] = {
     "observing": DECIDING | {"formats", "cluster", "stored", "gap_record"},
     "audit": DECIDING | {"formats", "cluster", "stored", "pod_metrics", "watch", "in_force", "gap_record", "observing"},
     "auditing": DECIDING
-    | {"formats", "cluster", "stored", "watch_stream", "watch", "pod_metrics", "reloading", "gap_record"}
+    | {"formats", "cluster", "stored", "watch_stream", "watch", "pod_metrics", "reloading", "record", "gap_record"}
     | {"observing", "audit", "controller"},
     "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller"},
     "cli": DECIDING

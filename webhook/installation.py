@@ -37,6 +37,12 @@ STATE: Final = "forestall-state"
 LIMIT_RANGES_RECORD: Final = "forestall-limitranges"
 """The ConfigMap in which the controller remembers which LimitRanges are its own, and says which it didn't make."""
 
+SEEN: Final = "forestall-audit-seen"
+"""The ConfigMap in which the auditor remembers when findings were first seen."""
+
+REPORT_LABEL: Final = "forestall.dev/report"
+"""Label of the reports of the audit, whose value is "true"."""
+
 LABELS: Final = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": NAME}
 """Labels of all that the controller makes, for people's selectors. Anybody can write them: they prove nothing."""
 

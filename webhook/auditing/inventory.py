@@ -11,7 +11,7 @@ from webhook.audit.judge import Judgement, bugs, judge
 from webhook.audit.look import team_by
 from webhook.audit.owners import Owners
 from webhook.auditing.kept import Kept
-from webhook.auditing.watching import METADATA_LIST, Followed, Following, Key
+from webhook.auditing.watching import Followed, Following, Key, MetadataReader
 from webhook.cluster import Cluster
 from webhook.config import Config
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
@@ -47,17 +47,6 @@ def kinds_to_judge(config: Config) -> list[GroupKind]:
         if any(modes_of(active, config) != {"off"} for active in judged.policies)
     }
     return sorted(kinds, key=owner_first)
-
-
-class _Metadata:
-    """A cluster whose lists hold the metadata of objects alone."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self.get = cluster.get
-
-    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytearray:
-        return self._cluster.read(path, query, timeout, most, METADATA_LIST)
 
 
 class Inventory:
@@ -203,7 +192,7 @@ class Inventory:
         return self._touched is not None and (followed.kind, key) in self._touched
 
     def _pages(self, followed: Followed, namespace: str) -> Iterator[Page]:
-        reader: Reader = _Metadata(self._cluster) if followed.is_partial else self._cluster
+        reader: Reader = MetadataReader(self._cluster) if followed.is_partial else self._cluster
         kind = followed.kind
         if namespace and is_namespace(kind.group, kind.kind):
             return read_at_once(reader, followed.path, fields=f"metadata.name={namespace}")

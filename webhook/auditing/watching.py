@@ -36,6 +36,17 @@ Key = tuple[str, str]
 """Namespace and name."""
 
 
+class MetadataReader:
+    """A cluster whose lists hold the metadata of objects alone."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.get = cluster.get
+
+    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytearray:
+        return self._cluster.read(path, query, timeout, most, METADATA_LIST)
+
+
 class Known(NamedTuple):
     """What is remembered of every object: enough to tell whether it has to be decided on again."""
 

@@ -1,0 +1,123 @@
+"""When each finding was seen first, remembered beyond a restart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+
+import structlog
+
+from webhook.auditing.kept import Kept
+from webhook.cluster import Cluster
+from webhook.errors import ForestallError
+from webhook.findings import Finding
+from webhook.installation import SEEN
+from webhook.policy import Reference
+from webhook.record import Kept as Recorded
+from webhook.record import Record
+
+_MOST = 40_000
+"""Findings that are remembered beyond a restart, the oldest; each takes 16 of the bytes that a ConfigMap has."""
+_DIGEST, _TIME = 8, 4
+_WRITE_EVERY = timedelta(minutes=1)
+
+log = structlog.get_logger()
+
+
+def digest_of(finding: Finding) -> bytes:
+    """What a finding is known by as long as it lasts: its object, policy, field and container, not its words."""
+    judged, verdict = finding.object, finding.verdict
+    group, _, _ = judged.api_version.rpartition("/")
+    parts = (group, judged.kind, judged.namespace, judged.name, verdict.policy, verdict.violation.path)
+    return hashlib.blake2b("\0".join((*parts, finding.container or "")).encode(), digest_size=_DIGEST).digest()
+
+
+class Seen:
+    """Knows of each finding when it was seen first; `take` comes before those that ask.
+
+    news  the findings that are new since they were last taken, by their object; none of those that the first audit of
+          an installation, or of a leader whose record was lost, has met
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._record: Record[bytes] = Record(cluster, namespace, SEEN, "findings", bytes, bytes)
+        self._recorded: Recorded[bytes] | None = None
+        self._stored: dict[bytes, int] | None = None
+        """What was remembered, until the first findings are taken."""
+        self._is_first = False
+        self._times: dict[str, dict[bytes, int]] = {}
+        """Namespace -> digest -> seconds since 1970."""
+        self._is_dirty = False
+        self._write_at: datetime | None = None
+        self.news: list[tuple[Reference, Finding]] = []
+
+    def since(self, finding: Finding, namespace: str, now: datetime) -> int:
+        """When the finding was seen first, in seconds since 1970."""
+        return self._times.get(namespace, {}).get(digest_of(finding), int(now.timestamp()))
+
+    def take(self, kept: Kept, now: datetime) -> None:
+        """Take in the findings of the namespaces that have changed. Raises ClusterRefused or FactsUnavailable, before
+        anything is taken in, if the record can't be read."""
+        if self._recorded is None:
+            self._read()
+        stored, self._stored = self._stored, None
+        changed = {*kept.by_namespace, *kept.changed} if stored is not None else kept.changed
+        for namespace in changed:
+            self._take(namespace, kept.by_namespace.get(namespace, {}), stored, now)
+        self._is_first = False
+        if self._is_dirty and (self._write_at is None or now >= self._write_at):
+            self._write_at = now + _WRITE_EVERY
+            self._write()
+
+    def take_news(self) -> list[tuple[Reference, Finding]]:
+        """The news, which are then no longer news."""
+        news, self.news = self.news, []
+        return news
+
+    def _take(
+        self,
+        namespace: str,
+        findings: Mapping[Reference, Iterable[Finding]],
+        stored: Mapping[bytes, int] | None,
+        now: datetime,
+    ) -> None:
+        known = self._times.get(namespace, {}) if stored is None else stored
+        times = {}
+        for reference, found in findings.items():
+            for finding in found:
+                digest = digest_of(finding)
+                if digest not in known and not self._is_first:
+                    self.news.append((reference, finding))
+                times[digest] = known.get(digest, int(now.timestamp()))
+        if times != self._times.get(namespace, {}):
+            self._is_dirty = True
+        self._times[namespace] = times
+        if not times:
+            del self._times[namespace]
+
+    def _read(self) -> None:
+        self._recorded = self._record.read()
+        stored = dict(_entries(self._recorded.value))
+        # Of a record that was full, or is lost, what is missing says nothing.
+        self._is_first = not self._recorded.value or len(stored) >= _MOST
+        if self._recorded.lost:
+            log.warning("when findings were first seen is forgotten", error=self._recorded.lost)
+        self._stored = stored
+
+    def _write(self) -> None:
+        assert self._recorded  # noqa: S101 - for types
+        entries = sorted((time, digest) for times in self._times.values() for digest, time in times.items())[:_MOST]
+        value = b"".join(digest + time.to_bytes(_TIME, "big") for time, digest in sorted(entries, key=lambda of: of[1]))
+        try:
+            self._recorded = self._record.write(self._recorded, value)
+        except ForestallError:
+            self._recorded = self._record.read()  # whoever has written it meanwhile, it is ours
+            raise
+        self._is_dirty = False
+
+
+def _entries(value: bytes) -> Iterator[tuple[bytes, int]]:
+    size = _DIGEST + _TIME
+    for begin in range(0, len(value) - len(value) % size, size):
+        yield value[begin : begin + _DIGEST], int.from_bytes(value[begin + _DIGEST : begin + size], "big")
