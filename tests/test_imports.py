@@ -54,7 +54,8 @@ LAYERS: dict[str, set[str]] = {
     "findings": {"errors", "policy", "objects", "config"},
     "messages": {"errors", "policy", "objects", "fixes", "loader", "config"},
     "halves": set(),
-    "check": DECIDING | {"halves"},
+    "looking": {"errors", "policy", "objects", "stored"},
+    "check": DECIDING | {"halves", "looking"},
     "formats": {"errors", "policy", "objects", "fixes", "loader", "findings", "messages", "check"},
     "cluster": FOUNDATION | {"objects"},
     "stored": FOUNDATION | {"objects"},
@@ -69,13 +70,26 @@ LAYERS: dict[str, set[str]] = {
     | {"certs", "cluster", "stored", "record", "gap_record", "pod_metrics", "watch", "reloading"},
     "in_force": {"errors", "installation", "config", "stored"},
     "observing": DECIDING | {"formats", "cluster", "stored", "gap_record"},
-    "audit": DECIDING | {"formats", "cluster", "stored", "pod_metrics", "watch", "in_force", "gap_record", "observing"},
+    "audit": DECIDING
+    | {"looking", "formats", "cluster", "stored", "pod_metrics", "watch", "in_force", "gap_record", "observing"},
     "auditing": DECIDING
     | {"formats", "cluster", "stored", "watch_stream", "watch", "pod_metrics", "reloading", "record", "gap_record"}
-    | {"observing", "audit", "controller"},
+    | {"looking", "observing", "audit", "controller"},
     "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller"},
     "cli": DECIDING
-    | {"check", "formats", "cluster", "cluster_view", "server", "controller", "audit", "auditing", "doctor"},
+    | {
+        "check",
+        "looking",
+        "stored",
+        "formats",
+        "cluster",
+        "cluster_view",
+        "server",
+        "controller",
+        "audit",
+        "auditing",
+        "doctor",
+    },
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {"errors", "policy", "objects"}

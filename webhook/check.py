@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from webhook.files.templates import fill
 from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
 from webhook.halves import in_two, is_worth_two, split
 from webhook.loader import fact_kinds
+from webhook.looking import LookUp, decide_looking
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import refusals, wrong_with_items
@@ -81,16 +83,18 @@ def check_files(
     namespace: str = "default",
     only_in: Mapping[FactKind[Any, Any], Collection[str]] = MappingProxyType({}),
     may_be_foreign: Container[str] = (),
+    look_up: Callable[[], LookUp] | None = None,
     stdin_name: str = "<stdin>",
     progress: Progress = lambda _done: None,
 ) -> Report:
     """Judge every object in `files`. What cluster objects they hold counts as facts for all of them.
 
     `namespace` is for objects that carry none. Of the kinds in `only_in`, `facts` holds what these namespaces have, and
-    nothing is known of others. `may_be_foreign` are files in which it is no error if there is no object, `stdin_name`
-    is what findings name for standard input.
+    nothing is known of others. `look_up` returns what reads the cluster's objects that are looked up one by one; each
+    process calls it for itself, since no two may share a connection. `may_be_foreign` are files in which it is no error
+    if there is no object, `stdin_name` is what findings name for standard input.
     """
-    run = _Run(config, facts, today, namespace, only_in, stdin_name)
+    run = _Run(config, facts, today, namespace, only_in, stdin_name, look_up)
     check = _check_in_two if STDIN not in files and is_worth_two(files) else _check_in_one
     report = check(files, run, progress)
     report.files = len(files)
@@ -177,6 +181,7 @@ class _Run:
         namespace: str,
         only_in: Mapping[FactKind[Any, Any], Collection[str]],
         stdin_name: str,
+        look_up: Callable[[], LookUp] | None,
     ) -> None:
         self.config = config
         self.facts = facts
@@ -184,6 +189,11 @@ class _Run:
         self.namespace = namespace
         self.only_in = only_in
         self.stdin_name = stdin_name
+        self._begin_to_look_up = look_up
+
+    @cached_property
+    def _look_up(self) -> LookUp | None:
+        return self._begin_to_look_up() if self._begin_to_look_up else None
 
     def read(self, files: Sequence[str], progress: Progress) -> _Read:
         read = _Read()
@@ -252,11 +262,17 @@ class _Run:
         hidden = [kind for kind, namespaces in self.only_in.items() if request.namespace not in namespaces]
         return self.facts.without(hidden) if hidden else self.facts
 
+    def _decide(self, request: AdmissionRequest) -> Decision:
+        def by(facts: ClusterFacts) -> Decision:
+            return decide(request, facts, self.config, today=self.today)
+
+        return decide_looking(by, self._facts_for(request), self._look_up)
+
     def _judge_one(self, manifest: Manifest, obj: Object, report: Report) -> None:
         request = self._request(obj)
         if not manifest.open:
             read_workload(request)
-        decision = decide(request, self._facts_for(request), self.config, today=self.today)
+        decision = self._decide(request)
         if decision.skipped:
             return
         if manifest.open:
@@ -285,7 +301,7 @@ class _Run:
         probe = fill(request.object, dict.fromkeys(parameters, "prometheus"), set())
         found = {(verdict.policy, verdict.violation.path) for verdict in decision.verdicts}
         probed = msgspec.structs.replace(request, object=probe)
-        other = decide(probed, self._facts_for(probed), self.config, today=self.today)
+        other = self._decide(probed)
         depending = {
             (verdict.policy, verdict.violation.subject): verdict
             for verdict in reversed(other.verdicts)

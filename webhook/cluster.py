@@ -30,13 +30,13 @@ from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable, TooLarge
 from webhook.objects.facts import Found, decode_fact
+from webhook.objects.names import is_object_name
 from webhook.objects.wire import UNDECODABLE, read_object
 from webhook.policy import FactKind, FactReference, Object
 from webhook.prepared import prepare
 
 log = structlog.get_logger()
 
-_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 _WARNING = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
 
@@ -130,7 +130,7 @@ class Cluster:
         absent = []
         for reference in dict.fromkeys(references):
             # The name is what somebody wrote into a pod: it must not lead to another path.
-            if _is_name(reference.name) and (not reference.namespace or _is_name(reference.namespace)):
+            if is_object_name(reference.name) and (not reference.namespace or is_object_name(reference.namespace)):
                 pending[self._look_ups.submit(self._look_up, reference, deadline)] = reference
             else:
                 absent.append(reference)
@@ -326,10 +326,6 @@ def path_of(kind: FactKind[Any, Any], namespace: str = "", name: str = "") -> st
     prefix = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     parts = [prefix, *(("namespaces", namespace) if namespace else ()), kind.resource]
     return "/".join([*parts, name] if name else parts)
-
-
-def _is_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None
 
 
 def _refusal(response: urllib3.BaseHTTPResponse, call: str) -> ClusterRefused:

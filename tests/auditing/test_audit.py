@@ -10,7 +10,7 @@ import pytest
 
 from tests.audit.test_judge import owned, with_uid
 from tests.auditing.watched_cluster import WatchedCluster
-from tests.builders import config, container, custom, every_policy, limit_range, sized, workload
+from tests.builders import config, config_map, container, custom, every_policy, limit_range, sized, workload
 from tests.loopback import eventually
 from webhook.audit.judge import Judgement
 from webhook.auditing.audit import Auditor
@@ -385,3 +385,18 @@ def test_what_is_judged_is_what_active_policies_judge() -> None:
     kinds = [kind.kind for kind in kinds_to_judge(config(every_policy(zonal_volumes="mode: deny")))]
     assert kinds.index("Prometheus") < kinds.index("StatefulSet") < kinds.index("PersistentVolumeClaim")
     assert kinds.index("Deployment") < kinds.index("ReplicaSet") < kinds.index("Pod")
+
+
+def test_what_an_object_names_is_looked_up_when_it_is_judged(audit_of: AuditOf) -> None:
+    """A Prometheus on an emptyDir, whose ConfigMap says that it sends its series elsewhere."""
+    mounts = [{"name": "data", "mountPath": "/prometheus"}, {"name": "config", "mountPath": "/etc/prometheus"}]
+    volumes = [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}, {"name": "config", "configMap": {"name": "it"}}]
+    server = container("prometheus", "prom/prometheus:v3.9.1", volumeMounts=mounts)
+    sends = config_map("it", prometheus_yml="remote_write: [{url: https://example.com}]")
+    keeps = config_map("it2", prometheus_yml="global: {}")
+    text = every_policy(metrics_durability="mode: deny, params: {readConfigMaps: true}")
+    audited = audit_of(workload("Deployment", server, name="sends", volumes=volumes), sends, keeps, text=text)
+    assert audited.found() == []
+    volumes = [volumes[0], {"name": "config", "configMap": {"name": "it2"}}]
+    audited.cluster.put(workload("Deployment", server, name="keeps", volumes=volumes))
+    audited.sees("Deployment shop/keeps")

@@ -17,6 +17,7 @@ from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
+from webhook.looking import LookUp, LookUps, decide_looking
 from webhook.objects.ended import is_over
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
 from webhook.objects.pods import read_workload
@@ -98,12 +99,14 @@ class Judgement(NamedTuple):
     """Whether the object could not be created again."""
 
 
-def judge(asked: AdmissionRequest, facts: ClusterFacts, config: Config, today: date) -> Judgement | None:
+def judge(
+    asked: AdmissionRequest, facts: ClusterFacts, config: Config, today: date, look_up: LookUp
+) -> Judgement | None:
     """The judgement of one object; None if it is left alone. Raises one of UNREADABLE for an object that can't be
     read."""
     request = locate_pod_spec(asked, config)
     read_workload(request)
-    decision = decide(request, facts, config, today=today)
+    decision = decide_looking(lambda known: decide(request, known, config, today=today), facts, look_up)
     if decision.skipped:
         return None
     for error in decision.failures.values():
@@ -144,6 +147,7 @@ class _Run:
         self._team_of = team_of
         self._today = today
         self._owners = Owners(cluster, config, stored)
+        self._look_up = LookUps(cluster, stored.unseen)
         self.found = Audit()
 
     def take(self, request: AdmissionRequest) -> None:
@@ -160,7 +164,7 @@ class _Run:
             self.found.unseen.objects.append(Unreadable(reference, str(error)))
 
     def _judge(self, asked: AdmissionRequest) -> None:
-        judgement = judge(asked, self._facts, self._config, self._today)
+        judgement = judge(asked, self._facts, self._config, self._today, self._look_up)
         if judgement is None:
             return
         team, decision, findings = self._team_of(judgement.asked), judgement.decision, judgement.findings

@@ -15,6 +15,7 @@ from webhook.auditing.watching import Followed, Following, Key, MetadataReader
 from webhook.cluster import Cluster
 from webhook.config import Config
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
+from webhook.looking import LookUps
 from webhook.objects.ended import is_over
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.wire import UNDECODABLE, read_object
@@ -25,6 +26,7 @@ from webhook.stored import (
     Page,
     Reader,
     Stored,
+    Unseen,
     full_resource,
     is_namespace,
     owner_first,
@@ -243,7 +245,11 @@ class Inventory:
             whole = obj and request_of(kind, followed.version, obj)
             is_there = whole and not is_over(kind.group, kind.kind, whole.object or {})
             asked = self._owners.as_asked(whole) if whole and is_there else None
-        return None if asked is None else judge(asked, self.facts, self._config, self.today)
+        return (
+            None
+            if asked is None
+            else judge(asked, self.facts, self._config, self.today, LookUps(self._cluster, Unseen()))
+        )
 
     def _moves(self, namespace: str, has_moved: bool) -> None:
         if has_moved and any(kind.kind == "PersistentVolumeClaim" for kind in self._followed):

@@ -14,7 +14,7 @@ from webhook.scope import modes_of
 def facts_to_watch(config: Config) -> set[FactKind[Any, Any]]:
     """The kinds that active policies look at, and namespaces: their labels choose overrides and name teams.
 
-    Kinds whose objects are looked up one by one aren't among them: like `forestall audit`, the auditor looks none up.
+    Kinds whose objects are looked up one by one aren't among them: one is read whenever what names it is judged.
     """
     active = (active.policy for active in config.policies.values() if modes_of(active, config) != {"off"})
     return {NAMESPACES, *(kind for policy in active for kind in policy.facts if kind.is_watched)}

@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from webhook.cluster_view import ClusterView
     from webhook.config import Config
     from webhook.formats import Format
+    from webhook.looking import LookUps
     from webhook.objects.facts import ClusterFacts
 
 
@@ -120,6 +122,7 @@ def check(
             today=datetime.now(UTC).date(),
             namespace=namespace,
             only_in=view.only_in if view else {},
+            look_up=partial(_look_ups, kubeconfig, context) if view else None,
             may_be_foreign={"error": (), "skip": (*meant.files, stdin_name)}.get(unknown or "", meant.found),
             stdin_name=stdin_name,
             progress=bar.show,
@@ -192,6 +195,15 @@ def _view(kubeconfig: Path | None, context: str | None, namespace: str) -> Clust
     for text in view.unseen:
         note(text)
     return view
+
+
+def _look_ups(kubeconfig: Path | None, context: str | None) -> LookUps:
+    from webhook.cluster import Cluster  # noqa: PLC0415
+    from webhook.looking import LookUps  # noqa: PLC0415
+    from webhook.stored import Unseen  # noqa: PLC0415
+
+    # What can't be read is told by the verdict that needed it.
+    return LookUps(Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context), Unseen())
 
 
 def _facts(file: Path | None) -> ClusterFacts:

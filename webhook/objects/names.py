@@ -11,6 +11,8 @@ _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _FIELD = "[A-Za-z][A-Za-z0-9]*"
 
+_LONGEST_NAME = 253
+
 ObjectName = Annotated[str, Meta(title="an object's name, such as shop-2", pattern=f"^{_SUBDOMAIN}$")]
 Group = Annotated[str, Meta(title="an API group, such as example.com", pattern=f"^({_SUBDOMAIN})?$")]
 KindName = Annotated[str, Meta(title="a kind, such as Deployment", pattern="^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$")]
@@ -59,3 +61,8 @@ ResourceName = Annotated[
         examples=["cpu", "memory", "ephemeral-storage"],
     ),
 ]
+
+
+def is_object_name(text: str) -> bool:
+    """Whether an object can have this name: then it is a single part of a path, too."""
+    return len(text) <= _LONGEST_NAME and re.fullmatch(_SUBDOMAIN, text) is not None
