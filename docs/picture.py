@@ -67,6 +67,9 @@ _PROCESSES = (
         "forestall controller (one leads)",
         ("certificates, webhook configurations,", "LimitRanges, probes and gaps, console"),
     ),
+    Box(
+        330, 150, 240, "forestall auditor (one leads)", ("keeps an audit's findings current", "watches what is judged")
+    ),
     Box(20, 150, 240, "forestall check, audit, doctor, …", ("files or a cluster, the same decision",)),
 )
 _ARROWS = (
@@ -74,6 +77,7 @@ _ARROWS = (
     Arrow((560, 38), (700, 38), "AdmissionReview", (578, 30)),
     Arrow((700, 74), (560, 62), "lists, watches", (590, 88)),
     Arrow((700, 170), (500, 88), "reads and writes", (622, 126)),
+    Arrow((450, 150), (450, 88), "watches", (456, 126)),
     Arrow((260, 172), (390, 88), "lists", (216, 126)),
 )
 

@@ -112,10 +112,18 @@ def test_costs_are_those_of_the_chart() -> None:
     more = [
         (enforce.get(part, values[part]).get("replicas", values[part]["replicas"])) for part in ("server", "controller")
     ]
+    audit = values["audit"]["resources"]
+    of_audit = [pods * amount for pods, amount in zip([parts[1][0]] * 3, _amounts(audit), strict=True)]
+
+    def together(pods: Iterable[int]) -> tuple[int, ...]:
+        total, *amounts = _sum([(number, resources) for number, (_, resources) in zip(pods, parts, strict=True)])
+        return total, *(amount + added for amount, added in zip(amounts, of_audit, strict=True))
+
     rows = [
         *((pods, *_amounts(resources)) for pods, resources in parts),
-        _sum(parts),
-        _sum([(pods, resources) for pods, (_, resources) in zip(more, parts, strict=True)]),
+        (parts[1][0], *_amounts(audit)),
+        together([pods for pods, _ in parts]),
+        together(more),
     ]
     table = re.findall(r"\| (\d+) \| (\d+)m \| (\d+)Mi \| (\d+)Mi \|$", COSTS, re.MULTILINE)
     assert [tuple(map(int, row)) for row in table] == rows
@@ -167,7 +175,8 @@ def test_metrics_are_documented(tmp_path: Path) -> None:
 
 
 def test_metrics_of_the_controller_are_documented() -> None:
-    importlib.import_module("webhook.controller.run")
+    for program in ("controller", "auditing"):
+        importlib.import_module(f"webhook.{program}.run")
     families = [family for family in REGISTRY.collect() if family.name.startswith("forestall_")]
     names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     assert metrics_in(CONTROLLERS_METRICS) == names

@@ -75,7 +75,8 @@ LAYERS: dict[str, set[str]] = {
     "auditing": DECIDING
     | {"formats", "cluster", "stored", "watch_stream", "watch", "pod_metrics", "reloading", "record", "gap_record"}
     | {"looking", "observing", "audit", "controller"},
-    "doctor": DECIDING | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller"},
+    "doctor": DECIDING
+    | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller", "auditing"},
     "cli": DECIDING
     | {
         "check",

@@ -64,6 +64,7 @@ def healthy(**changed: Any) -> Survey:
         replicas=[replica(), replica("10.0.0.2", "b")],
         secret={"tls.crt": CHAIN, "tls.key": KEY},
         lease=lease,
+        audit_lease=None,
         nodes=3,
         facts=facts_of([]),
         limit_ranges=[],

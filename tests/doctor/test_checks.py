@@ -43,6 +43,7 @@ NEEDS = {
     "limit-ranges": ["config", "facts", "limit_ranges", "limit_ranges_record", "templates"],
     "operators": ["config", "stored"],
     "objects": ["config", "facts"],
+    "audit": ["audit_lease"],
     "api-server": ["version"],
     "clock": ["api_time"],
 }

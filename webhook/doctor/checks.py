@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from webhook.doctor.api_server import check_api_server, check_clock
+from webhook.doctor.audit import check_audit
 from webhook.doctor.certificates import check_certificate, check_expiry
 from webhook.doctor.configuration import check_configuration
 from webhook.doctor.gaps import check_gaps
@@ -41,6 +42,7 @@ CHECKS: Mapping[str, Callable[[Survey], Remarks]] = {
     "limit-ranges": check_limit_ranges,
     "operators": check_operators,
     "objects": check_objects,
+    "audit": check_audit,
     "api-server": check_api_server,
     "clock": check_clock,
 }

@@ -8,23 +8,31 @@ from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.survey import Survey, seen
 from webhook.errors import ForestallError
 from webhook.installation import NAME
+from webhook.policy import Object
 
 _LEASE_OVER = timedelta(minutes=1)
 
 
 def check_controller(survey: Survey) -> Remarks:
     """Whether a controller leads: without one no certificate is renewed, no configuration followed, no probe sent."""
-    lease = (seen(survey.lease) or {}).get("spec") or {}
+    lease = seen(survey.lease)
     advice = f"see why: kubectl -n {survey.namespace} logs deploy/forestall-controller"
-    if not lease.get("holderIdentity") or not lease.get("renewTime"):
+    silent = silence_of(lease, survey)
+    if lease is None or silent is None:
         yield Remark("fail", "no controller leads", advice)
-        return
-    clock = survey.now if isinstance(survey.api_time, ForestallError) else survey.api_time
-    silent = clock - datetime.fromisoformat(lease["renewTime"])
-    if silent > _LEASE_OVER:
+    elif silent > _LEASE_OVER:
         yield Remark("fail", f"the controller has said nothing for {silent.total_seconds():.0f} s", advice)
     else:
-        yield Remark("ok", f"{lease['holderIdentity'].partition('_')[0]} leads")
+        yield Remark("ok", f"{lease['spec']['holderIdentity'].partition('_')[0]} leads")
+
+
+def silence_of(lease: Object | None, survey: Survey) -> timedelta | None:
+    """How long ago the Lease's holder renewed it last; None if nobody holds it."""
+    spec = (lease or {}).get("spec") or {}
+    if not spec.get("holderIdentity") or not spec.get("renewTime"):
+        return None
+    clock = survey.now if isinstance(survey.api_time, ForestallError) else survey.api_time
+    return clock - datetime.fromisoformat(spec["renewTime"])
 
 
 def check_endpoints(survey: Survey) -> Remarks:

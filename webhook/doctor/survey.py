@@ -22,7 +22,7 @@ from webhook.errors import BadConfig, ForestallError
 from webhook.findings import JudgedObject, findings_of
 from webhook.gap_record import Gap, GapRecord, read_record
 from webhook.in_force import config_in_force
-from webhook.installation import CONFIG, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, STATE
+from webhook.installation import AUDITOR, CONFIG, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, STATE
 from webhook.loader import watched_kinds
 from webhook.objects.facts import NAMESPACES, ClusterFacts
 from webhook.objects.owners import operator_of
@@ -101,6 +101,8 @@ class Survey:
     replicas: OrError[list[ServerEndpoint]]
     secret: OrError[Mapping[str, bytes] | None]
     lease: OrError[Object | None]
+    audit_lease: OrError[Object | None]
+    """The auditor's, which also tells of its audit."""
     nodes: OrError[int]
     facts: OrError[ClusterFacts]
     limit_ranges: OrError[list[Object]]
@@ -149,6 +151,7 @@ def survey_installation(cluster: Cluster, namespace: str, config: Path | None, n
     if isinstance(version, ForestallError) and not is_forbidden(version):
         raise version
     own, before = f"/api/v1/namespaces/{namespace}", now()
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
     api_time = _try(cluster.now)
     moment = before + (now() - before) / 2
     given = _try(lambda: exclude_own_namespace(_config(cluster, namespace, config), namespace))
@@ -167,7 +170,8 @@ def survey_installation(cluster: Cluster, namespace: str, config: Path | None, n
         service=_try(lambda: cluster.get(f"{own}/services/{NAME}")),
         replicas=_try(lambda: _endpoints(cluster, namespace)),
         secret=_try(lambda: _secret(cluster, own)),
-        lease=_try(lambda: cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{CONTROLLER}")),
+        lease=_try(lambda: cluster.get(f"{leases}/{CONTROLLER}")),
+        audit_lease=_try(lambda: cluster.get(f"{leases}/{AUDITOR}")),
         nodes=_try(lambda: sum(1 for _ in read_objects(cluster, "/api/v1/nodes", "Node"))),
         facts=facts,
         limit_ranges=limit_ranges,
