@@ -226,7 +226,7 @@ def render_policies() -> str:
     policies = {
         name: {
             "mode": loaded.policy.mode,
-            "facts": _by_group((kind.group, kind.resource) for kind in loaded.policy.facts if kind.is_watched),
+            "facts": _by_group((kind.group, kind.resource) for kind in loaded.policy.facts if kind.is_served),
             "lookedUp": _looked_up(loaded.policy),
             "kinds": _by_group((kind.group, kind.resource) for kind in loaded.policy.kinds),
             "lives": _by_group((kind.group, kind.resource) for kind in loaded.policy.lives),

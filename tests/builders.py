@@ -17,8 +17,8 @@ from webhook.policy import AdmissionRequest, Object
 
 TODAY = date(2026, 11, 21)
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = (*watched_kinds(), NAMESPACES)
-"""The kinds of facts that are listed: those that policies read, and the one that the controller alone reads."""
+KINDS = tuple(dict.fromkeys((*watched_kinds(), NAMESPACES)))
+"""The kinds of facts that are listed: those that policies read, and the one that the controller reads in any case."""
 _FILE_KINDS = (*KINDS, CONFIG_MAPS)
 """Those that files may hold besides."""
 DATA = ROOT / "tests" / "data"

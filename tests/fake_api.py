@@ -124,7 +124,8 @@ class FakeApi:
     def __init__(self) -> None:
         self.objects: defaultdict[str, list[Object]] = defaultdict(list)
         for kind in KINDS:
-            self.objects[kind.resource] = []
+            if kind.is_served:
+                self.objects[kind.resource] = []
         self.groups = ("apps", "batch")
         self.version = 100
         self.scripts: defaultdict[tuple[str, str], list[Handle]] = defaultdict(list)

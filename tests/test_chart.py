@@ -443,7 +443,7 @@ def needed(config: Config) -> set[tuple[str, str, str]]:
         if section.mode not in (None, "off")
     }
     active = {name for name, policy in config.policies.items() if policy.mode != "off"} | overridden
-    kinds = {kind for name in active for kind in config.policies[name].policy.facts if kind.is_watched}
+    kinds = {kind for name in active for kind in config.policies[name].policy.facts if kind.is_served}
     read = {(kind.group, kind.resource, verb) for kind in kinds for verb in ("get", "list", "watch")}
     read |= {(kind.group, kind.resource, "get") for kind in looked_up_facts(config)}
     return set() if config.mode == "off" else read

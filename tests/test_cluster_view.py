@@ -36,7 +36,7 @@ def refused(what: str) -> list[ClusterRefused]:
 
 
 def view(api: MemoryCluster, namespace: str = "shop") -> ClusterView:
-    return view_cluster(cast("Cluster", api), [LIMIT_RANGES, NODES], namespace)
+    return view_cluster(cast("Cluster", api), lambda _in_force: [LIMIT_RANGES, NODES], namespace)
 
 
 def stored_range(namespace: str) -> Object:
@@ -88,7 +88,7 @@ def test_what_was_seen_of_one_namespace_says_nothing_of_others(
 ) -> None:
     api = MemoryCluster(stored_range("shop"))
     api.fail["list", "/api/v1/limitranges"] = refused("limitranges")
-    seen = view_cluster(cast("Cluster", api), KINDS, "shop")
+    seen = view_cluster(cast("Cluster", api), lambda _in_force: KINDS, "shop")
     file = tmp_path / "web.yaml"
     obj = workload()
     file.write_text(json.dumps({**obj, "metadata": {**obj["metadata"], "namespace": namespace}}))

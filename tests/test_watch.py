@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from policies.scrape_endpoints.monitors import SERVICE_MONITORS
 from tests.builders import KINDS
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.fake_api import FakeApi, Object, Request
@@ -27,7 +28,7 @@ from webhook.objects.sizes import unread_ranges
 from webhook.policy import FactKind, FactReference
 from webhook.watch import Watch, list_facts
 
-EVERY_KIND = frozenset(KINDS)
+EVERY_KIND = frozenset(kind for kind in KINDS if kind.is_served)
 
 
 def in_list(body: bytes) -> bytes:
@@ -55,7 +56,7 @@ def has_listed(watch: Watch, *kinds: FactKind[Any, Any]) -> bool:
 class TestListFacts:
     def test_pages_until_there_are_no_more(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [node(f"node-{index}") for index in range(1001)]
-        facts = list_facts(cluster, KINDS).facts
+        facts = list_facts(cluster, EVERY_KIND).facts
         assert (len(facts.of(NODES)), facts.known) == (1001, EVERY_KIND)
         assert [query.get("continue") for _, plural, query, _ in api.requests if plural == "nodes"] == [
             None,
@@ -69,10 +70,16 @@ class TestListFacts:
         assert len(list_facts(cluster, [NODES]).facts.of(NODES)) == 501
         assert api.requests[-1][2] == {"limit": "0"}
 
+    def test_a_custom_kind_that_is_not_served_has_no_objects(self, api: FakeApi, cluster: Cluster) -> None:
+        api.script("list", "servicemonitors", refuse(404, "the server could not find the requested resource"))
+        read = list_facts(cluster, [NODES, SERVICE_MONITORS])
+        assert (read.facts.known, read.unseen.resources) == ({NODES, SERVICE_MONITORS}, {})
+        assert dict(read.facts.of(SERVICE_MONITORS)) == {}
+
     @pytest.mark.parametrize("code", [403, 404])
     def test_a_refused_kind_is_not_known(self, api: FakeApi, cluster: Cluster, code: int) -> None:
         api.script("list", "nodes", refuse(code, "nodes is\nforbidden"))
-        read = list_facts(cluster, KINDS)
+        read = list_facts(cluster, EVERY_KIND)
         assert read.facts.known == EVERY_KIND - {NODES}
         assert read.unseen.resources == {"nodes": f"nodes is forbidden ({code})"}
 
@@ -99,13 +106,13 @@ class TestListFacts:
     ) -> None:
         api.script("list", "nodes", answer)
         with pytest.raises(FactsUnavailable) as raised:
-            list_facts(cluster, KINDS)
+            list_facts(cluster, EVERY_KIND)
         assert str(raised.value) == message.format(url=api.url)
 
     def test_nobody_there(self, api: FakeApi, cluster: Cluster) -> None:
         api.close()
         with pytest.raises(FactsUnavailable, match=r"^GET .*/limitranges: no answer from http://127.0.0.1:.*refused$"):
-            list_facts(cluster, KINDS)
+            list_facts(cluster, [LIMIT_RANGES, NODES])
 
     def test_an_odd_object_is_passed_over(self, api: FakeApi, cluster: Cluster) -> None:
         api.objects["nodes"] = [{"metadata": {"name": "odd", "labels": []}}, node("good")]
@@ -124,6 +131,17 @@ class TestWatch:
             eventually(lambda: set(watch.facts.of(NODES)) == {"a", "c"})
             assert watch.facts.of(NODES)["a"].labels == {"x": "y"}
             assert set(before.of(NODES)) == {"a", "b"}, "a value that was handed out changed"
+
+    def test_a_custom_kind_is_followed_once_it_is_served(
+        self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(under_test, "backoff", lambda _failures, _longest: 0.01)
+        api.script("list", "servicemonitors", *[refuse(404, "no such resource")] * 20)
+        with watching(cluster, NODES, SERVICE_MONITORS) as watch:
+            eventually(lambda: has_listed(watch, NODES, SERVICE_MONITORS))
+            assert (watch.unread, SERVICE_MONITORS in watch.facts.known) == ({}, True)
+            api.objects["servicemonitors"] = [{"metadata": {"name": "web", "namespace": "shop"}}]
+            eventually(lambda: list(watch.facts.of(SERVICE_MONITORS)) == [("shop", "web")])
 
     def test_only_wanted_kinds_are_read(self, api: FakeApi, cluster: Cluster) -> None:
         with watching(cluster, NODES, LIMIT_RANGES) as watch:

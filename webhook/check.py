@@ -24,7 +24,6 @@ from webhook.files.manifests import STDIN, Manifest, take_file
 from webhook.files.templates import fill
 from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
 from webhook.halves import in_two, is_worth_two, split
-from webhook.loader import fact_kinds
 from webhook.looking import LookUp, decide_looking
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
 from webhook.objects.facts.limit_ranges import read_items
@@ -33,7 +32,7 @@ from webhook.objects.owners import controller_of, metadata_of
 from webhook.objects.pods import is_validated, mapping, read_workload
 from webhook.objects.unjudged import Unjudged, unjudged_kind
 from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Object, Outcome, Violation, weakest
-from webhook.scope import locate_pod_spec
+from webhook.scope import facts_of, locate_pod_spec, stored_kinds
 
 Progress = Callable[[float], None]
 """A function that is called with the fraction of the files that has been read, from 0 to 1."""
@@ -184,6 +183,8 @@ class _Run:
         look_up: Callable[[], LookUp] | None,
     ) -> None:
         self.config = config
+        self.fact_kinds = facts_of(config)
+        self.judged = {(kind.group, kind.kind) for kind in stored_kinds(config)}
         self.facts = facts
         self.today = today
         self.namespace = namespace
@@ -207,7 +208,7 @@ class _Run:
         obj = manifest.object
         key = _group(obj), obj["kind"]
         try:
-            if (fact := read_fact(obj, fact_kinds(), namespace=self.namespace)) is not None:
+            if (fact := self._fact(obj, is_workload=key in self.config.workload_keys)) is not None:
                 _validate_fact(obj, fact[0].kind)
                 read.shared.cluster_objects.append(_ClusterObject(manifest.file, *fact))
             if key in self.config.workload_keys:
@@ -215,10 +216,19 @@ class _Run:
         except UNREADABLE as error:
             read.errors.append(_refused(manifest, error))
             return
-        if key in self.config.judged:
+        if key in self.judged:
             read.judged.append(manifest.packed())
         elif (unjudged := unjudged_kind(*key, obj)) is not None:
             read.unjudged[unjudged] += 1
+
+    def _fact(self, obj: Object, *, is_workload: bool) -> tuple[FactReference, Any] | None:
+        """The object as a fact for the others. What is wrong with a workload is told where it is judged."""
+        try:
+            return read_fact(obj, self.fact_kinds, namespace=self.namespace)
+        except UNREADABLE:
+            if is_workload:
+                return None
+            raise
 
     def _namespace(self, obj: Object) -> str:
         metadata = metadata_of(obj)

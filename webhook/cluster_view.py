@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,11 @@ class ClusterView:
     unseen: tuple[str, ...]
 
 
-def view_cluster(cluster: Cluster, kinds: Collection[FactKind[Any, Any]], namespace: str) -> ClusterView:
-    """See what the cluster holds of these kinds; what may not be listed in all namespaces is listed in this one.
+def view_cluster(
+    cluster: Cluster, kinds_for: Callable[[Config | None], Collection[FactKind[Any, Any]]], namespace: str
+) -> ClusterView:
+    """See what the cluster holds of the kinds that its configuration asks for; what may not be listed in all namespaces
+    is listed in this one.
 
     Raises FactsUnavailable if the cluster can't be reached or doesn't know us, BadConfig if its configuration can't be
     used.
@@ -45,6 +48,7 @@ def view_cluster(cluster: Cluster, kinds: Collection[FactKind[Any, Any]], namesp
         if not is_forbidden(error):
             raise
         unseen.append(f"not seen: the configuration, ConfigMap {NAMESPACE}/{CONFIG}: {error}")
+    kinds = sorted(kinds_for(config), key=lambda kind: kind.full_resource)
     read = list_facts(cluster, kinds)
     refused = [kind for kind in kinds if kind.full_resource in read.unseen.resources and kind.is_namespaced]
     narrow = list_facts(cluster, refused, [namespace]) if refused else None

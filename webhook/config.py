@@ -228,7 +228,8 @@ class Config:
         judged: dict[tuple[str, str], JudgedKind] = {}
         for active in self.policies.values():
             policy = active.policy
-            for kind in dict.fromkeys((*policy.kinds, *(self.workloads if policy.workloads else ()))):
+            workloads = self.workloads if policy.workloads else ()
+            for kind in dict.fromkeys((*policy.kinds, *policy.unasked, *workloads)):
                 judged.setdefault((kind.group, kind.kind), JudgedKind(kind, [])).policies.append(active)
         return judged
 

@@ -129,9 +129,10 @@ def _wrong_with_declaration(policy: Any, folder: str) -> Iterator[str]:
     yield from _unknown("subresources", policy.subresources, tuple(SUBRESOURCES))
     yield from _unknown("mode", (policy.mode,), MODES)
     yield from _unknown("otherwise", (policy.otherwise,), OTHERWISE)
-    for kind in policy.kinds:
-        if not isinstance(kind, GroupKind):
-            yield f"kinds: {kind!r} is no GroupKind"
+    for field in ("kinds", "unasked"):
+        for kind in getattr(policy, field):
+            if not isinstance(kind, GroupKind):
+                yield f"{field}: {kind!r} is no GroupKind"
     yield from _wrong_kinds("facts", policy.facts, "webhook.objects.facts")
     if policy.observe is not None and not callable(policy.observe):
         yield f"observe is {policy.observe!r}, not a function"

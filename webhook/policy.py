@@ -74,6 +74,7 @@ class FactKind(Generic[RecordKey, FactRecord]):
     allowed_by empty for a kind whose objects are listed and watched. Those of another kind are looked up one by one,
               as the judged object names them, within the deadline that the server gives claims, and only where a
               policy's user allows it: by this parameter, a bool of every policy that reads the kind
+    on_servers whether servers watch the kind as well; if not, check and audit alone read it
     """
 
     group: str
@@ -85,6 +86,7 @@ class FactKind(Generic[RecordKey, FactRecord]):
     applied: Callable[[FactRecord, FactRecord | None], FactRecord] = _as_written
     version: str = "v1"
     allowed_by: str = ""
+    on_servers: bool = True
 
     def __post_init__(self) -> None:
         prepare(self.wire)
@@ -112,6 +114,16 @@ class FactKind(Generic[RecordKey, FactRecord]):
     @property
     def is_watched(self) -> bool:
         return not self.allowed_by
+
+    @property
+    def is_served(self) -> bool:
+        """Whether servers watch the kind."""
+        return self.is_watched and self.on_servers
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether the kind comes with a CustomResourceDefinition, which a cluster need not have."""
+        return "." in self.group and not self.group.endswith(".k8s.io")
 
 
 class Reference(NamedTuple):
@@ -278,6 +290,7 @@ class Policy:
     params       a frozen msgspec.Struct with a default for every field
     workloads    it judges every kind that carries a pod (and those that the configuration adds)
     kinds        what it judges besides
+    unasked      what it judges besides in files and in the audit alone: the API server never asks about them
     subresources "resize" for pods/resize, "scale" for deployments/scale: it is given the Deployment with the replicas
                  of the Scale, and is asked only about more than one, and more than before
     operations   those that the API server asks about; none: only `check` and the audit judge it
@@ -299,6 +312,7 @@ class Policy:
     incidents: tuple[str, ...]
     workloads: bool = True
     kinds: tuple[GroupKind, ...] = ()
+    unasked: tuple[GroupKind, ...] = ()
     subresources: tuple[str, ...] = ()
     operations: tuple[str, ...] = ("CREATE", "UPDATE")
     facts: tuple[FactKind[Any, Any], ...] = ()

@@ -138,7 +138,7 @@ def judged_kinds(config: Config) -> set[GroupKind]:
 
 def needed_facts(config: Config) -> set[FactKind[Any, Any]]:
     """The watched kinds of cluster objects without which some policy can't judge what the API server asks about."""
-    return {kind for active in _asked(config) for kind in active.policy.facts if kind.is_watched}
+    return {kind for active in _asked(config) for kind in active.policy.facts if kind.is_served}
 
 
 def looked_up_facts(config: Config) -> set[FactKind[Any, Any]]:
@@ -157,9 +157,23 @@ def looked_up_facts(config: Config) -> set[FactKind[Any, Any]]:
 
 def _asked(config: Config) -> Iterator[ActivePolicy]:
     """The policies that may have something to say to the API server."""
-    for active in config.policies.values():
-        if active.policy.operations and modes_of(active, config) != {"off"}:
-            yield active
+    return (active for active in active_policies(config) if active.policy.operations)
+
+
+def facts_of(config: Config) -> set[FactKind[Any, Any]]:
+    """The kinds of cluster objects that active policies read, watched or looked up, be it in check and audit alone."""
+    return {kind for active in active_policies(config) for kind in active.policy.facts}
+
+
+def stored_kinds(config: Config) -> set[GroupKind]:
+    """The kinds that check and audit look at: those that carry a pod, and what active policies judge besides."""
+    besides = {kind for active in active_policies(config) for kind in (*active.policy.kinds, *active.policy.unasked)}
+    return besides.union(config.workloads)
+
+
+def active_policies(config: Config) -> list[ActivePolicy]:
+    """The policies that the configuration doesn't turn off everywhere."""
+    return [active for active in config.policies.values() if modes_of(active, config) != {"off"}]
 
 
 def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, stage: AnyStage) -> str:
@@ -226,8 +240,8 @@ def _policies(
 
 def _judges(policy: Policy, key: KindKey, operation: str, subresource: str, stage: AnyStage) -> bool:
     """Whether a policy that judges the kind also judges this operation and subresource."""
-    # The API server never asks such a policy: it judges files and stored objects alone.
-    if not policy.operations:
+    # The API server never asks about these: they are judged in files and where they are stored alone.
+    if not policy.operations or any(key == (kind.group, kind.kind) for kind in policy.unasked):
         return stage == "check" and not subresource
     if operation not in OPERATIONS or operation not in policy.operations:
         return False

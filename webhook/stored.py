@@ -248,12 +248,14 @@ def path_of(kind: GroupKind, version: str, namespace: str = "") -> str:
 class Stored:
     """Every stored object of these kinds, as the request that would create it; owners come before what they own.
 
-    `namespaces` are those to look in, by default all. After iterating, `unseen` says what could not be read.
+    `namespaces` are those to look in, by default all. After iterating, `unseen` says what could not be read, but not
+    which `optional` kinds may not be listed.
     """
 
     cluster: Reader
     kinds: Collection[GroupKind]
     namespaces: Sequence[str] = ()
+    optional: Collection[GroupKind] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     """API group -> the version in which it is listed."""
     unseen: Unseen = field(default_factory=Unseen)
@@ -279,6 +281,8 @@ class Stored:
                 else:
                     yield obj
         except (ClusterRefused, FactsUnavailable) as error:
+            if kind in self.optional and is_forbidden(error):
+                return
             if has_begun or _is_served(self.cluster, kind, version, error):
                 self.unseen.note(full_resource(kind), error, namespace)
 

@@ -56,6 +56,9 @@ def list_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces
             try:
                 parts.append(list_kind(cluster, kind, namespace))
             except ClusterRefused as answer:
+                if _is_unserved(kind, answer):
+                    parts.append(Listed({}, {}, ""))
+                    continue
                 if not is_refusal(answer):
                     raise FactsUnavailable(f"{cluster.host} does not list {resource}: {answer}") from answer
                 unseen.note(resource, answer, namespace)
@@ -84,6 +87,11 @@ def list_kind(cluster: Cluster, kind: FactKind[Any, Any], namespace: str = "") -
         for item in page.items:
             _put(listed.records, listed.unreadable, kind, item)
     return listed
+
+
+def _is_unserved(kind: FactKind[Any, Any], answer: ClusterRefused) -> bool:
+    """Whether the cluster lacks the kind's CustomResourceDefinition, so that it has no such object."""
+    return kind.is_custom and answer.status == 404
 
 
 def _put(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind[Any, Any], body: Body) -> None:
@@ -127,6 +135,8 @@ class _Followed:
         self.is_changed = False
         self.is_refused = False
         self.is_absent = False
+        self.is_unserved = False
+        """Whether no such object can be in the cluster; one that isn't served may be, if it isn't custom."""
         self.version = ""
         """Where to watch from; empty if it has to be listed."""
         self.heard_at: datetime | None = None
@@ -191,11 +201,15 @@ class Watch:
                 if followed.is_changed:
                     records[followed.kind] = dict(followed.records)
                     followed.is_changed = False
-            known = frozenset(followed.kind for followed in self._kinds if followed.is_listed)
+            known = frozenset(followed.kind for followed in self._kinds if followed.is_listed or followed.is_unserved)
             listed = frozenset(followed.resource for followed in self._kinds if followed.is_listed)
             absent = frozenset(followed.resource for followed in self._kinds if followed.is_absent)
             heard_at = [followed.heard_at for followed in self._kinds if followed.heard_at is not None]
-            self.unread = {followed.resource: followed.trouble for followed in self._kinds if followed.trouble}
+            self.unread = {
+                followed.resource: followed.trouble
+                for followed in self._kinds
+                if followed.trouble and not followed.is_unserved
+            }
             odd = {reference: why for followed in self._kinds for reference, why in followed.unreadable.items()}
         self.facts = ClusterFacts(records, known, unreadable=odd, read_at=min(heard_at, default=_NEVER))
         self.listed |= listed | absent  # never before the facts themselves
@@ -212,6 +226,7 @@ class Watch:
             except ClusterRefused as answer:
                 pause, is_refused = answer.retry_after, is_refusal(answer)
                 followed.is_absent = answer.status == 404
+                followed.is_unserved = _is_unserved(followed.kind, answer)
                 self._failed(followed, answer, is_refused, forget=is_refused and failures >= _FORGET_AFTER)
                 if is_expired(answer):
                     followed.version = ""
@@ -256,13 +271,16 @@ class Watch:
         if followed.trouble:
             log.info("reading again", resource=followed.resource)
         followed.heard_at, followed.trouble, followed.is_refused = datetime.now(UTC), "", False
+        followed.is_absent = followed.is_unserved = False
         self._changed.set()
 
     def _failed(self, followed: _Followed, error: Exception, is_refused: bool = False, *, forget: bool = False) -> None:
         if self._stopped.is_set():
             return
         trouble = one_line(error)
-        if not followed.trouble:
+        if not followed.trouble and followed.is_unserved:
+            log.info("not served", resource=followed.resource)
+        elif not followed.trouble:
             log.warning("cannot read", resource=followed.resource, error=trouble)
         followed.trouble, followed.is_refused = trouble, is_refused
         if forget and followed.is_listed:

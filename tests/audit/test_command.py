@@ -227,7 +227,7 @@ def test_without_any_right(api: FakeApi, run: Run) -> None:
         api.script("list", plural, forbidden(plural))
     code, out, _ = run()
     assert code == 2
-    assert "--resource=deployments.apps,limitranges,namespaces," in out
+    assert "--resource=deployments.apps,limitranges,nodes " in out
     assert "could be created again" not in out
 
 

@@ -23,7 +23,7 @@ from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
 from webhook.objects.pods import read_workload
 from webhook.pod_metrics import POD_METRICS, read_pods
 from webhook.policy import AdmissionRequest, Decision, Reference
-from webhook.scope import locate_pod_spec
+from webhook.scope import active_policies, locate_pod_spec, stored_kinds
 from webhook.stored import Reader, Stored, Unreadable, Unseen, full_resource, served_versions
 
 Progress = Callable[[float, str, int], None]
@@ -63,7 +63,8 @@ def audit(
     progress: Progress = lambda _done, _kind, _objects: None,
 ) -> Audit:
     """Judge every stored object of the kinds that policies judge, in these namespaces or in all."""
-    stored = Stored(cluster, [judged.kind for judged in config.judged.values()], namespaces)
+    unasked = {kind for active in active_policies(config) for kind in active.policy.unasked}
+    stored = Stored(cluster, stored_kinds(config), namespaces, unasked)
     run = _Run(cluster, config, facts, team_of, today, stored)
     run.found.usage = Usage(_read_usage(cluster, namespaces, stored))
     for number, request in enumerate(stored):
@@ -119,8 +120,9 @@ def judge(
 
 def _refuses(finding: Finding, config: Config) -> bool:
     """Whether the object could not be created again for it: about some kinds the API server asks nobody."""
-    operations = config.policies[finding.verdict.policy].policy.operations
-    return finding.verdict.denies and "CREATE" in operations
+    policy = config.policies[finding.verdict.policy].policy
+    is_asked = finding.object.kind not in {kind.kind for kind in policy.unasked}
+    return finding.verdict.denies and is_asked and "CREATE" in policy.operations
 
 
 def bugs(judgement: Judgement) -> Iterator[tuple[str, str]]:

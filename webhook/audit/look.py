@@ -16,14 +16,13 @@ from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.gap_record import read_record
 from webhook.in_force import config_in_force
 from webhook.installation import CONFIG, NAMESPACE, STATE
-from webhook.loader import watched_kinds
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.owners import metadata_of
 from webhook.observing import unchecked
 from webhook.observing.read import read_live
 from webhook.observing.run import Observer, Observing, needed_lives, observe, observers
 from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
-from webhook.scope import exclude_own_namespace
+from webhook.scope import exclude_own_namespace, facts_of
 from webhook.stored import Unreadable, Unseen, is_forbidden
 from webhook.watch import list_facts
 
@@ -119,7 +118,8 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     """Audit one cluster. Raises FactsUnavailable or ClusterRefused if it can't be asked at all, BadConfig."""
     unseen = Unseen()
     config, source = _configuration(cluster, options, unseen)
-    kinds = {*watched_kinds(), *((NAMESPACES,) if options.group_by or config.team_label else ())}
+    listed = {kind for kind in facts_of(config) if kind.is_watched}
+    kinds = {*listed, *((NAMESPACES,) if options.group_by or config.team_label else ())}
     facts = _facts(cluster, kinds, options.namespaces, unseen)
     team_of = team_by(options.group_by or config.team_label, facts.of(NAMESPACES))
     found = audit(cluster, config, facts, team_of, today=today, namespaces=options.namespaces, progress=progress)

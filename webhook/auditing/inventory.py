@@ -42,11 +42,17 @@ log = structlog.get_logger()
 
 
 def kinds_to_judge(config: Config) -> list[GroupKind]:
-    """The kinds that some policy judges that isn't off everywhere, owners before what they own."""
+    """The kinds that some policy judges that isn't off everywhere, owners before what they own.
+
+    What the API server is never asked about isn't among them: locks in ConfigMaps change every second.
+    """
     kinds = {
         judged.kind
         for judged in config.judged.values()
-        if any(modes_of(active, config) != {"off"} for active in judged.policies)
+        if any(
+            modes_of(active, config) != {"off"} and judged.kind not in active.policy.unasked
+            for active in judged.policies
+        )
     }
     return sorted(kinds, key=owner_first)
 

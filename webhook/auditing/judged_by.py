@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from webhook.config import Config
 from webhook.objects.facts import NAMESPACES, VOLUMES, ClusterFacts
 from webhook.policy import FactKind
-from webhook.scope import modes_of
+from webhook.scope import facts_of
 
 
 def facts_to_watch(config: Config) -> set[FactKind[Any, Any]]:
@@ -16,8 +16,7 @@ def facts_to_watch(config: Config) -> set[FactKind[Any, Any]]:
 
     Kinds whose objects are looked up one by one aren't among them: one is read whenever what names it is judged.
     """
-    active = (active.policy for active in config.policies.values() if modes_of(active, config) != {"off"})
-    return {NAMESPACES, *(kind for policy in active for kind in policy.facts if kind.is_watched)}
+    return {NAMESPACES, *(kind for kind in facts_of(config) if kind.is_watched)}
 
 
 class Followup(NamedTuple):
@@ -47,7 +46,8 @@ def _namespaces(kind: FactKind[Any, Any], key: Any, old: Mapping[Any, Any], new:
     """The namespaces whose objects a changed record concerns; none of them if it concerns all."""
     if kind == NAMESPACES:
         return {key}
-    if kind.is_namespaced:
+    # A Prometheus takes monitors of any namespace, and a monitor selects in any.
+    if kind.is_namespaced and not kind.is_custom:
         return {key if isinstance(key, str) else key[0]}
     if kind == VOLUMES:  # it is bound to one claim, and matters to the pods that use it
         claims = [record.claim for record in (old.get(key), new.get(key)) if record is not None]

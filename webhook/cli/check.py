@@ -5,17 +5,18 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from webhook.cli.options import AS_IF, CONTEXT, FILE
 from webhook.cli.terminal import Bar, note, put, style_of, tell_bugs, width
-from webhook.policy import MODES, Mode
+from webhook.policy import MODES, FactKind, Mode
 
 if TYPE_CHECKING:
     from webhook.check import Report
@@ -109,7 +110,7 @@ def check(
     from webhook.check import check_files  # noqa: PLC0415
     from webhook.files.folders import find_files  # noqa: PLC0415
 
-    view = _view(kubeconfig, context, namespace) if cluster else None
+    view = _view(config, kubeconfig, context, namespace) if cluster else None
     loaded, source = _config_for_check(config, view)
     if as_if:
         loaded = replace(loaded, mode=as_if)
@@ -183,15 +184,21 @@ def _config_for_check(file: Path | None, view: ClusterView | None) -> tuple[Conf
     return load_config(b"", "defaults"), "defaults"
 
 
-def _view(kubeconfig: Path | None, context: str | None, namespace: str) -> ClusterView:
+def _view(config: Path | None, kubeconfig: Path | None, context: str | None, namespace: str) -> ClusterView:
     from webhook import log  # noqa: PLC0415
     from webhook.cluster import Cluster  # noqa: PLC0415
     from webhook.cluster_view import view_cluster  # noqa: PLC0415
+    from webhook.config import read_config  # noqa: PLC0415
     from webhook.loader import watched_kinds  # noqa: PLC0415
+    from webhook.scope import facts_of  # noqa: PLC0415
+
+    def kinds_for(in_force: Config | None) -> Collection[FactKind[Any, Any]]:
+        counting = read_config(str(config)) if config else in_force
+        return [kind for kind in facts_of(counting) if kind.is_watched] if counting else watched_kinds()
 
     log.silence()
     cluster = Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
-    view = view_cluster(cluster, watched_kinds(), namespace)
+    view = view_cluster(cluster, kinds_for, namespace)
     for text in view.unseen:
         note(text)
     return view

@@ -14,8 +14,18 @@ from webhook.policy import FactKind
 
 
 def kubectl_get(kinds: Iterable[FactKind[Any, Any]]) -> str:
-    """The command that prints the objects of those of these kinds that are watched, as `read_facts` takes them."""
-    return f"kubectl get {','.join(kind.full_resource for kind in kinds if kind.is_watched)} -A -o yaml"
+    """The command that prints the objects of those of these kinds that are watched, as `read_facts` takes them.
+
+    kubectl prints nothing at all where the cluster doesn't serve one of the kinds that it is asked for, so that each
+    custom one is asked for by itself.
+    """
+    watched = [kind for kind in kinds if kind.is_watched]
+    everywhere = ",".join(kind.full_resource for kind in watched if not kind.is_custom)
+    custom = " ".join(kind.full_resource for kind in watched if kind.is_custom)
+    command = f"kubectl get {everywhere} -A -o yaml"
+    if not custom:
+        return command
+    return f"({command}; for kind in {custom}; do echo ---; kubectl get $kind -A -o yaml 2> /dev/null; done)"
 
 
 def read_facts(file: Path, kinds: Iterable[FactKind[Any, Any]]) -> ClusterFacts:
@@ -32,7 +42,8 @@ def read_facts(file: Path, kinds: Iterable[FactKind[Any, Any]]) -> ClusterFacts:
             raise errors[0]
         read_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
         objects = [manifest.object for manifest in manifests]
-        if any(read_fact(obj, watched) for obj in objects):
+        # Workloads alone are somebody's manifests.
+        if any(read_fact(obj, [kind for kind in watched if kind.on_servers]) for obj in objects):
             return facts_of(objects, kinds, read_at=read_at)
     except BadManifest as error:
         raise FactsUnavailable(str(error)) from error

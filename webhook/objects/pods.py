@@ -138,6 +138,18 @@ class Workload(msgspec.Struct, frozen=True, dict=True):
     containers: tuple[Container, ...]
     is_operated: bool = False
 
+    @property
+    def metadata_path(self) -> str:
+        """Where the metadata of the pods stand."""
+        if self.is_operated:
+            return "spec.podMetadata"
+        return join(self.spec_path.rpartition(".")[0], "metadata")
+
+    @cached_property
+    def annotations(self) -> Mapping[str, Any]:
+        """The annotations of the pods; raises BadObject where they are no map."""
+        return mapping(_map_at(self.object, self.metadata_path), "annotations", self.metadata_path)
+
     def container_of(self, violation: Violation) -> Container | None:
         """The container that the violation is about; a volume may have a container's name."""
         path = violation.path

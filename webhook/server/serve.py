@@ -362,7 +362,7 @@ def _facts_source(settings: ServerSettings) -> Callable[[], FactsSource]:
     def follow() -> FactsSource:
         cluster = connect()
         # Kinds of policies that are off are read, too: the configuration may turn a policy on without a restart.
-        watch = Watch(cluster, watched_kinds())
+        watch = Watch(cluster, [kind for kind in watched_kinds() if kind.on_servers])
         watch.start()
         return LiveFacts(cluster, watch)
 

@@ -6,6 +6,7 @@
 "metrics-durability": {"mode": "off", "facts": {"": ["nodes", "persistentvolumeclaims"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {"readConfigMaps": {"": ["configmaps"]}}, "kinds": {}, "lives": {}},
 "namespace-defaults": {"mode": "audit", "facts": {"": ["limitranges"]}, "lookedUp": {}, "kinds": {"": ["namespaces"]}, "lives": {"apps": ["daemonsets", "deployments", "statefulsets"]}},
 "prometheus-memory": {"mode": "deny", "facts": {"": ["limitranges", "nodes"]}, "lookedUp": {}, "kinds": {}, "lives": {"": ["pods"], "apps": ["statefulsets"]}},
+"scrape-endpoints": {"mode": "off", "facts": {"": ["namespaces", "services"], "monitoring.coreos.com": ["podmonitors", "probes", "prometheusagents", "prometheuses", "scrapeconfigs", "servicemonitors"]}, "lookedUp": {}, "kinds": {"": ["services"], "monitoring.coreos.com": ["podmonitors", "probes", "scrapeconfigs", "servicemonitors"]}, "lives": {}},
 "volume-handover": {"mode": "off", "facts": {"": ["persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {"": {"apps": ["deployments"]}}, "kinds": {}, "lives": {"": ["nodes", "pods"], "apps": ["deployments", "statefulsets"], "storage.k8s.io": ["volumeattachments"]}},
 "zonal-volumes": {"mode": "deny", "facts": {"": ["nodes", "persistentvolumeclaims", "persistentvolumes"], "storage.k8s.io": ["storageclasses"]}, "lookedUp": {}, "kinds": {"": ["persistentvolumeclaims"]}, "lives": {"": ["nodes", "pods"], "apps": ["statefulsets"]}}
 }

@@ -1,0 +1,163 @@
+"""A plain Prometheus configuration in a ConfigMap: its times, and relabelling to ports that nothing declares.
+
+Such ConfigMaps are judged in files and in the audit alone: other programs keep locks in ConfigMaps, and must not wait.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import yaml
+
+from policies.scrape_endpoints import templates
+from policies.scrape_endpoints.scrapes import Fields, Scrape, examine_request, examine_times
+from policies.scrape_endpoints.services import SERVICES
+from policies.scrape_endpoints.telling import listed, violation
+from policies.scrape_endpoints.templates import all_templates
+from webhook.objects.facts import ClusterFacts
+from webhook.objects.pods import mapping
+from webhook.policy import AdmissionRequest, GroupKind, Violation
+
+CONFIG_MAP = GroupKind("", "ConfigMap", "configmaps")
+
+_JOBS = "scrape_configs"
+_FIELDS = Fields("scrape_interval", "scrape_timeout", "metrics_path")
+_DEFAULT_INTERVAL = "1m"
+# Promtail's configuration has jobs, too, and none that is scraped.
+_OTHERS = frozenset({"clients", "positions"})
+_POD_ROLES = frozenset({"pod", "endpoints", "endpointslice"})
+_ADDRESS = re.compile(r"(?P<host>.*):(?P<port>[0-9]{1,5})")
+_SERVICE = re.compile(r"(?P<name>[a-z0-9][-a-z0-9]*)(?:\.(?P<namespace>[a-z0-9][-a-z0-9]*)(?:\.svc(?:\..+)?)?)?")
+_WORDS = re.compile(r"[\w-]+(?:\|[\w-]+)*")
+
+
+class _Ports(NamedTuple):
+    """The ports that there are, and whether all of the cluster's are known."""
+
+    names: frozenset[str]
+    numbers: frozenset[int]
+    service_names: frozenset[str]
+    are_known: bool
+
+
+def examine_config_map(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
+    for key, text in mapping(request.object or {}, "data", "").items():
+        if isinstance(text, str) and _JOBS in text:
+            yield from _of_text(f'data["{key}"]', key, text, request.namespace, facts)
+
+
+def _of_text(path: str, key: str, text: str, namespace: str, facts: ClusterFacts) -> Iterator[Violation]:
+    try:
+        root = yaml.load(text, yaml.CSafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return  # a template of one, or something else that names the word
+    if not isinstance(root, dict) or not isinstance(root.get(_JOBS), list) or not _OTHERS.isdisjoint(root):
+        return
+    shared = root.get("global")
+    values = shared if isinstance(shared, dict) else {}
+    yield from examine_times(
+        Scrape("global", _FIELDS, values, lambda _: path, f"global of {key}: ", False), _DEFAULT_INTERVAL
+    )
+    interval = str(values.get("scrape_interval") or _DEFAULT_INTERVAL)
+    ports = _ports(facts)
+    for job in root[_JOBS]:
+        if not isinstance(job, dict):
+            continue
+        name = str(job.get("job_name") or "")
+        scrape = Scrape(name, _FIELDS, job, lambda _: path, f"job {name!r} of {key}: ", False)
+        yield from examine_times(scrape, interval)
+        yield from examine_request(scrape)
+        for rule in _rules(job):
+            yield from _of_rule(path, scrape, rule, ports, namespace, facts)
+
+
+def _ports(facts: ClusterFacts) -> _Ports:
+    declared = [port for template in all_templates(facts) for port in template.ports]
+    return _Ports(
+        frozenset(port.name for port in declared if port.name),
+        frozenset(port.number for port in declared),
+        frozenset(port.name for service in facts.of(SERVICES).values() for port in service.ports if port.name),
+        templates.are_known(facts) and SERVICES in facts.known,
+    )
+
+
+def _rules(job: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    rules = job.get("relabel_configs")
+    for rule in rules if isinstance(rules, list) else ():
+        if isinstance(rule, dict):
+            yield rule
+
+
+def _of_rule(
+    path: str, scrape: Scrape, rule: Mapping[str, Any], ports: _Ports, namespace: str, facts: ClusterFacts
+) -> Iterator[Violation]:
+    action = str(rule.get("action") or "replace").lower()
+    if action == "replace" and rule.get("target_label") == "__address__":
+        yield from _of_address(path, scrape, str(rule.get("replacement") or ""), ports, namespace, facts)
+    elif action == "keep":
+        yield from _of_kept(path, scrape, rule, ports)
+
+
+def _of_address(
+    path: str, scrape: Scrape, replacement: str, ports: _Ports, namespace: str, facts: ClusterFacts
+) -> Iterator[Violation]:
+    """A rule that gives every target another address."""
+    found = _ADDRESS.fullmatch(replacement)
+    if found is None:
+        return
+    host, port = found["host"], int(found["port"])
+    if "$" in host:
+        if _POD_ROLES.isdisjoint(_roles(scrape.values)) or not ports.numbers or port in ports.numbers:
+            return
+        wrong = f"it relabels its targets to port {port}, which no container"
+        yield _undeclared(path, scrape, wrong, str(port), listed(ports.numbers), ports)
+    elif service := _SERVICE.fullmatch(host):
+        known = facts.of(SERVICES).get((service["namespace"] or namespace, service["name"]))
+        numbers = {one.port for one in known.ports} if known else set()
+        if known and port not in numbers:
+            yield violation(
+                path,
+                scrape.subject,
+                f"{scrape.whose}it relabels its targets to {replacement}, but Service {known.name!r} lacks port {port} "
+                f"({listed(numbers)})",
+                "name a port of the Service",
+                value=replacement,
+            )
+
+
+def _of_kept(path: str, scrape: Scrape, rule: Mapping[str, Any], ports: _Ports) -> Iterator[Violation]:
+    """A rule that drops every target but those with a certain port."""
+    sources, regex = rule.get("source_labels"), str(rule.get("regex") or "")
+    if not isinstance(sources, list) or len(sources) != 1 or not _WORDS.fullmatch(regex):
+        return
+    seen: Mapping[str, frozenset[str]] = {
+        "__meta_kubernetes_pod_container_port_name": ports.names,
+        "__meta_kubernetes_pod_container_port_number": frozenset(map(str, ports.numbers)),
+        "__meta_kubernetes_endpoint_port_name": ports.service_names,
+        "__meta_kubernetes_endpointslice_port_name": ports.service_names,
+    }
+    there = seen.get(str(sources[0]))
+    if there and there.isdisjoint(regex.split("|")):
+        what = "Service" if there is ports.service_names else "container"
+        yield _undeclared(
+            path, scrape, f"it keeps only targets with port {regex!r}, which no {what}", regex, listed(there), ports
+        )
+
+
+def _undeclared(path: str, scrape: Scrape, wrong: str, value: str, there: str, ports: _Ports) -> Violation:
+    unsure = "" if ports.are_known else " among these files"
+    return violation(
+        path,
+        scrape.subject,
+        f"{scrape.whose}{wrong}{unsure} declares ({there})",
+        "name a port that is declared",
+        value=value,
+        is_unknown=not ports.are_known,
+    )
+
+
+def _roles(job: Mapping[str, Any]) -> set[str]:
+    found = job.get("kubernetes_sd_configs")
+    return {str(one.get("role")) for one in found if isinstance(one, dict)} if isinstance(found, list) else set()

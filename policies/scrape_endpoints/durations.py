@@ -1,0 +1,34 @@
+"""Durations as Prometheus and its operator write them."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"y": 31_536_000_000, "w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+"""Milliseconds of each unit, from the longest."""
+_DURATION = re.compile("".join(rf"(?:([0-9]+){unit})?" for unit in _UNITS), re.ASCII)
+
+OPERATED_INTERVAL = 30_000
+"""What the operator's CustomResourceDefinition fills in as a Prometheus' scrapeInterval."""
+
+
+def parse_duration(text: object) -> int | None:
+    """A duration in milliseconds, "1m30s" -> 90000; None for what Prometheus refuses.
+
+    Source: github.com/prometheus/common model/time.go, ParseDuration: units from the longest, each once; 0 alone needs
+    none.
+    """
+    if not isinstance(text, str) or not text:
+        return None
+    if text == "0":
+        return 0
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        return None
+    return sum(int(amount) * unit for amount, unit in zip(found.groups(), _UNITS.values(), strict=True) if amount)
+
+
+def shown(milliseconds: int) -> str:
+    """The duration in the longest unit that divides it: 90000 -> "90s"."""
+    unit = next(unit for unit in ("h", "m", "s", "ms") if not milliseconds % _UNITS[unit])
+    return f"{milliseconds // _UNITS[unit]}{unit}"

@@ -1,0 +1,202 @@
+"""A ServiceMonitor, PodMonitor, Probe or ScrapeConfig: what is wrong with it by itself, and what it selects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from policies.scrape_endpoints import templates
+from policies.scrape_endpoints.durations import OPERATED_INTERVAL, parse_duration, shown
+from policies.scrape_endpoints.monitors import MONITORS, Monitor
+from policies.scrape_endpoints.prometheuses import Prometheus, all_prometheuses, takes
+from policies.scrape_endpoints.scrapes import Fields, Scrape, at, examine_request, examine_times
+from policies.scrape_endpoints.services import SERVICES, Service
+from policies.scrape_endpoints.taken import examine_taking
+from policies.scrape_endpoints.telling import listed, violation
+from policies.scrape_endpoints.templates import selected_templates
+from webhook.objects.facts import ClusterFacts, read_fact
+from webhook.objects.label_selectors import EVERYTHING, Selector
+from webhook.objects.pods import items, mapping
+from webhook.policy import AdmissionRequest, Set, Violation
+
+_ENDPOINTS: Mapping[str, str] = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
+_SCRAPE_CONFIG = Fields("scrapeInterval", "scrapeTimeout", "metricsPath")
+
+
+def examine_monitor(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
+    obj = request.object or {}
+    found = read_fact(obj, (MONITORS[request.kind],), namespace=request.namespace)
+    if found is None:
+        return
+    monitor: Monitor = found[1]
+    takers = [prometheus for prometheus in all_prometheuses(facts) if takes(prometheus, monitor, facts)]
+    spec = mapping(obj, "spec", "")
+    for scrape in _scrapes(monitor, spec):
+        yield from examine_times(scrape)
+        yield from _of_inherited(scrape, takers)
+        yield from examine_request(scrape)
+    if monitor.kind == "ServiceMonitor":
+        yield from _of_services(monitor, facts)
+    elif monitor.kind == "PodMonitor":
+        yield from _of_pods(monitor, facts)
+    if not takers:
+        yield from examine_taking(monitor, facts)
+
+
+def _scrapes(monitor: Monitor, spec: Mapping[str, Any]) -> Iterator[Scrape]:
+    """Everything that the monitor has scraped."""
+    if key := _ENDPOINTS.get(monitor.kind):
+        for index, endpoint in enumerate(items(spec, key, "spec")):
+            name = endpoint.get("port") or endpoint.get("portNumber") or endpoint.get("targetPort") or ""
+            yield Scrape(str(name), Fields(), endpoint, at(f"spec.{key}[{index}]"))
+    elif monitor.kind == "ScrapeConfig":
+        yield Scrape(monitor.name, _SCRAPE_CONFIG, spec, at("spec"))
+    else:
+        times = {key: spec.get(key) for key in ("interval", "scrapeTimeout")}
+        yield Scrape(monitor.name, Fields(), times, at("spec"))
+        yield Scrape(monitor.name, Fields(), mapping(spec, "prober", "spec"), at("spec.prober"))
+
+
+def _of_inherited(scrape: Scrape, takers: Sequence[Prometheus]) -> Iterator[Violation]:
+    """A timeout without an interval, which is then that of the Prometheus that takes the monitor."""
+    field, written = scrape.fields.timeout, scrape.values.get(scrape.fields.timeout)
+    timeout = parse_duration(written)
+    if timeout is None or scrape.values.get(scrape.fields.interval):
+        return
+    for prometheus in takers:
+        if prometheus.interval is None or timeout <= prometheus.interval:
+            continue
+        interval = shown(prometheus.interval)
+        yield violation(
+            scrape.place(field),
+            scrape.subject,
+            f"{field} {written} is longer than the interval of {interval} at which {prometheus} scrapes, so that its "
+            "operator passes the monitor over",
+            f"set {field} to {interval} at most, or {scrape.fields.interval} to {written} beside it",
+            at_most="deny",
+            value=f"{written} of {interval}",
+            advice=(Set(scrape.place(field), interval),),
+        )
+        return
+    if not takers and timeout > OPERATED_INTERVAL:
+        yield violation(
+            scrape.place(field),
+            scrape.subject,
+            f"{field} is {written}, and no {scrape.fields.interval} stands beside it: cannot tell whether that of the "
+            f"Prometheus that takes it is as long ({shown(OPERATED_INTERVAL)} by default)",
+            f"set {scrape.fields.interval} to {written} beside it",
+            value=str(written),
+            is_unknown=True,
+        )
+
+
+def _of_services(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
+    selector = monitor.selector or EVERYTHING
+    reached = [service for service in facts.of(SERVICES).values() if monitor.reaches(service.namespace)]
+    selected = [service for service in reached if selector.selects(service.labels)]
+    if not selected:
+        yield _without_services(monitor, selector, reached, facts)
+        return
+    pods = [
+        pod
+        for service in selected
+        if service.selector is not None
+        for pod in selected_templates(service.selector, (service.namespace,), facts)
+    ]
+    declared = {one.name for pod in pods for one in pod.ports} | {one.number for pod in pods for one in pod.ports}
+    for index, endpoint in enumerate(monitor.endpoints):
+        path = f"spec.endpoints[{index}]"
+        if endpoint.port:
+            yield from _of_port_name(f"{path}.port", endpoint.port, selected)
+        elif endpoint.target and pods and endpoint.target not in declared:
+            yield violation(
+                f"{path}.targetPort",
+                str(endpoint.target),
+                f"targetPort {endpoint.target!r} is none that the containers of the selected Services' pods declare "
+                f"({listed(filter(None, declared))})",
+                "name one of them, or declare it",
+                value=str(endpoint.target),
+            )
+
+
+def _of_port_name(path: str, name: str, selected: Sequence[Service]) -> Iterator[Violation]:
+    ports = [port for service in selected for port in service.ports]
+    names = {port.name for port in ports if port.name}
+    if name in names:
+        return
+    numbered = [port for port in ports if name in (str(port.port), str(port.target))]
+    what = f"port {name!r} is the name of no port of Service {selected[0].name!r}"
+    more = f" and {len(selected) - 1} others that are selected" if len(selected) > 1 else ""
+    wrong = f"{what}{more} (names: {listed(names)})"
+    meant = next((port.name for port in numbered if port.name), "") or (next(iter(names)) if len(names) == 1 else "")
+    if meant:
+        remedy = f"set port to {meant}"
+    elif numbered:
+        remedy = "give the Service's port a name, and name it here"
+    else:
+        remedy = "name a port of the Service, which has to have a name there"
+    advice = (Set(path, meant),) if meant else ()
+    yield violation(path, name, wrong, remedy, value=name, advice=advice)
+
+
+def _without_services(
+    monitor: Monitor, selector: Selector, reached: Sequence[Service], facts: ClusterFacts
+) -> Violation:
+    is_known = SERVICES in facts.known
+    elsewhere = next(
+        (one for one in facts.of(SERVICES).values() if not selector.is_everything and selector.selects(one.labels)),
+        None,
+    )
+    where = "in any namespace" if monitor.namespaces is None else f"in namespace {listed(monitor.namespaces)}"
+    wrong = f"no Service {where} has the labels that it selects ({selector or 'any'})"
+    if not is_known:
+        wrong = f"among these files {wrong}: cannot tell whether the cluster has one"
+    path, advice = "spec.selector", tuple[Set, ...]()
+    if elsewhere is not None:
+        remedy = (
+            f"name namespace {elsewhere.namespace!r}, where Service {elsewhere.name!r} is, in spec.namespaceSelector"
+        )
+        path, advice = "spec.namespaceSelector", (Set("spec.namespaceSelector", {"matchNames": [elsewhere.namespace]}),)
+    else:
+        remedy = "select by the labels of the Service itself, not those of its pods or its selector"
+        near = [(one, list(selector.lacking(one.labels))) for one in reached]
+        close = next((one for one in near if len(one[1]) == 1 and len(selector.labels) > 1), None)
+        if close:
+            remedy = f"Service {close[0].name!r} lacks {close[1][0]} alone: {remedy}"
+    return violation(path, monitor.name, wrong, remedy, value=str(selector), advice=advice, is_unknown=not is_known)
+
+
+def _of_pods(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
+    selector = monitor.selector or EVERYTHING
+    pods = selected_templates(selector, monitor.namespaces, facts)
+    is_known = templates.are_known(facts)
+    if not pods:
+        # Servers don't know what workloads there are; the audit and check do.
+        if is_known or SERVICES not in facts.known:
+            wrong = f"no Deployment, StatefulSet or DaemonSet has pods with the labels that it selects ({selector})"
+            if not is_known:
+                wrong = f"among these files {wrong}: cannot tell whether the cluster has one"
+            yield violation(
+                "spec.selector",
+                monitor.name,
+                wrong,
+                "select by the labels of the pods' template",
+                value=str(selector),
+                is_unknown=not is_known,
+            )
+        return
+    names = {one.name for pod in pods for one in pod.ports if one.name}
+    numbers = {one.number for pod in pods for one in pod.ports}
+    for index, endpoint in enumerate(monitor.endpoints):
+        wanted = endpoint.port or endpoint.target
+        if not wanted or wanted in (numbers if isinstance(wanted, int) else names):
+            continue
+        path = f"spec.podMetricsEndpoints[{index}].{'port' if endpoint.port else 'portNumber'}"
+        yield violation(
+            path,
+            str(wanted),
+            f"port {wanted!r} is declared by no container of {pods[0].kind} {pods[0].name!r} "
+            f"(declared: {listed(numbers if isinstance(wanted, int) else names)}), so that there is no target",
+            "name one that is declared, or declare it in the container's ports",
+            value=str(wanted),
+        )

@@ -1,0 +1,117 @@
+"""The operator's resources that say what is scraped, as facts: what one selects, and how often it is scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from sys import intern
+from typing import Any
+
+import msgspec
+
+from webhook.objects.facts import Metadata, Wire, WirePart
+from webhook.objects.facts.decoding import read_texts
+from webhook.objects.label_selectors import Selector, WiredSelector, selector_of
+from webhook.policy import FactKind, FactReference, GroupKind
+
+GROUP = "monitoring.coreos.com"
+SERVICE_MONITOR = GroupKind(GROUP, "ServiceMonitor", "servicemonitors")
+POD_MONITOR = GroupKind(GROUP, "PodMonitor", "podmonitors")
+PROBE = GroupKind(GROUP, "Probe", "probes")
+SCRAPE_CONFIG = GroupKind(GROUP, "ScrapeConfig", "scrapeconfigs")
+
+
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
+    """An endpoint of a monitor: the port's name in the Service or pod, or its number or name among the containers'."""
+
+    port: str = ""
+    target: int | str = ""
+
+
+class Monitor(msgspec.Struct, frozen=True, gc=False):
+    """A ServiceMonitor, PodMonitor, Probe or ScrapeConfig.
+
+    selector    what its Services or pods are selected by; a Probe and a ScrapeConfig have none
+    namespaces  where they are looked for: its own where it names none, None for all
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    selector: Selector | None
+    namespaces: tuple[str, ...] | None
+    endpoints: tuple[Endpoint, ...]
+    created: str = ""
+
+    def reaches(self, namespace: str) -> bool:
+        return self.namespaces is None or namespace in self.namespaces
+
+
+class _NamespaceSelector(WirePart):
+    any: bool | None = None
+    match_names: list[str] | None = None
+
+
+class _Endpoint(WirePart):
+    port: str | None = None
+    port_number: int | None = None
+    target_port: int | str | None = None
+
+
+class _Spec(WirePart):
+    selector: WiredSelector | None = None
+    namespace_selector: _NamespaceSelector | None = None
+    endpoints: list[_Endpoint] | None = None
+    pod_metrics_endpoints: list[_Endpoint] | None = None
+
+
+class _Monitor(Wire):
+    spec: _Spec | None = None
+
+
+def _read(kind: str, reference: FactReference, metadata: Metadata, wired: _Monitor) -> Monitor:
+    spec = wired.spec or _Spec()
+    return Monitor(
+        kind=kind,
+        namespace=reference.namespace,
+        name=reference.name,
+        labels=read_texts(metadata.labels, "metadata.labels"),
+        selector=selector_of(spec.selector, "spec.selector"),
+        namespaces=_namespaces(spec.namespace_selector, reference.namespace),
+        endpoints=tuple(map(_read_endpoint, spec.endpoints or spec.pod_metrics_endpoints or ())),
+        created=metadata.creation_timestamp or "",
+    )
+
+
+def _namespaces(selector: _NamespaceSelector | None, own: str) -> tuple[str, ...] | None:
+    if selector is not None and selector.any:
+        return None
+    return tuple(map(intern, selector.match_names)) if selector and selector.match_names else (own,)
+
+
+def _read_endpoint(wired: _Endpoint) -> Endpoint:
+    target = wired.port_number or wired.target_port or ""
+    return Endpoint(intern(wired.port or ""), intern(target) if isinstance(target, str) else target)
+
+
+def _kind(kind: GroupKind, version: str = "v1") -> FactKind[tuple[str, str], Monitor]:
+    return FactKind(
+        group=kind.group,
+        kind=kind.kind,
+        resource=kind.resource,
+        wire=_Monitor,
+        read=partial(_read, kind.kind),
+        key="namespace and name",
+        version=version,
+    )
+
+
+SERVICE_MONITORS = _kind(SERVICE_MONITOR)
+POD_MONITORS = _kind(POD_MONITOR)
+PROBES = _kind(PROBE)
+SCRAPE_CONFIGS = _kind(SCRAPE_CONFIG, "v1alpha1")
+MONITORS: Mapping[str, FactKind[Any, Monitor]] = {
+    kind.kind: kind for kind in (SERVICE_MONITORS, POD_MONITORS, PROBES, SCRAPE_CONFIGS)
+}
+"""By what they are called."""

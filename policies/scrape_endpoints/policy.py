@@ -1,0 +1,85 @@
+"""What is to be scraped can be: its annotations, monitors and Prometheus say the same, and something answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from policies.scrape_endpoints.configurations import CONFIG_MAP, examine_config_map
+from policies.scrape_endpoints.monitored import examine_monitor
+from policies.scrape_endpoints.monitors import (
+    GROUP,
+    MONITORS,
+    POD_MONITOR,
+    POD_MONITORS,
+    PROBE,
+    PROBES,
+    SCRAPE_CONFIG,
+    SCRAPE_CONFIGS,
+    SERVICE_MONITOR,
+    SERVICE_MONITORS,
+)
+from policies.scrape_endpoints.prometheuses import PROMETHEUS_AGENTS, PROMETHEUSES
+from policies.scrape_endpoints.scrapes import Fields, Scrape, at, examine_times
+from policies.scrape_endpoints.service_targets import examine_service
+from policies.scrape_endpoints.services import SERVICES
+from policies.scrape_endpoints.taken import examine_selections
+from policies.scrape_endpoints.templates import TEMPLATES
+from policies.scrape_endpoints.workloads import examine_workload
+from webhook.objects.facts import NAMESPACES, ClusterFacts, read_fact
+from webhook.objects.pods import mapping, read_workload
+from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
+
+SERVICE = GroupKind("", "Service", "services")
+_SCRAPES = Fields("scrapeInterval", "scrapeTimeout")
+_DEFAULT_INTERVAL = "30s"
+
+
+class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """It has none."""
+
+
+def examine(request: AdmissionRequest, facts: ClusterFacts, _params: Params) -> Iterator[Violation]:
+    group, kind = request.group, request.kind
+    if group == "" and kind == SERVICE.kind:
+        yield from examine_service(request, facts)
+    elif group == "" and kind == CONFIG_MAP.kind:
+        yield from examine_config_map(request, facts)
+    elif group == GROUP and kind in MONITORS:
+        yield from examine_monitor(request, facts)
+    elif (workload := read_workload(request)) is not None:
+        yield from examine_workload(workload, facts)
+        if group == GROUP:
+            yield from _examine_prometheus(request, facts)
+
+
+def _examine_prometheus(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
+    obj = request.object or {}
+    found = read_fact(obj, (PROMETHEUSES, PROMETHEUS_AGENTS), namespace=request.namespace)
+    if found is not None:
+        yield from examine_times(Scrape("", _SCRAPES, mapping(obj, "spec", ""), at("spec")), _DEFAULT_INTERVAL)
+        yield from examine_selections(found[1], facts)
+
+
+POLICY = Policy(
+    id="scrape-endpoints",
+    summary="What is to be scraped can be: annotations, monitors and Prometheus name what is there.",
+    examine=examine,
+    params=Params,
+    incidents=("Armada's runbook: targets whose scrapes fail with 404, or with context deadline exceeded",),
+    kinds=(SERVICE, SERVICE_MONITOR, POD_MONITOR, PROBE, SCRAPE_CONFIG),
+    unasked=(CONFIG_MAP,),
+    facts=(
+        SERVICES,
+        SERVICE_MONITORS,
+        POD_MONITORS,
+        PROBES,
+        SCRAPE_CONFIGS,
+        PROMETHEUSES,
+        PROMETHEUS_AGENTS,
+        NAMESPACES,
+        *TEMPLATES,
+    ),
+    mode="off",
+)

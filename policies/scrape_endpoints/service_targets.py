@@ -1,0 +1,118 @@
+"""A Service that is scraped: its annotations, and whether the ports that it sends to are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from policies.scrape_endpoints import templates
+from policies.scrape_endpoints.annotations import Annotated, Port, examine_annotations
+from policies.scrape_endpoints.monitors import SERVICE_MONITORS, Monitor
+from policies.scrape_endpoints.services import SERVICES, Service, ServicePort
+from policies.scrape_endpoints.telling import listed, violation
+from policies.scrape_endpoints.templates import Template, selected_templates
+from webhook.objects.facts import ClusterFacts, read_fact
+from webhook.objects.label_selectors import Selector
+from webhook.objects.pods import mapping
+from webhook.policy import AdmissionRequest, Violation
+
+# The pods of the operator's resources, which it labels so.
+_OPERATED = frozenset({"operator.prometheus.io/name", "prometheus", "alertmanager", "thanos-ruler"})
+
+
+def examine_service(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
+    obj = request.object or {}
+    found = read_fact(obj, (SERVICES,), namespace=request.namespace)
+    annotations = mapping(mapping(obj, "metadata", ""), "annotations", "metadata")
+    if found is None:
+        return
+    service: Service = found[1]
+    if service.keys is None and not annotations and service.selector is None:
+        return
+    pods = selected_templates(service.selector, (service.namespace,), facts) if service.selector else []
+    ports = [Port(port.name, _number(port, pods)) for port in service.ports]
+    whose = f"Service {service.name!r}"
+    yield from _of_annotations(
+        Annotated("metadata.annotations", annotations, ports, whose, f"{whose} sends to"), service
+    )
+    monitors = list(monitors_of(service, facts))
+    is_annotated = service.keys is not None and service.keys.is_scraped
+    if service.selector is None or not (is_annotated or monitors):
+        return
+    why = "its annotations ask for it" if is_annotated else f"ServiceMonitor {monitors[0].name!r} selects it"
+    if not pods:
+        yield from _without_pods(service, service.selector, why, facts)
+        return
+    for index, port in enumerate(service.ports):
+        if isinstance(port.target, str) and _is_scraped(port, service, monitors):
+            yield from _unnamed(f"spec.ports[{index}].targetPort", port, service, pods)
+
+
+def monitors_of(service: Service, facts: ClusterFacts) -> Iterator[Monitor]:
+    """The ServiceMonitors that select the Service."""
+    for monitor in facts.of(SERVICE_MONITORS).values():
+        if monitor.reaches(service.namespace) and (monitor.selector or Selector()).selects(service.labels):
+            yield monitor
+
+
+def _number(port: ServicePort, pods: Sequence[Template]) -> int | None:
+    """The number of the pods' port that the Service's sends to, None where only its name is known."""
+    if isinstance(port.target, int):
+        return port.target
+    return next((declared.number for pod in pods for declared in pod.ports if declared.name == port.target), None)
+
+
+def _of_annotations(annotated: Annotated, service: Service) -> Iterator[Violation]:
+    for found in examine_annotations(annotated):
+        mistaken = [port for port in service.ports if str(port.port) == found.value and port.target != port.port]
+        if found.at_most == "warn" and found.subject.endswith("port") and mistaken:
+            target = mistaken[0].target
+            yield violation(
+                found.path,
+                found.subject,
+                f"annotation {found.subject} is {found.value}, the Service's own port, and Prometheus asks the pods, "
+                f"which listen on {target!r}",
+                f'set it to "{target}"' if isinstance(target, int) else "set it to that port's number",
+                value=str(found.value),
+            )
+        else:
+            yield found
+
+
+def _is_scraped(port: ServicePort, service: Service, monitors: Sequence[Monitor]) -> bool:
+    if any(not endpoint.port or endpoint.port == port.name for monitor in monitors for endpoint in monitor.endpoints):
+        return True
+    # The annotated port is asked of the pods whatever the Service says.
+    return service.keys is not None and service.keys.is_scraped and not service.keys.port
+
+
+def _without_pods(service: Service, selector: Selector, why: str, facts: ClusterFacts) -> Iterator[Violation]:
+    is_known = templates.are_known(facts)
+    # Servers don't know what workloads there are; the audit and check do.
+    if not is_known and (SERVICES in facts.known or any(key in _OPERATED for key, _ in selector.labels)):
+        return
+    wrong = f"Service {service.name!r} is to be scraped ({why}), and no Deployment, StatefulSet or DaemonSet "
+    if is_known:
+        wrong += f"of namespace {service.namespace!r} has pods with its labels ({selector})"
+    else:
+        wrong += f"among these files has pods with its labels ({selector}): cannot tell whether there are any"
+    yield violation(
+        "spec.selector",
+        service.name,
+        wrong,
+        "set spec.selector to labels of the pods' template",
+        is_unknown=not is_known,
+    )
+
+
+def _unnamed(path: str, port: ServicePort, service: Service, pods: Sequence[Template]) -> Iterator[Violation]:
+    declared = {one.name for pod in pods for one in pod.ports}
+    if port.target in declared:
+        return
+    yield violation(
+        path,
+        port.name,
+        f"Service {service.name!r} sends port {port.port} to the pods' port {port.target!r}, which no container of "
+        f"{pods[0].kind} {pods[0].name!r} declares (declared: {listed(filter(None, declared))})",
+        "name the container's port so, or set targetPort to one that is declared",
+        value=str(port.target),
+    )

@@ -1,0 +1,45 @@
+"""Violations in this policy's words: what is wrong, and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from webhook.policy import Brief, Mode, Set, Violation
+
+_MOST_NAMED = 5
+
+
+def violation(
+    path: str,
+    subject: str,
+    wrong: str,
+    remedy: str,
+    *,
+    at_most: Mode = "warn",
+    value: str | None = None,
+    fix: Set | None = None,
+    advice: tuple[Set, ...] = (),
+    hint: str | None = None,
+    refused: bool = False,
+    is_unknown: bool = False,
+) -> Violation:
+    return Violation(
+        path,
+        subject,
+        f"{wrong}: {remedy}",
+        value=value,
+        fix=fix,
+        advice=advice,
+        brief=Brief(wrong, remedy),
+        hint=hint,
+        at_most=at_most,
+        refused=refused,
+        is_unknown=is_unknown,
+    )
+
+
+def listed(names: Iterable[object]) -> str:
+    """At most five of the names, sorted, and how many more there are: "'http', 'web' and 3 more"; "none"."""
+    known = sorted(set(map(repr, names)))
+    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+    return f"{', '.join(known[:_MOST_NAMED])}{more}" if known else "none"

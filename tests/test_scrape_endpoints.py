@@ -1,0 +1,532 @@
+"""scrape-endpoints: what of annotations, monitors and configurations keeps a target from being scraped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policies.scrape_endpoints.durations import parse_duration
+from policies.scrape_endpoints.keys import meant_by
+from policies.scrape_endpoints.policy import POLICY, Params, examine
+from tests.builders import TODAY, config, container, custom, every_policy, facts, facts_of, request, workload
+from webhook.check import check_files
+from webhook.engine import decide
+from webhook.objects.facts import NO_FACTS, ClusterFacts
+from webhook.objects.label_selectors import read_selector
+from webhook.policy import Object, Set
+
+Found = list[tuple[str, str]]
+"""Path and strongest mode of each violation."""
+
+POD_ANNOTATIONS = "spec.template.metadata.annotations"
+
+
+def annotated(kind: str = "Deployment", ports: tuple[int, ...] = (9102,), **keys: Any) -> Object:
+    """A workload whose pods have prometheus.io/ annotations, "_" standing for "-"."""
+    obj = workload(kind, container(ports=[{"name": f"port-{port}", "containerPort": port} for port in ports]))
+    annotations = {f"prometheus.io/{key.replace('_', '-')}": value for key, value in keys.items()}
+    obj["spec"]["template"]["metadata"]["annotations"] = annotations
+    return obj
+
+
+def service(
+    name: str = "web", *ports: Object, namespace: str = "shop", selector: Object | None = None, **keys: Any
+) -> Object:
+    metadata: Object = {"name": name, "namespace": namespace, "labels": {"app": name, "tier": "front"}}
+    metadata["annotations"] = {f"prometheus.io/{key.replace('_', '-')}": value for key, value in keys.items()}
+    spec = {
+        "selector": {"app": name} if selector is None else selector,
+        "ports": list(ports) or [port("metrics", 9102)],
+    }
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def port(name: str = "", number: int = 80, target: int | str | None = None) -> Object:
+    return {"name": name, "port": number} | ({} if target is None else {"targetPort": target})
+
+
+def monitor(*endpoints: Object, kind: str = "ServiceMonitor", labels: Object | None = None, **spec: Any) -> Object:
+    key = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}.get(kind)
+    of_kind = (
+        {key: list(endpoints) or [{"port": "metrics"}], "selector": {"matchLabels": {"app": "web"}}} if key else {}
+    )
+    obj = custom(kind, {**of_kind, **spec}, name="web")
+    obj["metadata"]["labels"] = labels or {}
+    return obj
+
+
+def prometheus(kind: str = "Prometheus", namespace: str = "shop", **spec: Any) -> Object:
+    everything = {f"{kind}Selector": {} for kind in ("serviceMonitor", "podMonitor", "probe", "scrapeConfig")}
+    obj = custom(kind, {**everything, **spec})
+    obj["metadata"]["namespace"] = namespace
+    return obj
+
+
+def found(obj: Object, known: ClusterFacts = NO_FACTS) -> Found:
+    return [(violation.path, violation.at_most) for violation in examine(request(obj), known, Params())]
+
+
+def key(name: str, above: str = POD_ANNOTATIONS) -> str:
+    return f'{above}["prometheus.io/{name}"]'
+
+
+@pytest.mark.parametrize(
+    ("obj", "violations"),
+    [
+        pytest.param(annotated(scrape="true", port="9102", path="/m", scheme="https"), [], id="right"),
+        pytest.param(annotated(scrape="true"), [], id="its-only-port"),
+        pytest.param(annotated(scrape="false", port="x", path="x"), [], id="not-scraped"),
+        pytest.param(annotated(port="x"), [], id="nothing-asks-for-it"),
+        pytest.param(annotated(scrape="True"), [(key("scrape"), "deny")], id="upper-case"),
+        pytest.param(annotated(scrape="yes"), [(key("scrape"), "deny")], id="yes"),
+        pytest.param(annotated(scrape=""), [(key("scrape"), "deny")], id="empty"),
+        pytest.param(annotated(scrape=" true"), [(key("scrape"), "deny")], id="a-space"),
+        pytest.param(annotated(scrape=True), [(key("scrape"), "deny")], id="a-boolean"),
+        pytest.param(annotated(scrape="true", port=9102), [(key("port"), "deny")], id="a-number"),
+        pytest.param(annotated(scrape_slow="true"), [], id="slow"),
+        pytest.param(annotated(scrape_slow="1"), [(key("scrape-slow"), "deny")], id="slow-1"),
+        pytest.param(annotated(scrape="true", port="http"), [(key("port"), "deny")], id="a-port-s-name"),
+        pytest.param(annotated(scrape="true", port="0"), [(key("port"), "deny")], id="port-0"),
+        pytest.param(annotated(scrape="true", port="65536"), [(key("port"), "deny")], id="port-too-large"),
+        pytest.param(annotated(scrape="true", port="1" * 5000), [(key("port"), "deny")], id="port-beyond-reason"),
+        pytest.param(annotated(scrape="true", port="-1"), [(key("port"), "deny")], id="port-below-0"),
+        pytest.param(annotated(scrape="true", port=""), [(key("port"), "deny")], id="port-empty"),
+        pytest.param(annotated(scrape="true", port="8080"), [(key("port"), "warn")], id="port-undeclared"),
+        pytest.param(
+            annotated("StatefulSet", (), scrape="true", port="80"), [(key("port"), "warn")], id="none-declared"
+        ),
+        pytest.param(annotated(scrape="true", ports=(80, 81)), [(key("scrape"), "warn")], id="every-port"),
+        pytest.param(annotated(scrape="true", ports=()), [(key("scrape"), "warn")], id="no-port"),
+        pytest.param(
+            annotated(scrape="True", port="8080"), [(key("scrape"), "deny"), (key("port"), "warn")], id="both"
+        ),
+        pytest.param(annotated(scrape="true", path="metrics"), [(key("path"), "deny")], id="no-slash"),
+        pytest.param(annotated(scrape="true", path=""), [(key("path"), "deny")], id="no-path"),
+        pytest.param(annotated(scrape="true", path="/m?format=x"), [(key("path"), "warn")], id="a-query"),
+        pytest.param(annotated(scrape="true", scheme="HTTPS"), [(key("scheme"), "deny")], id="scheme-upper-case"),
+        pytest.param(annotated(scrape="true", scheme="tcp"), [(key("scheme"), "deny")], id="another-scheme"),
+        pytest.param(annotated(scrap="true"), [(key("scrap"), "warn")], id="a-slip"),
+        pytest.param(annotated(probe="pushgateway", param_format="x", interval="15s"), [], id="others-known"),
+        pytest.param(workload("Deployment"), [], id="no-annotations"),
+    ],
+)
+def test_annotations(obj: Object, violations: Found) -> None:
+    assert found(obj) == violations
+
+
+@pytest.mark.parametrize("kind", ["Pod", "CronJob", "PodTemplate", "ReplicationController", "Job", "DaemonSet"])
+def test_annotations_of_every_kind_of_pod(kind: str) -> None:
+    obj = workload(kind)
+    holder = {"Pod": obj, "CronJob": (obj.get("spec") or {}).get("jobTemplate", {}).get("spec", {}).get("template")}
+    template = holder.get(kind) or obj.get("template") or obj["spec"]["template"]
+    template["metadata"]["annotations"] = {"prometheus.io/scrape": "Yes", "prometheus.io/port": "80"}
+    paths = {
+        "Pod": "metadata.annotations",
+        "CronJob": "spec.jobTemplate.spec.template.metadata.annotations",
+        "PodTemplate": "template.metadata.annotations",
+    }
+    above = paths.get(kind, POD_ANNOTATIONS)
+    assert found(obj) == [(key("scrape", above), "deny"), (key("port", above), "warn")]
+
+
+def test_annotations_of_an_operator_s_pods() -> None:
+    obj = custom("Alertmanager", {"podMetadata": {"annotations": {"prometheus.io/scrape": "on"}}})
+    assert found(obj) == [(key("scrape", "spec.podMetadata.annotations"), "deny")]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("prometheus.io/scrape", ""),
+        ("prometheus.io.scrape", ""),
+        ("prometheus_io_scrape", ""),
+        ("prometheus.io/scrape_slow", ""),
+        ("prometheus.io/param-format", ""),
+        ("prometheus.io/Scrape", "prometheus.io/scrape"),
+        ("prometheus.io/scrap", "prometheus.io/scrape"),
+        ("prometheus.io/scraped", "prometheus.io/scrape"),
+        ("prometheus.io/ports", "prometheus.io/port"),
+        ("prometheus.io/schema", "prometheus.io/scheme"),
+        ("promethues.io/scrape", "prometheus.io/scrape"),
+        ("prometheus/scrape", "prometheus.io/scrape"),
+        ("prometheus.io-scrape", ""),
+        ("prometheus.io/team", ""),
+        ("prometheus-operator.io/managed", ""),
+        ("example.com/prometheus", ""),
+        ("promotion/port", ""),
+    ],
+)
+def test_spelling(written: str, meant: str) -> None:
+    assert meant_by(written) == meant
+
+
+@pytest.mark.parametrize(
+    ("obj", "name", "value"),
+    [
+        pytest.param(annotated(scrape="TRUE"), "scrape", "true", id="case"),
+        pytest.param(annotated(scrape="no"), "scrape", "false", id="no"),
+        pytest.param(annotated(scrape="true", port="port-9102"), "port", "9102", id="a-declared-name"),
+        pytest.param(annotated(scrape="true", path="m"), "path", "/m", id="slash"),
+        pytest.param(annotated(scrape="true", scheme="Http"), "scheme", "http", id="scheme"),
+    ],
+)
+def test_what_only_spelling_keeps_from_working_is_patched(obj: Object, name: str, value: str) -> None:
+    cfg = config(every_policy(scrape_endpoints="mode: patch"))
+    decision = decide(request(obj), NO_FACTS, cfg, today=TODAY)
+    assert [verdict.outcome for verdict in decision.verdicts] == ["patched"]
+    assert decision.object is not None
+    assert decision.object["spec"]["template"]["metadata"]["annotations"][f"prometheus.io/{name}"] == value
+
+
+def test_the_api_server_refuses_a_number_itself() -> None:
+    """The fix is shown, and not applied: nobody wrote the object that would be stored."""
+    [violation] = examine(request(annotated(scrape="true", port=9102)), NO_FACTS, Params())
+    assert (violation.refused, violation.fix) == (True, Set(key("port"), "9102"))
+
+
+HTTP = port("http", 80, 8080)
+
+
+@pytest.mark.parametrize(
+    ("obj", "known", "violations"),
+    [
+        pytest.param(service(scrape="true", port="9102"), NO_FACTS, [("spec.selector", "warn")], id="pods-unseen"),
+        pytest.param(service(), NO_FACTS, [], id="not-scraped"),
+        pytest.param(service(scrape="true", port="9102", selector={}), NO_FACTS, [], id="without-selector"),
+        pytest.param(service("web", HTTP, scrape="true", port="8080"), facts_of([annotated()]), [], id="target"),
+        pytest.param(
+            service("web", HTTP, scrape="true", port="80"),
+            facts_of([annotated()]),
+            [(key("port", "metadata.annotations"), "warn")],
+            id="the-service-s-own-port",
+        ),
+        pytest.param(
+            service("web", HTTP, scrape="true", port="81"),
+            facts_of([annotated()]),
+            [(key("port", "metadata.annotations"), "warn")],
+            id="no-such-port",
+        ),
+        pytest.param(
+            service("web", port("http", 80, "port-9102"), scrape="true", port="9102"),
+            facts_of([annotated()]),
+            [],
+            id="a-name-that-is-declared",
+        ),
+        pytest.param(
+            service("web", port("http", 80, "http"), scrape="true"),
+            facts_of([annotated()]),
+            [("spec.ports[0].targetPort", "warn")],
+            id="a-name-that-is-not",
+        ),
+        pytest.param(
+            service("web", port("http", 80, "http")),
+            facts_of([annotated(), monitor({"port": "http"})]),
+            [("spec.ports[0].targetPort", "warn")],
+            id="of-a-monitor-s-port",
+        ),
+        pytest.param(
+            service("web", port("http", 80, "http")),
+            facts_of([annotated(), monitor({"port": "metrics"})]),
+            [],
+            id="of-no-monitor-s-port",
+        ),
+        pytest.param(
+            service("web", HTTP, port("more", 81), scrape="true"),
+            facts_of([annotated()]),
+            [(key("scrape", "metadata.annotations"), "warn")],
+            id="every-port",
+        ),
+        pytest.param(service(scrape="true"), facts_of([]), [("spec.selector", "warn")], id="no-pods"),
+        pytest.param(service(), facts_of([monitor()]), [("spec.selector", "warn")], id="no-pods-of-a-monitored-one"),
+        pytest.param(
+            service(selector={"operator.prometheus.io/name": "x"}, scrape="true"), NO_FACTS, [], id="an-operator-s-pods"
+        ),
+    ],
+)
+def test_services(obj: Object, known: ClusterFacts, violations: Found) -> None:
+    assert found(obj, known) == violations
+
+
+def test_a_server_does_not_know_what_pods_there_are() -> None:
+    """It watches Services and monitors, and leaves it to check and audit what they select."""
+    watched = frozenset(kind for kind in POLICY.facts if kind.is_served)
+    known = ClusterFacts(known=watched).with_objects([prometheus()], POLICY.facts)
+    assert found(service(scrape="true"), known) == []
+    assert found(monitor(kind="PodMonitor"), known) == []
+
+
+@pytest.mark.parametrize(
+    ("obj", "others", "violations"),
+    [
+        pytest.param(annotated(scrape="true"), [service(scrape="true")], [(key("scrape"), "warn")], id="same-port"),
+        pytest.param(annotated(scrape="true"), [service("other", scrape="true")], [], id="of-other-pods"),
+        pytest.param(annotated(scrape="true"), [service(namespace="a", scrape="true")], [], id="of-another-namespace"),
+        pytest.param(annotated(scrape="true"), [service()], [], id="not-annotated"),
+        pytest.param(
+            annotated(scrape="true", port="9102", ports=(80, 9102)),
+            [service("web", port("http", 80), scrape="true")],
+            [],
+            id="other-ports",
+        ),
+        pytest.param(
+            annotated(scrape="true", port="9102", ports=(80, 9102)),
+            [service("web", port("m", 81, "port-9102"), scrape="true")],
+            [(key("scrape"), "warn")],
+            id="by-its-name",
+        ),
+    ],
+)
+def test_the_same_target_twice(obj: Object, others: list[Object], violations: Found) -> None:
+    assert found(obj, facts_of(others)) == violations
+
+
+WEB = service("web", port("metrics", 9102), port("", 81))
+ALL = [WEB, prometheus(), annotated()]
+
+
+@pytest.mark.parametrize(
+    ("obj", "others", "violations"),
+    [
+        pytest.param(monitor(), ALL, [], id="right"),
+        pytest.param(monitor({"targetPort": 9102}), ALL, [], id="a-container-s-port"),
+        pytest.param(monitor({}), ALL, [], id="every-port"),
+        pytest.param(monitor({"port": "http"}), ALL, [("spec.endpoints[0].port", "warn")], id="no-such-name"),
+        pytest.param(monitor({"port": "81"}), ALL, [("spec.endpoints[0].port", "warn")], id="an-unnamed-port"),
+        pytest.param(monitor({"targetPort": 81}), ALL, [("spec.endpoints[0].targetPort", "warn")], id="no-container-s"),
+        pytest.param(monitor(), [prometheus()], [("spec.selector", "warn")], id="no-service"),
+        pytest.param(
+            monitor(), [prometheus(), service(namespace="a")], [("spec.namespaceSelector", "warn")], id="elsewhere"
+        ),
+        pytest.param(
+            monitor(namespaceSelector={"any": True}), [prometheus(), service(namespace="a")], [], id="in-any-namespace"
+        ),
+        pytest.param(
+            monitor(namespaceSelector={"matchNames": ["a"]}), [prometheus(), service(namespace="a")], [], id="named"
+        ),
+        pytest.param(
+            monitor(selector={"matchExpressions": [{"key": "tier", "operator": "In", "values": ["front"]}]}),
+            ALL,
+            [],
+            id="by-an-expression",
+        ),
+        pytest.param(
+            monitor(selector={"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["front"]}]}),
+            ALL,
+            [("spec.selector", "warn")],
+            id="by-an-expression-that-none-fulfils",
+        ),
+        pytest.param(monitor(), [WEB], [("metadata.labels", "audit")], id="no-prometheus"),
+        pytest.param(
+            monitor(),
+            [WEB, prometheus(serviceMonitorSelector=None)],
+            [("metadata.labels", "warn")],
+            id="null-takes-nothing",
+        ),
+        pytest.param(
+            monitor(),
+            [WEB, prometheus(serviceMonitorSelector={"matchLabels": {"release": "x"}})],
+            [("metadata.labels", "warn")],
+            id="lacks-the-release",
+        ),
+        pytest.param(
+            monitor(labels={"release": "x"}),
+            [WEB, prometheus(serviceMonitorSelector={"matchLabels": {"release": "x"}})],
+            [],
+            id="has-the-release",
+        ),
+        pytest.param(
+            monitor(), [WEB, prometheus(namespace="monitoring")], [("metadata.namespace", "warn")], id="own-namespace"
+        ),
+        pytest.param(
+            monitor(),
+            [WEB, prometheus(namespace="monitoring", serviceMonitorNamespaceSelector={})],
+            [],
+            id="all-namespaces",
+        ),
+        pytest.param(
+            monitor(), [WEB, prometheus(serviceMonitorSelector=None), prometheus("PrometheusAgent")], [], id="an-agent"
+        ),
+        pytest.param(monitor(kind="PodMonitor"), [prometheus()], [("spec.selector", "warn")], id="no-pods"),
+        pytest.param(
+            monitor(kind="PodMonitor"), ALL, [("spec.podMetricsEndpoints[0].port", "warn")], id="no-such-port-of-pods"
+        ),
+        pytest.param(monitor({"port": "port-9102"}, kind="PodMonitor"), ALL, [], id="a-port-of-pods"),
+        pytest.param(
+            monitor({"portNumber": 80}, kind="PodMonitor"),
+            ALL,
+            [("spec.podMetricsEndpoints[0].portNumber", "warn")],
+            id="no-such-number-of-pods",
+        ),
+        pytest.param(monitor(kind="Probe"), [prometheus()], [], id="probe"),
+        pytest.param(
+            monitor(kind="ScrapeConfig"),
+            [prometheus(scrapeConfigSelector=None)],
+            [("metadata.labels", "warn")],
+            id="scrape-config-that-none-takes",
+        ),
+    ],
+)
+def test_monitors(obj: Object, others: list[Object], violations: Found) -> None:
+    assert found(obj, facts_of(others)) == violations
+
+
+def slow(**fields: Any) -> Object:
+    return {"port": "metrics", **fields}
+
+
+@pytest.mark.parametrize(
+    ("obj", "interval", "violations"),
+    [
+        pytest.param(monitor(slow(interval="30s", scrapeTimeout="30s")), "30s", [], id="as-long"),
+        pytest.param(
+            monitor(slow(interval="30s", scrapeTimeout="31s")),
+            "2m",
+            [("spec.endpoints[0].scrapeTimeout", "deny")],
+            id="longer",
+        ),
+        pytest.param(
+            monitor(slow(interval="30s", scrapeTimeout="1m")),
+            "2m",
+            [("spec.endpoints[0].scrapeTimeout", "deny")],
+            id="another-unit",
+        ),
+        pytest.param(monitor(slow(interval="5s")), "30s", [], id="an-inherited-timeout-is-cut"),
+        pytest.param(monitor(slow(scrapeTimeout="30s")), "30s", [], id="inherited"),
+        pytest.param(
+            monitor(slow(scrapeTimeout="30s")),
+            "20s",
+            [("spec.endpoints[0].scrapeTimeout", "deny")],
+            id="inherited-less",
+        ),
+        pytest.param(monitor(slow(scrapeTimeout="30s")), None, [], id="the-operator-s-default"),
+        pytest.param(
+            monitor(slow(scrapeTimeout="31s")),
+            None,
+            [("spec.endpoints[0].scrapeTimeout", "deny")],
+            id="beyond-the-operator-s-default",
+        ),
+        pytest.param(monitor(slow(interval="30 s")), "30s", [("spec.endpoints[0].interval", "deny")], id="no-duration"),
+        pytest.param(
+            monitor(slow(path="metrics"), {"port": "metrics", "scheme": "ftp"}),
+            "30s",
+            [("spec.endpoints[0].path", "deny"), ("spec.endpoints[1].scheme", "deny")],
+            id="path-and-scheme",
+        ),
+        pytest.param(monitor(slow(path="/m", scheme="HTTPS")), "30s", [], id="scheme-of-the-resource"),
+        pytest.param(
+            monitor(kind="Probe", interval="10s", scrapeTimeout="20s", prober={"path": "probe"}),
+            "30s",
+            [("spec.scrapeTimeout", "deny"), ("spec.prober.path", "deny")],
+            id="probe",
+        ),
+        pytest.param(
+            monitor(kind="ScrapeConfig", scrapeInterval="10s", scrapeTimeout="20s", metricsPath="m"),
+            "30s",
+            [("spec.scrapeTimeout", "deny"), ("spec.metricsPath", "deny")],
+            id="scrape-config",
+        ),
+    ],
+)
+def test_times(obj: Object, interval: str | None, violations: Found) -> None:
+    given = {} if interval is None else {"scrapeInterval": interval}
+    assert found(obj, facts_of([WEB, prometheus(**given)])) == violations
+
+
+def test_a_timeout_whose_interval_is_unseen() -> None:
+    [times, _] = examine(request(monitor(slow(scrapeTimeout="45s"))), facts(WEB), Params()), None
+    [violation] = times
+    assert (violation.path, violation.is_unknown) == ("spec.endpoints[0].scrapeTimeout", True)
+
+
+@pytest.mark.parametrize(
+    ("obj", "others", "violations"),
+    [
+        pytest.param(prometheus(), [monitor()], [], id="everything"),
+        pytest.param(prometheus(scrapeInterval="10s", scrapeTimeout="10s"), [], [], id="as-long"),
+        pytest.param(
+            prometheus(scrapeInterval="10s", scrapeTimeout="20s"), [], [("spec.scrapeTimeout", "deny")], id="longer"
+        ),
+        pytest.param(prometheus(scrapeTimeout="40s"), [], [("spec.scrapeTimeout", "deny")], id="than-the-default"),
+        pytest.param(
+            prometheus("PrometheusAgent", scrapeTimeout="40s"), [], [("spec.scrapeTimeout", "deny")], id="an-agent"
+        ),
+        pytest.param(
+            prometheus(serviceMonitorSelector={"matchLabels": {"release": "x"}}),
+            [monitor()],
+            [("spec.serviceMonitorSelector", "warn")],
+            id="selects-none",
+        ),
+        pytest.param(
+            prometheus(serviceMonitorSelector={"matchLabels": {"release": "x"}}), [], [], id="where-there-are-none"
+        ),
+        pytest.param(
+            prometheus(serviceMonitorSelector={"matchLabels": {"release": "x"}}),
+            [
+                monitor(),
+                monitor(labels={"release": "x"})
+                | {"metadata": {"name": "b", "namespace": "shop", "labels": {"release": "x"}}},
+            ],
+            [],
+            id="selects-one",
+        ),
+        pytest.param(custom("Alertmanager", {"scrapeTimeout": "40s"}), [], [], id="an-alertmanager"),
+    ],
+)
+def test_prometheuses(obj: Object, others: list[Object], violations: Found) -> None:
+    assert found(obj, facts_of(others)) == violations
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("1m30s", 90_000),
+        ("0", 0),
+        ("500ms", 500),
+        ("1d", 86_400_000),
+        ("30s1m", None),
+        ("1.5m", None),
+        ("", None),
+        (30, None),
+    ],
+)
+def test_durations(text: object, milliseconds: int | None) -> None:
+    assert parse_duration(text) == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "selects"),
+    [
+        ({}, {}, True),
+        ({"matchLabels": {"a": "b"}}, {"a": "b", "c": "d"}, True),
+        ({"matchLabels": {"a": "b"}}, {"a": "c"}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b"]}]}, {}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}, {}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "Exists"}]}, {"a": ""}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}, {"a": ""}, False),
+    ],
+)
+def test_selectors(selector: Object, labels: dict[str, str], selects: bool) -> None:
+    read = read_selector({"selector": selector}, "selector", "spec")
+    assert read is not None
+    assert read.selects(labels) is selects
+
+
+def test_a_folder_is_judged_as_a_whole(write: Any) -> None:
+    """Monitor, Service and Deployment are in different files, and none of them is wrong."""
+    files = [
+        write(f"deploy/{index}.yaml", obj) for index, obj in enumerate([monitor(), WEB, annotated(), prometheus()])
+    ]
+    cfg = config(every_policy(scrape_endpoints="mode: deny"))
+    report = check_files([str(file) for file in files], cfg, NO_FACTS, today=TODAY)
+    assert ([str(finding.verdict.violation) for finding in report.findings], report.errors) == ([], [])
+    without = check_files([str(file) for file in files if "1.yaml" not in str(file)], cfg, NO_FACTS, today=TODAY)
+    assert [(finding.verdict.violation.path, finding.verdict.outcome) for finding in without.findings] == [
+        ("spec.selector", "unknown")
+    ]
+
+
+def test_a_policy_that_is_off_counts_no_object(write: Any) -> None:
+    files = [str(write("a.yaml", WEB)), str(write("b.yaml", workload()))]
+    report = check_files(files, config(), NO_FACTS, today=TODAY)
+    assert [judged.kind for judged in report.judged] == ["Deployment"]

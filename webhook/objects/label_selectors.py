@@ -1,0 +1,104 @@
+"""Label selectors, as Services, monitors and Prometheus resources select by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from sys import intern
+from typing import Any
+
+import msgspec
+
+from webhook.errors import BadObject
+from webhook.objects.facts import Requirement, WirePart
+from webhook.objects.facts.decoding import read_texts
+from webhook.prepared import prepare
+
+
+class Selector(msgspec.Struct, frozen=True, gc=False):
+    """A label selector: all of its labels and expressions must hold, so that an empty one selects everything."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+    expressions: tuple[Requirement, ...] = ()
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        return all(labels.get(key) == value for key, value in self.labels) and all(
+            _holds(expression, labels) for expression in self.expressions
+        )
+
+    @property
+    def is_everything(self) -> bool:
+        return not (self.labels or self.expressions)
+
+    def lacking(self, labels: Mapping[str, str]) -> Iterator[str]:
+        """What of the selector these labels don't fulfil, as kubectl writes it: "app=web", "tier in (a, b)"."""
+        yield from (f"{key}={value}" for key, value in self.labels if labels.get(key) != value)
+        yield from (_shown(expression) for expression in self.expressions if not _holds(expression, labels))
+
+    def __str__(self) -> str:
+        return ",".join([*(f"{key}={value}" for key, value in self.labels), *map(_shown, self.expressions)])
+
+
+EVERYTHING = Selector()
+
+
+class WiredExpression(WirePart):
+    key: str | None = None
+    operator: str | None = None
+    values: list[str] | None = None
+
+
+class WiredSelector(WirePart):
+    """A LabelSelector as it arrives."""
+
+    match_labels: dict[str, Any] | None = None
+    match_expressions: list[WiredExpression] | None = None
+
+
+prepare(WiredSelector)
+
+
+def selector_of(wired: WiredSelector | None, path: str) -> Selector | None:
+    """The selector; None where there is none, which selects nothing. Raises BadObject for a value that is no text."""
+    if wired is None:
+        return None
+    expressions = tuple(
+        Requirement(
+            intern(expression.key or ""), intern(expression.operator or ""), tuple(map(intern, expression.values or ()))
+        )
+        for expression in wired.match_expressions or ()
+    )
+    return Selector(tuple(read_texts(wired.match_labels, f"{path}.matchLabels").items()), expressions)
+
+
+def read_selector(parent: Mapping[str, Any], key: str, path: str) -> Selector | None:
+    """The selector at `parent[key]`; None where there is none. Raises BadObject for another shape."""
+    written = parent.get(key)
+    if written is None:
+        return None
+    try:
+        return selector_of(msgspec.convert(written, WiredSelector), f"{path}.{key}")
+    except msgspec.ValidationError as error:
+        raise BadObject(f"{path}.{key}: {error}") from error
+
+
+def _holds(expression: Requirement, labels: Mapping[str, str]) -> bool:
+    value = labels.get(expression.key)
+    match expression.operator:
+        case "In":
+            return value in expression.values
+        case "NotIn":  # also where the label isn't there
+            return value not in expression.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    raise BadObject(f"operator {expression.operator!r} of a label selector is none")
+
+
+def _shown(expression: Requirement) -> str:
+    match expression.operator:
+        case "Exists":
+            return expression.key
+        case "DoesNotExist":
+            return f"!{expression.key}"
+    return f"{expression.key} {expression.operator.lower()} ({', '.join(expression.values)})"
