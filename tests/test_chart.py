@@ -501,6 +501,7 @@ def test_the_reader_s_role_lets_see_what_is_judged_and_changes_nothing(variant: 
     assert needed(config) <= seen
     judged = {(kind.group, kind.resource, "list") for kind in judged_kinds(config) if kind.group != "extensions"}
     assert judged <= seen
+    assert {(kind.group, kind.resource, "list") for kind in needed_lives(observers(config))} <= seen
     assert {verb for *_, verb in seen} <= {"get", "list", "watch"}
     here = granted(of_kind(objects, "Role")["forestall-reader"])
     assert here == {("", "configmaps", "get")}

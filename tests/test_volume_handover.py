@@ -15,6 +15,7 @@ from webhook.messages import denial
 from webhook.objects.facts import CLAIMS, NO_FACTS, ClusterFacts
 from webhook.objects.facts.deployments import DEPLOYMENTS
 from webhook.objects.owners import AUTOSCALER
+from webhook.objects.topology import HOST_LABEL, ZONE_LABEL
 from webhook.policy import AdmissionRequest, FactReference, Object, Set
 
 NO_SURGE = {"maxSurge": 0, "maxUnavailable": 0}
@@ -50,6 +51,16 @@ def deployment(
     mounts = [{"name": "data", "mountPath": path}]
     obj = workload("Deployment", container(**{"image": image, "volumeMounts": mounts, **fields}), volumes=MOUNTED)
     obj["spec"] |= {"strategy": strategy, "replicas": replicas}
+    return obj
+
+
+def apart(replicas: int, **term: object) -> Object:
+    """A Deployment whose pods keep away from each other's nodes, unless the term says something else."""
+    obj = deployment(RECREATE, replicas)
+    selector = {key: term.pop(key) for key in ("matchLabels", "matchExpressions") if key in term}
+    required = {"labelSelector": selector or {"matchLabels": {"app": "web"}}, "topologyKey": HOST_LABEL, **term}
+    field = "requiredDuringSchedulingIgnoredDuringExecution"
+    obj["spec"]["template"]["spec"]["affinity"] = {"podAntiAffinity": {field: [required]}}
     return obj
 
 
@@ -89,6 +100,25 @@ TEMPLATE = "spec.volumeClaimTemplates[0]"
         pytest.param(deployment(rolling(**ONE_LESS)), RWO, [("spec.strategy", "warn")], id="the-old-pod-may-go-first"),
         pytest.param(deployment(RECREATE, 2), RWO, [("spec.replicas", "warn")], id="two-on-one-node-s"),
         pytest.param(deployment(RECREATE, 2), RWOP, [("spec.replicas", "deny")], id="two-on-one-pod-s"),
+        pytest.param(apart(2), RWO, [("spec.replicas", "deny")], id="two-that-keep-apart"),
+        pytest.param(apart(1), RWO, [], id="one-that-keeps-apart"),
+        pytest.param(apart(2), RWX, [], id="two-that-keep-apart-and-share"),
+        pytest.param(apart(2), RWX_ON_A_DISK, [("spec.replicas", "warn")], id="two-that-keep-apart-on-a-disk"),
+        pytest.param(apart(2, matchLabels={"app": "x"}), RWO, [("spec.replicas", "warn")], id="apart-from-others"),
+        pytest.param(apart(2, topologyKey=ZONE_LABEL), RWO, [("spec.replicas", "warn")], id="apart-by-zone"),
+        pytest.param(apart(2, namespaces=["x"]), RWO, [("spec.replicas", "warn")], id="apart-from-another-namespace"),
+        pytest.param(
+            apart(2, matchExpressions=[{"key": "app", "operator": "In", "values": ["web"]}]),
+            RWO,
+            [("spec.replicas", "deny")],
+            id="apart-by-an-expression",
+        ),
+        pytest.param(
+            apart(2, matchExpressions=[{"key": "app", "operator": "DoesNotExist"}]),
+            RWO,
+            [("spec.replicas", "warn")],
+            id="apart-by-an-expression-that-does-not-hold",
+        ),
         pytest.param(
             deployment(replicas=2), RWO, [("spec.replicas", "warn"), ("spec.strategy", "deny")], id="two-and-rolling"
         ),
@@ -245,6 +275,16 @@ def test_scales(
     decision = decide(asked, facts, cfg, today=TODAY, stage="validate")
     assert [verdict.outcome for verdict in decision.verdicts] == outcomes
     assert decision.allowed is (outcomes != ["denied"])
+
+
+def test_a_scale_that_cannot_be_read_is_undecided() -> None:
+    asked = scale(2)
+    assert asked.object is not None
+    asked.object["spec"] = {"replicas": "2"}
+    decision = decide(asked, RWOP, config("policies: {volume-handover: {mode: deny}}"), today=TODAY, stage="validate")
+    [verdict] = decision.verdicts
+    assert (decision.allowed, verdict.outcome) == (True, "unknown")
+    assert verdict.violation.message == "could not decide: spec.replicas is '2', not a whole number"
 
 
 def test_the_deployment_behind_a_scale_is_looked_up() -> None:

@@ -64,7 +64,11 @@ def decide(
         error = BadObject(f"the object can't be read: {request.unreadable}")
         return _undecided(scope, config, stage, error)
     if request.subresource == "scale":
-        if not is_more_than_one(request):
+        try:
+            is_judged = is_more_than_one(request)
+        except UNREADABLE as error:
+            return _undecided(scope, config, stage, error)
+        if not is_judged:
             return Decision(allowed=True, skipped="not scaled to more than one")
         deployment = scaled(request, facts)
         if deployment is None:

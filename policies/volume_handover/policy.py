@@ -12,6 +12,7 @@ from policies.volume_handover.databases import database_on
 from policies.volume_handover.notes import note_on_database, notes_on_set
 from policies.volume_handover.observed import observe
 from policies.volume_handover.rollout import Rollout, read_rollout
+from policies.volume_handover.spreading import keeps_apart
 from webhook.objects.facts import CLAIMS, STORAGE_CLASSES, VOLUMES, Claim, ClusterFacts
 from webhook.objects.helm_values import helm_value
 from webhook.objects.live import ATTACHMENTS, LIVE_DEPLOYMENTS, LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
@@ -90,12 +91,14 @@ def _held(workload: Workload, mount: _Mount, rollout: Rollout, access: Access) -
     """A claim that one node, or one pod, holds at a time."""
     named = f"claim {mount.name!r} {access.told}"
     if rollout.replicas > 1:
-        is_one_pods = access.holder == "one pod"
-        wrong = f"{named}, and {rollout.replicas} replicas mount it"
-        why = "all but one never start" if is_one_pods else "those on another node than the first never start"
+        is_one_pods, are_apart = access.holder == "one pod", keeps_apart(workload)
+        apart = ", which keep away from each other's nodes" if are_apart and not is_one_pods else ""
+        wrong = f"{named}, and {rollout.replicas} replicas{apart} mount it"
+        is_certain = is_one_pods or are_apart
+        why = "all but one never start" if is_certain else "those on another node than the first never start"
         remedy = f"{_ONE_REPLICA}, or use a StatefulSet, whose pods have a claim for themselves"
         # Pods that all land on one node do share a ReadWriteOnce volume.
-        mode: Mode = "deny" if is_one_pods else "warn"
+        mode: Mode = "deny" if is_certain and access.is_certain else "warn"
         yield _replicas(mount, rollout, f"{wrong}: {why}: {remedy}", wrong, at_most=mode)
     if not rollout.is_recreate:
         yield _rolled(workload, mount, rollout, access, named)

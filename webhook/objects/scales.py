@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 
+from webhook.errors import BadObject
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.facts.deployments import DEPLOYMENTS
+from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, Brief, FactReference, Object, Violation
 
 
@@ -19,10 +18,13 @@ def is_more_than_one(request: AdmissionRequest) -> bool:
 
 
 def replicas_of(scale: Object | None) -> int:
-    spec: Mapping[str, Any] = (scale or {}).get("spec") or {}
-    replicas = spec.get("replicas")
-    # The API writes no field for 0 replicas.
-    return replicas if isinstance(replicas, int) and not isinstance(replicas, bool) else 0
+    """The replicas of a Scale; raises BadObject for another shape than the API's."""
+    replicas = mapping(scale or {}, "spec", "").get("replicas")
+    if replicas is None:  # the API writes no field for 0
+        return 0
+    if isinstance(replicas, bool) or not isinstance(replicas, int):
+        raise BadObject(f"spec.replicas is {replicas!r}, not a whole number")
+    return replicas
 
 
 def scaled(request: AdmissionRequest, facts: ClusterFacts) -> AdmissionRequest | None:

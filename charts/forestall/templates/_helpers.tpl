@@ -153,8 +153,8 @@ a parameter of theirs has to allow it only if it does. */ -}}
 {{- include "forestall.rules" (dict "resources" (include "forestall.judged" . | fromJsonArray) "verbs" "[list]") }}
 {{- end }}
 
-{{- /* RBAC rules to follow what is judged, and what lives as far as active policies look at it. */ -}}
-{{- define "forestall.auditRules" -}}
+{{- /* JSON list of what is judged, and of what lives as far as active policies look at it. */ -}}
+{{- define "forestall.audited" -}}
 {{- $active := include "forestall.activePolicies" . | fromJsonArray }}
 {{- $declared := append (include "forestall.judged" . | fromJsonArray) (include "forestall.lives" . | fromJson) }}
 {{- range $id, $policy := include "forestall.policies" . | fromJson }}
@@ -162,7 +162,12 @@ a parameter of theirs has to allow it only if it does. */ -}}
 {{- $declared = append $declared $policy.lives }}
 {{- end }}
 {{- end }}
-{{- include "forestall.rules" (dict "resources" $declared "verbs" "[get, list, watch]") }}
+{{- toJson $declared }}
+{{- end }}
+
+{{- /* RBAC rules to follow what is audited. */ -}}
+{{- define "forestall.auditRules" -}}
+{{- include "forestall.rules" (dict "resources" (include "forestall.audited" . | fromJsonArray) "verbs" "[get, list, watch]") }}
 {{- end }}
 
 {{- /* (dict resources verbs): one rule for each API group; resources is a list of group -> plurals. */ -}}
