@@ -58,7 +58,14 @@ class MemoryCluster:
             return {"groups": [{"name": name, "preferredVersion": {"version": v}} for name, v in self.groups.items()]}
         return copy.deepcopy(self.objects.get(path))
 
-    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytes:
+    def read(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        timeout: float,
+        most: int | None = None,
+        accept: str = "application/json",
+    ) -> bytes:
         """A list, one page of it."""
         self._called("list", path, timeout)
         selector = dict(part.split("=") for part in query.get("labelSelector", "").split(",") if part)

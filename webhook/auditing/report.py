@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from webhook.auditing.seen import digest_of
 from webhook.findings import Finding
 from webhook.installation import NAME
 from webhook.messages import advice, incident, told
@@ -21,9 +22,11 @@ RESULTS: tuple[Result, ...] = ("pass", "fail", "warn", "error", "skip")
 _RANK = {"fail": 0, "error": 1, "warn": 2, "skip": 3}
 _SEVERITY = {"deny": "high", "patch": "medium", "nothing": "low"}
 """What enforcement does about the finding -> how severe it is."""
+RESULT_ID = "resultID"
+"""The property by which Policy Reporter tells results apart, and recognises them."""
 _TEXT = 1000
 """Characters of a text at most."""
-_BYTES = 900_000
+MOST_BYTES = 900_000
 """Bytes of all results at most: the API server stores 1 MiB of a ConfigMap, and 1.5 MiB of anything else."""
 
 
@@ -54,16 +57,16 @@ def report_content(
     for finding in sorted(every, key=_order)[:most]:
         result = _result(finding, teams, since(finding))
         size += len(msgspec.json.encode(result))
-        if size > _BYTES:
+        if size > MOST_BYTES:
             break
         results.append(result)
     return {"results": results, "summary": {result: counts[result] for result in RESULTS}}
 
 
-def _order(finding: Finding) -> tuple[int, int, str, str, str, str, str]:
+def _order(finding: Finding) -> tuple[int, int, str, str, str, str, str, str]:
     judged, verdict = finding.object, finding.verdict
     severity = list(_SEVERITY).index(finding.enforcement)
-    of = verdict.policy, judged.kind, judged.name, verdict.violation.path, finding.container or ""
+    of = verdict.policy, judged.kind, judged.name, judged.api_version, verdict.violation.path, verdict.violation.message
     return _RANK[result_of(finding)], severity, *of
 
 
@@ -76,11 +79,13 @@ def _result(finding: Finding, teams: Mapping[Reference, str], since: int) -> dic
         if label != "why":  # the incident, which is the category
             said.setdefault(label, []).append(text)
     properties = {
+        RESULT_ID: digest_of(finding).hex(),
         "outcome": verdict.outcome,
         "enforcement": finding.enforcement,
         "path": verdict.violation.path,
         "container": finding.container,
         "team": teams.get(reference),
+        "madeBy": finding.object.owner,
         **{label: "; ".join(texts) for label, texts in said.items()},
     }
     return {

@@ -1,36 +1,44 @@
-"""Reports of what the audit knows, an object for each namespace, where other tools read them."""
+"""Reports of what the audit knows, where other tools read them: one for each namespace, one for objects without any.
+
+What somebody edits or deletes is written again, and what nobody needs any more is deleted.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 from prometheus_client import Counter
 
 from webhook.auditing.kept import Kept
+from webhook.auditing.pace import Pace, Troubles
+from webhook.auditing.places import Form, Place, Stored, filled, place_of, served_forms, stored_reports
 from webhook.auditing.report import report_content
 from webhook.auditing.seen import Seen
-from webhook.auditing.watching import MetadataReader
-from webhook.cluster import Cluster
-from webhook.errors import ClusterRefused, Conflict
-from webhook.findings import Finding
-from webhook.installation import LABELS, NAME, REPORT_LABEL
+from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
+from webhook.installation import REPORT_LABEL
 from webhook.policy import Object
-from webhook.stored import read_objects, readable
 
-_LOOK_EVERY = 60.0
+if TYPE_CHECKING:
+    from webhook.cluster import Cluster
+    from webhook.findings import Finding
+
+_LOOK_EVERY = 30.0
 """Seconds after which it is looked again whether somebody has changed a report, or the kinds that are served."""
 _NAMESPACE_EVERY = 5.0
-"""Seconds between two writes of a namespace's report at least."""
-_AGAIN_AFTER = 60.0
+"""Seconds between two writes of one report at least."""
+_AGAIN_AFTER = 30.0
 """Seconds after which a report that was refused is tried again."""
 _PER_SECOND = 10
-"""Reports that are written in a second at most."""
-_SELECTOR = f"{REPORT_LABEL}=true"
+"""Reports that are looked at, and written where they differ, in a second at most."""
+_BUDGET = 2.0
+"""Seconds of a round after which no further report is begun in it."""
+_OF_ONE = (403, 404, 422)
+"""HTTP statuses that say something of one report; any other is the API server's trouble with all of them."""
 
 log = structlog.get_logger()
 
@@ -38,261 +46,178 @@ writes = Counter("forestall_audit_report_writes", "Reports that were created, re
 written_bytes = Counter("forestall_audit_report_written_bytes", "Bytes of the reports that were written.")
 
 
-class Form(Protocol):
-    """A kind of object that reports are kept in."""
-
-    @property
-    def name(self) -> str:
-        """The kind as a person names it."""
-
-    def is_served(self, cluster: Cluster) -> bool: ...
-    def collections(self) -> list[str]:
-        """The API paths under which all of them are listed."""
-
-    def path(self, namespace: str) -> str:
-        """The API path of a namespace's report."""
-
-    def namespace_of(self, report: Object) -> str | None:
-        """The namespace that a listed report is about, by its name; None for one that isn't ours."""
-
-    def fill(self, namespace: str, content: Object) -> Object:
-        """A new report."""
-
-
-class Custom(NamedTuple):
-    """PolicyReport and ClusterPolicyReport, or Report and ClusterReport."""
-
-    group: str
-    version: str
-    kind: str
-    resource: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind} ({self.group})"
-
-    @property
-    def _root(self) -> str:
-        return f"/apis/{self.group}/{self.version}"
-
-    def is_served(self, cluster: Cluster) -> bool:
-        served = {resource["name"] for resource in (cluster.get(self._root) or {}).get("resources") or ()}
-        return {self.resource, f"cluster{self.resource}"} <= served
-
-    def collections(self) -> list[str]:
-        return [f"{self._root}/{self.resource}", f"{self._root}/cluster{self.resource}"]
-
-    def path(self, namespace: str) -> str:
-        if not namespace:
-            return f"{self._root}/cluster{self.resource}/{NAME}"
-        return f"{self._root}/namespaces/{namespace}/{self.resource}/{NAME}"
-
-    def namespace_of(self, report: Object) -> str | None:
-        metadata = report["metadata"]
-        return metadata.get("namespace") or "" if metadata["name"] == NAME else None
-
-    def fill(self, namespace: str, content: Object) -> Object:
-        metadata = {"name": NAME, "labels": {**LABELS, REPORT_LABEL: "true"}}
-        return {
-            "apiVersion": f"{self.group}/{self.version}",
-            "kind": self.kind if namespace else f"Cluster{self.kind}",
-            "metadata": metadata | ({"namespace": namespace} if namespace else {}),
-            **content,
-        }
-
-
-class InConfigMaps(NamedTuple):
-    """ConfigMaps of Forestall's own namespace, with the same content as JSON, where no kind of report is served."""
-
-    own: str
-
-    @property
-    def name(self) -> str:
-        return f"ConfigMap of namespace {self.own}"
-
-    def is_served(self, cluster: Cluster) -> bool:  # noqa: ARG002
-        return True
-
-    def collections(self) -> list[str]:
-        return [f"/api/v1/namespaces/{self.own}/configmaps"]
-
-    def path(self, namespace: str) -> str:
-        return f"{self.collections()[0]}/{_PREFIX}{namespace or _CLUSTER}"
-
-    def namespace_of(self, report: Object) -> str | None:
-        prefix, about = report["metadata"]["name"][: len(_PREFIX)], report["metadata"]["name"][len(_PREFIX) :]
-        return None if prefix != _PREFIX else "" if about == _CLUSTER else about
-
-    def fill(self, namespace: str, content: Object) -> Object:
-        name = f"{_PREFIX}{namespace or _CLUSTER}"
-        return {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": name, "namespace": self.own, "labels": {**LABELS, REPORT_LABEL: "true"}},
-            "data": {"report.json": msgspec.json.encode(content, order="sorted").decode()},
-        }
-
-
-_PREFIX = "forestall-report."
-_CLUSTER = "of.cluster"
-"""No namespace's name has a dot."""
-CUSTOM = (
-    Custom("wgpolicyk8s.io", "v1alpha2", "PolicyReport", "policyreports"),
-    Custom("openreports.io", "v1alpha1", "Report", "reports"),
-)
-
-
-def forms(own: str) -> list[Form]:
-    """Where reports may be kept, the preferred first. `own` is Forestall's namespace."""
-    return [*CUSTOM, InConfigMaps(own)]
-
-
 class Reports:
-    """Keeps a report of every namespace that has findings, and of the objects without a namespace.
+    """The reports of one cluster while this process leads.
 
-    `most` is how many results a report has at most.
+    `own` is Forestall's namespace, and `most` is how many results a report has at most.
     """
 
     def __init__(
-        self, cluster: Cluster, own: str, seen: Seen, most: int, clock: Callable[[], float] = time.monotonic
+        self,
+        cluster: Cluster,
+        own: str,
+        seen: Seen,
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
         self._own = own
         self._seen = seen
         self._most = most
         self._clock = clock
-        self._form: Form | None = None
-        self._look_at = 0.0
-        self._versions: dict[str, str] = {}
-        """Namespace -> the resourceVersion of its report, as we left it."""
-        self._pending: set[str] = set()
-        self._not_before: dict[str, float] = {}
-        """Namespace -> when its report may be written again."""
-        self._refused: set[str] = set()
+        self._pace = Pace(_PER_SECOND, 1.0, clock)
+        self._troubles = Troubles("no report")
+        self._forms: tuple[Form, ...] = ()
+        self._look_at = self._pause_until = 0.0
+        self._due: dict[str, float] = {}
+        """Namespace -> when its report may be written."""
+        self._last: dict[str, float] = {}
+        """Namespace -> when its report was last written."""
+        self._strays: dict[str, Stored] = {}
+        """Path -> a report that is not needed any more."""
+        self._known: dict[str, tuple[str, str]] = {}
+        """Path -> uid and version of a report as it was left: what was Forestall's stays so, whatever becomes of its
+        labels."""
 
     def take(self, kept: Kept, now: datetime) -> None:
-        """Write the reports that are due. Raises ClusterRefused or FactsUnavailable; what is left is written later."""
-        self._pending |= kept.changed
-        if self._clock() >= self._look_at:
-            self._look(kept)
-            self._look_at = self._clock() + _LOOK_EVERY
-        budget = _PER_SECOND
-        for namespace in sorted(self._pending):
-            if self._clock() < self._not_before.get(namespace, 0.0):
-                continue
-            budget -= self._take(namespace, kept, now)
-            if not budget:
-                break
-        self._not_before = {of: at for of, at in self._not_before.items() if at > self._clock()}
+        """Write the reports that are due, as far as pace and API server allow; what is left is written later."""
+        for namespace in kept.changed:
+            self._due.setdefault(namespace, 0.0)
+        if self._clock() < self._pause_until or not self._seen.is_read:
+            return
+        try:
+            if self._clock() >= self._look_at:
+                self._look(kept)
+            self._write_due(kept, now)
+        except ClusterRefused as answer:
+            self._pause(answer, max(_AGAIN_AFTER, answer.retry_after))
+        except FactsUnavailable as error:
+            self._pause(error, _NAMESPACE_EVERY)
+        else:
+            self._troubles.over("reports")
+
+    def _pause(self, error: Exception, seconds: float) -> None:
+        self._troubles.tell("reports", error)
+        self._pause_until = self._clock() + seconds
 
     def _look(self, kept: Kept) -> None:
-        """Learn where reports are kept, and which of them aren't as we left them."""
-        served = [form for form in forms(self._own) if form.is_served(self._cluster)]
-        form = served[0]
-        if form != self._form:
-            log.info("reports are kept", where=form.name)
-            self._form, self._versions = form, {}
-            self._pending |= {*kept.by_namespace}
-        for old in served[1:]:
-            delete_reports(self._cluster, old)
-        there = dict(_versions(self._cluster, form))
-        self._pending |= {of for of, version in there.items() if self._versions.get(of) != version}
-        self._pending |= {of for of in self._versions if of not in there}
+        """Learn which reports are to be written, and which to be deleted, from what is stored."""
+        forms = served_forms(self._cluster)
+        if forms != self._forms:
+            log.info("reports are kept", kind=forms[0].kind, group=forms[0].group)
+        self._forms = forms
+        there = {stored.place.path: stored for stored in stored_reports(self._cluster, forms, self._own)}
+        wanted = {self._place(namespace).path: namespace for namespace in kept.by_namespace}
+        self._strays = {path: stored for path, stored in there.items() if path not in wanted}
+        for path, namespace in wanted.items():
+            left = self._known.get(path)
+            if left is None or path not in there or left != (there[path].uid, there[path].version):
+                self._due.setdefault(namespace, 0.0)
+        self._known = {path: left for path, left in self._known.items() if path in wanted}
+        self._last = {of: at for of, at in self._last.items() if of in kept.by_namespace}
+        self._troubles.only({"reports", *wanted})
+        self._look_at = self._clock() + _LOOK_EVERY
 
-    def _take(self, namespace: str, kept: Kept, now: datetime) -> bool:
-        """Bring a namespace's report up to date; whether anything was written."""
-        assert self._form  # noqa: S101 - for types
+    def _place(self, namespace: str) -> Place:
+        return next(place for form in self._forms if (place := place_of(form, namespace, self._own)))
+
+    def _write_due(self, kept: Kept, now: datetime) -> None:
+        began = self._clock()
+        for namespace in [of for of, at in self._due.items() if max(at, self._last.get(of, 0.0)) <= began]:
+            if not self._may_go_on(began):
+                return
+            if self._write(namespace, kept, now):
+                del self._due[namespace]
+        for path, stored in list(self._strays.items()):
+            if not self._may_go_on(began):
+                return
+            self._delete(stored)
+            del self._strays[path]
+
+    def _may_go_on(self, began: float) -> bool:
+        return self._clock() <= began + _BUDGET and self._pace.allows()
+
+    def _write(self, namespace: str, kept: Kept, now: datetime) -> bool:
+        """Bring a namespace's report up to date; whether nothing is left to do. Raises FactsUnavailable, and
+        ClusterRefused where that is not about this report."""
+        place = self._place(namespace)
         try:
-            is_written = self._write(self._form, namespace, kept, now)
-        except Conflict:
-            return True  # somebody wrote it in between: it is looked at again
+            self._bring(place, kept, now)
+        except Conflict:  # somebody wrote it in between: it is looked at again
+            return False
         except ClusterRefused as answer:
-            if answer.status not in (403, 404, 422):
+            if answer.status not in _OF_ONE:
                 raise
-            # The namespace is being deleted, or the kind is gone.
-            self._not_before[namespace] = self._clock() + _AGAIN_AFTER
-            if namespace not in self._refused:
-                self._refused.add(namespace)
-                log.warning("no report", namespace=namespace, error=str(answer))
-            if not kept.by_namespace.get(namespace):
-                self._pending.discard(namespace)
-            return True
-        self._pending.discard(namespace)
-        self._refused.discard(namespace)
-        if is_written:
-            self._not_before[namespace] = self._clock() + _NAMESPACE_EVERY
-        return is_written
-
-    def _write(self, form: Form, namespace: str, kept: Kept, now: datetime) -> bool:
-        path = form.path(namespace)
-        there = self._cluster.get(path)
-        if there is not None and not _is_ours(there):
-            if namespace not in self._refused:
-                self._refused.add(namespace)
-                log.warning("no report, as somebody else's has its name", path=path)
-            return False
-        findings = kept.by_namespace.get(namespace)
-        if not findings:
-            self._versions.pop(namespace, None)
-            if there is None:
-                return False
-            metadata = there["metadata"]
-            self._cluster.delete(path, metadata.get("uid", ""), metadata.get("resourceVersion", ""))
-            writes.labels("delete").inc()
-            return True
-
-        def since(finding: Finding) -> int:
-            return self._seen.since(finding, namespace, now)
-
-        report = form.fill(namespace, report_content(findings, kept.teams(namespace), since, self._most))
-        if there is None:
-            made = self._cluster.create(path.rpartition("/")[0], report).object
-        elif not _differs(there, report):
-            self._versions[namespace] = there["metadata"]["resourceVersion"]
-            return False
-        else:
-            made = self._cluster.replace(path, _over(there, report))
-        writes.labels("replace" if there else "create").inc()
-        written_bytes.inc(len(msgspec.json.encode(report)))
-        self._versions[namespace] = made["metadata"]["resourceVersion"]
+            return self._refused(place, answer)
         return True
 
+    def _refused(self, place: Place, answer: ClusterRefused) -> bool:
+        if answer.status == 404 or "being terminated" in answer.message:
+            # The namespace goes, or the kind has gone: the next look tells what is left to write.
+            self._look_soon()
+            return True
+        self._troubles.tell(place.path, answer)
+        self._due[place.namespace] = self._clock() + _AGAIN_AFTER
+        return False
 
-def delete_reports(cluster: Cluster, form: Form) -> int:
-    """Delete all reports of ours of a form; returns how many. Raises ClusterRefused or FactsUnavailable."""
-    count = 0
-    for collection in form.collections():
-        for report in list(_listed(cluster, collection)):
-            if (namespace := form.namespace_of(report)) is not None:
-                cluster.delete(form.path(namespace), report["metadata"]["uid"])
-                writes.labels("delete").inc()
-                count += 1
-    return count
+    def _look_soon(self) -> None:
+        self._look_at = min(self._look_at, self._clock() + _NAMESPACE_EVERY)
+
+    def _bring(self, place: Place, kept: Kept, now: datetime) -> None:
+        there = self._cluster.get(place.path)
+        if there is not None and not self._is_ours(place, there):
+            self._troubles.tell(place.path, "somebody else's object has this name, and is left alone")
+            return
+        findings = kept.by_namespace.get(place.namespace)
+        if findings:
+
+            def since(finding: Finding) -> int:
+                return self._seen.since(finding, place.namespace, now)
+
+            content = report_content(findings, kept.teams(place.namespace), since, self._most)
+            self._store(place, there, filled(place, there, content))
+        elif there is not None:
+            self._delete(Stored(place, there["metadata"]["uid"], there["metadata"]["resourceVersion"]))
+        self._troubles.over(place.path)
+
+    def _is_ours(self, place: Place, there: Object) -> bool:
+        metadata = there["metadata"]
+        known, _ = self._known.get(place.path, ("", ""))
+        return (metadata.get("labels") or {}).get(REPORT_LABEL) == "true" or metadata["uid"] == known
+
+    def _store(self, place: Place, there: Object | None, report: Object) -> None:
+        if there == report:
+            self._remember(place, report)
+            return
+        if there is None:
+            made = self._cluster.create(place.collection, report).object
+        else:
+            made = self._cluster.replace(place.path, report)
+        writes.labels("replace" if there else "create").inc()
+        written_bytes.inc(len(msgspec.json.encode(report)))
+        self._last[place.namespace] = self._clock() + _NAMESPACE_EVERY
+        self._remember(place, made)
+
+    def _remember(self, place: Place, report: Object) -> None:
+        self._known[place.path] = report["metadata"]["uid"], report["metadata"]["resourceVersion"]
+
+    def _delete(self, stored: Stored) -> None:
+        try:
+            self._cluster.delete(stored.place.path, stored.uid, stored.version)
+        except Conflict:  # written since: the next look decides anew
+            self._look_soon()
+        else:
+            writes.labels("delete").inc()
+            self._last[stored.place.namespace] = self._clock() + _NAMESPACE_EVERY
 
 
-def _versions(cluster: Cluster, form: Form) -> Iterator[tuple[str, str]]:
-    for collection in form.collections():
-        for report in _listed(cluster, collection):
-            if (namespace := form.namespace_of(report)) is not None:
-                yield namespace, report["metadata"]["resourceVersion"]
+def delete_all(cluster: Cluster, own: str) -> int:
+    """Delete every report of Forestall's, wherever it is; returns how many. Raises ClusterRefused, FactsUnavailable."""
+    reports = list(_all(cluster, own))
+    for stored in reports:
+        cluster.delete(stored.place.path, stored.uid)
+    return len(reports)
 
 
-def _listed(cluster: Cluster, collection: str) -> Iterator[Object]:
-    return readable(read_objects(MetadataReader(cluster), collection, "report", labels=_SELECTOR))
-
-
-def _is_ours(report: Object) -> bool:
-    return (report["metadata"].get("labels") or {}).get(REPORT_LABEL) == "true"
-
-
-def _differs(there: Object, report: Object) -> bool:
-    return any(there.get(field) != value for field, value in report.items() if field != "metadata") or any(
-        (there["metadata"].get("labels") or {}).get(label) != value
-        for label, value in report["metadata"]["labels"].items()
-    )
-
-
-def _over(there: Object, report: Object) -> Object:
-    """The report in place of what is there: our fields are replaced, labels and annotations of others stay."""
-    labels = {**(there["metadata"].get("labels") or {}), **report["metadata"]["labels"]}
-    return {**there, **report, "metadata": {**there["metadata"], "labels": labels}}
+def _all(cluster: Cluster, own: str) -> Iterator[Stored]:
+    return stored_reports(cluster, served_forms(cluster), own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
@@ -20,17 +21,20 @@ from webhook.record import Record
 _MOST = 40_000
 """Findings that are remembered beyond a restart, the oldest; each takes 16 of the bytes that a ConfigMap has."""
 _DIGEST, _TIME = 8, 4
+_INDEX = re.compile(r"\[\d+\]")
 _WRITE_EVERY = timedelta(minutes=1)
 
 log = structlog.get_logger()
 
 
 def digest_of(finding: Finding) -> bytes:
-    """What a finding is known by as long as it lasts: its object, policy, field and container, not its words."""
-    judged, verdict = finding.object, finding.verdict
+    """What a finding is known by as long as it lasts: its object, policy, field and container, not its words. It stays
+    the same where containers change places."""
+    judged, violation = finding.object, finding.verdict.violation
     group, _, _ = judged.api_version.rpartition("/")
-    parts = (group, judged.kind, judged.namespace, judged.name, verdict.policy, verdict.violation.path)
-    return hashlib.blake2b("\0".join((*parts, finding.container or "")).encode(), digest_size=_DIGEST).digest()
+    parts = (group, judged.kind, judged.namespace, judged.name, finding.verdict.policy, violation.subject)
+    text = "\0".join((*parts, _INDEX.sub("[]", violation.path)))
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_DIGEST).digest()
 
 
 class Seen:
@@ -51,6 +55,11 @@ class Seen:
         self._is_dirty = False
         self._write_at: datetime | None = None
         self.news: list[tuple[Reference, Finding]] = []
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is known when findings were first seen."""
+        return self._recorded is not None and self._stored is None
 
     def since(self, finding: Finding, namespace: str, now: datetime) -> int:
         """When the finding was seen first, in seconds since 1970."""
