@@ -110,6 +110,7 @@ class Audit(_Values):
     enabled: bool
     log_level: _Level
     metrics_port: _Port
+    report_results: Annotated[int, Meta(ge=1, le=500)]
     resources: Resources
     flow_schema: FlowSchema
 

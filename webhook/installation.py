@@ -56,6 +56,9 @@ CONSOLE_PORT: Final = 8081
 AUDITOR_PORT: Final = 8082
 """Where the auditor answers kubelets and scrapers."""
 
+REPORT_RESULTS: Final = 100
+"""How many results a namespace's report has at most, unless somebody says otherwise."""
+
 PROBE_LABEL: Final = "forestall.dev/probe"
 """Label of the ConfigMap that the controller sends through the API server, as a dry run, to learn whether the webhook
 is asked; its value is the question's nonce."""

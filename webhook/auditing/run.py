@@ -21,6 +21,8 @@ from webhook.auditing.audit import Auditor
 from webhook.auditing.breaker import GuardedCluster
 from webhook.auditing.broken import Broken
 from webhook.auditing.kept import Kept
+from webhook.auditing.reports import Reports
+from webhook.auditing.seen import Seen
 from webhook.auditing.status import Status
 from webhook.cluster import Cluster
 from webhook.config import Config
@@ -28,7 +30,7 @@ from webhook.controller.lease import Election
 from webhook.controller.pages import serve_pages
 from webhook.controller.parts import Loop, Part
 from webhook.controller.probes import create_probes
-from webhook.installation import AUDITOR, AUDITOR_PORT, NAMESPACE
+from webhook.installation import AUDITOR, AUDITOR_PORT, NAMESPACE, REPORT_RESULTS
 from webhook.reloading import follow_config
 from webhook.scope import exclude_own_namespace
 
@@ -40,13 +42,17 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class AuditorSettings:
-    """The options of `forestall auditor`; without a kubeconfig the cluster is the one that it runs in."""
+    """The options of `forestall auditor`; without a kubeconfig the cluster is the one that it runs in.
+
+    `report_results` is how many results a namespace's report has at most.
+    """
 
     config: Path | None = None
     kubeconfig: Path | None = None
     context: str | None = None
     namespace: str = NAMESPACE
     metrics_port: int = AUDITOR_PORT
+    report_results: int = REPORT_RESULTS
     log_level: str = "info"
 
 
@@ -141,6 +147,12 @@ class Leader:
         metrics.show(self.kept, self.status, auditor.seconds)
 
 
+def _takers(cluster: Cluster, settings: AuditorSettings) -> dict[str, Taker]:
+    """Who shows and tells of the findings, in the order in which they need each other."""
+    seen = Seen(cluster, settings.namespace)
+    return {"seen": seen, "reports": Reports(cluster, settings.namespace, seen, settings.report_results)}
+
+
 def run(settings: AuditorSettings) -> int:
     """Take part until SIGTERM; returns the process's exit code.
 
@@ -156,7 +168,13 @@ def run(settings: AuditorSettings) -> int:
     calls = Cluster.named(settings.kubeconfig, settings.context)
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
     election = Election(calls, settings.namespace, AUDITOR, identity, annotations=leader.annotations)
-    loop = Loop(config, election, lambda: leader.begin({}), leading=metrics.leading, stand_by=leader.end)
+    loop = Loop(
+        config,
+        election,
+        lambda: leader.begin(_takers(cluster, settings)),
+        leading=metrics.leading,
+        stand_by=leader.end,
+    )
     leader.beat = loop.beat
     stopping, stopped = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from webhook.cli.options import CONTEXT, FILE, LOG_LEVEL, NAMESPACE
-from webhook.installation import AUDITOR_PORT, CONSOLE_PORT, PROBES_PORT, REVIEWS_PORT
+from webhook.installation import AUDITOR_PORT, CONSOLE_PORT, PROBES_PORT, REPORT_RESULTS, REVIEWS_PORT
 
 _CONFIG = click.option(
     "--config", metavar="FILE", type=FILE, help="The configuration file; it is read again when it changes."
@@ -174,6 +174,13 @@ def controller(
     show_default=True,
     help="Port of the pages /healthz, /readyz and /metrics.",
 )
+@click.option(
+    "--report-results",
+    type=click.IntRange(1, 500),
+    default=REPORT_RESULTS,
+    show_default=True,
+    help="Results that a namespace's report has at most, the worst; its summary counts all of them.",
+)
 @LOG_LEVEL
 def auditor(
     config: Path | None,
@@ -181,6 +188,7 @@ def auditor(
     context: str | None,
     namespace: str,
     metrics_port: int,
+    report_results: int,
     log_level: str,
 ) -> int:
     """Keep what `forestall audit` finds current until SIGTERM; of several auditors one acts."""
@@ -193,6 +201,7 @@ def auditor(
             context=context,
             namespace=namespace,
             metrics_port=metrics_port,
+            report_results=report_results,
             log_level=log_level,
         )
     )
