@@ -148,7 +148,7 @@ CLASSIC = {"volumeClaimTemplate": TEMPLATE}
 @pytest.mark.parametrize(
     ("obj", "expected"),
     [
-        pytest.param(custom("Prometheus", {"storage": SIZED}), [("spec.storage.emptyDir", "deny")], id="empty-dir"),
+        pytest.param(custom("Prometheus", {"storage": SIZED}), [("spec.storage", "deny")], id="empty-dir"),
         pytest.param(
             custom("Prometheus", {}),
             [("spec.storage", "deny"), ("spec.storage.emptyDir.sizeLimit", "warn")],
@@ -157,18 +157,18 @@ CLASSIC = {"volumeClaimTemplate": TEMPLATE}
         pytest.param(custom("Prometheus", {"storage": CLASSIC}), PASSES, id="claims"),
         pytest.param(
             custom("Prometheus", {"storage": {**CLASSIC, **SIZED}}),
-            [("spec.storage.emptyDir", "deny")],
+            [("spec.storage", "deny")],
             id="an-empty-dir-goes-before-claims",
         ),
         pytest.param(
             custom("Prometheus", {"storage": {"ephemeral": CLASSIC}}),
-            [("spec.storage.ephemeral.volumeClaimTemplate", "deny")],
+            [("spec.storage", "deny")],
             id="ephemeral",
         ),
         pytest.param(custom("Prometheus", {"storage": SIZED, "remoteWrite": REMOTE}), PASSES, id="remote-write"),
         pytest.param(
             custom("Prometheus", {"storage": SIZED, "remoteWrite": []}),
-            [("spec.storage.emptyDir", "deny")],
+            [("spec.storage", "deny")],
             id="an-empty-list-sends-nothing",
         ),
         pytest.param(
@@ -178,20 +178,25 @@ CLASSIC = {"volumeClaimTemplate": TEMPLATE}
         ),
         pytest.param(
             custom("Prometheus", {"storage": SIZED, "thanos": {}}),
-            [("spec.storage.emptyDir", "deny")],
+            [("spec.storage", "deny")],
             id="thanos-without",
         ),
         pytest.param(custom("Prometheus", {"storage": SIZED, "containers": [SIDECAR]}), PASSES, id="one-s-own-sidecar"),
         pytest.param(
             custom("Prometheus", {"storage": SIZED, "replicas": 2}),
-            [("spec.storage.emptyDir", "deny"), ("spec.replicas", "warn")],
+            [("spec.storage", "deny"), ("spec.replicas", "warn")],
             id="replicas",
         ),
         pytest.param(custom("PrometheusAgent", {}), PASSES, id="an-agent"),
-        pytest.param(custom("Alertmanager", {"storage": SIZED}), [("spec.storage.emptyDir", "warn")], id="silences"),
+        pytest.param(
+            custom("PrometheusAgent", {"containers": [container("x", PROMETHEUS)]}),
+            PASSES,
+            id="a-sidecar-of-a-resource",
+        ),
+        pytest.param(custom("Alertmanager", {"storage": SIZED}), [("spec.storage", "warn")], id="silences"),
         pytest.param(custom("Alertmanager", {}), [("spec.storage", "warn")], id="silences-without-storage"),
         pytest.param(custom("Alertmanager", {"replicas": 2}), PASSES, id="alertmanagers-are-peers"),
-        pytest.param(custom("ThanosRuler", {"storage": SIZED}), [("spec.storage.emptyDir", "deny")], id="a-ruler"),
+        pytest.param(custom("ThanosRuler", {"storage": SIZED}), [("spec.storage", "deny")], id="a-ruler"),
         pytest.param(
             custom("ThanosRuler", {"storage": SIZED, "objectStorageConfigFile": "/x"}),
             PASSES,

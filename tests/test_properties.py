@@ -51,6 +51,7 @@ policies:
   memory-limits: {params: {images: {"fluent*": 64Mi}, containers: {istio-proxy: 128Mi}}}
   prometheus-memory: {mode: patch, params: {largestNode: 64Gi}}
   volume-handover: {mode: patch}
+  metrics-durability: {mode: patch, params: {remoteWrite: "https://example.com/push", emptyDirSize: 20Gi}}
 """)
 
 UNREAD_CONFIG = config("""
@@ -59,6 +60,7 @@ policies:
   prometheus-memory: {mode: patch, params: {largestNode: 64Gi}}
   zonal-volumes: {mode: patch, params: {zones: [a, b], workloads: {labels: [{app: x}]}, replacement: {emptyDir: true}}}
   volume-handover: {mode: patch}
+  metrics-durability: {mode: patch, params: {remoteWrite: "https://example.com/push", emptyDirSize: 20Gi}}
 exemptions:
   - policy: memory-limits
     match: {namespaces: [shop], labels: {app: x}, images: ["x*"]}
@@ -264,7 +266,7 @@ def check_fixes(obj: Object, limit_ranges: list[Object]) -> None:
     check_refusals(obj, first)
     before, after = memory(obj), memory(first.object)
     changed = {key[1] for key, sizes in after.items() if sizes != before[key]}
-    of_memory = {policy for policy, _, _ in patched} - {"volume-handover"}
+    of_memory = {policy for policy, _, _ in patched} - {"metrics-durability", "volume-handover"}
     check_admission(first.object, items, changed, alone=len(of_memory) == 1)
     for key, (request_, limit) in after.items():
         old_request, old_limit = before.get(key, (None, None))

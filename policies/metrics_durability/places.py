@@ -29,15 +29,17 @@ _READ = frozenset({"configMap", "secret", "downwardAPI", "projected", "image", "
 class Place(NamedTuple):
     """Where data is.
 
-    path      the field that says so
+    path      the field that says so; of an operator's resource its storage, which need not be there
     size      bytes that it holds, as far as that is known; None without a limit, too
     size_path the field that says how large it is
+    medium    the field that says whether an emptyDir is in memory
     """
 
     lifetime: Lifetime
     path: str
     size: int | None = None
     size_path: str = ""
+    medium: str = ""
     is_operated: bool = False
 
     @property
@@ -53,7 +55,7 @@ class Place(NamedTuple):
 def place_of(workload: Workload, kept: Kept, facts: ClusterFacts) -> Place:
     """Where the files of a store are. Raises BadObject for a field of the wrong kind, or a size that is none."""
     if workload.is_operated:
-        return _operated(workload)._replace(is_operated=True)
+        return _operated(workload)
     if kept.folder:
         mount = mount_at(kept.container, kept.folder)
         return _of_mount(workload, mount, facts) if mount else Place("container", f"{kept.container.path}.volumeMounts")
@@ -105,7 +107,9 @@ def _of_volume(workload: Workload, volume: Mapping[str, Any], path: str, facts: 
 def _of_directory(directory: Mapping[str, Any], path: str) -> Place:
     size = _size(directory.get("sizeLimit"), f"{path}.sizeLimit")
     # 0 is no limit: the kubelet looks for one above it.
-    return Place("memory" if directory.get("medium") else "emptyDir", path, size or None, f"{path}.sizeLimit")
+    return Place(
+        "memory" if directory.get("medium") else "emptyDir", path, size or None, f"{path}.sizeLimit", f"{path}.medium"
+    )
 
 
 def _of_template(lifetime: Lifetime, template: Mapping[str, Any], path: str) -> Place:
@@ -126,13 +130,14 @@ def _size(written: Any, path: str) -> int | None:
 def _operated(workload: Workload) -> Place:
     """The operator takes the first of emptyDir, ephemeral, volumeClaimTemplate; without storage it is an emptyDir."""
     path = f"{workload.spec_path}.storage"
-    if workload.spec.get("storage") is None:
-        return Place("emptyDir", path, None, f"{path}.emptyDir.sizeLimit")
     storage = mapping(workload.spec, "storage", workload.spec_path)
-    if storage.get("emptyDir") is not None:
-        return _of_directory(mapping(storage, "emptyDir", path), f"{path}.emptyDir")
-    if storage.get("ephemeral") is not None:
+    if workload.spec.get("storage") is None or storage.get("emptyDir") is not None:
+        place = _of_directory(mapping(storage, "emptyDir", path), f"{path}.emptyDir")
+    elif storage.get("ephemeral") is not None:
         template = mapping(mapping(storage, "ephemeral", path), "volumeClaimTemplate", f"{path}.ephemeral")
-        return _of_template("ephemeral", template, f"{path}.ephemeral.volumeClaimTemplate")
-    template = mapping(storage, "volumeClaimTemplate", path)
-    return _of_template("kept", template, f"{path}.volumeClaimTemplate")
+        place = _of_template("ephemeral", template, f"{path}.ephemeral.volumeClaimTemplate")
+    else:
+        template = mapping(storage, "volumeClaimTemplate", path)
+        place = _of_template("kept", template, f"{path}.volumeClaimTemplate")
+    # Whichever field says so, and whether there is one yet: it is the same storage.
+    return place._replace(path=path, is_operated=True)

@@ -131,10 +131,10 @@ def _memory(kept: Kept, place: Place) -> Iterator[Violation]:
     wrong = f"keeps {kept.store.data} in memory, which counts against the memory limits of its pod's containers"
     remedy = "take medium: Memory away, so that they are on the node's disk"
     yield Violation(
-        f"{place.path}.medium",
+        place.medium,
         kept.container.name,
         f"{_named(kept)} {wrong}: {remedy}",
-        advice=(Set(f"{place.path}.medium", ""),),
+        advice=(Set(place.medium, ""),),
         brief=Brief(f"{kept.store.name} {wrong}", remedy),
         at_most="warn",
     )
@@ -144,7 +144,7 @@ def _unlimited(kept: Kept, place: Place, remedies: Remedies, params: Params, *, 
     """An emptyDir without a size limit. With one, its pod alone is evicted when it is full."""
     if place.lifetime != "emptyDir" or place.size is not None or not kept.store.grows:
         return
-    size = params.empty_dir_size or remedies.known_size
+    size = max(filter(None, (params.empty_dir_size, remedies.known_size)), default=None)
     mend = Set(place.size_path, str(size or remedies.size))
     wrong = f"keeps {kept.store.data} on an emptyDir without sizeLimit, which may fill the node's disk for all its pods"
     remedy = f"set sizeLimit to {size}" if size else f"set sizeLimit to what it is to keep, such as {remedies.size}"

@@ -140,16 +140,19 @@ def kept_by(workload: Workload) -> Iterator[Kept]:
             yield Kept(container, store, _folder_of(container, store))
 
 
+_OPERATED: Mapping[str, Store] = {"Alertmanager": ALERTMANAGER, "Prometheus": PROMETHEUS, "ThanosRuler": THANOS}
+"""By the kind of an operator's resource: the store in the container that the operator makes of it."""
+
+
 def _store_of(workload: Workload, container: Container) -> Store | None:
-    if holds_series(workload, container):
-        return None if is_agent(workload, container) else PROMETHEUS
-    if container.role == "init":
-        return None
     if workload.is_operated:
-        # Beside what the operator makes of the resource there are only its sidecars.
         is_made = container.resources_path == f"{workload.spec_path}.resources"
-        return {"Alertmanager": ALERTMANAGER, "ThanosRuler": THANOS}.get(workload.kind) if is_made else None
-    return PRODUCTS.get(product_of(container.image).name)
+        store = _OPERATED.get(workload.kind) if is_made else None
+    elif holds_series(workload, container):
+        store = PROMETHEUS
+    else:
+        store = None if container.role == "init" else PRODUCTS.get(product_of(container.image).name)
+    return None if store is PROMETHEUS and is_agent(workload, container) else store
 
 
 def _keeps_data(container: Container, store: Store) -> bool:
