@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from tests.builders import SHARED, config, request
+from tests.builders import DATA, SHARED, config, facts, request
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import BadQuantity
@@ -130,3 +130,27 @@ def test_what_check_says_is_what_both_hooks_do() -> None:
             told = Counter((verdict.policy, verdict.outcome, verdict.violation.path) for verdict in checked.verdicts)
             done = [*mutated.verdicts, *validated.verdicts]
             assert told == Counter((verdict.policy, verdict.outcome, verdict.violation.path) for verdict in done)
+
+
+def verdicts() -> list[dict[str, str]]:
+    """The corpus' verdicts as a person has read them, with the reason of each; "passes" is an object that was looked
+    at and has none."""
+    with (DATA / "corpus_verdicts.tsv").open() as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+@pytest.mark.parametrize("policy", sorted({row["policy"] for row in verdicts()}))
+def test_verdicts_are_those_that_a_person_has_read(policy: str) -> None:
+    """Each chart is judged by itself, as check judges its file; `at_most` is the strongest that a verdict may be."""
+    active, found = config().policies[policy], set()
+    for manifest in manifests():
+        known = facts(*(other.object for other in manifests() if other.file == manifest.file))
+        for violation in active.policy.examine(request(manifest.object), known, active.params):
+            outcome = "unknown" if violation.is_unknown else violation.at_most
+            found.add((*row(manifest, violation.path), outcome))
+    read = [row for row in verdicts() if row["policy"] == policy]
+    said = {(row["file"], row["kind"], row["name"], row["path"], row["outcome"]) for row in read}
+    assert found == {one for one in said if one[4] != "passes"}
+    objects = {row(manifest, "-")[:3] for manifest in manifests()}
+    assert {one[:3] for one in said} <= objects
+    assert all(row["reason"] for row in read)

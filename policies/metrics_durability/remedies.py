@@ -14,9 +14,12 @@ from policies.metrics_durability.space import volume_for
 from policies.metrics_durability.stores import ALERTMANAGER, PROMETHEUS, Kept
 from webhook.objects.facts import STORAGE_CLASSES, ClusterFacts
 from webhook.objects.helm_values import helm_value
+from webhook.objects.nodes import read_placement
 from webhook.objects.pods import Workload
 from webhook.objects.quantities import Memory
-from webhook.objects.storage import may_share_files, tie_of_class
+from webhook.objects.reach import Reach, reach_of
+from webhook.objects.storage import Tie, may_share_files, tie_of_class
+from webhook.objects.topology import Pin, called
 from webhook.policy import Set
 
 _USUAL = Memory.parse("50Gi")
@@ -47,8 +50,11 @@ class Remedies:
 
     @property
     def words(self) -> str:
-        reached = f"of class {self._spanning}" if self._spanning else "that its pods reach in every zone"
-        return f"{self.first}, or keep them on a persistent volume {reached}"
+        name, pin = self._reached
+        reached = f" of class {name}" if name else " that its pods reach in every zone"
+        if pin:
+            reached = f", with its pods pinned to one {called(pin.key, 1)} ({pin})"
+        return f"{self.first}, or keep them on a persistent volume{reached}"
 
     @property
     def fix(self) -> Set | None:
@@ -63,7 +69,11 @@ class Remedies:
             return ()
         if self._kept.store is ALERTMANAGER:
             return (Set(f"{self._workload.spec_path}.replicas", 2),)
-        return (Set(f"{self._workload.spec_path}.storage", self._storage),)
+        stored = Set(f"{self._workload.spec_path}.storage", self._storage)
+        _, pin = self._reached
+        if not pin:
+            return (stored,)
+        return stored, Set(f'{self._workload.spec_path}.nodeSelector["{pin.key}"]', pin.value)
 
     @property
     def hint(self) -> str | None:
@@ -97,20 +107,29 @@ class Remedies:
 
     @property
     def _storage(self) -> dict[str, Any]:
-        named = {"storageClassName": self._spanning} if self._spanning else {}
+        name, _ = self._reached
+        named = {"storageClassName": name} if name else {}
         return {"volumeClaimTemplate": {"spec": {**named, "resources": {"requests": {"storage": str(self.size)}}}}}
 
     @cached_property
-    def _spanning(self) -> str:
-        """The first class of the cluster whose volumes any node reaches; empty if none is known."""
+    def _reached(self) -> tuple[str, Pin | None]:
+        """What makes a volume that the pods reach wherever they run: the first class of the cluster whose volumes they
+        do reach, or else the label that keeps them where one of the default class is; as far as that is known."""
         classes = sorted(self._facts.of(STORAGE_CLASSES).values(), key=lambda one: (not one.is_default, one.name))
         for one in classes[:_MOST_CLASSES]:
             # Prometheus supports no file share.
             if not (self._is_prometheus and may_share_files(one)):
                 tie = tie_of_class(one.name, self._facts)
-                if tie.extent == "nothing":
-                    return one.name
-        return ""
+                reach = self._reach(tie)
+                if tie.extent == "nothing" or (reach.extent == "all" and not reach.elsewhere):
+                    return one.name, None
+        reach = self._reach(tie_of_class(None, self._facts))
+        return "", reach.pin if reach.extent == "some" and reach.pin and reach.pin.value else None
+
+    def _reach(self, tie: Tie) -> Reach:
+        if tie.extent not in ("group", "nodes"):
+            return Reach("unknown")
+        return reach_of(tie, read_placement(self._workload), self._facts, ())
 
 
 def _flow(value: Any) -> str:

@@ -14,7 +14,7 @@ from policies.zonal_volumes.flaws import Flaw, Pods, flaw_of_tie
 from webhook.objects.facts import CLAIMS, STORAGE_CLASSES, ClusterFacts, claim_class
 from webhook.objects.helm_values import Value, helm_value
 from webhook.objects.pods import Workload
-from webhook.objects.prometheus import sends_elsewhere, series_containers
+from webhook.objects.prometheus import is_agent, sends_elsewhere, series_containers
 from webhook.objects.storage import Tie, kept_volume, may_share_files, tie_of_class
 from webhook.objects.topology import Pin, as_yaml, called, is_node_key
 from webhook.objects.volumes import StoredVolume
@@ -108,7 +108,8 @@ class Advice:
     def _moved(self, volume: StoredVolume, tie: Tie, *, has_fix: bool) -> Iterator[Remedy]:
         """What puts the data where every pod reaches it, as far as this cluster can."""
         if self._empty_dir and volume.route == "template" and not (tie.is_made or tie.is_kept):
-            yield Remedy("use an emptyDir with a sizeLimit")
+            kept = ", and have the series sent elsewhere by remote_write" if self._loses_series else ""
+            yield Remedy(f"use an emptyDir with a sizeLimit{kept}", brief="use an emptyDir with a sizeLimit")
             return
         # Where the claim, or the template of one, has it already, it is tied itself.
         own = self._class_of(volume)
@@ -192,6 +193,15 @@ class Advice:
             if flaw is None and tie.extent != "unknown":
                 return name
         return next((name for name, _, flaw in found if flaw is not None and flaw.is_in_several), "")
+
+    @property
+    def _loses_series(self) -> bool:
+        """Whether Prometheus' series would be gone with the pod, as far as its object tells: metrics-durability denies
+        that."""
+        workload = self._workload
+        if workload is None or (workload.is_operated and sends_elsewhere(workload.spec)):
+            return False
+        return any(not is_agent(workload, container) for container in series_containers(workload))
 
     @cached_property
     def _takes_files(self) -> bool:
