@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from policies.scrape_endpoints import templates
@@ -10,7 +10,7 @@ from policies.scrape_endpoints.durations import OPERATED_INTERVAL, parse_duratio
 from policies.scrape_endpoints.monitors import MONITORS, Monitor
 from policies.scrape_endpoints.prometheuses import Prometheus, all_prometheuses, takes
 from policies.scrape_endpoints.scrapes import Fields, Scrape, at, examine_request, examine_times
-from policies.scrape_endpoints.services import SERVICES, Service
+from policies.scrape_endpoints.services import SERVICES, SERVICES_IN, Service
 from policies.scrape_endpoints.taken import examine_taking
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import selected_templates
@@ -90,12 +90,22 @@ def _of_inherited(scrape: Scrape, takers: Sequence[Prometheus]) -> Iterator[Viol
         )
 
 
-def _of_services(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
+def selected_services(monitor: Monitor, facts: ClusterFacts) -> list[Service]:
+    """The Services that a ServiceMonitor selects."""
     selector = monitor.selector or EVERYTHING
-    reached = [service for service in facts.of(SERVICES).values() if monitor.reaches(service.namespace)]
-    selected = [service for service in reached if selector.selects(service.labels)]
+    return [service for service in _reached(monitor, facts) if selector.selects(service.labels)]
+
+
+def _reached(monitor: Monitor, facts: ClusterFacts) -> Iterable[Service]:
+    if monitor.namespaces is None:
+        return facts.of(SERVICES).values()
+    return (service for namespace in monitor.namespaces for service in SERVICES_IN.concerning(namespace, facts))
+
+
+def _of_services(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
+    selected = selected_services(monitor, facts)
     if not selected:
-        yield _without_services(monitor, selector, reached, facts)
+        yield _without_services(monitor, monitor.selector or EVERYTHING, list(_reached(monitor, facts)), facts)
         return
     pods = [
         pod

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from policies.scrape_endpoints.grouped import Grouped
 from webhook.objects.facts import Metadata, Wire, WirePart
 from webhook.objects.facts.decoding import read_texts
 from webhook.objects.label_selectors import Selector, WiredSelector, selector_of
@@ -115,3 +116,5 @@ MONITORS: Mapping[str, FactKind[Any, Monitor]] = {
     kind.kind: kind for kind in (SERVICE_MONITORS, POD_MONITORS, PROBES, SCRAPE_CONFIGS)
 }
 """By what they are called."""
+SERVICE_MONITORS_OF = Grouped(SERVICE_MONITORS, lambda monitor: monitor.namespaces)
+"""By the namespaces in which they look for Services."""

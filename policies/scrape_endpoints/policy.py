@@ -20,6 +20,7 @@ from policies.scrape_endpoints.monitors import (
     SERVICE_MONITOR,
     SERVICE_MONITORS,
 )
+from policies.scrape_endpoints.observed import observe
 from policies.scrape_endpoints.prometheuses import PROMETHEUS_AGENTS, PROMETHEUSES
 from policies.scrape_endpoints.scrapes import Fields, Scrape, at, examine_times
 from policies.scrape_endpoints.service_targets import examine_service
@@ -28,6 +29,7 @@ from policies.scrape_endpoints.taken import examine_selections
 from policies.scrape_endpoints.templates import TEMPLATES
 from policies.scrape_endpoints.workloads import examine_workload
 from webhook.objects.facts import NAMESPACES, ClusterFacts, read_fact
+from webhook.objects.live import ENDPOINT_SLICES, LIVE_WORKLOADS
 from webhook.objects.pods import mapping, read_workload
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
 
@@ -81,5 +83,7 @@ POLICY = Policy(
         NAMESPACES,
         *TEMPLATES,
     ),
+    observe=observe,
+    lives=(ENDPOINT_SLICES, *LIVE_WORKLOADS),
     mode="off",
 )

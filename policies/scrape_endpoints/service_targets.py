@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from policies.scrape_endpoints import templates
 from policies.scrape_endpoints.annotations import Annotated, Port, examine_annotations
-from policies.scrape_endpoints.monitors import SERVICE_MONITORS, Monitor
+from policies.scrape_endpoints.monitors import SERVICE_MONITORS_OF, Monitor
 from policies.scrape_endpoints.services import SERVICES, Service, ServicePort
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import Template, selected_templates
 from webhook.objects.facts import ClusterFacts, read_fact
-from webhook.objects.label_selectors import Selector
+from webhook.objects.label_selectors import EVERYTHING, Selector
 from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, Violation
 
@@ -34,11 +34,10 @@ def examine_service(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[
     yield from _of_annotations(
         Annotated("metadata.annotations", annotations, ports, whose, f"{whose} sends to"), service
     )
-    monitors = list(monitors_of(service, facts))
-    is_annotated = service.keys is not None and service.keys.is_scraped
-    if service.selector is None or not (is_annotated or monitors):
+    why = why_scraped(service, facts)
+    if service.selector is None or not why:
         return
-    why = "its annotations ask for it" if is_annotated else f"ServiceMonitor {monitors[0].name!r} selects it"
+    monitors = list(monitors_of(service, facts))
     if not pods:
         yield from _without_pods(service, service.selector, why, facts)
         return
@@ -49,9 +48,17 @@ def examine_service(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[
 
 def monitors_of(service: Service, facts: ClusterFacts) -> Iterator[Monitor]:
     """The ServiceMonitors that select the Service."""
-    for monitor in facts.of(SERVICE_MONITORS).values():
-        if monitor.reaches(service.namespace) and (monitor.selector or Selector()).selects(service.labels):
+    for monitor in SERVICE_MONITORS_OF.concerning(service.namespace, facts):
+        if (monitor.selector or EVERYTHING).selects(service.labels):
             yield monitor
+
+
+def why_scraped(service: Service, facts: ClusterFacts) -> str:
+    """What has the Service scraped; empty if nothing does."""
+    if service.keys is not None and service.keys.is_scraped:
+        return "its annotations ask for it"
+    monitor = next(monitors_of(service, facts), None)
+    return f"ServiceMonitor {monitor.namespace}/{monitor.name} selects it" if monitor else ""
 
 
 def _number(port: ServicePort, pods: Sequence[Template]) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from policies.scrape_endpoints.grouped import Grouped
 from policies.scrape_endpoints.keys import Keys, keys_of
 from webhook.objects.facts import Metadata, Wire, WirePart
 from webhook.objects.facts.decoding import read_texts
@@ -72,3 +73,4 @@ def _read_port(wired: _Port) -> ServicePort:
 SERVICES: FactKind[tuple[str, str], Service] = FactKind(
     group="", kind="Service", resource="services", wire=_Service, read=_read, key="namespace and name"
 )
+SERVICES_IN = Grouped(SERVICES, lambda service: (service.namespace,))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from policies.scrape_endpoints.annotations import Annotated, Port, examine_annotations
 from policies.scrape_endpoints.keys import Keys, keys_of, port_of
-from policies.scrape_endpoints.services import SERVICES, Service
+from policies.scrape_endpoints.services import SERVICES_IN, Service
 from policies.scrape_endpoints.telling import violation
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.pods import Workload, items
@@ -42,8 +42,8 @@ def _twice(workload: Workload, annotated: Annotated, keys: Keys, facts: ClusterF
     """The same targets by the pods' annotations and by those of a Service."""
     own = _scraped(keys, annotated.ports)
     key = next(key for key in annotated.annotations if (one := keys_of({key: "true"})) and one.is_scraped)
-    for service in facts.of(SERVICES).values():
-        if service.namespace != workload.namespace or service.keys is None or not service.keys.is_scraped:
+    for service in SERVICES_IN.concerning(workload.namespace, facts):
+        if service.keys is None or not service.keys.is_scraped:
             continue
         if service.selector is None or not service.selector.selects(workload.labels):
             continue

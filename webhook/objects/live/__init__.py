@@ -7,6 +7,7 @@ records. Unlike facts it is read where somebody asks what is broken now (`forest
 from __future__ import annotations
 
 from webhook.objects.live.attachments import ATTACHMENTS, Attachment
+from webhook.objects.live.endpoint_slices import ENDPOINT_SLICES, EndpointSlice
 from webhook.objects.live.kills import Killed, doubled, kills, set_memory
 from webhook.objects.live.nodes import LIVE_NODES, Condition, LiveNode
 from webhook.objects.live.pods import LIVE_PODS, ContainerTrouble, LivePod, Shape, Termination, Trouble
@@ -22,6 +23,7 @@ from webhook.objects.live.workloads import (
 
 __all__ = [
     "ATTACHMENTS",
+    "ENDPOINT_SLICES",
     "LIVE_DAEMON_SETS",
     "LIVE_DEPLOYMENTS",
     "LIVE_NODES",
@@ -32,6 +34,7 @@ __all__ = [
     "Attachment",
     "Condition",
     "ContainerTrouble",
+    "EndpointSlice",
     "Killed",
     "Live",
     "LiveNode",
