@@ -63,13 +63,13 @@ def _lacking(
 
 def _stuck(lacking: LiveWorkload, pods: Sequence[_LostPod]) -> Observation:
     """A StatefulSet, which makes no other pod of a name while one of that name is there."""
-    pod, node = pods[0]
+    pod = pods[0].pod
     return Observation(
         lacking.reference,
         pod.name,
-        f"{_count(lacking)}, and {_named(pods)} should have gone, but {_is_on(pods)} {node.told}: no other takes its "
-        f"place until the node is back, or {FREED}",
-        run=(*node.steps, _force(pod)),
+        f"{_count(lacking)}, and {_named(pods)} should have gone, but {_where(pods)}: no other takes its place until "
+        f"the node is back, or {FREED}",
+        run=(*_steps(pods), _force(pod)),
         since=min(filter(None, (_deleted_at(lost.pod) for lost in pods)), default=None),
         hold=_STUCK,
         value=lacking.ready,
@@ -78,9 +78,9 @@ def _stuck(lacking: LiveWorkload, pods: Sequence[_LostPod]) -> Observation:
 
 
 def _below(live: Live, lacking: LiveWorkload, pods: Sequence[_LostPod]) -> Observation:
-    pod, node = pods[0]
-    message = f"{_count(lacking)}, and {_named(pods)} {_is_on(pods)} {node.told}"
-    run = node.steps
+    pod = pods[0].pod
+    message = f"{_count(lacking)}, and {_named(pods)} {_where(pods)}"
+    run = _steps(pods)
     waiting = _in_place(live, lacking, pods)
     if waiting is not None:
         message += f": pod {waiting.name} in its place {_fares(waiting)}"
@@ -93,7 +93,7 @@ def _below(live: Live, lacking: LiveWorkload, pods: Sequence[_LostPod]) -> Obser
         pod.name,
         message,
         run=run,
-        since=node.since or _deleted_at(pod) or _unready_since(pod) or live.now,
+        since=pods[0].node.since or _deleted_at(pod) or _unready_since(pod) or live.now,
         hold=_EVICTED,
         value=lacking.ready,
         severity="error",
@@ -188,8 +188,18 @@ def _named(pods: Sequence[_LostPod]) -> str:
     return f"{'pods' if len(pods) > 1 else 'pod'} {names}{more}"
 
 
-def _is_on(pods: Sequence[_LostPod]) -> str:
-    return "are on" if len(pods) > 1 else "is on"
+def _where(pods: Sequence[_LostPod]) -> str:
+    told = [node.told for node in _nodes(pods)]
+    more = f" and {len(told) - _MOST_NAMED} more lost nodes" if len(told) > _MOST_NAMED else ""
+    return f"{'are' if len(pods) > 1 else 'is'} on {'; on '.join(told[:_MOST_NAMED])}{more}"
+
+
+def _steps(pods: Sequence[_LostPod]) -> tuple[str, ...]:
+    return tuple(step for node in _nodes(pods)[:_MOST_NAMED] for step in node.steps)
+
+
+def _nodes(pods: Sequence[_LostPod]) -> list[LostNode]:
+    return sorted({lost.node for lost in pods}, key=lambda node: node.name)
 
 
 def _force(pod: LivePod) -> str:

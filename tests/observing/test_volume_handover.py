@@ -251,6 +251,18 @@ STUCK = (
             id="no-room-elsewhere",
         ),
         pytest.param(
+            [
+                *DOWN,
+                lost("node-3"),
+                pod("web-a", status=unready(ago(minutes=20))),
+                pod("web-b", node="node-3", status=unready(ago(minutes=20))),
+                scaled("Deployment", desired=3, there=3, ready=1),
+            ],
+            f"error Deployment shop/web: 1 of 3 pods is ready, and pods web-a, web-b are on {LOST}; on "
+            f"{LOST.replace('node-1', 'node-3')}",
+            id="below-its-replicas-on-two-nodes",
+        ),
+        pytest.param(
             [*DOWN, pod("web-a", **going(ago(minutes=4))), scaled("Deployment", desired=2, there=2, ready=2)],
             "",
             id="replaced-elsewhere",
