@@ -86,7 +86,9 @@ def test_roles_may_read_its_kind(packages: Path) -> None:
     assert json.loads("{" + line.rstrip(",") + "}")[POLICY] == {
         "mode": "deny",
         "facts": {"scheduling.k8s.io": ["priorityclasses"]},
+        "lookedUp": {},
         "kinds": {},
+        "lives": {},
     }
 
 
