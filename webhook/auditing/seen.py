@@ -1,11 +1,14 @@
-"""When each finding was seen first, remembered beyond a restart."""
+"""When each finding was seen first, remembered beyond a restart, and which findings are new or mended."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 
 import structlog
 
@@ -23,6 +26,8 @@ _MOST = 40_000
 _DIGEST, _TIME = 8, 4
 _INDEX = re.compile(r"\[\d+\]")
 _WRITE_EVERY = timedelta(minutes=1)
+_MOST_NEWS = 300
+"""New findings that are kept until somebody has told of them."""
 
 log = structlog.get_logger()
 
@@ -37,11 +42,40 @@ def digest_of(finding: Finding) -> bytes:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_DIGEST).digest()
 
 
+@dataclass
+class News:
+    """What has changed since somebody was last told; nothing of what the first audit of an installation has met, or of
+    a leader whose record was lost.
+
+    findings  new ones, the last of them where there are many
+    added     policy -> how many are new
+    mended    how many are no longer found
+    """
+
+    findings: deque[Finding] = field(default_factory=lambda: deque(maxlen=_MOST_NEWS))
+    added: Counter[str] = field(default_factory=Counter)
+    mended: int = 0
+
+    def take(self) -> News:
+        """The news, which are then no longer news."""
+        taken = News(self.findings, self.added, self.mended)
+        self.findings, self.added, self.mended = deque(maxlen=_MOST_NEWS), Counter(), 0
+        return taken
+
+    def add(self, finding: Finding) -> None:
+        if finding.needs_action:
+            self.findings.append(finding)
+            self.added[finding.verdict.policy] += 1
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.mended)
+
+
 class Seen:
     """Knows of each finding when it was seen first; `take` comes before those that ask.
 
-    news  the findings that are new since they were last taken, by their object; none of those that the first audit of
-          an installation, or of a leader whose record was lost, has met
+    since_record  what is new or mended compared with the record, whoever has led meanwhile
+    since_start   the same, without what changed before this leader's first audit had ended
     """
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
@@ -54,7 +88,7 @@ class Seen:
         """Namespace -> digest -> seconds since 1970."""
         self._is_dirty = False
         self._write_at: datetime | None = None
-        self.news: list[tuple[Reference, Finding]] = []
+        self.since_record, self.since_start = News(), News()
 
     @property
     def is_read(self) -> bool:
@@ -73,43 +107,50 @@ class Seen:
         stored, self._stored = self._stored, None
         changed = {*kept.by_namespace, *kept.changed} if stored is not None else kept.changed
         for namespace in changed:
-            self._take(namespace, kept.by_namespace.get(namespace, {}), stored, now)
+            self._take(kept.by_namespace.get(namespace, {}), namespace, stored, now)
+        if stored is not None:
+            self._is_dirty |= self._is_first
+            found = {digest for times in self._times.values() for digest in times}
+            self._mended(() if self._is_first else (self.since_record,), len(stored.keys() - found))
         self._is_first = False
         if self._is_dirty and (self._write_at is None or now >= self._write_at):
             self._write_at = now + _WRITE_EVERY
             self._write()
 
-    def take_news(self) -> list[tuple[Reference, Finding]]:
-        """The news, which are then no longer news."""
-        news, self.news = self.news, []
-        return news
-
     def _take(
         self,
-        namespace: str,
         findings: Mapping[Reference, Iterable[Finding]],
+        namespace: str,
         stored: Mapping[bytes, int] | None,
         now: datetime,
     ) -> None:
         known = self._times.get(namespace, {}) if stored is None else stored
-        times = {}
-        for reference, found in findings.items():
-            for finding in found:
-                digest = digest_of(finding)
-                if digest not in known and not self._is_first:
-                    self.news.append((reference, finding))
-                times[digest] = known.get(digest, int(now.timestamp()))
-        if times != self._times.get(namespace, {}):
+        news = () if self._is_first else (self.since_record, *(() if stored is not None else (self.since_start,)))
+        times: dict[bytes, int] = {}
+        for finding in chain.from_iterable(findings.values()):
+            digest = digest_of(finding)
+            if digest not in known and digest not in times:
+                for told in news:
+                    told.add(finding)
+            times[digest] = known.get(digest, int(now.timestamp()))
+        if stored is None:
+            self._mended(news, len(known.keys() - times.keys()))
+        if times != known:
             self._is_dirty = True
         self._times[namespace] = times
         if not times:
             del self._times[namespace]
 
+    def _mended(self, news: Iterable[News], count: int) -> None:
+        self._is_dirty |= bool(count)
+        for told in news:
+            told.mended += count
+
     def _read(self) -> None:
         self._recorded = self._record.read()
         stored = dict(_entries(self._recorded.value))
         # Of a record that was full, or is lost, what is missing says nothing.
-        self._is_first = not self._recorded.value or len(stored) >= _MOST
+        self._is_first = self._recorded.object is None or bool(self._recorded.lost) or len(stored) >= _MOST
         if self._recorded.lost:
             log.warning("when findings were first seen is forgotten", error=self._recorded.lost)
         self._stored = stored

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from webhook.cluster import Cluster
 
 REPORTER = "forestall.dev/controller"
+_WITHOUT_NAMESPACE = "default"
+"""The namespace of Events about objects that have none, as the API server wants it."""
 _NOTE_BYTES = 1024
 """Bytes that the API server takes as an Event's note."""
 
@@ -23,22 +25,26 @@ log = structlog.get_logger()
 
 
 def event(
-    regarding: Object, reason: str, note: str, now: datetime, *, action: str, kind: Literal["Normal", "Warning"]
+    regarding: Object,
+    reason: str,
+    note: str,
+    now: datetime,
+    *,
+    action: str,
+    kind: Literal["Normal", "Warning"],
+    reporter: str = REPORTER,
 ) -> Object:
-    """An events.k8s.io/v1 Event about a namespaced object (with apiVersion and kind)."""
+    """An events.k8s.io/v1 Event about an object (with apiVersion and kind)."""
     metadata = regarding["metadata"]
-    reference = {
-        "apiVersion": regarding["apiVersion"],
-        "kind": regarding["kind"],
-        "namespace": metadata["namespace"],
-        "name": metadata["name"],
-    }
+    namespace = metadata.get("namespace") or ""
+    reference = {"apiVersion": regarding["apiVersion"], "kind": regarding["kind"], "name": metadata["name"]}
+    reference |= {"namespace": namespace} if namespace else {}
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": "forestall-", "namespace": metadata["namespace"]},
+        "metadata": {"generateName": "forestall-", "namespace": namespace or _WITHOUT_NAMESPACE},
         "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": REPORTER,
+        "reportingController": reporter,
         "reportingInstance": (os.environ.get("HOSTNAME") or socket.gethostname())[:128],
         "action": action,
         "reason": reason,
@@ -61,6 +67,11 @@ def report(
     log.log(30 if kind == "Warning" else 20, note, reason=reason)
     made = event(regarding, reason, note, datetime.now(UTC), action=action, kind=kind)
     try:
-        cluster.create(f"/apis/events.k8s.io/v1/namespaces/{made['metadata']['namespace']}/events", made)
+        send(cluster, made)
     except ForestallError as error:
         log.warning("no event", reason=reason, error=str(error))
+
+
+def send(cluster: Cluster, made: Object) -> None:
+    """Create the Event. Raises ClusterRefused or FactsUnavailable."""
+    cluster.create(f"/apis/events.k8s.io/v1/namespaces/{made['metadata']['namespace']}/events", made)

@@ -1,0 +1,166 @@
+"""Events on a cluster in memory: for what is new, once a day, so many a minute."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from tests.auditing.findings import drop, finding, put
+from tests.memory_cluster import MemoryCluster
+from webhook.auditing.events import Events
+from webhook.auditing.kept import Kept
+from webhook.auditing.seen import Seen
+from webhook.config import load_config
+from webhook.errors import ClusterRefused, FactsUnavailable
+
+if TYPE_CHECKING:
+    from webhook.cluster import Cluster
+
+OWN = "forestall-system"
+CONFIG = load_config(b"", "")
+
+
+class World:
+    """A cluster that was audited without a finding; `found` has the audit find something."""
+
+    def __init__(self) -> None:
+        self.cluster = MemoryCluster()
+        self.kept = Kept()
+        self.seconds = 0.0
+        self.lead()
+
+    def lead(self) -> None:
+        cluster = cast("Cluster", self.cluster)
+        self.seen = Seen(cluster, OWN)
+        self.events = Events(cluster, lambda: CONFIG, self.seen.since_start, lambda: self.seconds)
+        self.kept.changed = set(self.kept.by_namespace)
+        self.take()
+
+    def take(self) -> None:
+        now = datetime(2026, 11, 27, 12, tzinfo=UTC) + timedelta(seconds=self.seconds)
+        if self.cluster.trouble is None:
+            self.seen.take(self.kept, now)
+        self.events.take(self.kept, now)
+        self.kept.clear_changed()
+
+    def store(self, *names: str) -> None:
+        for name in names:
+            metadata = {"name": name, "namespace": "shop", "uid": f"uid-of-{name}"}
+            self.cluster.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata})
+
+    def pass_time(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.seconds += 1
+            self.take()
+
+    @property
+    def notes(self) -> list[str]:
+        return [event["note"] for event in self.cluster.events()]
+
+
+@pytest.fixture
+def here() -> World:
+    return World()
+
+
+def test_a_new_finding_is_told_on_its_object(here: World) -> None:
+    here.store("web")
+    put(here.kept, finding(), finding(subject="sidecar"), finding(policy="zonal-volumes", message="a zone"))
+    here.pass_time(1)
+    first, second = here.cluster.events("PolicyViolation")
+    assert first["regarding"] == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "namespace": "shop",
+        "name": "web",
+        "uid": "uid-of-web",
+    }
+    assert (first["type"], first["action"], first["reportingController"]) == (
+        "Warning",
+        "Auditing",
+        "forestall.dev/auditor",
+    )
+    assert first["note"] == "memory-limits: no limit (would be denied) [containers app, sidecar]"
+    assert second["note"] == "zonal-volumes: a zone (would be denied) [container app]"
+
+
+def test_an_object_without_a_namespace_is_told_of_in_default(here: World) -> None:
+    here.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a", "uid": "u"}})
+    put(here.kept, finding("team-a", namespace="", policy="namespace-defaults"))
+    here.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})
+    here.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN}})
+    here.pass_time(1)
+    (event,) = here.cluster.events()
+    assert event["metadata"]["namespace"] == "default"
+    assert event["regarding"] == {"apiVersion": "v1", "kind": "Namespace", "name": "team-a", "uid": "u"}
+
+
+def test_neither_a_first_audit_nor_a_failover_tells_anything() -> None:
+    here = World()
+    here.store("web", "new")
+    here.cluster.objects = {path: obj for path, obj in here.cluster.objects.items() if "audit-seen" not in path}
+    put(here.kept, finding())
+    here.lead()
+    here.pass_time(5)
+    put(here.kept, finding("new"))
+    here.lead()
+    here.pass_time(5)
+    assert here.notes == []
+
+
+def test_an_object_and_policy_are_told_of_once_a_day(here: World) -> None:
+    here.store("web")
+    for _ in range(3):
+        put(here.kept, finding())
+        here.pass_time(60)
+        drop(here.kept)
+        here.pass_time(60)
+    assert len(here.notes) == 1
+    here.seconds += 86400
+    put(here.kept, finding())
+    here.pass_time(1)
+    assert len(here.notes) == 2
+
+
+def test_thirty_are_written_in_a_minute(here: World) -> None:
+    names = [f"web-{number:02}" for number in range(70)]
+    here.store(*names)
+    put(here.kept, *map(finding, names))
+    here.pass_time(59)
+    assert len(here.notes) == 30
+    here.pass_time(60)
+    assert len(here.notes) == 60
+    here.pass_time(60)
+    assert len(here.notes) == 70
+
+
+@pytest.mark.parametrize("is_mended", [True, False], ids=["mended", "gone"])
+def test_what_no_longer_breaks_a_policy_is_not_told(here: World, is_mended: bool) -> None:
+    here.store("web")
+    put(here.kept, finding())
+    here.cluster.trouble = FactsUnavailable("no answer")
+    here.pass_time(1)
+    here.cluster.trouble = None
+    here.take()
+    if is_mended:
+        drop(here.kept)
+    else:
+        del here.cluster.objects["/apis/apps/v1/namespaces/shop/deployments/web"]
+    here.pass_time(10)
+    assert here.notes == []
+
+
+def test_what_the_api_server_did_not_answer_is_told_later(here: World, capsys: pytest.CaptureFixture[str]) -> None:
+    here.store("web", "going")
+    put(here.kept, finding("going"), finding())
+    here.cluster.fail["create", "events"] = [
+        ClusterRefused(403, "Forbidden", "being terminated"),
+        FactsUnavailable("x"),
+    ]
+    here.pass_time(1)
+    assert here.notes == []
+    here.pass_time(10)
+    assert here.notes == ["memory-limits: no limit (would be denied) [container app]"]
+    assert capsys.readouterr().out.count("no event") == 2
