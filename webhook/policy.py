@@ -123,7 +123,12 @@ class FactKind(Generic[RecordKey, FactRecord]):
     @property
     def is_custom(self) -> bool:
         """Whether the kind comes with a CustomResourceDefinition, which a cluster need not have."""
-        return "." in self.group and not self.group.endswith(".k8s.io")
+        return is_custom(self.group)
+
+
+def is_custom(group: str) -> bool:
+    """Whether the kinds of an API group come with CustomResourceDefinitions."""
+    return "." in group and not group.endswith(".k8s.io")
 
 
 class Reference(NamedTuple):

@@ -17,7 +17,7 @@ import msgspec
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError, TooLarge
 from webhook.objects.wire import ITEM, UNDECODABLE, cut, find, read_name, read_object
 from webhook.objects.written import as_written
-from webhook.policy import AdmissionRequest, GroupKind, Object, Reference
+from webhook.policy import AdmissionRequest, GroupKind, Object, Reference, is_custom
 from webhook.prepared import prepare
 
 PAGE = 500
@@ -232,10 +232,41 @@ def readable(objects: Iterable[Object | Unreadable]) -> Iterator[Object]:
     return (obj for obj in objects if not isinstance(obj, Unreadable))
 
 
-def served_versions(cluster: Reader) -> dict[str, str]:
+class Versions(dict[str, str]):
     """API group -> the version that the API server prefers."""
-    groups = (cluster.get("/apis") or {}).get("groups") or ()
-    return {"": "v1"} | {group["name"]: group["preferredVersion"]["version"] for group in groups}
+
+    def __init__(self, cluster: Reader | None = None, groups: Iterable[Object] = ()) -> None:
+        super().__init__({"": "v1"} if cluster else {})
+        self._cluster = cluster
+        self._others: dict[str, list[str]] = {}
+        self._resources: dict[str, frozenset[str]] = {}
+        for group in groups:
+            self[group["name"]] = preferred = group["preferredVersion"]["version"]
+            found = [each["version"] for each in group.get("versions") or () if each["version"] != preferred]
+            if found and is_custom(group["name"]):
+                self._others[group["name"]] = found
+
+    def of(self, kind: GroupKind) -> str | None:
+        """The version in which the kind is served, None if its group isn't: the preferred one, if that has it, since of
+        the operator's group ScrapeConfigs have another than ServiceMonitors.
+
+        Raises ClusterRefused or FactsUnavailable.
+        """
+        preferred = self.get(kind.group)
+        versions = [preferred, *self._others[kind.group]] if preferred and kind.group in self._others else ()
+        return next((version for version in versions if kind.resource in self._served(kind.group, version)), preferred)
+
+    def _served(self, group: str, version: str) -> frozenset[str]:
+        path = f"/apis/{group}/{version}"
+        if path not in self._resources:
+            found = (self._cluster.get(path) if self._cluster else None) or {}
+            self._resources[path] = frozenset(resource["name"] for resource in found.get("resources") or ())
+        return self._resources[path]
+
+
+def served_versions(cluster: Reader) -> Versions:
+    """The versions that the API server serves. Raises ClusterRefused or FactsUnavailable."""
+    return Versions(cluster, (cluster.get("/apis") or {}).get("groups") or ())
 
 
 def path_of(kind: GroupKind, version: str, namespace: str = "") -> str:
@@ -256,8 +287,7 @@ class Stored:
     kinds: Collection[GroupKind]
     namespaces: Sequence[str] = ()
     optional: Collection[GroupKind] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-    """API group -> the version in which it is listed."""
+    versions: Versions = field(default_factory=Versions)
     unseen: Unseen = field(default_factory=Unseen)
     done: float = 0.0
     """The part of the kinds that has been read, from 0 to 1."""
@@ -266,7 +296,7 @@ class Stored:
         self.versions = served_versions(self.cluster)
         for number, kind in enumerate(sorted(self.kinds, key=owner_first)):
             self.done = number / len(self.kinds)
-            if version := self.versions.get(kind.group):
+            if version := self.versions.of(kind):
                 for namespace in self.namespaces or ("",):
                     for obj in self._read(kind, version, namespace):
                         yield request_of(kind, version, obj)

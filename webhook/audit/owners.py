@@ -105,8 +105,8 @@ class Owners:
             return False
         if full_resource(kind) in self._stored.unseen.resources:
             return True
-        version = self._stored.versions.get(kind.group)
         try:
+            version = self._stored.versions.of(kind)
             obj = version and self._cluster.get(f"{path_of(kind, version, namespace)}/{owner.name}")
         except (ClusterRefused, FactsUnavailable):
             return True

@@ -163,7 +163,7 @@ class Inventory:
     def _follow(self, kind: GroupKind) -> Followed | None:
         """The kind as it is served; None if it isn't."""
         if kind not in self._followed:
-            version = self._stored.versions.get(kind.group)
+            version = self._stored.versions.of(kind)
             if not version:
                 return None
             self._followed[kind] = Followed(kind, version)

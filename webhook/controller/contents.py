@@ -16,7 +16,7 @@ from webhook.objects.pods import POD, Workload, read_workload
 from webhook.pod_metrics import POD_METRICS, read_pods
 from webhook.policy import AdmissionRequest, GroupKind, Object
 from webhook.scope import locate_pod_spec
-from webhook.stored import Reader, Unreadable, path_of, read_objects, served_versions
+from webhook.stored import Reader, Unreadable, Versions, path_of, read_objects, served_versions
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ class ContentsReader:
 
     def __init__(self, cluster: Reader) -> None:
         self._cluster = cluster
-        self._versions: dict[str, str] = {}
+        self._versions = Versions()
         self._discover_at: datetime | None = None
 
     def look(self, namespace: str, config: Config, now: datetime) -> Contents:
@@ -76,7 +76,7 @@ class ContentsReader:
 
     def _list(self, namespace: str, kind: GroupKind) -> Objects:
         try:
-            return self._read(path_of(kind, self._versions[kind.group], namespace), kind.kind)
+            return self._read(path_of(kind, self._versions.of(kind) or "", namespace), kind.kind)
         except ClusterRefused as answer:
             if answer.status == 404:  # the API group is served, but without this kind
                 return []
