@@ -18,7 +18,7 @@ from webhook.errors import UNREADABLE
 from webhook.fixes import FIXED_AT_CREATION
 from webhook.objects.facts.deployments import DEPLOYMENTS
 from webhook.objects.images import match_image
-from webhook.objects.owners import AUTOSCALER, CONTROLLER_MANAGER, Owner, metadata_of, owner_of, top_level
+from webhook.objects.owners import AUTOSCALERS, Owner, metadata_of, owner_of, top_level
 from webhook.objects.pods import Container, mapping, read_workload
 from webhook.policy import (
     OPERATIONS,
@@ -185,7 +185,7 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
     # On CREATE a deletionTimestamp was typed by a person: the API server drops it, and the object isn't being deleted.
     if metadata_of(request.old_object).get("deletionTimestamp") and not _is_respecified(request):
         return "being deleted"
-    if request.subresource == "scale" and request.user in (AUTOSCALER, CONTROLLER_MANAGER):
+    if request.subresource == "scale" and request.user in AUTOSCALERS:
         return "scaled by its HorizontalPodAutoscaler"
     if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
         return "mirror pod"

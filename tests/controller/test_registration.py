@@ -355,6 +355,18 @@ def conditions(text: str, stage: Stage) -> dict[str, str]:
             {"not-being-deleted", "not-judged-at-its-owner"},
             id="a-character-class-stays-with-the-engine",
         ),
+        pytest.param(
+            SCALES,
+            "validate",
+            {
+                "not-being-deleted",
+                "not-judged-at-its-owner",
+                "not-an-unchanged-pod",
+                "not-scaled-by-its-autoscaler",
+            },
+            id="scales-are-judged",
+        ),
+        pytest.param(SCALES, "mutate", {"not-being-deleted", "not-judged-at-its-owner"}, id="and-not-patched"),
     ],
 )
 def test_conditions_by_configuration(text: str, stage: Stage, names: set[str]) -> None:

@@ -62,6 +62,9 @@ def test_a_scale_is_judged_by_its_deployment(cluster: Guarded, namespace: str) -
         autoscaler = (f"--as={AUTOSCALER}", "--as-group=system:masters")
         assert scale(cluster, namespace, 2, *autoscaler) == (0, "")
         assert cluster.get("deployment", "web", namespace)["spec"]["replicas"] == 2
+    # The API server doesn't even ask: an autoscaler is not refused while no server answers, either.
+    asked = [line["user"] for line in cluster.server.log(subresource="scale", namespace=namespace)]
+    assert asked == ["admin"] * 3
 
 
 def test_a_scale_that_may_work_is_warned_of(cluster: Guarded, namespace: str) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from webhook.config import Config
 from webhook.installation import LABELS, NAME, PROBE_LABEL, SECRET
 from webhook.objects.names import SERVICE_ACCOUNT
-from webhook.objects.owners import CONTROLLER_MANAGER, IDENTITIES
+from webhook.objects.owners import AUTOSCALERS, CONTROLLER_MANAGER, IDENTITIES
 from webhook.policy import Mode, Object, Stage, weakest
 from webhook.record import owner_reference
 from webhook.scope import ALWAYS_EXCLUDED, calls, exclude_own_namespace
@@ -208,6 +208,8 @@ def _conditions(stage: Stage, config: Config) -> dict[str, str]:
         "not-judged-at-its-owner": _not_owned(stage, config),
         # Without the ratchet violations that the object had before are denied, so that every update is judged.
         "not-an-unchanged-pod": _CHANGED_POD if stage == "validate" and config.ratchet else "",
+        # An autoscaler isn't refused even while no server answers.
+        "not-scaled-by-its-autoscaler": _not_autoscaled() if _is_asked_of_scales(stage, config) else "",
     }
 
 
@@ -221,6 +223,16 @@ _CHANGED_POD = (
     f" != (has(oldObject.metadata.{field}) ? oldObject.metadata.{field} : {empty})"
     for field, empty in (("labels", "{}"), ("annotations", "{}"), ("ownerReferences", "[]"))
 )
+
+
+def _is_asked_of_scales(stage: Stage, config: Config) -> bool:
+    return any(call.subresource == "scale" for call in calls(config, stage))
+
+
+def _not_autoscaled() -> str:
+    """False for a Scale that a HorizontalPodAutoscaler writes (scope._left_alone)."""
+    is_scale = 'has(request.subResource) && request.subResource == "scale"'
+    return f"!({is_scale} && request.userInfo.username in {_cel(sorted(AUTOSCALERS))})"
 
 
 def _kept_or_respecified(config: Config) -> str:

@@ -33,6 +33,8 @@ IDENTITIES: Mapping[tuple[str, str], str] = {
 """By group and kind of a built-in owner: who makes what it owns."""
 CONTROLLER_MANAGER = "system:kube-controller-manager"
 AUTOSCALER = _KUBE_SYSTEM + "horizontal-pod-autoscaler"
+AUTOSCALERS = frozenset({AUTOSCALER, CONTROLLER_MANAGER})
+"""The users as which Scales are written by autoscalers; the second where controllers have no accounts of their own."""
 
 Maker = Literal["controller", "operator", "resident", "anybody"]
 """The user who asked for an object that names a controller: "controller", that controller itself, whose objects pass;
