@@ -450,6 +450,7 @@ def needed(config: Config) -> set[tuple[str, str, str]]:
 
 
 OFF = {name: {"mode": "off"} for name in load_policies()}
+READS = {"params": {"readConfigMaps": True}}
 
 
 @needs_helm
@@ -461,6 +462,10 @@ OFF = {name: {"mode": "off"} for name in load_policies()}
         pytest.param({"policies": OFF}, id="none"),
         *(pytest.param({"policies": OFF | {name: {"mode": "warn"}}}, id=name) for name in OFF),
         *(pytest.param({"policies": OFF | {name: {"onError": "deny"}}}, id=f"{name}-as-declared") for name in OFF),
+        *(
+            pytest.param({"policies": OFF | {"metrics-durability": READS | {"mode": mode}}}, id=f"config-maps-{mode}")
+            for mode in ("warn", "off")
+        ),
         pytest.param(
             {
                 "policies": OFF,

@@ -84,6 +84,13 @@ def test_rights(missing: Any, expected: tuple[str, str, str]) -> None:
     assert [(check.status, check.seen, check.todo) for check in checks] == [expected]
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_config_maps_are_read_one_by_one_where_a_parameter_allows_it(allowed: bool) -> None:
+    params = f"params: {{readConfigMaps: {str(allowed).lower()}}}"
+    needs = list(needs_of_servers(config(every_policy(metrics_durability=f"mode: warn, {params}"))))
+    assert [need for need in needs if need.resource == "configmaps"] == [Need(("get",), "configmaps")] * allowed
+
+
 @pytest.mark.parametrize("mode", ["warn", "off"])
 def test_who_judges_scales_has_to_read_a_deployment(mode: str) -> None:
     needs = needs_of_servers(config(f"policies: {{volume-handover: {{mode: '{mode}'}}}}"))
