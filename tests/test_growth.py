@@ -22,6 +22,7 @@ policies:
   memory-limits: {{mode: {0}, params: {{images: {{"nginx*": 64Mi}}, containers: {{istio-proxy: 128Mi}}}}}}
   prometheus-memory: {{mode: {0}, params: {{largestNode: 64Gi}}}}
   zonal-volumes: {{mode: {0}, params: {{replacement: {{emptyDir: true}}}}}}
+  metrics-durability: {{mode: {0}, params: {{remoteWrite: "https://example.com", emptyDirSize: 1Gi}}}}
 exemptions:
   - {{policy: zonal-volumes, match: {{namespaces: ["*"], images: [none]}}, owner: a, reason: b, until: 2999-12-31}}
   - {{policy: memory-limits, match: {{namespaces: ["*"], images: [none]}}, owner: a, reason: b, until: 2999-12-31}}
@@ -100,6 +101,26 @@ def _in_memory(count: int) -> Object:
     return workload("Deployment", *[container(f"c{n}", volumeMounts=mounts) for n in range(count)], volumes=volumes)
 
 
+def _stores(count: int) -> Object:
+    """Prometheus servers, each with a volume and a configuration of its own."""
+    configured = "--config.file=/c/prometheus.yml"
+    servers = [
+        container(
+            f"c{n}",
+            "prom/prometheus:v3.1.0",
+            args=[configured, "--storage.tsdb.path=/d"],
+            volumeMounts=[{"name": f"v{n}", "mountPath": "/d"}, {"name": f"m{n}", "mountPath": "/c"}],
+        )
+        for n in range(count)
+    ]
+    volumes = [
+        volume
+        for n in range(count)
+        for volume in ({"name": f"v{n}", "emptyDir": {}}, {"name": f"m{n}", "configMap": {"name": f"m{n}"}})
+    ]
+    return workload("Deployment", *servers, volumes=volumes)
+
+
 def _affinity(zones: list[str]) -> Object:
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": _zone(ZONE, *zones)}}
 
@@ -130,6 +151,7 @@ WORST: dict[str, tuple[Callable[[int], Object], ClusterFacts]] = {
         lambda n: workload("Deployment", {**PROMETHEUS, "args": [f"--web.x={i}" for i in range(n)]}),
         CLUSTER,
     ),
+    "stores": (_stores, CLUSTER),
     "claims": (_claimed, CLUSTER),
     "bound-claims": (_claimed, DISKS),
     "claim-templates": (_stateful, CLUSTER),

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from policies.metrics_durability.stores import Elsewhere, Kept, thanos_command
-from webhook.errors import BadImage
+from policies.metrics_durability.pod import OBJECT_STORES, Pod
+from policies.metrics_durability.stores import Elsewhere, Kept
 from webhook.objects.config_maps import mounted_file
 from webhook.objects.config_text import inside, read_ini, read_yaml
-from webhook.objects.facts import ClusterFacts
-from webhook.objects.images import parse_image
-from webhook.objects.pods import Workload, items, mapping
-from webhook.objects.products import product_of
+from webhook.objects.pods import items, mapping
 from webhook.objects.prometheus import flag_value, sends_elsewhere
 from webhook.policy import FactReference
 
-_OBJECT_STORES = ("objstore.config-file", "objstore.config")
-_BACKUPS = frozenset({"vmbackup", "vmbackupmanager"})
 _LOCAL = frozenset({"filesystem", "inmemory", "in-memory", "local"})
 """The backends of Loki, Mimir and Tempo that are files of the container."""
 _KINDS = frozenset({"alibabacloud", "azure", "bos", "filesystem", "gcs", "s3", "swift"})
@@ -35,34 +30,23 @@ class Sent(NamedTuple):
 _YES, _NO = Sent(True), Sent(False)
 
 
-def sent(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
+def sent(pod: Pod, kept: Kept) -> Sent:
     """Whether a store's data is outside its pod as well."""
-    return _WAYS[kept.store.elsewhere](workload, kept, facts)
+    return _WAYS[kept.store.elsewhere](pod, kept)
 
 
-def _by_remote_write(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
-    if _has_thanos_sidecar(workload):
+def _by_remote_write(pod: Pod, kept: Kept) -> Sent:
+    if pod.has_thanos_sidecar:
         return _YES
-    if workload.is_operated:
-        return Sent(sends_elsewhere(workload.spec))
+    if pod.workload.is_operated:
+        return Sent(sends_elsewhere(pod.workload.spec))
     path = flag_value(kept.container, "config.file") or "/etc/prometheus/prometheus.yml"
-    return _by_file(workload, kept, path, facts, lambda found: bool(found.get("remote_write")))
+    return _by_file(pod, kept, path, lambda found: bool(found.get("remote_write")))
 
 
-def _has_thanos_sidecar(workload: Workload) -> bool:
-    return any(
-        product_of(container.image).name == "thanos"
-        and thanos_command(container) == "sidecar"
-        and flag_value(container, *_OBJECT_STORES)
-        for container in workload.containers
-    )
-
-
-def _by_file(
-    workload: Workload, kept: Kept, path: str, facts: ClusterFacts, tells: Callable[[Mapping[str, Any]], bool | None]
-) -> Sent:
+def _by_file(pod: Pod, kept: Kept, path: str, tells: Callable[[Mapping[str, Any]], bool | None]) -> Sent:
     """What the YAML file at this path says; `tells` is None for what it doesn't say."""
-    file = mounted_file(workload, kept.container, path, facts)
+    file = mounted_file(pod.workload, kept.container, path, pod.facts)
     if file.text is None:
         return Sent(None, f"its configuration {path} {file.why}", file.unseen)
     found = read_yaml(file.text)
@@ -72,15 +56,15 @@ def _by_file(
     return Sent(told, "" if told is not None else f"its configuration {path} doesn't say where its data goes")
 
 
-def _by_flags(workload: Workload, kept: Kept, _facts: ClusterFacts) -> Sent:
+def _by_flags(pod: Pod, kept: Kept) -> Sent:
     """Thanos: object storage, or a ruler that writes to another's."""
-    if workload.is_operated:
+    if pod.workload.is_operated:
         fields = ("objectStorageConfig", "objectStorageConfigFile", "remoteWrite")
-        return Sent(any(workload.spec.get(field) for field in fields))
-    return Sent(bool(flag_value(kept.container, *_OBJECT_STORES, "remote-write.config-file", "remote-write.config")))
+        return Sent(any(pod.workload.spec.get(field) for field in fields))
+    return Sent(bool(flag_value(kept.container, *OBJECT_STORES, "remote-write.config-file", "remote-write.config")))
 
 
-def _by_configuration(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
+def _by_configuration(pod: Pod, kept: Kept) -> Sent:
     """Loki, Mimir and Tempo: the backend that a flag or the configuration file names."""
     container = kept.container
     if backend := flag_value(container, "blocks-storage.backend", "common.storage.backend", "storage.trace.backend"):
@@ -88,7 +72,7 @@ def _by_configuration(workload: Workload, kept: Kept, facts: ClusterFacts) -> Se
     path = flag_value(container, "config.file")
     if path is None:
         return Sent(None, "it names no configuration file")
-    return _by_file(workload, kept, path, facts, _names_object_store)
+    return _by_file(pod, kept, path, _names_object_store)
 
 
 def _names_object_store(found: Mapping[str, Any]) -> bool | None:
@@ -109,25 +93,18 @@ def _backends(found: Mapping[str, Any]) -> Iterator[Any]:
     yield from (inside(period, "object_store") for period in (periods if isinstance(periods, list) else ())[-1:])
 
 
-def _by_backup(workload: Workload, _kept: Kept, _facts: ClusterFacts) -> Sent:
-    return Sent(any(_base(container.image) in _BACKUPS for container in workload.containers))
+def _by_backup(pod: Pod, _kept: Kept) -> Sent:
+    return Sent(pod.has_backup)
 
 
-def _base(image: str) -> str:
-    try:
-        return parse_image(image).base
-    except BadImage:
-        return ""
-
-
-def _by_peers(workload: Workload, kept: Kept, _facts: ClusterFacts) -> Sent:
+def _by_peers(pod: Pod, kept: Kept) -> Sent:
     """Alertmanagers that are each other's peers have all silences; of an operator's replicas they always are."""
-    replicas = mapping(workload.object, "spec", "").get("replicas")
+    replicas = mapping(pod.workload.object, "spec", "").get("replicas")
     is_many = isinstance(replicas, int) and replicas > 1
-    return Sent(is_many and (workload.is_operated or flag_value(kept.container, "cluster.peer") is not None))
+    return Sent(is_many and (pod.workload.is_operated or flag_value(kept.container, "cluster.peer") is not None))
 
 
-def _by_database(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
+def _by_database(pod: Pod, kept: Kept) -> Sent:
     """Grafana: a database of its own is a file beside its other ones."""
     variables = {
         str(variable.get("name")): variable for variable in items(kept.container.spec, "env", kept.container.path)
@@ -140,7 +117,7 @@ def _by_database(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
     if kept.container.spec.get("envFrom"):
         return Sent(None, "its variables come from another object (envFrom)")
     path = str((variables.get("GF_PATHS_CONFIG") or {}).get("value") or "/etc/grafana/grafana.ini")
-    file = mounted_file(workload, kept.container, path, facts)
+    file = mounted_file(pod.workload, kept.container, path, pod.facts)
     if file.text is None:
         # The image's own file names no database.
         return Sent(None, f"its configuration {path} {file.why}", file.unseen) if file.is_mounted else _NO
@@ -148,12 +125,12 @@ def _by_database(workload: Workload, kept: Kept, facts: ClusterFacts) -> Sent:
     return Sent((database.get("url") or database.get("type") or "").partition(":")[0] in _DATABASES)
 
 
-_WAYS: Mapping[Elsewhere, Callable[[Workload, Kept, ClusterFacts], Sent]] = {
+_WAYS: Mapping[Elsewhere, Callable[[Pod, Kept], Sent]] = {
     "remote_write": _by_remote_write,
     "flags": _by_flags,
     "configuration": _by_configuration,
     "backup": _by_backup,
     "peers": _by_peers,
     "database": _by_database,
-    "always": lambda _workload, _kept, _facts: _YES,
+    "always": lambda _pod, _kept: _YES,
 }

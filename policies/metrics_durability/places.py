@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from policies.metrics_durability.pod import Pod
 from policies.metrics_durability.stores import Kept
 from webhook.errors import BadObject, BadQuantity
-from webhook.objects.facts import CLAIMS, ClusterFacts
+from webhook.objects.facts import CLAIMS
 from webhook.objects.mounts import Mount, mount_at, mounts_of
-from webhook.objects.pods import Workload, items, mapping, text
+from webhook.objects.pods import Workload, mapping, text
 from webhook.objects.quantities import parse_memory
-from webhook.objects.volumes import claim_templates
 
 Lifetime = Literal["kept", "emptyDir", "memory", "ephemeral", "inline", "container", "unknown"]
 """How long a place lasts; "kept" outlives the pod, and of "unknown" the pod doesn't tell."""
@@ -52,21 +52,21 @@ class Place(NamedTuple):
         return "container" if self.lifetime == "container" else "pod"
 
 
-def place_of(workload: Workload, kept: Kept, facts: ClusterFacts) -> Place:
+def place_of(pod: Pod, kept: Kept) -> Place:
     """Where the files of a store are. Raises BadObject for a field of the wrong kind, or a size that is none."""
-    if workload.is_operated:
-        return _operated(workload)
+    if pod.workload.is_operated:
+        return _operated(pod.workload)
     if kept.folder:
         mount = mount_at(kept.container, kept.folder)
-        return _of_mount(workload, mount, facts) if mount else Place("container", f"{kept.container.path}.volumeMounts")
-    return _likeliest(workload, kept, facts)
+        return _of_mount(pod, mount) if mount else Place("container", f"{kept.container.path}.volumeMounts")
+    return _likeliest(pod, kept)
 
 
-def _likeliest(workload: Workload, kept: Kept, facts: ClusterFacts) -> Place:
+def _likeliest(pod: Pod, kept: Kept) -> Place:
     """The place of a store whose folder nothing tells: of the volumes that it writes to one that outlives the pod, if
     there is one."""
     places = [
-        _of_mount(workload, mount, facts)
+        _of_mount(pod, mount)
         for mount in mounts_of(kept.container)
         if not mount.is_read_only and mount.folder != "/tmp"  # noqa: S108 - where others keep what they don't need
     ]
@@ -75,17 +75,16 @@ def _likeliest(workload: Workload, kept: Kept, facts: ClusterFacts) -> Place:
     return next(iter(outliving or written), Place("container", f"{kept.container.path}.volumeMounts"))
 
 
-def _of_mount(workload: Workload, mount: Mount, facts: ClusterFacts) -> Place:
-    for template in claim_templates(workload):
-        if template.name == mount.volume:
-            return _of_template("kept", template.template, template.path)
-    for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
-        if volume.get("name") == mount.volume:
-            return _of_volume(workload, volume, f"{workload.spec_path}.volumes[{index}]", facts)
+def _of_mount(pod: Pod, mount: Mount) -> Place:
+    # A StatefulSet's template replaces the pod's volume of the same name.
+    if template := pod.templates.get(mount.volume):
+        return _of_template("kept", template.template, template.path)
+    if found := pod.workload.volumes.get(mount.volume):
+        return _of_volume(pod, *found)
     return Place("unknown", mount.path)
 
 
-def _of_volume(workload: Workload, volume: Mapping[str, Any], path: str, facts: ClusterFacts) -> Place:
+def _of_volume(pod: Pod, volume: Mapping[str, Any], path: str) -> Place:
     if volume.get("emptyDir") is not None:
         return _of_directory(mapping(volume, "emptyDir", path), f"{path}.emptyDir")
     if ephemeral := mapping(volume, "ephemeral", path):
@@ -93,7 +92,7 @@ def _of_volume(workload: Workload, volume: Mapping[str, Any], path: str, facts: 
         return _of_template("ephemeral", template, f"{path}.ephemeral.volumeClaimTemplate")
     if claim := mapping(volume, "persistentVolumeClaim", path):
         name = text(claim, "claimName", f"{path}.persistentVolumeClaim")
-        known = facts.of(CLAIMS).get((workload.namespace, name))
+        known = pod.facts.of(CLAIMS).get((pod.workload.namespace, name))
         size = (known.size or None) if known else None
         return Place("kept", f"{path}.persistentVolumeClaim", size, f"{path}.persistentVolumeClaim")
     sources = [name for name in volume if name != "name" and volume[name] is not None]

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from policies.metrics_durability.elsewhere import Sent, sent
 from policies.metrics_durability.places import Place, place_of
+from policies.metrics_durability.pod import Pod
 from policies.metrics_durability.remedies import Remedies
 from policies.metrics_durability.retention import retention_of
 from policies.metrics_durability.space import too_little
@@ -53,24 +54,23 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
     workload = read_workload(request)
     if workload is None:
         return
+    pod = Pod(workload, facts)
     for kept in kept_by(workload):
-        place = place_of(workload, kept, facts)
+        place = place_of(pod, kept)
         if place.lifetime != "unknown":
-            yield from _examine_store(workload, kept, place, facts, params)
+            yield from _examine_store(pod, kept, place, params)
 
 
-def _examine_store(
-    workload: Workload, kept: Kept, place: Place, facts: ClusterFacts, params: Params
-) -> Iterator[Violation]:
-    retention = retention_of(workload, kept, facts) if kept.store is PROMETHEUS else None
+def _examine_store(pod: Pod, kept: Kept, place: Place, params: Params) -> Iterator[Violation]:
+    retention = retention_of(pod, kept) if kept.store is PROMETHEUS else None
     if place.lifetime != "kept":
-        remedies = Remedies(workload, kept, place, retention, facts, params.remote_write)
-        way = sent(workload, kept, facts)
+        remedies = Remedies(pod, kept, retention, params.remote_write)
+        way = sent(pod, kept)
         if way.is_sent is None:
             yield _unknown(kept, place, way, remedies, params)
         elif not way.is_sent:
             yield _lost(kept, place, remedies)
-            yield from _replicated(workload, kept, place, remedies)
+            yield from _replicated(pod.workload, kept, place, remedies)
         yield from _memory(kept, place)
         yield from _unlimited(kept, place, remedies, params, is_lost=way.is_sent is False)
     if retention is not None and place.size:

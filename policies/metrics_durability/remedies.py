@@ -5,42 +5,28 @@ A volume must be one that its pods reach wherever they may run, else zonal-volum
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
-from policies.metrics_durability.places import Place
+from policies.metrics_durability.pod import Pod
 from policies.metrics_durability.retention import Retention
 from policies.metrics_durability.space import volume_for
 from policies.metrics_durability.stores import ALERTMANAGER, PROMETHEUS, Kept
-from webhook.objects.facts import STORAGE_CLASSES, ClusterFacts
 from webhook.objects.helm_values import helm_value
-from webhook.objects.nodes import read_placement
-from webhook.objects.pods import Workload
 from webhook.objects.quantities import Memory
-from webhook.objects.reach import Reach, reach_of
-from webhook.objects.storage import Tie, may_share_files, tie_of_class
 from webhook.objects.topology import Pin, called
 from webhook.policy import Set
 
 _USUAL = Memory.parse("50Gi")
 _SMALL = Memory.parse("1Gi")
-_MOST_CLASSES = 100
 
 
 class Remedies:
     """The ways to mend one store. `remote_write` is the address that the configuration names, empty for none."""
 
-    def __init__(
-        self,
-        workload: Workload,
-        kept: Kept,
-        place: Place,
-        retention: Retention | None,
-        facts: ClusterFacts,
-        remote_write: str,
-    ) -> None:
-        self._workload, self._kept, self._place = workload, kept, place
-        self._retention, self._facts, self._remote_write = retention, facts, remote_write
+    def __init__(self, pod: Pod, kept: Kept, retention: Retention | None, remote_write: str) -> None:
+        self._workload, self._kept = pod.workload, kept
+        self._retention, self._remote_write = retention, remote_write
+        self._pod = pod
 
     @property
     def first(self) -> str:
@@ -111,25 +97,9 @@ class Remedies:
         named = {"storageClassName": name} if name else {}
         return {"volumeClaimTemplate": {"spec": {**named, "resources": {"requests": {"storage": str(self.size)}}}}}
 
-    @cached_property
+    @property
     def _reached(self) -> tuple[str, Pin | None]:
-        """What makes a volume that the pods reach wherever they run: the first class of the cluster whose volumes they
-        do reach, or else the label that keeps them where one of the default class is; as far as that is known."""
-        classes = sorted(self._facts.of(STORAGE_CLASSES).values(), key=lambda one: (not one.is_default, one.name))
-        for one in classes[:_MOST_CLASSES]:
-            # Prometheus supports no file share.
-            if not (self._is_prometheus and may_share_files(one)):
-                tie = tie_of_class(one.name, self._facts)
-                reach = self._reach(tie)
-                if tie.extent == "nothing" or (reach.extent == "all" and not reach.elsewhere):
-                    return one.name, None
-        reach = self._reach(tie_of_class(None, self._facts))
-        return "", reach.pin if reach.extent == "some" and reach.pin and reach.pin.value else None
-
-    def _reach(self, tie: Tie) -> Reach:
-        if tie.extent not in ("group", "nodes"):
-            return Reach("unknown")
-        return reach_of(tie, read_placement(self._workload), self._facts, ())
+        return self._pod.reached_by_disks if self._is_prometheus else self._pod.reached
 
 
 def _flow(value: Any) -> str:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from policies.metrics_durability.pod import Pod
 from policies.metrics_durability.stores import Kept
 from webhook.objects.config_maps import mounted_file
 from webhook.objects.config_text import inside, read_yaml
-from webhook.objects.facts import ClusterFacts
-from webhook.objects.pods import Workload
 from webhook.objects.prometheus import flag_value
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGTPE]?)i?B")
@@ -32,28 +31,28 @@ class Retention(NamedTuple):
     path: str
 
 
-def retention_of(workload: Workload, kept: Kept, facts: ClusterFacts) -> Retention:
+def retention_of(pod: Pod, kept: Kept) -> Retention:
     """The retention of a Prometheus. An amount that it can't read, it refuses to start with: here it counts as none."""
-    if workload.is_operated:
-        spec = workload.spec
-        size, time, path = spec.get("retentionSize"), spec.get("retention"), f"{workload.spec_path}.retentionSize"
+    if pod.workload.is_operated:
+        spec = pod.workload.spec
+        size, time, path = spec.get("retentionSize"), spec.get("retention"), f"{pod.workload.spec_path}.retentionSize"
         default = _OPERATORS_TIME
     else:
         container = kept.container
         size = flag_value(container, "storage.tsdb.retention.size")
         time = flag_value(container, "storage.tsdb.retention.time", "storage.tsdb.retention")
         path, default = f"{container.path}.args", _DEFAULT_TIME
-        in_file = _in_file(workload, kept, facts)
+        in_file = _in_file(pod, kept)
         size, time = inside(in_file, "size") or size, inside(in_file, "time") or time
     # With a size alone nothing is deleted for its age.
     size, time = str(size or ""), str(time or ("" if size else default))
     return Retention(read_size(size), size, read_time(time), time, path)
 
 
-def _in_file(workload: Workload, kept: Kept, facts: ClusterFacts) -> Any:
+def _in_file(pod: Pod, kept: Kept) -> Any:
     """What the configuration says, which counts for more than the flags do."""
     path = flag_value(kept.container, "config.file")
-    text = mounted_file(workload, kept.container, path, facts).text if path else None
+    text = mounted_file(pod.workload, kept.container, path, pod.facts).text if path else None
     return inside(read_yaml(text), "storage", "tsdb", "retention") if text else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.builders import config_map, container, facts, request, workload
-from webhook.objects.config_maps import CONFIG_MAPS, ConfigMap, File, config_maps_of, mounted_file
+from webhook.objects.config_maps import CONFIG_MAPS, ConfigMap, File, mounted_file
 from webhook.objects.facts import ClusterFacts, read_fact
 from webhook.objects.pods import read_workload
 from webhook.policy import FactReference, Object
@@ -122,13 +122,6 @@ def test_why_the_text_is_not_known(
     volumes: list[Object], path: str, known: ClusterFacts, why: str, unseen: tuple[FactReference, ...]
 ) -> None:
     assert found(volumes, [ETC], path, known) == File(why=why, unseen=unseen)
-
-
-def test_the_maps_that_the_pods_volumes_name() -> None:
-    volumes = [named(), PROJECTED, volume(secret={"secretName": "s"}), named("b"), volume(emptyDir={})]
-    read = read_workload(request(workload("Deployment", volumes=volumes)))
-    assert read is not None
-    assert [*config_maps_of(read)] == ["prometheus", "prometheus", "b"]
 
 
 def test_texts_are_kept_and_nothing_else() -> None:

@@ -76,19 +76,6 @@ def mounted_file(workload: Workload, container: Container, path: str, facts: Clu
     return _in_volume(workload, mount.volume, "/".join(filter(None, (mount.sub_path, inside))), facts)
 
 
-def config_maps_of(workload: Workload) -> Iterator[str]:
-    """The names of the ConfigMaps that the pod's volumes name, in the order in which they stand."""
-    for volume, path in _volumes(workload):
-        for source in _sources(volume, path):
-            if source.kind == "configMap" and source.name:
-                yield source.name
-
-
-def _volumes(workload: Workload) -> Iterator[tuple[Mapping[str, Any], str]]:
-    for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
-        yield volume, f"{workload.spec_path}.volumes[{index}]"
-
-
 class _Source(NamedTuple):
     """What a volume is made from, or a part of a projected one: its field's name, the object's, and which keys of that
     it holds, by their path in the volume; all of them, by their own names, for None."""
@@ -121,7 +108,7 @@ def _source(kind: str, name: str, source: Mapping[str, Any], path: str) -> _Sour
 
 
 def _in_volume(workload: Workload, name: str, key: str, facts: ClusterFacts) -> File:
-    found = next(((volume, path) for volume, path in _volumes(workload) if volume.get("name") == name), None)
+    found = workload.volumes.get(name)
     if found is None:
         return File(why=f"is in volume {name!r}, which the pod doesn't have")
     sources = [source for source in _sources(*found) if source.keys is None or key in source.keys]

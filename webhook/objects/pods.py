@@ -150,6 +150,14 @@ class Workload(msgspec.Struct, frozen=True, dict=True):
         """The annotations of the pods; raises BadObject where they are no map."""
         return mapping(_map_at(self.object, self.metadata_path), "annotations", self.metadata_path)
 
+    @cached_property
+    def volumes(self) -> Mapping[str, tuple[Mapping[str, Any], str]]:
+        """The pods' volumes by name, each with the path at which it stands; raises BadObject where they are no list."""
+        found = enumerate(items(self.spec, "volumes", self.spec_path))
+        return {
+            str(volume.get("name") or ""): (volume, f"{self.spec_path}.volumes[{index}]") for index, volume in found
+        }
+
     def container_of(self, violation: Violation) -> Container | None:
         """The container that the violation is about; a volume may have a container's name."""
         path = violation.path

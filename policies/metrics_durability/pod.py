@@ -1,0 +1,85 @@
+"""What is asked about a workload's pods for each of their stores, and told once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from policies.metrics_durability.stores import thanos_command
+from webhook.errors import BadImage
+from webhook.objects.facts import STORAGE_CLASSES, ClusterFacts
+from webhook.objects.images import parse_image
+from webhook.objects.nodes import read_placement
+from webhook.objects.pods import Workload
+from webhook.objects.products import product_of
+from webhook.objects.prometheus import flag_value
+from webhook.objects.reach import Reach, reach_of
+from webhook.objects.storage import Tie, may_share_files, tie_of_class
+from webhook.objects.topology import Pin
+from webhook.objects.volumes import Template, claim_templates
+
+OBJECT_STORES = ("objstore.config-file", "objstore.config")
+"""Thanos' flags that give it object storage."""
+_BACKUPS = frozenset({"vmbackup", "vmbackupmanager"})
+_MOST_CLASSES = 100
+
+
+class Pod:
+    """The pods of a workload, in a cluster of which these facts are known."""
+
+    def __init__(self, workload: Workload, facts: ClusterFacts) -> None:
+        self.workload, self.facts = workload, facts
+
+    @cached_property
+    def templates(self) -> Mapping[str, Template]:
+        """The templates of claims, by the name of the volume that they make."""
+        return {template.name: template for template in claim_templates(self.workload)}
+
+    @cached_property
+    def has_thanos_sidecar(self) -> bool:
+        """Whether a Thanos sidecar uploads blocks to object storage."""
+        return any(
+            product_of(container.image).name == "thanos"
+            and thanos_command(container) == "sidecar"
+            and flag_value(container, *OBJECT_STORES)
+            for container in self.workload.containers
+        )
+
+    @cached_property
+    def has_backup(self) -> bool:
+        """Whether VictoriaMetrics' own backup runs beside it."""
+        return any(_base(container.image) in _BACKUPS for container in self.workload.containers)
+
+    @cached_property
+    def reached(self) -> tuple[str, Pin | None]:
+        """What makes a volume that the pods reach wherever they run: the first class of the cluster whose volumes they
+        do reach, or else the label that keeps them where one of the default class is; as far as that is known."""
+        return self._reached(takes_files=True)
+
+    @cached_property
+    def reached_by_disks(self) -> tuple[str, Pin | None]:
+        """The same without file shares, of which Prometheus supports none."""
+        return self._reached(takes_files=False)
+
+    def _reached(self, *, takes_files: bool) -> tuple[str, Pin | None]:
+        classes = sorted(self.facts.of(STORAGE_CLASSES).values(), key=lambda one: (not one.is_default, one.name))
+        for one in classes[:_MOST_CLASSES]:
+            if takes_files or not may_share_files(one):
+                tie = tie_of_class(one.name, self.facts)
+                reach = self._reach(tie)
+                if tie.extent == "nothing" or (reach.extent == "all" and not reach.elsewhere):
+                    return one.name, None
+        reach = self._reach(tie_of_class(None, self.facts))
+        return "", reach.pin if reach.extent == "some" and reach.pin and reach.pin.value else None
+
+    def _reach(self, tie: Tie) -> Reach:
+        if tie.extent not in ("group", "nodes"):
+            return Reach("unknown")
+        return reach_of(tie, read_placement(self.workload), self.facts, ())
+
+
+def _base(image: str) -> str:
+    try:
+        return parse_image(image).base
+    except BadImage:
+        return ""
