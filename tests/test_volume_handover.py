@@ -320,6 +320,34 @@ def test_the_message_says_what_to_set() -> None:
     assert violation.fix == Set("spec.strategy", RECREATE)
 
 
+def stored(strategy: Object) -> Object:
+    """As the API server has it."""
+    obj = deployment(strategy)
+    obj["metadata"]["resourceVersion"] = "7"
+    return obj
+
+
+DEFAULTS = rolling(maxSurge="25%", maxUnavailable="25%")
+
+
+@pytest.mark.parametrize(
+    ("obj", "old", "is_told"),
+    [
+        pytest.param(deployment(DEFAULTS), None, False, id="created"),
+        pytest.param(deployment(DEFAULTS), stored(DEFAULTS), True, id="updated"),
+        pytest.param(deployment(DEFAULTS), stored(RECREATE), False, id="updated-from-recreate"),
+        pytest.param(stored(DEFAULTS), None, True, id="audited"),
+    ],
+)
+def test_what_a_server_side_apply_needs_before(obj: Object, old: Object | None, is_told: bool) -> None:
+    [violation] = examine(request(obj, old), RWO, Params())
+    command = (
+        "; if it is applied server-side (Helm 4, Argo CD, Flux), do this before: kubectl -n shop patch deployment/web "
+        '--type=merge -p \'{"spec":{"strategy":{"type":"Recreate","rollingUpdate":null}}}\''
+    )
+    assert violation.message.endswith(command) is is_told
+
+
 def test_an_unseen_claim_is_looked_up() -> None:
     [violation] = examine(request(deployment()), NO_FACTS, Params())
     assert (violation.is_unknown, violation.unseen) == (True, (FactReference(CLAIMS, "shop", "db"),))

@@ -10,6 +10,7 @@ from policies.volume_handover.access import Access, access_of
 from policies.volume_handover.databases import HUB, database_of
 from policies.volume_handover.lost_nodes import FREED, TWO_WRITERS, LostNode, LostNodes
 from policies.volume_handover.notes import ELSEWHERE
+from policies.volume_handover.rollout import recreate_command
 from policies.volume_handover.stuck_pods import observe_stuck
 from webhook.objects.facts import CLAIMS, ClusterFacts
 from webhook.objects.live import ATTACHMENTS, LIVE_DEPLOYMENTS, LIVE_PODS, Attachment, Live, LivePod
@@ -217,11 +218,9 @@ def _is_old(pod: LivePod, new: LivePod) -> bool:
 
 
 def _recreate(owner: Reference) -> tuple[str, ...]:
-    strategy = '{"spec":{"strategy":{"type":"Recreate","rollingUpdate":null}}}'
-    name = f"deployment/{owner.name}"
     return (
-        f"kubectl -n {owner.namespace} patch {name} --type=merge -p '{strategy}'  # the old pod goes first",
-        f"kubectl -n {owner.namespace} rollout status {name}",
+        f"{recreate_command(owner.namespace, owner.name)}  # the old pod goes first",
+        f"kubectl -n {owner.namespace} rollout status deployment/{owner.name}",
     )
 
 

@@ -11,7 +11,7 @@ from policies.volume_handover.access import Access, access_of
 from policies.volume_handover.databases import database_on
 from policies.volume_handover.notes import note_on_database, notes_on_set
 from policies.volume_handover.observed import observe
-from policies.volume_handover.rollout import Rollout, read_rollout
+from policies.volume_handover.rollout import Rollout, read_rollout, recreate_command
 from policies.volume_handover.spreading import keeps_apart
 from webhook.objects.facts import CLAIMS, STORAGE_CLASSES, VOLUMES, Claim, ClusterFacts
 from webhook.objects.helm_values import helm_value
@@ -20,6 +20,7 @@ from webhook.objects.pods import Workload, items, mapping, read_workload, text
 from webhook.policy import AdmissionRequest, Brief, FactReference, Mode, Policy, Set, Violation
 
 RECREATE = {"type": "Recreate"}
+_STRATEGY = "spec.strategy"
 _NEXT = "set spec.strategy to {type: Recreate}, without rollingUpdate"
 
 
@@ -45,7 +46,9 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, _params: Params) -> 
     if workload is None:
         return
     if is_deployment:
-        yield from _deployment(workload, facts, is_scaled=request.subresource == "scale")
+        is_scaled = request.subresource == "scale"
+        for violation in _deployment(workload, facts, is_scaled=is_scaled):
+            yield _with_command(violation, request) if violation.path == _STRATEGY else violation
     elif workload.kind == "StatefulSet" or workload.is_operated:
         yield from notes_on_set(workload, facts)
 
@@ -68,6 +71,18 @@ def _deployment(workload: Workload, facts: ClusterFacts, *, is_scaled: bool) -> 
             yield from _held(workload, mount, rollout, access)
         elif access.is_written:
             yield from _shared(workload, mount, rollout, access)
+
+
+def _with_command(violation: Violation, request: AdmissionRequest) -> Violation:
+    """The violation, with what has to be done before another strategy can be applied server-side to what is there."""
+    there = request.old_object or request.object or {}
+    strategy = mapping(mapping(there, "spec", ""), "strategy", "spec")
+    # Only what the API server has stored has a version.
+    if strategy.get("rollingUpdate") is None or not mapping(there, "metadata", "").get("resourceVersion"):
+        return violation
+    first = recreate_command(request.namespace, request.name)
+    message = f"{violation.message}; if it is applied server-side (Helm 4, Argo CD, Flux), do this before: {first}"
+    return msgspec.structs.replace(violation, message=message)
 
 
 def _mounts(workload: Workload) -> Iterator[_Mount]:
@@ -137,9 +152,9 @@ def _strategy(
 ) -> Violation:
     value = helm_value(workload.object, mount.volume, "strategy")
     # Defaulting has filled rollingUpdate by now, which type Recreate forbids: the strategy is replaced as a whole.
-    mend = Set("spec.strategy", RECREATE)
+    mend = Set(_STRATEGY, RECREATE)
     return Violation(
-        "spec.strategy",
+        _STRATEGY,
         mount.volume,
         f"{message}: {_NEXT}",
         value=rollout.told,

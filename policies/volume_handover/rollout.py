@@ -31,6 +31,13 @@ class Rollout(NamedTuple):
         return f"RollingUpdate with maxSurge {self.surge} and maxUnavailable {self.unavailable}"
 
 
+def recreate_command(namespace: str, name: str) -> str:
+    """The command that replaces a Deployment's strategy. A server-side apply can't: the API server has filled in
+    rollingUpdate, which nobody owns, and refuses it beside Recreate."""
+    strategy = '{"spec":{"strategy":{"type":"Recreate","rollingUpdate":null}}}'
+    return f"kubectl -n {namespace} patch deployment/{name} --type=merge -p '{strategy}'"
+
+
 def read_rollout(spec: Mapping[str, Any]) -> Rollout:
     """The rollout of a Deployment's spec, with the API's defaults; raises BadObject for what isn't a number.
 

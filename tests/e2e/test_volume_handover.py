@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from policies.volume_handover.rollout import recreate_command
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import Guarded, Object, deployment
 from tests.e2e.test_ratchet import make_old
@@ -87,6 +88,20 @@ def test_other_deployments_are_scaled_without_a_word(cluster: Guarded, old_names
     make_old(cluster, old_namespace, deployment("web", old_namespace, WEB))
     with cluster.server.configured(ON):
         assert scale(cluster, old_namespace, 2) == (0, "")
+
+
+def test_what_a_server_side_apply_needs_before(cluster: Guarded, old_namespace: str) -> None:
+    """As the message of a Deployment that is there says."""
+    rolling = mounting(old_namespace)
+    recreated = mounting(old_namespace, **RECREATE)
+    cluster.apply(claim(old_namespace, "ReadWriteOnce", storageClassName=""))
+    assert cluster.try_apply(rolling, arguments=("--server-side",)).returncode == 0
+    refused = cluster.try_apply(recreated, arguments=("--server-side",))
+    assert (refused.returncode, "spec.strategy.rollingUpdate: Forbidden" in refused.stderr) == (1, True)
+    command = shlex.split(recreate_command(old_namespace, "web"))
+    cluster.kubectl(*command[1:])
+    assert cluster.try_apply(recreated, arguments=("--server-side",)).returncode == 0
+    assert cluster.get("deployment", "web", old_namespace)["spec"]["strategy"] == {"type": "Recreate"}
 
 
 # What is seen in a running cluster -----------------------------------------------------------------------------------
