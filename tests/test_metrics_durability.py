@@ -416,6 +416,57 @@ def test_why_it_can_not_be_told(obj: Object, why: str) -> None:
     assert violation.is_unknown
 
 
+VOLUME_TOO = ", or keep them on a persistent volume that its pods reach in every zone"
+OTHER = ", or by a Thanos sidecar with object storage"
+
+
+@pytest.mark.parametrize(
+    ("obj", "known", "params", "remedy"),
+    [
+        pytest.param(
+            custom("Prometheus", {"storage": SIZED}),
+            NO_FACTS,
+            Params(),
+            f"send them elsewhere by remote_write (spec.remoteWrite){OTHER}",
+            id="a-resource",
+        ),
+        pytest.param(
+            custom("Prometheus", {"storage": SIZED}),
+            NO_FACTS,
+            Params(remote_write="https://example.com/push"),
+            f"send them elsewhere by remote_write (spec.remoteWrite) to https://example.com/push{OTHER}",
+            id="to-an-address",
+        ),
+        pytest.param(
+            prometheus(),
+            facts(KEEPS),
+            Params(),
+            f"send them elsewhere by remote_write (ConfigMap 'prometheus'){OTHER}",
+            id="its-configuration",
+        ),
+        pytest.param(
+            store("grafana/loki:3.5.0", READS),
+            configured(LOKI_FILES),
+            Params(),
+            "have it keep them in object storage (ConfigMap 'prometheus')",
+            id="loki-s-configuration",
+        ),
+        pytest.param(
+            store(THANOS, "receive"),
+            NO_FACTS,
+            Params(),
+            "give it object storage, by --objstore.config-file",
+            id="flags",
+        ),
+    ],
+)
+def test_the_message_says_where_to_write_it(obj: Object, known: ClusterFacts, params: Params, remedy: str) -> None:
+    [violation] = found(obj, known, params)
+    assert violation.message.endswith(f" on an emptyDir, gone with its pod, and nowhere else: {remedy}{VOLUME_TOO}")
+    assert violation.brief is not None
+    assert violation.brief.remedy == remedy
+
+
 def test_a_config_map_is_looked_up_where_that_is_allowed() -> None:
     [violation] = found(prometheus(), params=Params(read_config_maps=True))
     assert violation.unseen == (FactReference(CONFIG_MAPS, "shop", "prometheus"),)

@@ -20,10 +20,14 @@ _DATABASES = frozenset({"mysql", "postgres"})
 
 
 class Sent(NamedTuple):
-    """Whether the data is outside the pod as well: None if that can't be told, and then `why`, and what to look up."""
+    """Whether the data is outside the pod as well: None if that can't be told, and then `why`, and what to look up.
+
+    `where` is where it is to be written, if that is known: "spec.remoteWrite", "ConfigMap 'prometheus'".
+    """
 
     is_sent: bool | None
     why: str = ""
+    where: str = ""
     unseen: tuple[FactReference, ...] = ()
 
 
@@ -39,7 +43,7 @@ def _by_remote_write(pod: Pod, kept: Kept) -> Sent:
     if pod.has_thanos_sidecar:
         return _YES
     if pod.workload.is_operated:
-        return Sent(sends_elsewhere(pod.workload.spec))
+        return Sent(sends_elsewhere(pod.workload.spec), where=f"{pod.workload.spec_path}.remoteWrite")
     path = flag_value(kept.container, "config.file") or "/etc/prometheus/prometheus.yml"
     return _by_file(pod, kept, path, lambda found: bool(found.get("remote_write")))
 
@@ -48,12 +52,14 @@ def _by_file(pod: Pod, kept: Kept, path: str, tells: Callable[[Mapping[str, Any]
     """What the YAML file at this path says; `tells` is None for what it doesn't say."""
     file = mounted_file(pod.workload, kept.container, path, pod.facts)
     if file.text is None:
-        return Sent(None, f"its configuration {path} {file.why}", file.unseen)
+        return Sent(None, f"its configuration {path} {file.why}", unseen=file.unseen)
     found = read_yaml(file.text)
     if found is None:
         return Sent(None, f"its configuration {path} in ConfigMap {file.source!r} is not YAML that can be read")
     told = tells(found)
-    return Sent(told, "" if told is not None else f"its configuration {path} doesn't say where its data goes")
+    if told is None:
+        return Sent(None, f"its configuration {path} in ConfigMap {file.source!r} doesn't say where its data goes")
+    return Sent(told, where=f"ConfigMap {file.source!r}")
 
 
 def _by_flags(pod: Pod, kept: Kept) -> Sent:
@@ -120,7 +126,7 @@ def _by_database(pod: Pod, kept: Kept) -> Sent:
     file = mounted_file(pod.workload, kept.container, path, pod.facts)
     if file.text is None:
         # The image's own file names no database.
-        return Sent(None, f"its configuration {path} {file.why}", file.unseen) if file.is_mounted else _NO
+        return Sent(None, f"its configuration {path} {file.why}", unseen=file.unseen) if file.is_mounted else _NO
     database = read_ini(file.text).get("database", {})
     return Sent((database.get("url") or database.get("type") or "").partition(":")[0] in _DATABASES)
 

@@ -64,8 +64,8 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
 def _examine_store(pod: Pod, kept: Kept, place: Place, params: Params) -> Iterator[Violation]:
     retention = retention_of(pod, kept) if kept.store is PROMETHEUS else None
     if place.lifetime != "kept":
-        remedies = Remedies(pod, kept, retention, params.remote_write)
         way = sent(pod, kept)
+        remedies = Remedies(pod, kept, retention, params.remote_write, way.where)
         if way.is_sent is None:
             yield _unknown(kept, place, way, remedies, params)
         elif not way.is_sent:

@@ -23,16 +23,18 @@ _SMALL = Memory.parse("1Gi")
 class Remedies:
     """The ways to mend one store. `remote_write` is the address that the configuration names, empty for none."""
 
-    def __init__(self, pod: Pod, kept: Kept, retention: Retention | None, remote_write: str) -> None:
+    def __init__(self, pod: Pod, kept: Kept, retention: Retention | None, remote_write: str, where: str = "") -> None:
+        """`where` is where it is written that data is elsewhere, if that is known."""
         self._workload, self._kept = pod.workload, kept
         self._retention, self._remote_write = retention, remote_write
-        self._pod = pod
+        self._pod, self._where = pod, where
 
     @property
     def first(self) -> str:
         """The first way alone, which asks for no volume."""
+        where = f" ({self._where})" if self._where else ""
         to = f" to {self._remote_write}" if self._is_prometheus and self._remote_write else ""
-        return f"{self._kept.store.remedy}{to}"
+        return self._kept.store.remedy.format(where=f"{where}{to}")
 
     @property
     def words(self) -> str:

@@ -20,7 +20,7 @@ class Store(NamedTuple):
 
     data        what it keeps: "its series"
     elsewhere   how it can have that outside its pod
-    remedy      the same as a remedy: "send them elsewhere by remote_write"
+    remedy      the same as a remedy: "send them elsewhere by remote_write", with {where} to say where that is written
     folder      where its files are unless a flag says otherwise; empty where only its configuration file tells
     home        the folder that a relative path in a flag begins at
     flags       the flags that name its files' folder
@@ -41,12 +41,12 @@ class Store(NamedTuple):
     grows: bool = True
 
 
-_BY_CONFIGURATION = "have it keep them in object storage"
+_BY_CONFIGURATION = "have it keep them in object storage{where}"
 PROMETHEUS = Store(
     "Prometheus",
     "its series",
     "remote_write",
-    "send them elsewhere by remote_write, or by a Thanos sidecar with object storage",
+    "send them elsewhere by remote_write{where}, or by a Thanos sidecar with object storage",
     "/prometheus",
     "/prometheus",
     ("storage.tsdb.path",),
