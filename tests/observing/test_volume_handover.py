@@ -191,6 +191,28 @@ STUCK = (
         ),
         pytest.param([node("node-2"), *HELD, new(ago(minutes=5))], "", id="a-node-was-scaled-down"),
         pytest.param(
+            [*DOWN, lost("node-3"), *HELD, old(**going(ago(minutes=4))), new(on="node-3")],
+            "",
+            id="the-one-that-waits-is-lost-itself",
+        ),
+        pytest.param([*UP, *HELD, attachment("node-2"), old(), new()], "", id="the-volume-is-attached-to-both"),
+        pytest.param(
+            [*DOWN, *HELD, old(**going(ago(minutes=4))), new(on="", status=pending())],
+            "",
+            id="no-node-for-the-one-that-waits",
+        ),
+        pytest.param(
+            [
+                *DOWN,
+                *HELD,
+                old(**going(ago(minutes=4))),
+                new(),
+                scaled("Deployment", desired=1, there=1, ready=0),
+            ],
+            HELD_BY_LOST,
+            id="held-by-a-lost-node-and-below-its-replicas",
+        ),
+        pytest.param(
             [*DOWN, claim(), attachment(attached=False), old(**going(ago(minutes=4))), new()], "", id="force-detached"
         ),
         pytest.param(
