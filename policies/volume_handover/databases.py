@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from posixpath import normpath
 from typing import NamedTuple
 
 from webhook.errors import BadImage
 from webhook.objects.images import parse_image
-from webhook.objects.pods import Container, Workload, items, text
+from webhook.objects.mounts import mounts_of
+from webhook.objects.pods import Workload
 from webhook.objects.products import product_of
 
 
@@ -58,22 +58,12 @@ _IMAGES: Mapping[str, Database] = {
 def database_on(workload: Workload, volume: str) -> Database | None:
     """The database whose files the workload's pods keep on this volume, as far as their images tell."""
     for container in workload.containers:
-        folders = [] if container.role == "init" else _folders(container, volume)
+        mounts = () if container.role == "init" else mounts_of(container)
+        folders = [mount.folder for mount in mounts if mount.volume == volume and not mount.is_read_only]
         database = database_of(container.image) if folders else None
         if database is not None and database.folder in ("", *folders):
             return database
     return None
-
-
-def _folders(container: Container, volume: str) -> list[str]:
-    """Where the container mounts the volume to write to it."""
-    mounts = items(container.spec, "volumeMounts", container.path)
-    paths = [(mount, f"{container.path}.volumeMounts[{index}]") for index, mount in enumerate(mounts)]
-    return [
-        normpath(text(mount, "mountPath", path))
-        for mount, path in paths
-        if text(mount, "name", path) == volume and not mount.get("readOnly")
-    ]
 
 
 def database_of(image: str) -> Database | None:
