@@ -49,8 +49,9 @@ def small_cluster() -> list[dict[str, Any]]:
     return [*(node(index) for index in range(3)), storage_class(), namespace("shop")]
 
 
-def large_cluster(claims: int, nodes: int) -> dict[str, list[dict[str, Any]]]:
-    """By plural, objects as large as real ones: as many volumes as claims, and a LimitRange in every namespace."""
+def large_cluster(claims: int, nodes: int, services: int = 0, monitors: int = 0) -> dict[str, list[dict[str, Any]]]:
+    """By plural, objects as large as real ones: as many volumes as claims, and a LimitRange in every namespace; of the
+    monitors one in five is a PodMonitor, the others are ServiceMonitors, and two Prometheus take them."""
     namespaces = [f"team-{index}" for index in range(200)]
     return {
         "storageclasses": [storage_class()],
@@ -59,6 +60,10 @@ def large_cluster(claims: int, nodes: int) -> dict[str, list[dict[str, Any]]]:
         "nodes": [node(index) for index in range(nodes)],
         "namespaces": [namespace(name) for name in namespaces],
         "limitranges": [limit_range(name) for name in namespaces],
+        "services": [service(index, namespaces[index % 200]) for index in range(services)],
+        "servicemonitors": [monitor(index, namespaces[index % 200]) for index in range(monitors) if index % 5],
+        "podmonitors": [monitor(index, namespaces[index % 200]) for index in range(0, monitors, 5)],
+        "prometheuses": [prometheus(index) for index in range(2 if monitors else 0)],
     }
 
 
@@ -127,6 +132,69 @@ def volume(index: int, where: str) -> dict[str, Any]:
             "volumeMode": "Filesystem",
         },
         "status": {"phase": "Bound"},
+    }
+
+
+def service(index: int, where: str) -> dict[str, Any]:
+    name = f"app-{index}"
+    labels = {
+        "app.kubernetes.io/component": "server",
+        "app.kubernetes.io/instance": f"release-{index}",
+        "app.kubernetes.io/managed-by": "Helm",
+        "app.kubernetes.io/name": name,
+        "app.kubernetes.io/version": "1.4.2",
+        "helm.sh/chart": "app-0.12.0",
+    }
+    notes = {"meta.helm.sh/release-name": f"release-{index}", "meta.helm.sh/release-namespace": where}
+    if not index % 4:
+        notes |= {"prometheus.io/scrape": "true", "prometheus.io/port": "9102"}
+    selector = {key: labels[key] for key in ("app.kubernetes.io/instance", "app.kubernetes.io/name")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(name, namespace=where, labels=labels, annotations=notes),
+        "spec": {
+            "clusterIP": f"10.96.{index // 250}.{index % 250}",
+            "internalTrafficPolicy": "Cluster",
+            "ipFamilies": ["IPv4"],
+            "ports": [
+                {"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"},
+                {"name": "metrics", "port": 9102, "protocol": "TCP", "targetPort": 9102},
+            ],
+            "selector": selector,
+            "sessionAffinity": "None",
+            "type": "ClusterIP",
+        },
+        "status": {"loadBalancer": {}},
+    }
+
+
+def monitor(index: int, where: str) -> dict[str, Any]:
+    """A PodMonitor or ServiceMonitor: what tells them apart is where they are listed."""
+    name = f"app-{index}"
+    selected = {"app.kubernetes.io/name": name, "app.kubernetes.io/instance": f"release-{index}"}
+    endpoints = "endpoints" if index % 5 else "podMetricsEndpoints"
+    return {
+        "metadata": _metadata(name, namespace=where, labels={**selected, "release": "kube-prometheus-stack"}),
+        "spec": {
+            endpoints: [{"port": "metrics", "interval": "30s", "scrapeTimeout": "10s", "path": "/metrics"}],
+            "namespaceSelector": {"matchNames": [where]},
+            "selector": {"matchLabels": selected},
+        },
+    }
+
+
+def prometheus(index: int) -> dict[str, Any]:
+    selector = {"matchLabels": {"release": "kube-prometheus-stack"}}
+    return {
+        "metadata": _metadata(f"prometheus-{index}", namespace="team-0"),
+        "spec": {
+            "scrapeInterval": "30s",
+            "serviceMonitorSelector": selector,
+            "serviceMonitorNamespaceSelector": {},
+            "podMonitorSelector": selector,
+            "podMonitorNamespaceSelector": {},
+        },
     }
 
 

@@ -170,7 +170,7 @@ def _without_services(
     else:
         remedy = "select by the labels of the Service itself, not those of its pods or its selector"
         near = [(one, list(selector.lacking(one.labels))) for one in reached]
-        close = next((one for one in near if len(one[1]) == 1 and len(selector.labels) > 1), None)
+        close = next((one for one in near if len(one[1]) == 1 and len(selector.labels.keys) > 1), None)
         if close:
             remedy = f"Service {close[0].name!r} lacks {close[1][0]} alone: {remedy}"
     return violation(path, monitor.name, wrong, remedy, value=str(selector), advice=advice, is_unknown=not is_known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from sys import intern
 from typing import Any
 
@@ -11,8 +11,7 @@ import msgspec
 
 from policies.scrape_endpoints.grouped import Grouped
 from webhook.objects.facts import Metadata, Wire, WirePart
-from webhook.objects.facts.decoding import read_texts
-from webhook.objects.label_selectors import Selector, WiredSelector, selector_of
+from webhook.objects.label_selectors import Labels, Selector, WiredSelector, read_labels, selector_of
 from webhook.policy import FactKind, FactReference, GroupKind
 
 GROUP = "monitoring.coreos.com"
@@ -39,7 +38,7 @@ class Monitor(msgspec.Struct, frozen=True, gc=False):
     kind: str
     namespace: str
     name: str
-    labels: Mapping[str, str]
+    labels: Labels
     selector: Selector | None
     namespaces: tuple[str, ...] | None
     endpoints: tuple[Endpoint, ...]
@@ -77,10 +76,10 @@ def _read(kind: str, reference: FactReference, metadata: Metadata, wired: _Monit
         kind=kind,
         namespace=reference.namespace,
         name=reference.name,
-        labels=read_texts(metadata.labels, "metadata.labels"),
+        labels=read_labels(metadata.labels, "metadata.labels"),
         selector=selector_of(spec.selector, "spec.selector"),
         namespaces=_namespaces(spec.namespace_selector, reference.namespace),
-        endpoints=tuple(map(_read_endpoint, spec.endpoints or spec.pod_metrics_endpoints or ())),
+        endpoints=_shared(tuple(map(_read_endpoint, spec.endpoints or spec.pod_metrics_endpoints or ()))),
         created=metadata.creation_timestamp or "",
     )
 
@@ -88,7 +87,17 @@ def _read(kind: str, reference: FactReference, metadata: Metadata, wired: _Monit
 def _namespaces(selector: _NamespaceSelector | None, own: str) -> tuple[str, ...] | None:
     if selector is not None and selector.any:
         return None
-    return tuple(map(intern, selector.match_names)) if selector and selector.match_names else (own,)
+    return _shared_names(tuple(selector.match_names if selector and selector.match_names else (own,)))
+
+
+@lru_cache(maxsize=1024)
+def _shared_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return names
+
+
+@lru_cache(maxsize=256)
+def _shared(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    return endpoints
 
 
 def _read_endpoint(wired: _Endpoint) -> Endpoint:

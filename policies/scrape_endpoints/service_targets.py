@@ -95,7 +95,7 @@ def _is_scraped(port: ServicePort, service: Service, monitors: Sequence[Monitor]
 def _without_pods(service: Service, selector: Selector, why: str, facts: ClusterFacts) -> Iterator[Violation]:
     is_known = templates.are_known(facts)
     # Servers don't know what workloads there are; the audit and check do.
-    if not is_known and (SERVICES in facts.known or any(key in _OPERATED for key, _ in selector.labels)):
+    if not is_known and (SERVICES in facts.known or not _OPERATED.isdisjoint(selector.labels.keys)):
         return
     wrong = f"Service {service.name!r} is to be scraped ({why}), and no Deployment, StatefulSet or DaemonSet "
     if is_known:

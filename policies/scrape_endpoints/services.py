@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import lru_cache
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -11,8 +11,7 @@ import msgspec
 from policies.scrape_endpoints.grouped import Grouped
 from policies.scrape_endpoints.keys import Keys, keys_of
 from webhook.objects.facts import Metadata, Wire, WirePart
-from webhook.objects.facts.decoding import read_texts
-from webhook.objects.label_selectors import Selector
+from webhook.objects.label_selectors import Labels, Selector, read_labels
 from webhook.policy import FactKind, FactReference
 
 
@@ -25,14 +24,20 @@ class ServicePort(NamedTuple):
 
 
 class Service(msgspec.Struct, frozen=True, gc=False):
-    """A Service; `keys` are its prometheus.io/ annotations, `selector` is None where it selects no pods itself."""
+    """A Service; `keys` are its prometheus.io/ annotations, `selected` the labels of its pods, none where it has a list
+    of endpoints instead."""
 
     namespace: str
     name: str
-    labels: Mapping[str, str]
-    selector: Selector | None
+    labels: Labels
+    selected: Labels
     ports: tuple[ServicePort, ...]
     keys: Keys | None = None
+
+    @property
+    def selector(self) -> Selector | None:
+        """What selects its pods; None where it selects none itself."""
+        return Selector(self.selected) if self.selected.keys else None
 
 
 class _Port(WirePart):
@@ -53,15 +58,20 @@ class _Service(Wire):
 
 def _read(reference: FactReference, metadata: Metadata, wired: _Service) -> Service:
     spec = wired.spec or _Spec()
-    selector = read_texts(spec.selector, "spec.selector") if spec.type != "ExternalName" else {}
     return Service(
         namespace=reference.namespace,
         name=reference.name,
-        labels=read_texts(metadata.labels, "metadata.labels"),
-        selector=Selector(tuple(selector.items())) if selector else None,
-        ports=tuple(_read_port(port) for port in spec.ports or ()),
+        labels=read_labels(metadata.labels, "metadata.labels"),
+        selected=read_labels(spec.selector if spec.type != "ExternalName" else None, "spec.selector"),
+        ports=_shared_ports(tuple(_read_port(port) for port in spec.ports or ())),
         keys=keys_of(metadata.annotations),
     )
+
+
+# Thousands of Services have the same few ports.
+@lru_cache(maxsize=1024)
+def _shared_ports(ports: tuple[ServicePort, ...]) -> tuple[ServicePort, ...]:
+    return ports
 
 
 def _read_port(wired: _Port) -> ServicePort:

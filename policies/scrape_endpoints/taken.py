@@ -17,6 +17,7 @@ from policies.scrape_endpoints.prometheuses import (
 )
 from policies.scrape_endpoints.telling import violation
 from webhook.objects.facts import ClusterFacts
+from webhook.objects.label_selectors import Selector
 from webhook.policy import Mode, Set, Violation
 
 _RELEASE = "release"
@@ -73,20 +74,18 @@ def _reason(prometheus: Prometheus, monitor: Monitor, facts: ClusterFacts) -> _R
         return _Reason(100 + len(list(labels.lacking(monitor.labels))), "metadata.namespace", wrong, remedy)
     lacking = list(labels.lacking(monitor.labels))
     wrong = f"{prometheus} selects by labels, of which it lacks {', '.join(lacking)}"
-    missing = [(key, value) for key, value in labels.labels if monitor.labels.get(key) != value]
+    missing = [(key, value) for key, value in labels.labels.items() if monitor.labels.get(key) != value]
     advice = tuple(
         Set(f'metadata.labels["{key}"]' if "." in key else f"metadata.labels.{key}", value) for key, value in missing
     )
     is_advised = len(advice) == len(lacking)
     remedy = f"give it {'that label' if len(lacking) == 1 else 'those labels'}"
-    return _Reason(
-        len(lacking), "metadata.labels", wrong, remedy, advice if is_advised else (), _hint(labels.labels, kind)
-    )
+    return _Reason(len(lacking), "metadata.labels", wrong, remedy, advice if is_advised else (), _hint(labels, kind))
 
 
-def _hint(labels: tuple[tuple[str, str], ...], kind: str) -> str | None:
+def _hint(selector: Selector, kind: str) -> str | None:
     """The value with which kube-prometheus-stack takes every monitor, where its usual selector is what keeps it."""
-    if [key for key, _ in labels] != [_RELEASE]:
+    if selector.labels.keys != (_RELEASE,):
         return None
     value = f"prometheus.prometheusSpec.{selector_field(kind).removeprefix('spec.')}NilUsesHelmValues: false"
     return f"{value} (of kube-prometheus-stack, which then takes every one)"

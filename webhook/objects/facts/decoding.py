@@ -101,14 +101,16 @@ def explain_validation(error: msgspec.ValidationError, obj: Any) -> str:
 
 
 def read_texts(texts: Mapping[str, Any] | None, path: str) -> Mapping[str, str]:
-    """A map of strings such as labels, null values as empty ones; raises BadObject for a value that is no string.
+    """As `written_texts`; equal strings are kept once."""
+    return {intern(key): intern(value) for key, value in written_texts(texts, path).items()}
 
-    Equal strings are kept once.
-    """
+
+def written_texts(texts: Mapping[str, Any] | None, path: str) -> Mapping[str, str]:
+    """A map of strings such as labels, null values as empty ones; raises BadObject for a value that is no string."""
     for key, value in (texts or {}).items():
         if not isinstance(value, str | None):
             raise BadObject(f"{path}.{key} is {value!r}, not a string: write it in quotes")
-    return {intern(key): intern(value or "") for key, value in (texts or {}).items()}
+    return {key: value or "" for key, value in (texts or {}).items()}
 
 
 # Thousands of volumes share the few names of drivers.
