@@ -12,12 +12,14 @@ from tests.audit.test_judge import owned, with_uid
 from tests.auditing.watched_cluster import WatchedCluster
 from tests.builders import config, config_map, container, custom, every_policy, limit_range, sized, workload
 from tests.loopback import eventually
-from webhook.audit.judge import Judgement
+from tests.test_corpus import manifests
+from webhook.audit.judge import Judgement, audit
 from webhook.auditing.audit import Auditor
 from webhook.auditing.inventory import Inventory, kinds_to_judge
 from webhook.auditing.kept import Kept
 from webhook.auditing.watching import METADATA_LIST, METADATA_OBJECT, Followed
 from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.findings import Finding
 from webhook.objects.pods import OPERATED
 from webhook.policy import GroupKind, Object, Reference
 
@@ -376,6 +378,26 @@ class TestTrouble:
         }
         watch.tell("ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})
         audited.sees("Deployment shop/new")
+
+
+def row(finding: Finding) -> tuple[str, ...]:
+    verdict = finding.verdict
+    return str(finding.object), verdict.policy, verdict.outcome, verdict.violation.path, verdict.violation.message
+
+
+def test_it_finds_what_forestall_audit_finds(audit_of: AuditOf) -> None:
+    """Of the corpus, as it would be stored in one namespace."""
+    cluster = WatchedCluster(groups={"apps": "v1", "batch": "v1", "monitoring.coreos.com": "v1"})
+    objects = [{**of.object, "metadata": {"namespace": "shop", **of.object["metadata"]}} for of in manifests()]
+    audited = audit_of(*objects, text="mode: audit", cluster=cluster)
+    facts = audited.auditor.inventory.facts
+    by_command = audit(cluster, config("mode: audit"), facts, lambda of: of.namespace, today=NOW.date())
+    found = [row(finding) for _, findings in by_command.by_team() for finding in findings]
+    kept = [
+        row(finding) for of in audited.kept.by_namespace.values() for findings in of.values() for finding in findings
+    ]
+    assert sorted(kept) == sorted(found)
+    assert len(found) > 100
 
 
 def test_what_is_judged_is_what_active_policies_judge() -> None:

@@ -17,6 +17,7 @@ from webhook.auditing.kept import Counted, Kept
 from webhook.auditing.run import Leader
 from webhook.auditing.status import ANNOTATION, Status, read_status
 from webhook.config import Config
+from webhook.errors import FactsUnavailable
 from webhook.policy import Object
 
 TEXT = every_policy(memory_limits="mode: deny")
@@ -80,6 +81,29 @@ def test_a_taker_gets_what_changed_since_it_last_took_it_without_an_error() -> N
         running.round()
         running.round()
         assert bad.changed[-2:] == [{"shop", "other"}, set()]
+    finally:
+        running.leader.end()
+
+
+def test_while_calls_are_stopped_nobody_is_blamed_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = Taken()
+    running = Leading(taken=taken)
+    try:
+        running.whole()
+        monkeypatch.setattr(running.cluster, "breaker", Breaker())
+        running.cluster.breaker.took(None, 429)
+        taken.error = FactsUnavailable(running.cluster.breaker.why)
+        running.cluster.put({**workload(), "metadata": {"name": "web", "namespace": "other"}})
+        eventually(lambda: running.round() or {"other"} in taken.changed, "the change isn't handed on", 5)
+        assert [part.failures for part in running.parts] == [0] * len(running.parts)
+        taken.error = None
+        running.round()
+        running.round()
+        assert taken.changed[-2:] == [{"other"}, set()]
+        monkeypatch.setattr(Breaker, "stopped", "everything")
+        running.cluster.calls.clear()
+        running.parts[1].run(running.config, lambda: 1e9)
+        assert running.cluster.calls == []
     finally:
         running.leader.end()
 

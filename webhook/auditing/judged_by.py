@@ -30,7 +30,7 @@ def followup(before: ClusterFacts, after: ClusterFacts) -> Followup:
     """What may be judged otherwise by the facts `after` than by those `before`."""
     namespaces: set[str] = set()
     everything = before.known != after.known
-    for kind in after.records:
+    for kind in {**before.records, **after.records}:
         old, new = before.of(kind), after.of(kind)
         if old is new:
             continue

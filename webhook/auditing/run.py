@@ -30,6 +30,7 @@ from webhook.controller.lease import Election
 from webhook.controller.pages import serve_pages
 from webhook.controller.parts import Loop, Part
 from webhook.controller.probes import create_probes
+from webhook.errors import FactsUnavailable
 from webhook.installation import AUDITOR, AUDITOR_PORT, NAMESPACE, REPORT_RESULTS
 from webhook.reloading import follow_config
 from webhook.scope import exclude_own_namespace
@@ -117,11 +118,15 @@ class Leader:
             self._auditor = Auditor(self._cluster, config, self.kept, self.beat)
             self._broken = Broken(self._cluster, config, self._namespace)
         self.kept.clear_changed()
-        self._auditor.reconcile(now)
-        for name in self._pending:
-            self._pending[name] |= self.kept.changed
+        try:
+            self._auditor.reconcile(now)
+        finally:
+            for name in self._pending:
+                self._pending[name] |= self.kept.changed
 
     def _look(self, _config: Config, _now: datetime) -> None:
+        if self._cluster.breaker.stopped == "everything":
+            return
         if self._auditor and self._broken and self._broken.is_listed:
             self.kept.broken = self._broken.look(self._auditor.inventory.facts)
 
@@ -129,7 +134,12 @@ class Leader:
         if not self.kept.whole_at:
             return
         self.kept.changed = self._pending[name]
-        taker.take(self.kept, now)
+        try:
+            taker.take(self.kept, now)
+        except FactsUnavailable:
+            if self._cluster.breaker.stopped == "nothing":
+                raise
+            return  # the breaker has told why; what has changed is handed on again
         self._pending[name] = set()
 
     def _show(self, _config: Config, _now: datetime) -> None:

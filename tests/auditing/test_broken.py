@@ -1,0 +1,89 @@
+"""What the auditor sees broken, from watches of what lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.auditing.watched_cluster import WatchedCluster
+from tests.builders import config, container
+from tests.loopback import eventually
+from tests.observing.living import NOW, ago, condition, owned, pod, scaled
+from webhook.auditing.broken import Broken
+from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.objects.facts import NO_FACTS
+from webhook.policy import Object
+
+GRAFANA = container("grafana", "grafana/grafana:12.3.1")
+
+
+def grafana(ready: int) -> list[Object]:
+    status = {"phase": "Running", "conditions": [condition("Ready", "True" if ready else "False", ago(minutes=9))]}
+    return [
+        {"apiVersion": "apps/v1"} | scaled("StatefulSet", GRAFANA, name="grafana", desired=1, there=1, ready=ready),
+        {"apiVersion": "v1"} | pod("grafana-0", GRAFANA, metadata=owned("StatefulSet", "grafana"), status=status),
+    ]
+
+
+@pytest.fixture
+def cluster() -> WatchedCluster:
+    cluster = WatchedCluster(*grafana(ready=0), groups={"apps": "v1", "batch": "v1", "storage.k8s.io": "v1"})
+    cluster.clock = NOW
+    return cluster
+
+
+@pytest.fixture
+def looking(cluster: WatchedCluster) -> Iterator[Callable[[], list[str]]]:
+    broken = Broken(cluster, config(), "forestall-system")  # type: ignore[arg-type]
+    eventually(lambda: broken.is_listed, "what lives isn't listed", 10)
+
+    def look() -> list[str]:
+        return [f"{found.observer} {found.observation.reference.name}" for found in broken.look(NO_FACTS)]
+
+    yield look
+    broken.stop()
+
+
+def test_what_is_broken_is_seen_and_what_is_mended_forgotten(
+    cluster: WatchedCluster, looking: Callable[[], list[str]]
+) -> None:
+    assert looking() == ["monitoring-down grafana"]
+    for obj in grafana(ready=1):
+        cluster.put(obj)
+    eventually(lambda: looking() == [], "it stays", 5)
+
+
+def test_while_something_that_lives_is_not_seen_the_last_look_stands(
+    cluster: WatchedCluster, looking: Callable[[], list[str]]
+) -> None:
+    assert looking() == ["monitoring-down grafana"]
+    cluster.fail["watch", "/statefulsets"] = [ClusterRefused(500, "InternalError", "no")] * 99
+    for watch in list(cluster.watches):
+        if watch.path.endswith("/statefulsets"):
+            watch.close()
+            watch.shutdown()
+    for obj in grafana(ready=1):
+        cluster.put(obj)
+    for _ in range(3):
+        assert looking() == ["monitoring-down grafana"]
+    cluster.fail.clear()
+    eventually(lambda: looking() == [], "it isn't seen again", 15)
+
+
+def test_gaps_are_told(cluster: WatchedCluster, looking: Callable[[], list[str]]) -> None:
+    gap = '{"gaps":[{"stages":["validate"],"began":"2026-11-27T11:50:00Z","reason":"no answer"}]}'
+    metadata = {"name": "forestall-state", "namespace": "forestall-system"}
+    cluster.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"gaps": gap}})
+    assert looking() == ["admitted-unchecked forestall", "monitoring-down grafana"]
+
+
+def test_without_the_cluster_s_time_nothing_is_told(
+    cluster: WatchedCluster, looking: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise FactsUnavailable("no answer")
+
+    monkeypatch.setattr(cluster, "now", fail)
+    with pytest.raises(FactsUnavailable):
+        looking()
