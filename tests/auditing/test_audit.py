@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -41,12 +42,14 @@ class Auditing:
         self.cluster = cluster
         self.seconds = 1000.0
         self.beats = 0
+        self.during: Callable[[], None] = lambda: None
         self.now = NOW
         self.kept = Kept()
         self.auditor = Auditor(cluster, config(text), self.kept, self._beat, lambda: self.seconds)  # type: ignore[arg-type]
 
     def _beat(self) -> None:
         self.beats += 1
+        self.during()
 
     def reconcile(self) -> None:
         self.auditor.reconcile(self.now)
@@ -327,6 +330,53 @@ class TestWhole:
     def test_a_whole_audit_beats_on_every_page(self, audit_of: AuditOf) -> None:
         audited = audit_of(*(workload(name=f"web-{number}") for number in range(3)))
         assert audited.beats == len(audited.served())
+
+
+class AsItWas(WatchedCluster):
+    """Every page of a list shows the cluster as it was at the first one, as an API server's does."""
+
+    was: Mapping[str, Object] = MappingProxyType({})
+
+    def read(self, path: str, query: Mapping[str, str], *rest: Any, **named: Any) -> bytes:
+        if "continue" not in query:
+            self.was = dict(self.objects)
+        now, self.objects = self.objects, self.was
+        try:
+            return super().read(path, query, *rest, **named)
+        finally:
+            self.objects = now
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        pytest.param(lambda cluster: cluster.put(workload("Deployment", FINE, name="b")), ["a"], id="mended"),
+        pytest.param(lambda cluster: cluster.remove(f"{SHOP}/deployments/b"), ["a"], id="deleted"),
+        pytest.param(lambda cluster: cluster.put(workload(name="c")), ["a", "b", "c"], id="made"),
+    ],
+)
+def test_what_changes_while_a_list_is_read_is_newer_than_the_list(
+    audit_of: AuditOf, monkeypatch: pytest.MonkeyPatch, change: Callable[[WatchedCluster], object], left: list[str]
+) -> None:
+    monkeypatch.setattr("webhook.stored.PAGE", 1)
+    audited = audit_of(workload(name="a"), workload(name="b"), cluster=AsItWas())
+    lists = 0
+
+    def during() -> None:
+        nonlocal lists
+        listed = [path for verb, path in audited.cluster.calls if verb == "list" and path.endswith("/deployments")]
+        if lists == 0 and listed:  # after the first page of the Deployments
+            lists = 1
+            change(audited.cluster)
+            changes = audited.auditor.inventory._following._changes
+            eventually(lambda: not changes.empty(), "the change isn't heard", 5)
+
+    audited.cluster.calls.clear()
+    audited.during = during
+    audited.pass_time(6 * 3600 + 1)
+    audited.reconcile()
+    assert lists == 1
+    assert audited.found() == [f"Deployment shop/{name}" for name in left]
 
 
 class TestTrouble:
