@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.audit.test_judge import owned, with_uid
-from tests.auditing.watched_cluster import WatchedCluster
+from tests.auditing.watched_cluster import Response, WatchedCluster
 from tests.builders import config, config_map, container, custom, every_policy, limit_range, sized, workload
 from tests.loopback import eventually
 from tests.test_corpus import manifests
@@ -206,6 +206,16 @@ class TestOwners:
         reads = [path for verb, path in audited.cluster.calls if verb == "get" and "replicasets" in path]
         assert reads == [f"{SHOP}/replicasets/bare"]
 
+    def test_another_object_of_its_owner_s_name_answers_for_nothing(self, audit_of: AuditOf) -> None:
+        deployment = with_uid(workload("Deployment", FINE), "u-web")
+        replica_set = with_uid(owned(workload("ReplicaSet", name="web-1"), deployment, "u-web"), "u-1")
+        audited = audit_of(deployment, replica_set)
+        assert audited.found() == []
+        audited.cluster.put(with_uid(workload("Deployment", FINE), "u-again"))
+        replica_set["metadata"]["labels"] = {"changed": "yes"}
+        audited.cluster.put(replica_set)
+        audited.sees("ReplicaSet shop/web-1")
+
     def test_an_owner_that_is_heard_of_later_is_asked_for(self, audit_of: AuditOf) -> None:
         audited = audit_of()
         deployment = with_uid(workload("Deployment", FINE), "u-web")
@@ -319,6 +329,10 @@ class TestWhole:
         cluster = WatchedCluster(groups={"apps": "v1", "batch": "v1", "monitoring.coreos.com": "v1"})
         audited = audit_of(custom("Prometheus", {}), cluster=cluster)
         assert audited.found() == ["Prometheus shop/main"]
+
+        def is_of_prometheus(watch: Response) -> bool:
+            return watch.is_open and watch.path.endswith("/prometheuses")
+
         gone = ClusterRefused(404, "NotFound", "the server could not find the requested resource")
         cluster.fail["list", "/prometheuses"] = [gone] * 9
         audited.pass_time(6 * 3600 + 1)
@@ -326,6 +340,7 @@ class TestWhole:
         cluster.fail.clear()
         audited.pass_time(61)
         audited.sees("Prometheus shop/main")
+        eventually(lambda: sum(map(is_of_prometheus, cluster.watches)) == 1, "the watch before goes on", 5)
 
     def test_a_whole_audit_beats_on_every_page(self, audit_of: AuditOf) -> None:
         audited = audit_of(*(workload(name=f"web-{number}") for number in range(3)))
@@ -386,15 +401,20 @@ class TestTrouble:
         for obj in (named("shop"), workload(), workload("Pod", name="one")):
             cluster.put(obj)
         audited = Auditing(cluster)
+
+        def asked() -> int:
+            return cluster.calls.count(("list", "/apis/apps/v1/deployments"))
+
         try:
             eventually(lambda: audited.reconcile() or audited.kept.whole_at, "it waits for what is refused", 10)
             assert audited.found() == ["Pod shop/one"]
             assert audited.auditor.troubles == {"deployments.apps": "no (403)"}
             audited.pass_time(59)
             audited.reconcile()
-            assert audited.found() == ["Pod shop/one"]
-            audited.pass_time(62)
+            assert asked() == 1
+            audited.pass_time(2)
             audited.reconcile()
+            assert (asked(), audited.found()) == (2, ["Pod shop/one"])
             audited.pass_time(62)
             audited.sees("Deployment shop/web", "Pod shop/one")
             assert "deployments.apps" not in audited.auditor.troubles

@@ -58,17 +58,17 @@ def test_while_something_that_lives_is_not_seen_the_last_look_stands(
     cluster: WatchedCluster, looking: Callable[[], list[str]]
 ) -> None:
     assert looking() == ["monitoring-down grafana"]
-    cluster.fail["watch", "/statefulsets"] = [ClusterRefused(500, "InternalError", "no")] * 99
+    cluster.fail["watch", "/pods"] = [ClusterRefused(500, "InternalError", "no")] * 99
     for watch in list(cluster.watches):
-        if watch.path.endswith("/statefulsets"):
+        if watch.path.endswith("/pods"):
             watch.close()
             watch.shutdown()
-    for obj in grafana(ready=1):
-        cluster.put(obj)
+    eventually(lambda: len(cluster.fail["watch", "/pods"]) < 98, "it isn't watched again", 5)
+    cluster.put({"apiVersion": "apps/v1"} | scaled("StatefulSet", GRAFANA, name="new", desired=1, there=1, ready=0))
     for _ in range(3):
         assert looking() == ["monitoring-down grafana"]
     cluster.fail.clear()
-    eventually(lambda: looking() == [], "it isn't seen again", 15)
+    eventually(lambda: looking() == ["monitoring-down grafana", "monitoring-down new"], "it isn't seen again", 15)
 
 
 def test_gaps_are_told(cluster: WatchedCluster, looking: Callable[[], list[str]]) -> None:

@@ -36,7 +36,7 @@ class Taken:
         self.changed: list[set[str]] = []
 
     def take(self, kept: Kept, now: datetime) -> None:
-        assert (kept.whole_at > 0, now.tzinfo) == (True, UTC)
+        assert now.tzinfo == UTC
         self.changed.append(set(kept.changed))
         if self.error:
             raise self.error
@@ -130,6 +130,28 @@ def test_a_new_configuration_is_judged_by_and_the_findings_stay_meanwhile() -> N
         assert [counted.outcome for counted in running.leader.kept.counts] == ["audited"]
     finally:
         running.leader.end()
+
+
+def test_findings_of_what_is_judged_no_more_are_forgotten() -> None:
+    running = Leading()
+    running.config = config(every_policy(memory_limits="mode: deny", namespace_defaults="mode: audit"))
+    try:
+        running.whole()
+        assert set(running.leader.kept.by_namespace) == {"", "shop"}
+        first = running.leader.kept.whole_at
+        running.config = config(TEXT)
+        eventually(lambda: running.round() or running.leader.kept.whole_at > first, "it isn't followed", 10)
+        assert set(running.leader.kept.by_namespace) == {"shop"}
+    finally:
+        running.leader.end()
+
+
+def test_who_leads_no_more_watches_nothing() -> None:
+    running = Leading()
+    running.whole()
+    assert any(watch.is_open for watch in running.cluster.watches)
+    running.leader.end()
+    eventually(lambda: not any(watch.is_open for watch in running.cluster.watches), "it watches on", 5)
 
 
 def test_metrics_and_lease_tell_of_the_audit_while_it_leads() -> None:

@@ -149,7 +149,7 @@ class Inventory:
                 self._touched.add((followed.kind, key))
             if change.is_deleted:
                 self._forget(followed, key)
-            elif not known.digest or followed.objects.get(key) != known:
+            elif followed.objects.get(key) != known:
                 self._take(followed, change.body, moves=True)
 
     def sweep(self) -> None:
