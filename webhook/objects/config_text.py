@@ -11,7 +11,22 @@ import yaml
 
 _MOST = 1 << 20
 """Characters of a text that is read: no ConfigMap has more."""
+_DEEPEST = 200
 _NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class _Loader(yaml.CSafeLoader):
+    """Counts the levels: before version 0.2.6 libyaml's composer overflows the C stack at some 50,000."""
+
+    depth = 0
+
+    def descend_resolver(self, parent: Any, index: Any) -> None:  # noqa: ARG002 - PyYAML's signature
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise yaml.YAMLError("nested too deeply")
+
+    def ascend_resolver(self) -> None:
+        self.depth -= 1
 
 
 # Both hooks, and the second look after a look-up, read the same few texts.
@@ -21,8 +36,8 @@ def read_yaml(text: str) -> Mapping[str, Any] | None:
     if len(text) > _MOST:
         return None
     try:
-        found = yaml.load(text, yaml.CSafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        found = yaml.load(text, _Loader)  # noqa: S506 - it is the safe one, in C
+    except Exception:  # a tag such as !!bool on a value that it doesn't fit has PyYAML raise anything
         return None
     if found is None:
         return _NONE
