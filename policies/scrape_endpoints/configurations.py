@@ -9,13 +9,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import yaml
-
 from policies.scrape_endpoints import templates
 from policies.scrape_endpoints.scrapes import Fields, Scrape, examine_request, examine_times
 from policies.scrape_endpoints.services import SERVICES
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import all_templates
+from webhook.objects.config_text import read_yaml
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, GroupKind, Violation
@@ -49,11 +48,9 @@ def examine_config_map(request: AdmissionRequest, facts: ClusterFacts) -> Iterat
 
 
 def _of_text(path: str, key: str, text: str, namespace: str, facts: ClusterFacts) -> Iterator[Violation]:
-    try:
-        root = yaml.load(text, yaml.CSafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return  # a template of one, or something else that names the word
-    if not isinstance(root, dict) or not isinstance(root.get(_JOBS), list) or not _OTHERS.isdisjoint(root):
+    root = read_yaml(text)
+    # A template of one, or something else, may name the word as well.
+    if root is None or not isinstance(root.get(_JOBS), list) or not _OTHERS.isdisjoint(root):
         return
     shared = root.get("global")
     values = shared if isinstance(shared, dict) else {}
