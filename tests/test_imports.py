@@ -82,6 +82,7 @@ LAYERS: dict[str, set[str]] = {
         "check",
         "looking",
         "stored",
+        "in_force",
         "formats",
         "cluster",
         "cluster_view",

@@ -36,6 +36,7 @@ from webhook.sections import (
     Exemption,
     Kind,
     LimitRangeDefaults,
+    Notifications,
     OnError,
     OperatorMade,
     Otherwise,
@@ -155,6 +156,10 @@ class _File(Section, frozen=True):
     webhooks: Webhooks = Webhooks()
     certificates: Certificates = msgspec.field(default_factory=Certificates)
     limit_ranges: tuple[LimitRangeDefaults, ...] = ()
+    notifications: Annotated[
+        Notifications | None,
+        Meta(description="Whom the auditor tells what changes and what is broken; where it isn't given, nobody."),
+    ] = None
     team_label: Annotated[
         LabelKey,
         Meta(
@@ -204,6 +209,7 @@ class Config:
     webhooks: Webhooks
     certificates: Certificates
     limit_ranges: tuple[LimitRangeDefaults, ...]
+    notifications: Notifications | None
     team_label: str
 
     @cached_property
@@ -347,6 +353,7 @@ def _config(parsed: _File, sections: Mapping[str, _PolicyRead]) -> Config:
         webhooks=parsed.webhooks,
         certificates=parsed.certificates,
         limit_ranges=parsed.limit_ranges,
+        notifications=parsed.notifications,
         team_label=parsed.team_label,
     )
 

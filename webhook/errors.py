@@ -12,6 +12,7 @@ ForestallError
 │   └── TooLarge       an answer is larger than the reader wants to hold
 ├── ClusterRefused     the API server answered, and said no
 │   └── Conflict       somebody else was first
+├── Undelivered        the receiver of notifications did not take one
 ├── SystemRefused      a port that is taken, an output that is full or closed
 └── TimeUp             the API server no longer waits for the answer
 """
@@ -97,6 +98,10 @@ class ClusterRefused(ForestallError):
 
 class Conflict(ClusterRefused):
     """Somebody else was first: the object has changed since it was read, or is there already. Read it again."""
+
+
+class Undelivered(ForestallError):
+    """The receiver did not take a notification. The text never holds its URL, which may be a secret."""
 
 
 class SystemRefused(ForestallError):

@@ -40,6 +40,12 @@ LIMIT_RANGES_RECORD: Final = "forestall-limitranges"
 SEEN: Final = "forestall-audit-seen"
 """The ConfigMap in which the auditor remembers when findings were first seen."""
 
+NOTIFIED: Final = "forestall-audit-notified"
+"""The ConfigMap in which the auditor remembers what it has told by notifications, and what is still to be sent."""
+
+HISTORY: Final = "forestall-audit-history"
+"""The ConfigMap of the audit's counts, day by day."""
+
 REPORT_LABEL: Final = "forestall.dev/report"
 """Label of the reports of the audit, whose value is "true"."""
 

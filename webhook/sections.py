@@ -172,6 +172,56 @@ class Webhooks(Section, frozen=True):
             raise ValueError(f"timeoutSeconds {self.timeout_seconds} is not between 1 and 5")
 
 
+URL = r"https?://[^\s/?#]+\S*"
+"""The form of a URL that something is sent to."""
+
+
+class UrlSecret(Section, frozen=True):
+    """Where a URL is kept that only Forestall may know."""
+
+    name: Annotated[ObjectName, Meta(description="The name of a Secret in Forestall's own namespace.")]
+    key: Annotated[
+        str,
+        Meta(
+            title="a Secret's key, such as url",
+            pattern="^[-._a-zA-Z0-9]+$",
+            description="The key of the Secret whose value is the URL.",
+        ),
+    ] = "url"
+
+
+class Notifications(Section, frozen=True):
+    """Whom the auditor tells what is new and mended, which exemptions end soon, and what is broken now."""
+
+    url: Annotated[
+        str,
+        Meta(
+            title="an address: it begins with https:// or http:// and holds no spaces",
+            pattern=f"^({URL})?$",
+            description="The URL that notifications are sent to. One that nobody may know belongs into a Secret.",
+        ),
+    ] = ""
+    secret: Annotated[
+        UrlSecret | None,
+        Meta(description="The Secret that holds the URL, in place of `url`; it is read at each sending."),
+    ] = None
+    form: Annotated[
+        Literal["json", "slack"],
+        Meta(description="What is sent: 'json' is a document for programs, 'slack' what Slack and Mattermost take."),
+    ] = "json"
+    when: Annotated[
+        Literal["daily", "change"],
+        Meta(
+            description="When what is new and mended is summed up: once a day, or within minutes of each change. What "
+            "is broken is told at once in either case."
+        ),
+    ] = "daily"
+
+    def __post_init__(self) -> None:
+        if bool(self.url) == (self.secret is not None):
+            raise ValueError("name either a url or a secret that holds it")
+
+
 # Looked at every 5 to 6 s, a certificate is renewed when less than a third is left: the second look has to be in time.
 _SHORTEST_LIFE = Duration.parse("12s")
 # The dates of certificates end with the year 9999.

@@ -20,6 +20,7 @@ from webhook.cli.configuration import config_group
 from webhook.cli.doctor import doctor as doctor_command
 from webhook.cli.explain import explain as explain_command
 from webhook.cli.hooks import hooks_group
+from webhook.cli.notify import notify
 from webhook.cli.serving import auditor, controller, serve
 from webhook.cli.terminal import put
 from webhook.errors import BadConfig, ForestallError
@@ -84,6 +85,7 @@ for command in (
     hooks_group,
     doctor_command,
     audit_command,
+    notify,
     config_group,
     completion_command,
 ):

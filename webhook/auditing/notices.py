@@ -1,0 +1,122 @@
+"""What notifications say, as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import uuid4
+
+import msgspec
+
+from webhook.findings import Finding
+from webhook.messages import told
+from webhook.observing.run import Observed
+from webhook.observing.words import json_observation
+from webhook.sections import Exemption
+from webhook.stored import show_reference
+
+SCHEMA = "forestall.dev/notification/v1"
+MOST_LINES = 20
+"""New findings, and things that are broken, that a notification names; beyond that it counts them."""
+_LINE = 300
+"""Characters of a line that are kept."""
+
+Kind = Literal["summary", "broken", "test"]
+
+
+class Notice(msgspec.Struct, frozen=True, rename="camel"):
+    """One notification. By its `id` a receiver recognises one that is sent again since the answer was lost."""
+
+    id: str
+    kind: Kind
+    time: datetime
+    text: str
+    new: int = 0
+    mended: int = 0
+    by_policy: dict[str, int] = msgspec.field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    exemptions: tuple[dict[str, str], ...] = ()
+    broken: tuple[dict[str, Any], ...] = ()
+    recovered: tuple[str, ...] = ()
+
+
+def finding_line(finding: Finding) -> str:
+    """A new finding in one line: the object, the container, and what is wrong."""
+    container = f", container {finding.container}" if finding.container else ""
+    return cut(f"{finding.object}{container}: {finding.verdict.policy}: {told(finding.verdict)}")
+
+
+def summary(
+    now: datetime, added: Mapping[str, int], lines: Sequence[str], mended: int, ending: Sequence[Exemption]
+) -> Notice:
+    """What is new and mended since the last one, and which exemptions end soon. `lines` are the new ones, or some."""
+    new = sum(added.values())
+    by_policy = ", ".join(f"{policy} {count}" for policy, count in sorted(added.items()))
+    text = [f"Forestall: {new} new {_plural(new, 'finding')}{f' ({by_policy})' if new else ''}, {mended} mended"]
+    text += listed(lines, new)
+    text += [
+        f"Exemption from {one.policy} ends on {one.until} (owner {cut(one.owner)}): {cut(one.reason)}" for one in ending
+    ]
+    return Notice(
+        *_head("summary", now, text),
+        new=new,
+        mended=mended,
+        by_policy=dict(sorted(added.items())),
+        findings=tuple(lines),
+        exemptions=tuple(
+            {"policy": one.policy, "owner": one.owner, "until": one.until.isoformat(), "reason": one.reason}
+            for one in ending
+        ),
+    )
+
+
+def broken_now(now: datetime, began: Sequence[Observed], recovered: Sequence[str]) -> Notice:
+    """What has been broken for long enough to be told, and what is over."""
+    text = []
+    if began:
+        text.append(f"Forestall: {len(began)} {_plural(len(began), 'thing')} broken now")
+        text += listed([broken_line(one) for one in began[:MOST_LINES]], len(began))
+    if recovered:
+        text.append(f"Forestall: {len(recovered)} no longer broken")
+        text += listed(recovered[:MOST_LINES], len(recovered))
+    return Notice(
+        *_head("broken", now, text),
+        broken=tuple(json_observation(one) for one in began[:MOST_LINES]),
+        recovered=tuple(recovered[:MOST_LINES]),
+    )
+
+
+def test_notice(now: datetime) -> Notice:
+    return Notice(*_head("test", now, ["Forestall: a test notification, sent by `forestall notify --test`"]))
+
+
+def broken_line(observed: Observed) -> str:
+    """What is broken, and what to do first."""
+    observation = observed.observation
+    run = f"; run {observation.run[0]}" if observation.run else ""
+    since = f" since {observation.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if observation.since else ""
+    return f"{cut(f'{broken_name(observed)}{since}: {observation.message}')}{cut(run)}"
+
+
+def broken_name(observed: Observed) -> str:
+    """The object that is broken, and who says so."""
+    return f"{show_reference(observed.observation.reference)}: {observed.observer}"
+
+
+def listed(lines: Iterable[str], count: int) -> list[str]:
+    shown = [f"- {line}" for line in lines]
+    return [*shown, f"- and {count - len(shown)} more"] if count > len(shown) else shown
+
+
+def cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LINE else f"{text[: _LINE - 1]}…"
+
+
+def _head(kind: Kind, now: datetime, text: Sequence[str]) -> tuple[str, Kind, datetime, str]:
+    return uuid4().hex, kind, now, "\n".join(text)
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"

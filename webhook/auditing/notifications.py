@@ -1,0 +1,301 @@
+"""Notifications: summaries of what is new and mended, and what is broken now, sent to a URL.
+
+What is to be sent, and what was told already, is in a ConfigMap: a leader that dies loses nothing, and the next one
+repeats nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from webhook.auditing.delivery import body_of, post, read_url
+from webhook.auditing.kept import Kept
+from webhook.auditing.notices import MOST_LINES, Notice, broken_name, broken_now, finding_line, summary
+from webhook.auditing.pace import Troubles
+from webhook.auditing.seen import News
+from webhook.config import Config
+from webhook.errors import BadConfig, ClusterRefused, Conflict, ForestallError
+from webhook.installation import NOTIFIED
+from webhook.observing.run import Observed
+from webhook.record import Kept as Recorded
+from webhook.record import Record
+from webhook.sections import Exemption
+from webhook.sections import Notifications as Section
+
+if TYPE_CHECKING:
+    from webhook.cluster import Cluster
+
+MOST_WAITING = 20
+"""Notifications that wait for their receiver; beyond that the oldest is dropped."""
+_GATHER = 60.0
+"""Seconds for which changes are gathered before they are told."""
+_CHANGES_EVERY = timedelta(minutes=10)
+_BROKEN_EVERY = 30.0
+"""Seconds between two notifications of what is broken at least."""
+_OVER_AFTER = 300.0
+"""Seconds for which nothing must have been broken any more until it counts as over."""
+_MOST_BROKEN = 500
+_SOON = (1, 14)
+"""Days before an exemption's end on which it is told."""
+_WRITE_EVERY = 60.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
+
+log = structlog.get_logger()
+
+
+class State(msgspec.Struct, omit_defaults=True):
+    """What is remembered.
+
+    day         the last day that was summed up
+    told_at     when changes were last told
+    added       policy -> new findings that no summary has told yet; `lines` name some of them
+    broken      what is broken and was told, by its identity -> as a person names it
+    exemptions  those whose end was told, and how early
+    waiting     notifications that no receiver has taken yet
+    """
+
+    day: date | None = None
+    told_at: datetime | None = None
+    added: dict[str, int] = msgspec.field(default_factory=dict)
+    lines: list[str] = msgspec.field(default_factory=list)
+    mended: int = 0
+    broken: dict[str, str] = msgspec.field(default_factory=dict)
+    exemptions: list[str] = msgspec.field(default_factory=list)
+    waiting: list[Notice] = msgspec.field(default_factory=list)
+
+
+class Notifications:
+    """Tells one receiver, for one leadership; `own` is Forestall's namespace."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        own: str,
+        config: Callable[[], Config],
+        news: News,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._news = news
+        self._clock = clock
+        self._record: Record[State] = Record(cluster, own, NOTIFIED, "notified", State, State)
+        self._recorded: Recorded[State] | None = None
+        self._state = State()
+        self._written = b""
+        self._write_at = self._read_at = 0.0
+        self._changed_at: float | None = None
+        self._broken_at = -_BROKEN_EVERY
+        self._gone: dict[str, float] = {}
+        """Identity of what was broken -> since when it no longer is."""
+        self._delivery = Delivery(cluster, own, clock)
+        self._troubles = Troubles("no notification")
+
+    def take(self, kept: Kept, now: datetime) -> None:
+        """Tell what is to be told; returns at once, whatever the receiver does."""
+        config = self._config()
+        if config.notifications is None:
+            self._news.take()
+            return
+        if not self._read(now):
+            return
+        delivered = self._delivery.delivered()
+        self._state.waiting = [notice for notice in self._state.waiting if notice.id not in delivered]
+        urgent = bool(delivered)
+        self._gather()
+        urgent |= self._tell_broken(kept, now)
+        urgent |= self._tell_summary(config, config.notifications, now)
+        self._write(urgent=urgent)
+        if self._state.waiting:
+            self._delivery.send(self._state.waiting[0], config.notifications)
+
+    def _read(self, now: datetime) -> bool:
+        """Learn what is remembered; whether it is known. Without an answer it is asked again a little later."""
+        if self._recorded is not None:
+            return True
+        if self._clock() < self._read_at:
+            return False
+        try:
+            recorded = self._record.read()
+        except ForestallError as error:
+            self._troubles.tell("what was told", error)
+            self._read_at = self._clock() + _SHORTEST_PAUSE
+            return False
+        if recorded.lost:
+            log.warning("what was notified is forgotten", error=recorded.lost)
+        self._recorded, self._state = recorded, recorded.value
+        self._written = b"" if recorded.object is None else msgspec.json.encode(self._state)
+        self._state.day = self._state.day or now.date()
+        self._troubles.over("what was told")
+        return True
+
+    def _gather(self) -> None:
+        news = self._news.take()
+        if news and self._changed_at is None:
+            self._changed_at = self._clock()
+        for policy, count in news.added.items():
+            self._state.added[policy] = self._state.added.get(policy, 0) + count
+        for finding in news.findings:
+            if len(self._state.lines) < MOST_LINES:
+                self._state.lines.append(finding_line(finding))
+        self._state.mended += news.mended
+
+    def _tell_broken(self, kept: Kept, now: datetime) -> bool:
+        told = self._state.broken
+        broken = {_identity(observed): observed for observed in kept.broken[:_MOST_BROKEN]}
+        self._gone = {of: self._gone.get(of, self._clock()) for of in told if of not in broken}
+        if self._clock() - self._broken_at < _BROKEN_EVERY:
+            return False
+        began = [observed for of, observed in broken.items() if of not in told]
+        over = [of for of, since in self._gone.items() if self._clock() - since >= _OVER_AFTER]
+        if not (began or over):
+            return False
+        self._wait(broken_now(now, began, [told.pop(of) for of in over]))
+        told |= {_identity(observed): broken_name(observed) for observed in began}
+        self._broken_at = self._clock()
+        return True
+
+    def _tell_summary(self, config: Config, notifications: Section, now: datetime) -> bool:
+        ending = dict(self._ending(config, now.date()))
+        state, is_new_day = self._state, self._state.day != now.date()
+        if not (is_new_day if notifications.when == "daily" else self._is_time(now) or ending):
+            return False
+        state.day = now.date()
+        if not (state.added or state.mended or ending):
+            return is_new_day
+        self._wait(summary(now, state.added, state.lines, state.mended, list(ending.values())))
+        state.added, state.lines, state.mended = {}, [], 0
+        still = [of for of in state.exemptions if of.rpartition(" ")[0] in _identities(config)]
+        state.exemptions = [*still, *ending]
+        state.told_at, self._changed_at = now, None
+        return True
+
+    def _is_time(self, now: datetime) -> bool:
+        """Whether changes have been gathered for long enough, and were last told long enough ago."""
+        state = self._state
+        if not (state.added or state.mended):
+            return False
+        is_gathered = self._changed_at is None or self._clock() - self._changed_at >= _GATHER
+        return is_gathered and (state.told_at is None or now - state.told_at >= _CHANGES_EVERY)
+
+    def _ending(self, config: Config, today: date) -> Iterator[tuple[str, Exemption]]:
+        """The exemptions of whose end it is time to tell, by what will be remembered of that."""
+        for of, exemption in _identities(config).items():
+            left = (exemption.until - today).days
+            days = next((days for days in _SOON if 0 <= left <= days), None)
+            if days is not None and f"{of} {days}" not in self._state.exemptions:
+                yield f"{of} {days}", exemption
+
+    def _wait(self, notice: Notice) -> None:
+        self._state.waiting.append(notice)
+        if dropped := self._state.waiting[:-MOST_WAITING]:
+            self._state.waiting = self._state.waiting[-MOST_WAITING:]
+            log.warning("notifications dropped: nobody takes them", notifications=len(dropped))
+
+    def _write(self, *, urgent: bool) -> None:
+        """Remember the state, where it has changed: at once what is urgent, the rest once a minute."""
+        assert self._recorded  # noqa: S101 - for types
+        if self._clock() < self._write_at and not urgent:
+            return
+        state = msgspec.json.encode(self._state)
+        if state == self._written:
+            return
+        self._write_at = self._clock() + _WRITE_EVERY
+        try:
+            self._recorded = self._record.write(self._recorded, self._state)
+        except ForestallError as error:
+            self._troubles.tell("what was told", error)
+            self._write_at = self._clock() + _SHORTEST_PAUSE
+            if isinstance(error, Conflict):
+                self._reread()
+        else:
+            self._written = state
+            self._troubles.over("what was told")
+
+    def _reread(self) -> None:
+        """Take the version of what somebody has written meanwhile: it is ours."""
+        try:
+            self._recorded = self._record.read()
+        except ForestallError as error:
+            self._troubles.tell("what was told", error)
+
+
+class Delivery:
+    """Sends one notification at a time, in a thread of its own; what fails is tried again, ever more rarely."""
+
+    def __init__(self, cluster: Cluster, own: str, clock: Callable[[], float]) -> None:
+        self._cluster = cluster
+        self._own = own
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._delivered: set[str] = set()
+        self._failures = 0
+        self._not_before = 0.0
+        self._urls: dict[str, str] = {}
+        """Secret and key -> the URL that was last read there, for when the API server doesn't answer."""
+        self._troubles = Troubles("no notification")
+
+    def send(self, notice: Notice, to: Section) -> None:
+        """Begin to send it, unless one is being sent, or it is too early to try again."""
+        with self._lock:
+            is_delivered = notice.id in self._delivered
+        is_busy = self._thread is not None and self._thread.is_alive()
+        if is_busy or is_delivered or self._clock() < self._not_before:
+            return
+        self._thread = threading.Thread(target=self._send, args=(notice, to), name="notification", daemon=True)
+        self._thread.start()
+
+    def delivered(self) -> set[str]:
+        """The ids of what was sent since this was last asked."""
+        with self._lock:
+            delivered, self._delivered = self._delivered, set()
+        return delivered
+
+    def _send(self, notice: Notice, to: Section) -> None:
+        try:
+            post(self._url(to), body_of(notice, to))
+        except ForestallError as error:
+            self._failed(error)
+        except Exception as error:
+            log.exception("a notification failed")
+            self._failed(error)
+        else:
+            log.info("notified", kind=notice.kind, id=notice.id)
+            self._failures, self._not_before = 0, 0.0
+            self._troubles.over("receiver")
+            with self._lock:
+                self._delivered.add(notice.id)
+
+    def _failed(self, error: Exception) -> None:
+        pause = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        self._not_before = self._clock() + pause
+        self._troubles.tell("receiver", error)
+
+    def _url(self, to: Section) -> str:
+        of = str(to.secret)
+        try:
+            self._urls[of] = read_url(to, self._cluster, self._own)
+        except (BadConfig, ClusterRefused):
+            raise
+        except ForestallError:
+            if of not in self._urls:
+                raise
+        return self._urls[of]
+
+
+def _identity(observed: Observed) -> str:
+    kind, namespace, name = observed.observation.reference
+    return "/".join((observed.observer, kind, namespace, name, observed.observation.subject))
+
+
+def _identities(config: Config) -> dict[str, Exemption]:
+    """The exemptions by what tells them apart."""
+    return {f"{one.policy} {one.owner} {one.until} {' '.join(one.match.namespaces)}": one for one in config.exemptions}
