@@ -545,6 +545,21 @@ def test_an_audit_that_is_off_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @needs_helm
+@pytest.mark.parametrize(("enabled", "names"), [("true", ["hook"]), ("false", [])], ids=["audit", "no-audit"])
+def test_the_auditor_may_read_the_secret_of_its_receiver_and_no_other(enabled: str, names: list[str]) -> None:
+    settings = ["config.notifications.secret.name=hook", f"audit.enabled={enabled}"]
+    objects = render("defaults", *(argument for setting in settings for argument in ("--set", setting)))
+    rules = of_kind(objects, "Role")["forestall-controller"]["rules"]
+    of_secrets = [rule for rule in rules if rule["resources"] == ["secrets"]]
+    more = [rule for rule in of_secrets if rule.get("resourceNames") not in (["forestall-tls"], None)]
+    assert [(rule["resourceNames"], rule["verbs"]) for rule in more] == [(names, ["get"])] * len(names)
+    notifications = config_of(objects).notifications
+    assert notifications
+    assert notifications.secret
+    assert (notifications.secret.name, notifications.secret.key) == ("hook", "url")
+
+
+@needs_helm
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_auditor_may_follow_what_it_judges_and_what_lives(variant: str) -> None:
     objects = render(variant)

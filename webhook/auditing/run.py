@@ -20,7 +20,9 @@ from webhook.auditing import metrics
 from webhook.auditing.audit import Auditor
 from webhook.auditing.breaker import GuardedCluster
 from webhook.auditing.broken import Broken
+from webhook.auditing.events import Events
 from webhook.auditing.kept import Kept
+from webhook.auditing.notifications import Notifications
 from webhook.auditing.reports import Reports
 from webhook.auditing.seen import Seen
 from webhook.auditing.status import Status
@@ -157,10 +159,16 @@ class Leader:
         metrics.show(self.kept, self.status, auditor.seconds)
 
 
-def _takers(cluster: Cluster, settings: AuditorSettings) -> dict[str, Taker]:
+def _takers(cluster: Cluster, config: Callable[[], Config], settings: AuditorSettings) -> dict[str, Taker]:
     """Who shows and tells of the findings, in the order in which they need each other."""
-    seen = Seen(cluster, settings.namespace)
-    return {"seen": seen, "reports": Reports(cluster, settings.namespace, seen, settings.report_results)}
+    own = settings.namespace
+    seen = Seen(cluster, own)
+    return {
+        "seen": seen,
+        "reports": Reports(cluster, own, seen, settings.report_results),
+        "events": Events(cluster, config, seen.since_start),
+        "notifications": Notifications(cluster, own, config, seen.since_record),
+    }
 
 
 def run(settings: AuditorSettings) -> int:
@@ -181,7 +189,7 @@ def run(settings: AuditorSettings) -> int:
     loop = Loop(
         config,
         election,
-        lambda: leader.begin(_takers(cluster, settings)),
+        lambda: leader.begin(_takers(cluster, lambda: config.value, settings)),
         leading=metrics.leading,
         stand_by=leader.end,
     )
