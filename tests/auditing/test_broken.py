@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +13,7 @@ from tests.observing.living import NOW, ago, condition, owned, pod, scaled
 from webhook.auditing.broken import Broken
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import NO_FACTS
+from webhook.objects.live.workloads import LIVE_STATEFUL_SETS
 from webhook.policy import Object
 
 GRAFANA = container("grafana", "grafana/grafana:12.3.1")
@@ -34,30 +35,26 @@ def cluster() -> WatchedCluster:
 
 
 @pytest.fixture
-def looking(cluster: WatchedCluster) -> Iterator[Callable[[], list[str]]]:
+def broken(cluster: WatchedCluster) -> Iterator[Broken]:
     broken = Broken(cluster, config(), "forestall-system")  # type: ignore[arg-type]
     eventually(lambda: broken.is_listed, "what lives isn't listed", 10)
-
-    def look() -> list[str]:
-        return [f"{found.observer} {found.observation.reference.name}" for found in broken.look(NO_FACTS)]
-
-    yield look
+    yield broken
     broken.stop()
 
 
-def test_what_is_broken_is_seen_and_what_is_mended_forgotten(
-    cluster: WatchedCluster, looking: Callable[[], list[str]]
-) -> None:
-    assert looking() == ["monitoring-down grafana"]
+def seen(broken: Broken) -> list[str]:
+    return [f"{found.observer} {found.observation.reference.name}" for found in broken.look(NO_FACTS)]
+
+
+def test_what_is_broken_is_seen_and_what_is_mended_forgotten(cluster: WatchedCluster, broken: Broken) -> None:
+    assert seen(broken) == ["monitoring-down grafana"]
     for obj in grafana(ready=1):
         cluster.put(obj)
-    eventually(lambda: looking() == [], "it stays", 5)
+    eventually(lambda: seen(broken) == [], "it stays", 5)
 
 
-def test_while_something_that_lives_is_not_seen_the_last_look_stands(
-    cluster: WatchedCluster, looking: Callable[[], list[str]]
-) -> None:
-    assert looking() == ["monitoring-down grafana"]
+def test_while_something_that_lives_is_not_seen_the_last_look_stands(cluster: WatchedCluster, broken: Broken) -> None:
+    assert seen(broken) == ["monitoring-down grafana"]
     cluster.fail["watch", "/pods"] = [ClusterRefused(500, "InternalError", "no")] * 99
     for watch in list(cluster.watches):
         if watch.path.endswith("/pods"):
@@ -65,25 +62,25 @@ def test_while_something_that_lives_is_not_seen_the_last_look_stands(
             watch.shutdown()
     eventually(lambda: len(cluster.fail["watch", "/pods"]) < 98, "it isn't watched again", 5)
     cluster.put({"apiVersion": "apps/v1"} | scaled("StatefulSet", GRAFANA, name="new", desired=1, there=1, ready=0))
-    for _ in range(3):
-        assert looking() == ["monitoring-down grafana"]
+    eventually(lambda: ("shop", "new") in broken._watch.facts.of(LIVE_STATEFUL_SETS), "the new one isn't heard of", 5)
+    assert seen(broken) == ["monitoring-down grafana"]
     cluster.fail.clear()
-    eventually(lambda: looking() == ["monitoring-down grafana", "monitoring-down new"], "it isn't seen again", 15)
+    eventually(lambda: seen(broken) == ["monitoring-down grafana", "monitoring-down new"], "it isn't seen again", 15)
 
 
-def test_gaps_are_told(cluster: WatchedCluster, looking: Callable[[], list[str]]) -> None:
+def test_gaps_are_told(cluster: WatchedCluster, broken: Broken) -> None:
     gap = '{"gaps":[{"stages":["validate"],"began":"2026-11-27T11:50:00Z","reason":"no answer"}]}'
     metadata = {"name": "forestall-state", "namespace": "forestall-system"}
     cluster.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"gaps": gap}})
-    assert looking() == ["admitted-unchecked forestall", "monitoring-down grafana"]
+    assert seen(broken) == ["admitted-unchecked forestall", "monitoring-down grafana"]
 
 
 def test_without_the_cluster_s_time_nothing_is_told(
-    cluster: WatchedCluster, looking: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+    cluster: WatchedCluster, broken: Broken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise FactsUnavailable("no answer")
 
     monkeypatch.setattr(cluster, "now", fail)
     with pytest.raises(FactsUnavailable):
-        looking()
+        seen(broken)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane, control_plane
@@ -42,27 +43,32 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 def grant(plane: ControlPlane, *settings: str) -> None:
     """Give the controller's ServiceAccount what the chart with these settings gives it."""
-    template = [str(plane.assets / "helm"), "template", "forestall", str(ROOT / "charts" / "forestall"), "-n", SYSTEM]
-    arguments = ["--show-only", "templates/controller-rbac.yaml", *(f"--set={setting}" for setting in settings)]
-    rendered = subprocess.run(
-        [*template, *arguments], capture_output=True, text=True, check=True, env=plane.environment
-    )
-    plane.kubectl("apply", "-f", "-", input=rendered.stdout)
+    plane.kubectl("apply", "-f", "-", input=rendered(plane, "controller-rbac", *settings))
+
+
+def rendered(plane: ControlPlane, template: str, *settings: str) -> str:
+    command = [str(plane.assets / "helm"), "template", "forestall", str(ROOT / "charts" / "forestall"), "-n", SYSTEM]
+    arguments = ["--show-only", f"templates/{template}.yaml", *(f"--set={setting}" for setting in settings)]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, env=plane.environment)
+    return done.stdout
 
 
 class Auditor:
-    """A running `forestall auditor`; its log is in `log`."""
+    """The container that the chart has for it, as a process; its log is in `log`."""
 
     def __init__(self, plane: ControlPlane, config: Path, name: str) -> None:
         token = plane.kubectl("create", "token", "forestall-controller", "-n", SYSTEM, "--duration=24h").strip()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.log = config.parent / f"{name}.log"
-        arguments = [f"--kubeconfig={plane.write_kubeconfig(name, token)}", f"--config={config}"]
-        arguments += [f"--metrics-port={self.port}", f"--namespace={SYSTEM}"]
+        pod = yaml.safe_load(rendered(plane, "controller-deployment"))["spec"]["template"]["spec"]
+        (given,) = (container["args"] for container in pod["containers"] if container["name"] == "auditor")
+        arguments = [argument for argument in given if not argument.startswith(("--config=", "--metrics-port="))]
+        arguments += [f"--config={config}", f"--metrics-port={self.port}"]
+        arguments += [f"--kubeconfig={plane.write_kubeconfig(name, token)}"]
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("forestall"), "auditor", *arguments], stdout=out, stderr=out
+                [Path(sys.executable).with_name("forestall"), *arguments], stdout=out, stderr=out
             )
 
     def metrics(self) -> str:
