@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -13,11 +14,14 @@ from tests.builders import config, every_policy, workload
 from tests.loopback import eventually
 from webhook.auditing import metrics
 from webhook.auditing.breaker import Breaker
+from webhook.auditing.broken import Broken
 from webhook.auditing.kept import Counted, Kept
 from webhook.auditing.run import Leader
 from webhook.auditing.status import ANNOTATION, Status, read_status
 from webhook.config import Config
 from webhook.errors import FactsUnavailable
+from webhook.objects.facts import ClusterFacts
+from webhook.observing.run import Observed
 from webhook.policy import Object
 
 TEXT = every_policy(memory_limits="mode: deny")
@@ -142,6 +146,32 @@ def test_findings_of_what_is_judged_no_more_are_forgotten() -> None:
         running.config = config(TEXT)
         eventually(lambda: running.round() or running.leader.kept.whole_at > first, "it isn't followed", 10)
         assert set(running.leader.kept.by_namespace) == {"shop"}
+    finally:
+        running.leader.end()
+
+
+def test_what_is_broken_is_told_while_everything_is_audited(monkeypatch: pytest.MonkeyPatch) -> None:
+    other, notifications = Taken(), Taken()
+    running = Leading(other=other, notifications=notifications)
+    looks: list[int] = []
+    look = Broken.look
+
+    def counted(self: Broken, facts: ClusterFacts) -> Sequence[Observed]:
+        looks.append(1)
+        return look(self, facts)
+
+    monkeypatch.setattr(Broken, "look", counted)
+    try:
+        running.whole()
+        eventually(lambda: running.round() or looks, "nothing is looked at", 10)
+        looks.clear()
+        before = len(other.changed), len(notifications.changed)
+        monkeypatch.setattr(running.leader._auditor, "_began_at", -1e9)
+        running.cluster.put({**workload(), "metadata": {"name": "web", "namespace": "other"}})
+        running.parts[0].run(running.config, lambda: 1e9)
+        assert (len(looks), len(other.changed) - before[0], len(notifications.changed) - before[1]) == (1, 0, 1)
+        running.parts[2].run(running.config, lambda: 1e9)
+        assert "other" in other.changed[-1]
     finally:
         running.leader.end()
 

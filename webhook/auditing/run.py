@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -39,6 +40,7 @@ from webhook.scope import exclude_own_namespace
 
 _LOOK_EVERY = 15.0
 """Seconds between two looks at what lives."""
+_URGENT = "notifications"
 
 log = structlog.get_logger()
 
@@ -80,6 +82,8 @@ class Leader:
         self._config: Config | None = None
         self._auditor: Auditor | None = None
         self._broken: Broken | None = None
+        self._urgent: Sequence[Part] = ()
+        """What doesn't wait for the end of an audit of everything: to look at what lives, and to tell of it."""
         self._pending: dict[str, set[str]] = {}
         """Who takes the findings -> the namespaces that have changed since then."""
         self.kept = Kept()
@@ -94,10 +98,13 @@ class Leader:
         """Begin to lead, with nothing known; returns what is to be done."""
         self.kept = Kept()
         self._pending = {name: set() for name in takers}
+        look = Part("broken", self._look, every=_LOOK_EVERY)
+        hand_on = {name: Part(name, partial(self._hand_on, name, taker), every=1.0) for name, taker in takers.items()}
+        self._urgent = [look, *(part for name, part in hand_on.items() if name == _URGENT)]
         return [
             Part("audit", self._audit, every=1.0),
-            Part("broken", self._look, every=_LOOK_EVERY),
-            *(Part(name, partial(self._hand_on, name, taker), every=1.0) for name, taker in takers.items()),
+            look,
+            *hand_on.values(),
             Part("show", self._show, every=1.0),
         ]
 
@@ -117,7 +124,7 @@ class Leader:
         if config is not self._config or self._auditor is None or self._broken is None:
             self.stop()
             self._config = config
-            self._auditor = Auditor(self._cluster, config, self.kept, self.beat)
+            self._auditor = Auditor(self._cluster, config, self.kept, self._while_auditing)
             self._broken = Broken(self._cluster, config, self._namespace)
         self.kept.clear_changed()
         try:
@@ -125,6 +132,14 @@ class Leader:
         finally:
             for name in self._pending:
                 self._pending[name] |= self.kept.changed
+
+    def _while_auditing(self) -> None:
+        self.beat()
+        assert self._config  # noqa: S101 - for types
+        changed = self.kept.changed
+        for part in self._urgent:
+            part.run(self._config, time.monotonic)
+        self.kept.changed = changed
 
     def _look(self, _config: Config, _now: datetime) -> None:
         if self._cluster.breaker.stopped == "everything":
