@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from webhook.audit.history import Day, history_path, read_history
 from webhook.audit.judge import Audit, Progress, audit
 from webhook.config import Config, load_config, read_config
 from webhook.errors import ClusterRefused, FactsUnavailable
@@ -55,6 +56,8 @@ class Audited:
     found: Audit
     observing: Observing = field(default_factory=Observing)
     """What is broken now."""
+    history: Sequence[Day] = ()
+    """The counts of days before, as far as they can be read and compared."""
 
     @property
     def troubles(self) -> list[str]:
@@ -127,7 +130,16 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     observing = _observing(cluster, config, facts, options.namespaces, found)
     odd = [Unreadable(Reference(str(odd.kind), odd.namespace, odd.name), why) for odd, why in facts.unreadable.items()]
     found.unseen.add(Unseen(objects=odd))
-    return Audited(name, source, config, is_whole=not options.namespaces, found=found, observing=observing)
+    is_whole = not options.namespaces
+    history = _history(cluster) if is_whole else ()
+    return Audited(name, source, config, is_whole=is_whole, found=found, observing=observing, history=history)
+
+
+def _history(cluster: Cluster) -> Sequence[Day]:
+    try:
+        return read_history(cluster.get(history_path())).days
+    except (ClusterRefused, FactsUnavailable):
+        return ()
 
 
 def _observing(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import groupby
 
+from webhook.audit.history import Counts, since_last_week
 from webhook.audit.look import Audited
 from webhook.config import Config
 from webhook.formats import COLOURS, Style, counted, object_lines
@@ -58,7 +59,17 @@ def _summary(audited: Audited, today: date, style: Style) -> Iterator[str]:
         yield style(line, "yellow")
     for line in sentences(audited):
         yield style(line, "bold")
+    if line := _since_last_week(audited, today):
+        yield style(line, "bold")
     yield ""
+
+
+def _since_last_week(audited: Audited, today: date) -> str:
+    by_policy = audited.found.tally.by_policy
+    counts: Counts = {
+        (policy, outcome): count for policy, found in by_policy.items() for outcome, count in found.items()
+    }
+    return "" if audited.sees_nothing else since_last_week(audited.history, counts, today)
 
 
 def judged(audited: Audited) -> str:

@@ -22,6 +22,7 @@ from webhook.auditing.audit import Auditor
 from webhook.auditing.breaker import GuardedCluster
 from webhook.auditing.broken import Broken
 from webhook.auditing.events import Events
+from webhook.auditing.history import History
 from webhook.auditing.kept import Kept
 from webhook.auditing.notifications import Notifications
 from webhook.auditing.reports import Reports
@@ -181,6 +182,7 @@ def _takers(cluster: Cluster, config: Callable[[], Config], settings: AuditorSet
     return {
         "seen": seen,
         "reports": Reports(cluster, own, seen, settings.report_results),
+        "history": History(cluster, own),
         "events": Events(cluster, config, seen.since_start),
         "notifications": Notifications(cluster, own, config, seen.since_record),
     }

@@ -62,6 +62,12 @@ _STRICT_AUDIT = (
     help="The format of the result.",
 )
 @click.option("--strict", is_flag=True, help=_STRICT_AUDIT)
+@click.option(
+    "--history",
+    "is_history",
+    is_flag=True,
+    help="Judge nothing: print how many findings the auditor has counted, day by day (text or csv).",
+)
 def audit(
     kubeconfig: Path | None,
     contexts: tuple[str, ...],
@@ -71,6 +77,7 @@ def audit(
     group_by: str,
     output: AuditFormat,
     strict: bool,
+    is_history: bool,
 ) -> int:
     """Judge what a cluster stores as if it were created now; reads only.
 
@@ -82,6 +89,10 @@ def audit(
     from webhook.audit.look import AuditOptions, audit_cluster  # noqa: PLC0415
     from webhook.audit.progress import Bar  # noqa: PLC0415
 
+    if is_history:
+        if output not in ("text", "csv"):
+            raise click.UsageError("--history is printed as text or csv")
+        return _print_history(kubeconfig, contexts, output)
     gc.set_threshold(*COLLECTOR)
     today = datetime.now(UTC).date()
     options = AuditOptions(config, as_if, group_by, namespaces)
@@ -103,6 +114,26 @@ def audit(
             note(" ".join(filter(None, (audited.name, trouble))))
     for part in _render_audit(audits, output, code, today):
         put(part, encoding=None if output == "text" else "utf-8")
+    return code
+
+
+def _print_history(kubeconfig: Path | None, contexts: tuple[str, ...], output: AuditFormat) -> int:
+    """Print what the auditors of the clusters have counted; 2 if a history can't be read."""
+    from webhook.audit.history import history_csv, history_lines, history_path, read_history  # noqa: PLC0415
+
+    clusters, code = {}, 0
+    for context in contexts or (None,):
+        read = read_history(reach_patiently(kubeconfig, context).get(history_path()))
+        clusters[context or ""] = read.days
+        if read.lost:
+            where = f"context {context}: " if context else ""
+            click.echo(f"forestall: {where}the history can't be read: {read.lost}", err=True)
+            code = 2
+    if output == "csv":
+        put("".join(history_csv(clusters)), encoding="utf-8")
+        return code
+    for name, days in clusters.items():
+        put("".join(f"{line}\n" for line in [*([f"Cluster {name}"] if name else ()), *history_lines(days)]))
     return code
 
 
