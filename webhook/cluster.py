@@ -43,6 +43,8 @@ _WARNING = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
 _CONNECT_SECONDS = 5.0
 _RECONNECT_SECONDS = 10.0
 _LOOK_UPS_AT_ONCE = 8
+_CONNECTIONS = 64
+"""Connections that are kept: each kind that is watched has one."""
 _CALL_SECONDS = 10.0
 _STATUS_BYTES = 1 << 16
 """Bytes of a refusal that are read: an admission webhook's message, the longest there is, may quote many containers."""
@@ -298,6 +300,7 @@ class Cluster:
         try:
             self._load(client_configuration=configuration)
             configuration.socket_options = _KEEPALIVE
+            configuration.connection_pool_maxsize = _CONNECTIONS
             pool = RESTClientObject(configuration).pool_manager
             if configuration.host.startswith("https"):
                 pool.connection_pool_kw.update(_NO_FILES, ssl_context=_ssl_context(configuration))

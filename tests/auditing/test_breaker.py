@@ -133,6 +133,14 @@ class TestGuardedCluster:
         cluster.read("/api/v1/pods", {}, 5)
         assert cluster.breaker.stopped == "writes"
 
+    def test_a_kind_that_was_made_a_moment_ago_is_not_a_busy_server(
+        self, api: FakeApi, cluster: GuardedCluster
+    ) -> None:
+        api.script("list", "pods", lambda request: request.status(429, "storage is (re)initializing"))
+        with pytest.raises(ClusterRefused):
+            cluster.read("/api/v1/pods", {}, 5)
+        assert cluster.breaker.stopped == "nothing"
+
     def test_a_server_that_is_gone_is_not_busy(self, api: FakeApi, cluster: GuardedCluster) -> None:
         api.script("list", "pods", *[Request.drop] * 30)
         for _ in range(30):

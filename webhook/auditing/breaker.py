@@ -20,6 +20,8 @@ from webhook.policy import Object
 Stopped = Literal["nothing", "writes", "everything"]
 
 _BUSY = (429, 504)
+_NEW_KIND = "storage is (re)initializing"
+"""What the API server says, with 429, of a kind whose CustomResourceDefinition was made a moment ago."""
 _SLOW = 2.0
 _CALLS = 20
 _SHORTEST_STOP, _LONGEST_STOP = 300.0, 3600.0
@@ -116,7 +118,8 @@ class GuardedCluster(Cluster):
         try:
             response = super().open(path, query, read_timeout, method, body, accept)
         except ClusterRefused as answer:
-            self.breaker.took(None, answer.status)
+            if answer.message != _NEW_KIND:
+                self.breaker.took(None, answer.status)
             raise
         except FactsUnavailable:
             # Of a server that isn't there an error is quick; that says nothing of how busy it is.
