@@ -554,6 +554,22 @@ def test_the_message_on_retention() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        pytest.param(CLAIM, "server.persistentVolume.size: 75Gi", id="a-claim"),
+        pytest.param({"emptyDir": {"sizeLimit": "50Gi"}}, "server.emptyDir.sizeLimit: 75Gi", id="an-empty-dir"),
+    ],
+)
+def test_the_chart_s_value_for_a_larger_volume(source: Object, hint: str) -> None:
+    obj = retaining("--storage.tsdb.retention.size=60GB", source=source)
+    obj["spec"]["template"]["spec"]["containers"][0]["name"] = "prometheus-server"
+    labels = {"helm.sh/chart": "prometheus-29.27.0", "app.kubernetes.io/component": "server"}
+    obj["metadata"] |= {"labels": {**labels, "app.kubernetes.io/instance": "prometheus"}}
+    known = claim_of("50Gi").with_objects([SENDS], [CONFIG_MAPS])
+    assert [violation.hint for violation in found(obj, known)] == [hint]
+
+
+@pytest.mark.parametrize(
     ("text", "amount"),
     [
         pytest.param("512MB", 512 * 2**20, id="units-are-powers-of-1024"),

@@ -74,7 +74,7 @@ def _examine_store(pod: Pod, kept: Kept, place: Place, params: Params) -> Iterat
         yield from _memory(kept, place)
         yield from _unlimited(kept, place, remedies, params, is_lost=way.is_sent is False)
     if retention is not None and place.size:
-        yield from too_little(kept, place, retention, params.ingestion_per_day)
+        yield from too_little(pod.workload, kept, place, retention, params.ingestion_per_day)
 
 
 def _lost(kept: Kept, place: Place, remedies: Remedies) -> Violation:

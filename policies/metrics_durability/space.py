@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from policies.metrics_durability.places import Place
 from policies.metrics_durability.retention import Retention
 from policies.metrics_durability.stores import Kept
+from webhook.objects.helm_values import Value, helm_value
+from webhook.objects.pods import Workload
 from webhook.objects.quantities import Memory, format_memory
 from webhook.policy import Brief, Mode, Set, Violation
 
@@ -34,7 +36,9 @@ def volume_for(amount: int) -> Memory:
     return Memory(-(-int(amount / PART) // _GIBIBYTE) * _GIBIBYTE)
 
 
-def too_little(kept: Kept, place: Place, retention: Retention, per_day: int | None) -> Iterator[Violation]:
+def too_little(
+    workload: Workload, kept: Kept, place: Place, retention: Retention, per_day: int | None
+) -> Iterator[Violation]:
     """What is wrong if the volume, whose size is known, is full before the retention deletes anything."""
     size, need = place.size or 0, _need(retention, place.size or 0, per_day)
     if need is None or need.amount <= size * _FULL:
@@ -43,6 +47,8 @@ def too_little(kept: Kept, place: Place, retention: Retention, per_day: int | No
     end = "its pod is evicted" if place.lifetime == "emptyDir" else "Prometheus stops when it is full"
     most, enough = _as_prometheus(int(size * PART)), volume_for(need.amount)
     remedy = f"give it {enough}, or set {_SETTING[place.is_operated]} to {most}"
+    what = _SIZES.get(place.lifetime)
+    value = helm_value(workload.object, kept.container.name, what) if what else None
     is_resizable = place.size_path.endswith(("sizeLimit", "requests.storage"))
     yield Violation(
         retention.path,
@@ -51,10 +57,12 @@ def too_little(kept: Kept, place: Place, retention: Retention, per_day: int | No
         value=size - need.amount,
         advice=(Set(place.size_path, str(enough)),) if is_resizable else (),
         brief=Brief(f"Prometheus keeps {need.told}, and {holds}", remedy),
+        hint=f"{value}: {enough}" if value else None,
         at_most=need.at_most,
     )
 
 
+_SIZES: Mapping[str, Value] = {"emptyDir": "sizeLimit", "kept": "size", "memory": "sizeLimit"}
 _SETTING = {True: "retentionSize", False: "--storage.tsdb.retention.size"}
 
 

@@ -27,7 +27,15 @@ from webhook.objects.pods import Container, mapping
 from webhook.policy import Object, Set
 
 Value = Literal[
-    "resources", "storageClass", "nodeSelector", "strategy", "database", "persistence", "remoteWrite", "sizeLimit"
+    "resources",
+    "storageClass",
+    "nodeSelector",
+    "strategy",
+    "database",
+    "persistence",
+    "remoteWrite",
+    "sizeLimit",
+    "size",
 ]
 
 _VERSION = re.compile(r"-v?(\d+)\.(\d+)(?:\.(\d+))?.*$")
