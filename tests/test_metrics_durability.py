@@ -276,6 +276,24 @@ VMSTORAGE = "victoriametrics/vmstorage:v1.120.0-cluster"
             id="loki-s-common-storage",
         ),
         pytest.param(
+            store("grafana/loki:3.5.0", READS),
+            configured("common: {storage: {filesystem: {}, gcs: {}}}"),
+            PASSES,
+            id="loki-s-common-storage-of-two-kinds",
+        ),
+        pytest.param(
+            store("grafana/loki:3.5.0", READS),
+            configured(f"common: {{storage: {{s3: {{}}}}}}\n{LOKI_FILES}"),
+            LOST,
+            id="loki-s-schema-counts-for-more",
+        ),
+        pytest.param(
+            store("grafana/mimir:3.0.0", READS),
+            configured("common: {storage: {backend: s3}}\nblocks_storage: {backend: filesystem}"),
+            LOST,
+            id="mimir-s-blocks-count-for-more",
+        ),
+        pytest.param(
             store("grafana/loki:3.5.0", READS, "-target=querier"), configured(LOKI_FILES), PASSES, id="a-querier"
         ),
         pytest.param(store("grafana/loki:3.5.0", READS, "-target=write"), configured(LOKI_FILES), LOST, id="write"),

@@ -90,8 +90,9 @@ def _names_object_store(found: Mapping[str, Any]) -> bool | None:
 def _backends(found: Mapping[str, Any]) -> Iterator[Any]:
     common = inside(found, "common", "storage")
     yield inside(common, "backend")
-    # Loki has no field for the backend here, but one for each kind.
-    yield from _KINDS.intersection(common) if isinstance(common, Mapping) and "backend" not in common else ()
+    # Loki has no field for the backend here, but one for each kind; of several, files aren't what is meant.
+    kinds = _KINDS.intersection(common) if isinstance(common, Mapping) and "backend" not in common else ()
+    yield from sorted(kinds, key=lambda kind: kind not in _LOCAL)
     yield inside(found, "blocks_storage", "backend")
     yield inside(found, "storage", "trace", "backend")
     periods = inside(found, "schema_config", "configs")
