@@ -217,9 +217,20 @@ def configured(text: str) -> ClusterFacts:
     return facts(config_map(prometheus_yml=text))
 
 
+def with_another(source: Object, other: Object, **mount: Any) -> Object:
+    """Tempo, which writes to two volumes."""
+    mounts = [
+        {"name": "data", "mountPath": "/data"},
+        {"name": "other", "mountPath": "/other", **mount},
+        {"name": "config", "mountPath": "/etc/config"},
+    ]
+    volumes = [{"name": "other", **other}]
+    return store("grafana/tempo:2.9.0", READS, source=source, volumeMounts=mounts, volumes=volumes)
+
+
 PEERS = "--cluster.peer=a:9094"
 GRAFANA = "grafana/grafana:12.3.1"
-GRAFANA_INI = {
+GRAFANA_INI: dict[str, Any] = {
     "volumeMounts": [
         {"name": "data", "mountPath": "/var/lib/grafana"},
         {"name": "config", "mountPath": "/etc/grafana/grafana.ini", "subPath": "grafana.ini"},
@@ -317,6 +328,24 @@ VMSTORAGE = "victoriametrics/vmstorage:v1.120.0-cluster"
             id="tempo-with-objects",
         ),
         pytest.param(store("grafana/tempo:2.9.0", READS, source=CLAIM), NO_FACTS, PASSES, id="tempo-on-a-claim"),
+        pytest.param(
+            with_another(EMPTY, CLAIM), configured("storage: {trace: {backend: local}}"), PASSES, id="on-one-of-two"
+        ),
+        pytest.param(
+            with_another(CLAIM, EMPTY), configured("storage: {trace: {backend: local}}"), PASSES, id="on-the-other"
+        ),
+        pytest.param(
+            with_another(EMPTY, CLAIM, readOnly=True),
+            configured("storage: {trace: {backend: local}}"),
+            LOST,
+            id="what-is-read-keeps-nothing",
+        ),
+        pytest.param(
+            store("grafana/tempo:2.9.0", READS, source=CLAIM, folder="/tmp"),
+            configured("storage: {trace: {backend: local}}"),
+            [("spec.template.spec.containers[0].volumeMounts", "deny")],
+            id="what-is-in-tmp-isn-t-meant",
+        ),
         pytest.param(
             store("prom/alertmanager:v0.31.0", "--storage.path=/data"), NO_FACTS, LOST_STATE, id="alertmanager"
         ),
@@ -558,6 +587,42 @@ DAILY = Params(ingestion_per_day=Memory.parse("4Gi"))
 )
 def test_retention(obj: Object, known: ClusterFacts, params: Params, expected: list[tuple[str, str]]) -> None:
     assert told(obj, known, params) == expected
+
+
+def test_the_message_on_retention_names_the_flag() -> None:
+    [violation] = found(retaining("--storage.tsdb.retention.size=60GB"), claim_of("50Gi"))
+    assert violation.message == (
+        "Prometheus container 'store' keeps up to 60GB, and its volume holds 50Gi: Prometheus stops when it is full: "
+        "give it 75Gi, or set --storage.tsdb.retention.size to 40GB"
+    )
+    assert violation.advice == ()
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        pytest.param(
+            "1Gi", "its pod is evicted: give it 3Gi, or set --storage.tsdb.retention.size to 819MB", id="small"
+        ),
+        pytest.param(
+            "5Gi", "its pod is evicted: give it 13Gi, or set --storage.tsdb.retention.size to 4GB", id="large"
+        ),
+    ],
+)
+def test_an_empty_dir_that_is_full_has_its_pod_evicted(size: str, words: str) -> None:
+    retained = {"1Gi": "2GB", "5Gi": "10GB"}[size]
+    obj = retaining(f"--storage.tsdb.retention.size={retained}", source={"emptyDir": {"sizeLimit": size}})
+    [violation] = found(obj, facts(SENDS))
+    assert violation.message.endswith(f", and its volume holds {size}: {words}")
+    assert violation.advice[0].path == f"{VOLUME}.emptyDir.sizeLimit"
+
+
+def test_the_message_on_days_of_retention() -> None:
+    [violation] = found(retaining("--storage.tsdb.retention.time=30d"), claim_of("100Gi"), DAILY)
+    assert violation.message == (
+        "Prometheus container 'store' keeps 30d of 4Gi a day, 120Gi in all, and its volume holds 100Gi: Prometheus "
+        "stops when it is full: give it 150Gi, or set --storage.tsdb.retention.size to 80GB"
+    )
 
 
 def test_the_message_on_retention() -> None:
