@@ -10,7 +10,18 @@ import pytest
 from policies.metrics_durability.policy import Params, examine
 from policies.metrics_durability.retention import read_size, read_time
 from policies.metrics_durability.space import volume_for
-from tests.builders import TODAY, config, config_map, container, custom, facts, facts_of, request, workload
+from tests.builders import (
+    TODAY,
+    config,
+    config_map,
+    container,
+    custom,
+    every_policy,
+    facts,
+    facts_of,
+    request,
+    workload,
+)
 from webhook.engine import decide
 from webhook.objects.config_maps import CONFIG_MAPS
 from webhook.objects.facts import NO_FACTS, ClusterFacts
@@ -700,7 +711,7 @@ LIMIT = "spec.storage.emptyDir.sizeLimit"
             Params(empty_dir_size=Memory.parse("30Gi")),
             Set(LIMIT, "30Gi"),
             (),
-            "patch",
+            "deny",
             id="the-parameter-does",
         ),
         pytest.param(
@@ -708,7 +719,7 @@ LIMIT = "spec.storage.emptyDir.sizeLimit"
             Params(),
             Set(LIMIT, "10Gi"),
             (),
-            "patch",
+            "deny",
             id="the-retention-does",
         ),
     ],
@@ -718,6 +729,19 @@ def test_an_empty_dir_without_a_limit(
 ) -> None:
     [violation] = found(obj, params=params)
     assert (violation.path, violation.fix, violation.advice, violation.at_most) == (LIMIT, fix, advice, at_most)
+
+
+@pytest.mark.parametrize("mode", ["warn", "deny", "patch"])
+def test_check_says_what_both_hooks_do(mode: str) -> None:
+    obj = {**UNLIMITED, "spec": {**UNLIMITED["spec"], "retentionSize": "8GB"}}
+    cfg = config(every_policy(metrics_durability=f"mode: {mode}"))
+    checked = decide(request(obj), NO_FACTS, cfg, today=TODAY)
+    mutated = decide(request(obj), NO_FACTS, cfg, today=TODAY, stage="mutate")
+    validated = decide(request(mutated.object or obj), NO_FACTS, cfg, today=TODAY, stage="validate")
+    assert (checked.patch, checked.allowed) == (mutated.patch, validated.allowed) == (mutated.patch, mode != "deny")
+    assert [verdict.outcome for verdict in checked.verdicts] == [
+        verdict.outcome for decision in (mutated, validated) for verdict in decision.verdicts
+    ]
 
 
 def test_an_empty_dir_in_memory() -> None:

@@ -159,7 +159,7 @@ def _unlimited(kept: Kept, place: Place, remedies: Remedies, params: Params, *, 
         advice=() if size or is_lost else (mend,),
         brief=Brief(f"{kept.store.name} {wrong}", remedy),
         hint=None if is_lost else remedies.size_hint(str(mend.value)),
-        at_most="patch" if size else "warn",
+        at_most="deny" if size else "warn",
     )
 
 
