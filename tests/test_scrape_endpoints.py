@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from policies.scrape_endpoints.durations import parse_duration
 from policies.scrape_endpoints.keys import meant_by
 from policies.scrape_endpoints.policy import POLICY, Params, examine
+from policies.scrape_endpoints.services import SERVICES
+from policies.scrape_endpoints.templates import TEMPLATES
 from tests.builders import TODAY, config, container, custom, every_policy, facts, facts_of, request, workload
+from tests.fake_api import FakeApi
 from webhook.check import check_files
+from webhook.cluster import Cluster
 from webhook.engine import decide
 from webhook.objects.facts import NO_FACTS, ClusterFacts
 from webhook.objects.label_selectors import read_selector
 from webhook.policy import Object, Set
+from webhook.watch import list_facts
 
 Found = list[tuple[str, str]]
 """Path and strongest mode of each violation."""
@@ -246,6 +253,24 @@ HTTP = port("http", 80, 8080)
 )
 def test_services(obj: Object, known: ClusterFacts, violations: Found) -> None:
     assert found(obj, known) == violations
+
+
+def test_an_object_of_a_list_names_no_kind() -> None:
+    """The API server leaves apiVersion and kind out of a list's items."""
+    for obj, path in ((service(scrape="True"), "metadata.annotations"), (prometheus(scrapeTimeout="40s"), "spec")):
+        asked = request(obj)
+        listed = msgspec.structs.replace(asked, object={key: obj[key] for key in ("metadata", "spec")})
+        [first, *_] = examine(listed, NO_FACTS, Params())
+        assert first.path.startswith(path)
+
+
+def test_what_is_seen_in_some_namespaces_alone_is_not_known(api: FakeApi, tmp_path: Path) -> None:
+    api.objects["services"], api.objects["daemonsets"] = [service()], []
+    cluster = Cluster.from_kubeconfig(api.kubeconfig(tmp_path))
+    read = list_facts(cluster, [SERVICES, *TEMPLATES[:1]], ["shop"]).facts
+    assert (read.known, list(read.of(SERVICES))) == (frozenset(TEMPLATES[:1]), [("shop", "web")])
+    [violation] = examine(request(monitor(namespaceSelector={"matchNames": ["a"]})), read, Params())
+    assert (violation.path, violation.is_unknown) == ("spec.namespaceSelector", True)
 
 
 def test_a_server_does_not_know_what_pods_there_are() -> None:

@@ -75,6 +75,8 @@ class FactKind(Generic[RecordKey, FactRecord]):
               as the judged object names them, within the deadline that the server gives claims, and only where a
               policy's user allows it: by this parameter, a bool of every policy that reads the kind
     on_servers whether servers watch the kind as well; if not, check and audit alone read it
+    spans     whether such an object matters to objects of other namespaces: where only some namespaces were listed, the
+              kind isn't known
     """
 
     group: str
@@ -87,6 +89,7 @@ class FactKind(Generic[RecordKey, FactRecord]):
     version: str = "v1"
     allowed_by: str = ""
     on_servers: bool = True
+    spans: bool = False
 
     def __post_init__(self) -> None:
         prepare(self.wire)

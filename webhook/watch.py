@@ -66,7 +66,8 @@ def list_facts(cluster: Cluster, kinds: Iterable[FactKind[Any, Any]], namespaces
             records[kind] = {key: record for part in parts for key, record in part.records.items()}
             for part in parts:
                 odd |= part.unreadable
-    facts = ClusterFacts(records, known=frozenset(records), unreadable=odd, read_at=datetime.now(UTC))
+    known = frozenset(kind for kind in records if not (namespaces and kind.spans))
+    facts = ClusterFacts(records, known=known, unreadable=odd, read_at=datetime.now(UTC))
     return FactsRead(facts, unseen)
 
 

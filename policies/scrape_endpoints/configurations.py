@@ -144,7 +144,7 @@ def _of_kept(path: str, scrape: Scrape, rule: Mapping[str, Any], ports: _Ports) 
 
 
 def _undeclared(path: str, scrape: Scrape, wrong: str, value: str, there: str, ports: _Ports) -> Violation:
-    unsure = "" if ports.are_known else " among these files"
+    unsure = "" if ports.are_known else " that is seen here"
     return violation(
         path,
         scrape.subject,

@@ -14,7 +14,7 @@ from policies.scrape_endpoints.services import SERVICES, SERVICES_IN, Service
 from policies.scrape_endpoints.taken import examine_taking
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import selected_templates
-from webhook.objects.facts import ClusterFacts, read_fact
+from webhook.objects.facts import ClusterFacts, record_of
 from webhook.objects.label_selectors import EVERYTHING, Selector
 from webhook.objects.pods import items, mapping
 from webhook.policy import AdmissionRequest, Set, Violation
@@ -25,10 +25,7 @@ _SCRAPE_CONFIG = Fields("scrapeInterval", "scrapeTimeout", "metricsPath")
 
 def examine_monitor(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
     obj = request.object or {}
-    found = read_fact(obj, (MONITORS[request.kind],), namespace=request.namespace)
-    if found is None:
-        return
-    monitor: Monitor = found[1]
+    monitor = record_of(MONITORS[request.kind], obj, request.namespace)
     takers = [prometheus for prometheus in all_prometheuses(facts) if takes(prometheus, monitor, facts)]
     spec = mapping(obj, "spec", "")
     for scrape in _scrapes(monitor, spec):
@@ -160,7 +157,7 @@ def _without_services(
     where = "in any namespace" if monitor.namespaces is None else f"in namespace {listed(monitor.namespaces)}"
     wrong = f"no Service {where} has the labels that it selects ({selector or 'any'})"
     if not is_known:
-        wrong = f"among these files {wrong}: cannot tell whether the cluster has one"
+        wrong = f"{wrong}, as far as is seen here: cannot tell whether the cluster has one"
     path, advice = "spec.selector", tuple[Set, ...]()
     if elsewhere is not None:
         remedy = (
@@ -179,13 +176,13 @@ def _without_services(
 def _of_pods(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
     selector = monitor.selector or EVERYTHING
     pods = selected_templates(selector, monitor.namespaces, facts)
-    is_known = templates.are_known(facts)
+    is_known = templates.are_known(facts) and (SERVICES in facts.known or monitor.namespaces == (monitor.namespace,))
     if not pods:
         # Servers don't know what workloads there are; the audit and check do.
         if is_known or SERVICES not in facts.known:
             wrong = f"no Deployment, StatefulSet or DaemonSet has pods with the labels that it selects ({selector})"
             if not is_known:
-                wrong = f"among these files {wrong}: cannot tell whether the cluster has one"
+                wrong = f"{wrong}, as far as is seen here: cannot tell whether the cluster has one"
             yield violation(
                 "spec.selector",
                 monitor.name,

@@ -114,6 +114,7 @@ def _kind(kind: GroupKind, version: str = "v1") -> FactKind[tuple[str, str], Mon
         read=partial(_read, kind.kind),
         key="namespace and name",
         version=version,
+        spans=True,
     )
 
 

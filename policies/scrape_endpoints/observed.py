@@ -20,10 +20,10 @@ _ROLLOUT = timedelta(minutes=10)
 
 
 def observe(live: Live, facts: ClusterFacts, _params: object) -> Iterator[Observation]:
-    if SERVICES not in facts.known:
-        return
     if live.sees(ENDPOINT_SLICES):
         yield from _unanswered(live, facts)
+    if SERVICES not in facts.known:
+        return
     for monitor in facts.of(SERVICE_MONITORS).values():
         if not selected_services(monitor, facts):
             yield _empty(monitor, "Services")

@@ -28,7 +28,7 @@ from policies.scrape_endpoints.services import SERVICES
 from policies.scrape_endpoints.taken import examine_selections
 from policies.scrape_endpoints.templates import TEMPLATES
 from policies.scrape_endpoints.workloads import examine_workload
-from webhook.objects.facts import NAMESPACES, ClusterFacts, read_fact
+from webhook.objects.facts import NAMESPACES, ClusterFacts, record_of
 from webhook.objects.live import ENDPOINT_SLICES, LIVE_WORKLOADS
 from webhook.objects.pods import mapping, read_workload
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
@@ -36,6 +36,7 @@ from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
 SERVICE = GroupKind("", "Service", "services")
 _SCRAPES = Fields("scrapeInterval", "scrapeTimeout")
 _DEFAULT_INTERVAL = "30s"
+_PROMETHEUSES = {kind.kind: kind for kind in (PROMETHEUSES, PROMETHEUS_AGENTS)}
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -52,16 +53,14 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, _params: Params) -> 
         yield from examine_monitor(request, facts)
     elif (workload := read_workload(request)) is not None:
         yield from examine_workload(workload, facts)
-        if group == GROUP:
+        if group == GROUP and kind in _PROMETHEUSES:
             yield from _examine_prometheus(request, facts)
 
 
 def _examine_prometheus(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
     obj = request.object or {}
-    found = read_fact(obj, (PROMETHEUSES, PROMETHEUS_AGENTS), namespace=request.namespace)
-    if found is not None:
-        yield from examine_times(Scrape("", _SCRAPES, mapping(obj, "spec", ""), at("spec")), _DEFAULT_INTERVAL)
-        yield from examine_selections(found[1], facts)
+    yield from examine_times(Scrape("", _SCRAPES, mapping(obj, "spec", ""), at("spec")), _DEFAULT_INTERVAL)
+    yield from examine_selections(record_of(_PROMETHEUSES[request.kind], obj, request.namespace), facts)
 
 
 POLICY = Policy(

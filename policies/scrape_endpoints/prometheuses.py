@@ -90,6 +90,7 @@ def _kind(kind: str, resource: str, version: str) -> FactKind[tuple[str, str], P
         read=partial(_read, kind),
         key="namespace and name",
         version=version,
+        spans=True,
     )
 
 

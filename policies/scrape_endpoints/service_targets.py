@@ -10,7 +10,7 @@ from policies.scrape_endpoints.monitors import SERVICE_MONITORS_OF, Monitor
 from policies.scrape_endpoints.services import SERVICES, Service, ServicePort
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import Template, selected_templates
-from webhook.objects.facts import ClusterFacts, read_fact
+from webhook.objects.facts import ClusterFacts, record_of
 from webhook.objects.label_selectors import EVERYTHING, Selector
 from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, Violation
@@ -21,11 +21,8 @@ _OPERATED = frozenset({"operator.prometheus.io/name", "prometheus", "alertmanage
 
 def examine_service(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
     obj = request.object or {}
-    found = read_fact(obj, (SERVICES,), namespace=request.namespace)
+    service = record_of(SERVICES, obj, request.namespace)
     annotations = mapping(mapping(obj, "metadata", ""), "annotations", "metadata")
-    if found is None:
-        return
-    service: Service = found[1]
     if service.keys is None and not annotations and service.selector is None:
         return
     pods = selected_templates(service.selector, (service.namespace,), facts) if service.selector else []
@@ -101,7 +98,7 @@ def _without_pods(service: Service, selector: Selector, why: str, facts: Cluster
     if is_known:
         wrong += f"of namespace {service.namespace!r} has pods with its labels ({selector})"
     else:
-        wrong += f"among these files has pods with its labels ({selector}): cannot tell whether there are any"
+        wrong += f"that is seen here has pods with its labels ({selector}): cannot tell whether there are any"
     yield violation(
         "spec.selector",
         service.name,

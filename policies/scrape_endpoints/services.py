@@ -81,6 +81,6 @@ def _read_port(wired: _Port) -> ServicePort:
 
 
 SERVICES: FactKind[tuple[str, str], Service] = FactKind(
-    group="", kind="Service", resource="services", wire=_Service, read=_read, key="namespace and name"
+    group="", kind="Service", resource="services", wire=_Service, read=_read, key="namespace and name", spans=True
 )
 SERVICES_IN = Grouped(SERVICES, lambda service: (service.namespace,))

@@ -47,7 +47,7 @@ def examine_taking(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]
             _Reason(0, "metadata.labels", "there is no Prometheus or PrometheusAgent", "see that something reads it")
         ]
     nearest = min(reasons, key=lambda reason: reason.distance)
-    unsure = "" if is_known else " among these files"
+    unsure = "" if is_known else " that is seen here"
     yield violation(
         nearest.path,
         monitor.name,
@@ -100,7 +100,7 @@ def examine_selections(prometheus: Prometheus, facts: ClusterFacts) -> Iterator[
         if any(takes(prometheus, monitor, facts) for monitor in known.values()):
             continue
         is_known = MONITORS[kind] in facts.known
-        others = "in the cluster" if is_known else "among these files"
+        others = "in the cluster" if is_known else "that are seen here"
         yield violation(
             selector_field(kind),
             kind,

@@ -36,7 +36,10 @@ UNGUARDED = "test/unguarded"
 
 _MARKER = "test/registered"
 _READS = {
-    "": ["nodes", "namespaces", "limitranges", "persistentvolumes", "persistentvolumeclaims"],
+    "": ["nodes", "namespaces", "limitranges", "persistentvolumes", "persistentvolumeclaims", "services"],
+    "monitoring.coreos.com": [
+        *("podmonitors", "probes", "prometheusagents", "prometheuses", "scrapeconfigs", "servicemonitors"),
+    ],
     "storage.k8s.io": ["storageclasses"],
 }
 OPERATOR = "system:serviceaccount:operators:prometheus-operator"

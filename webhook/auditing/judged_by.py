@@ -46,8 +46,8 @@ def _namespaces(kind: FactKind[Any, Any], key: Any, old: Mapping[Any, Any], new:
     """The namespaces whose objects a changed record concerns; none of them if it concerns all."""
     if kind == NAMESPACES:
         return {key}
-    # A Prometheus takes monitors of any namespace, and a monitor selects in any.
-    if kind.is_namespaced and not kind.is_custom:
+    # Services span namespaces, too, and change too often to judge everything again: their own follows at once.
+    if kind.is_namespaced and not (kind.spans and kind.is_custom):
         return {key if isinstance(key, str) else key[0]}
     if kind == VOLUMES:  # it is bound to one claim, and matters to the pods that use it
         claims = [record.claim for record in (old.get(key), new.get(key)) if record is not None]

@@ -7,7 +7,7 @@ own declaration. `ClusterFacts.of(CLAIMS)` are the records of a kind.
 from __future__ import annotations
 
 from webhook.objects.facts.claims import CLAIMS, Claim, claim_class
-from webhook.objects.facts.decoding import Metadata, Wire, WirePart, decode_fact, read_fact
+from webhook.objects.facts.decoding import Metadata, Wire, WirePart, decode_fact, read_fact, record_of
 from webhook.objects.facts.limit_ranges import LIMIT_RANGES, LimitRange
 from webhook.objects.facts.namespaces import NAMESPACES
 from webhook.objects.facts.nodes import NODES, Node, Taint
@@ -43,5 +43,6 @@ __all__ = [
     "facts_of",
     "read_fact",
     "read_terms",
+    "record_of",
     "zone_of",
 ]

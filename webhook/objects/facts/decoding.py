@@ -55,6 +55,14 @@ def read_fact(
     return None
 
 
+def record_of(kind: FactKind[Any, FactRecord], obj: Object, namespace: str) -> FactRecord:
+    """The record of an object that is known to be of the kind: in a list its apiVersion and kind are left out.
+
+    Raises as read_fact.
+    """
+    return _read(kind, lambda type_: msgspec.convert(obj, type_), namespace)[1]
+
+
 def decode_fact(
     kind: FactKind[Any, FactRecord], body: bytes | bytearray | msgspec.Raw
 ) -> tuple[FactReference, FactRecord]:
