@@ -37,6 +37,7 @@ _PER_SECOND = 10
 """Reports that are looked at, and written where they differ, in a second at most."""
 _BUDGET = 2.0
 """Seconds of a round after which no further report is begun in it."""
+_BUSY = 429
 _OF_ONE = (403, 404, 422)
 """HTTP statuses that say something of one report; any other is the API server's trouble with all of them."""
 
@@ -90,7 +91,7 @@ class Reports:
                 self._look(kept)
             self._write_due(kept, now)
         except ClusterRefused as answer:
-            self._pause(answer, max(_AGAIN_AFTER, answer.retry_after))
+            self._pause(answer, max(_NAMESPACE_EVERY if answer.status == _BUSY else _AGAIN_AFTER, answer.retry_after))
         except FactsUnavailable as error:
             self._pause(error, _NAMESPACE_EVERY)
         else:
