@@ -39,8 +39,23 @@ def _render(_logger: object, level: str, event: MutableMapping[str, Any]) -> byt
     return _encode({"time": datetime.now(UTC), "level": level, **event}) + b"\n"
 
 
+class ViolationLine(msgspec.Struct, gc=False, omit_defaults=True):
+    """What is logged of a violation: the field, by its path, and the value that was found there, where one was."""
+
+    policy: str
+    outcome: str
+    field: str
+    container: str = ""
+    value: int | str | None = None
+
+
 class ReviewLine(msgspec.Struct, gc=False):
-    """What is logged of a review; never the object itself, which may be a Secret."""
+    """What is logged of a review; never the object itself, which may be a Secret.
+
+    violated, patched, exempted  ids of policies: those that are broken without an exemption, those whose violations are
+                                 patched, and those that an exemption lets be broken
+    violations                   every one of them, up to a number
+    """
 
     time: datetime
     level: str
@@ -57,6 +72,8 @@ class ReviewLine(msgspec.Struct, gc=False):
     allowed: bool
     violated: list[str]
     patched: list[str]
+    exempted: list[str]
+    violations: list[ViolationLine]
     milliseconds: float
 
 

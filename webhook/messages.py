@@ -185,7 +185,7 @@ def _warning(request: AdmissionRequest, verdict: Verdict, config: Config) -> str
 
     Where there is no room for all, the Helm value goes, then the end of what is wrong: the remedy stays whole.
     """
-    violation, container = verdict.violation, _container(request, verdict.violation)
+    violation, container = verdict.violation, container_of(request, verdict.violation)
     wrong, remedy = violation.brief or Brief(violation.message)
     if verdict.outcome == "patched":
         remedy = f"patched to {_changed(sets_of(violation), container)}"
@@ -217,7 +217,8 @@ def _who(request: AdmissionRequest, container: Container | None = None) -> str:
     return f"{who}, container {_shortened(container.name)}" if container else who
 
 
-def _container(request: AdmissionRequest, violation: Violation) -> Container | None:
+def container_of(request: AdmissionRequest, violation: Violation) -> Container | None:
+    """The container that the violation is about; None if it is about none, or the object can't be read."""
     try:
         workload = read_workload(request)
         return workload.container_of(violation) if workload else None

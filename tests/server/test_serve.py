@@ -33,6 +33,7 @@ from webhook.engine import decide
 from webhook.errors import FactsUnavailable
 from webhook.files.facts import read_facts
 from webhook.installation import PROBE_LABEL
+from webhook.log import ReviewLine
 from webhook.objects.facts import CLAIMS, NO_FACTS, STORAGE_CLASSES, Claim, Found
 from webhook.policy import AdmissionRequest, Decision, FactReference, Verdict, Violation
 from webhook.server import judge as judge_module
@@ -142,6 +143,15 @@ def test_one_log_line_per_review_without_the_object(server):
         "allowed": False,
         "violated": ["memory-limits"],
         "patched": [],
+        "exempted": [],
+        "violations": [
+            {
+                "policy": "memory-limits",
+                "outcome": "denied",
+                "field": "spec.template.spec.containers[0].resources.limits.memory",
+                "container": "web",
+            }
+        ],
     }
     assert "secret/image" not in json.dumps(server.log())
 
@@ -606,6 +616,34 @@ def test_look_up(monkeypatch, tmp_path, answers, asked, text):
     assert source.asked == asked
     assert text in answer["response"]["warnings"][0]
     assert time.monotonic() - now < 0.75
+
+
+EXEMPTED = b"""
+exemptions:
+  - {policy: memory-limits, match: {namespaces: [shop], images: [old]}, owner: sre, reason: later, until: 2999-12-31}
+"""
+OLD, NEW = {"name": "old", "image": "old:1"}, {"name": "new", "image": "new:1"}
+
+
+@pytest.mark.parametrize(
+    ("containers", "violated", "exempted", "outcomes"),
+    [
+        pytest.param([OLD], [], ["memory-limits"], [("old", "exempted")], id="exempted"),
+        pytest.param([NEW], ["memory-limits"], [], [("new", "denied")], id="violated"),
+        pytest.param(
+            [OLD, NEW], ["memory-limits"], ["memory-limits"], [("old", "exempted"), ("new", "denied")], id="both"
+        ),
+    ],
+)
+def test_the_log_tells_exempted_from_violated(monkeypatch, tmp_path, containers, violated, exempted, outcomes):
+    lines: list[ReviewLine] = []
+    monkeypatch.setattr(judge_module.logs, "write_review", lines.append)
+    judge = Judge(lambda: load_config(EXEMPTED, ""), Source([]), Metrics(tmp_path, 0, set(), []))
+    now = time.monotonic()
+    judge.answer(request(workload("Deployment", *containers)), "validate", now, now + 2)
+    (line,) = lines
+    assert (line.violated, line.exempted) == (violated, exempted)
+    assert [(told.container, told.outcome) for told in line.violations] == outcomes
 
 
 def test_a_probe_is_answered_before_anything_is_decided(monkeypatch, tmp_path):

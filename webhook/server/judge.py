@@ -23,9 +23,9 @@ from webhook import log as logs
 from webhook.config import Config
 from webhook.engine import undecided
 from webhook.errors import NOT_OURS, TimeUp
-from webhook.messages import object_name
+from webhook.messages import container_of, object_name
 from webhook.objects.facts import ClusterFacts, Found
-from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Stage
+from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Stage, Verdict
 from webhook.server.metrics import Metrics, is_undecided
 from webhook.server.review import probe_nonce, read_review, render_probe, render_review
 from webhook.server.transition import decide_in_transition
@@ -35,6 +35,10 @@ _LOOK_UP = 0.5
 
 _LOGGED = 253
 """Characters of a name that the log shows: the API allows most names to be as long as that."""
+_VIOLATIONS = 20
+"""Violations of a review that are logged one by one."""
+_VALUE = 100
+"""Characters of a value that are logged."""
 
 _ALARM = 0.05
 """Seconds between two looks at whether a decision takes too long."""
@@ -207,7 +211,8 @@ class Judge:
 
     def _record(self, case: _Underway, decision: Decision, deciding: float) -> None:
         request, stage, whole = case.request, case.stage, time.monotonic() - case.arrived
-        violated = {verdict.policy for verdict in decision.verdicts}
+        exempted = {verdict.policy for verdict in decision.verdicts if verdict.outcome == "exempted"}
+        violated = {verdict.policy for verdict in decision.verdicts if verdict.outcome != "exempted"}
         patched = {verdict.policy for verdict in decision.verdicts if verdict.outcome == "patched"}
         if self._logs_reviews:
             logs.write_review(
@@ -227,6 +232,8 @@ class Judge:
                     decision.allowed,
                     sorted(violated),
                     sorted(patched),
+                    sorted(exempted),
+                    [_violation(request, verdict) for verdict in decision.verdicts[:_VIOLATIONS]],
                     round(whole * 1000, 3),
                 )
             )
@@ -256,3 +263,11 @@ class Judge:
 
 def _today() -> date:
     return datetime.now(UTC).date()
+
+
+def _violation(request: AdmissionRequest, verdict: Verdict) -> logs.ViolationLine:
+    violation = verdict.violation
+    container = container_of(request, violation)
+    value = violation.value[:_VALUE] if isinstance(violation.value, str) else violation.value
+    name = container.name if container else ""
+    return logs.ViolationLine(verdict.policy, verdict.outcome, violation.path[:_LOGGED], name[:_LOGGED], value)
