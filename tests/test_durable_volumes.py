@@ -187,6 +187,12 @@ def test_the_volume_is_one_that_the_pods_reach(
     assert found == advice
 
 
+def test_what_is_no_prometheus_may_be_on_a_file_share() -> None:
+    known = facts_of([*THREE_ZONES, storage_class("efs", "efs.csi.aws.com")])
+    [violation] = durability.examine(request(custom("Alertmanager", {"storage": EMPTY})), known, durability.Params())
+    assert violation.message.endswith(", or keep them on a persistent volume of class efs")
+
+
 Way = tuple[str, str, str]
 """A rendered chart, an object in it, and the Helm value that a message names."""
 
