@@ -722,6 +722,14 @@ LIMIT = "spec.storage.emptyDir.sizeLimit"
             "deny",
             id="the-retention-does",
         ),
+        pytest.param(
+            {**UNLIMITED, "spec": {**UNLIMITED["spec"], "retentionSize": "8GB"}},
+            Params(empty_dir_size=Memory.parse("5Gi")),
+            Set(LIMIT, "10Gi"),
+            (),
+            "deny",
+            id="the-larger-of-both",
+        ),
     ],
 )
 def test_an_empty_dir_without_a_limit(
