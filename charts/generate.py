@@ -111,6 +111,7 @@ class Audit(_Values):
     log_level: _Level
     metrics_port: _Port
     report_results: Annotated[int, Meta(ge=1, le=500)]
+    keep_reports: bool
     resources: Resources
     flow_schema: FlowSchema
 

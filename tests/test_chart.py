@@ -545,6 +545,21 @@ def test_an_audit_that_is_off_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @needs_helm
+@pytest.mark.parametrize(
+    ("setting", "is_deleted"),
+    [
+        pytest.param("audit.enabled=true", True, id="by-default"),
+        pytest.param("audit.keepReports=true", False, id="kept"),
+        pytest.param("audit.enabled=false", False, id="no-audit"),
+    ],
+)
+def test_uninstalling_deletes_the_reports(setting: str, is_deleted: bool) -> None:
+    job = of_kind(render("defaults", "--set", setting), "Job")["forestall-uninstall"]
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments == ["hooks", "off", "--namespace=forestall-system", *["--with-reports"] * is_deleted]
+
+
+@needs_helm
 @pytest.mark.parametrize(("enabled", "names"), [("true", ["hook"]), ("false", [])], ids=["audit", "no-audit"])
 def test_the_auditor_may_read_the_secret_of_its_receiver_and_no_other(enabled: str, names: list[str]) -> None:
     settings = ["config.notifications.secret.name=hook", f"audit.enabled={enabled}"]

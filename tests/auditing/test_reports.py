@@ -13,8 +13,9 @@ from webhook.auditing.kept import Kept
 from webhook.auditing.report import report_content, result_of
 from webhook.auditing.reports import Reports, delete_all
 from webhook.auditing.seen import Seen
+from webhook.auditing.uninstall import remove_all
 from webhook.cluster import Cluster
-from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.findings import Finding
 from webhook.messages import incident
 from webhook.policy import Object, Reference
@@ -389,3 +390,42 @@ def test_an_uninstallation_deletes_all_of_them() -> None:
     here.pass_time(6)
     assert delete_all(cast("Cluster", here.cluster), OWN) == 2
     assert here.paths() == set()
+
+
+def lease(holder: str) -> Object:
+    metadata = {"name": "forestall-auditor", "namespace": OWN}
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": metadata,
+        "spec": {"holderIdentity": holder},
+    }
+
+
+@pytest.mark.parametrize(
+    ("holder", "waited"),
+    [
+        pytest.param("a", [11.0], id="one-leads"),
+        pytest.param("", [], id="nobody-leads"),
+        pytest.param(None, [], id="no-lease"),
+    ],
+)
+def test_nothing_is_left_once_no_auditor_leads(holder: str | None, waited: list[float]) -> None:
+    here = world()
+    if holder is not None:
+        here.cluster.put(lease(holder))
+    here.cluster.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine", "namespace": OWN}})
+    sleeps: list[float] = []
+    assert remove_all(cast("Cluster", here.cluster), OWN, sleeps.append) == 1
+    assert sleeps == waited
+    here.cluster.objects.pop(WG)
+    leases = [obj["spec"]["holderIdentity"] for path, obj in here.cluster.objects.items() if "leases" in path]
+    assert leases == ([] if holder is None else ["uninstall"])
+    assert {path.rpartition("/")[2] for path in here.cluster.objects if "leases" not in path} == {"mine"}
+
+
+def test_a_lease_that_is_renewed_meanwhile_is_taken_all_the_same() -> None:
+    here = world()
+    here.cluster.put(lease("a"))
+    here.cluster.fail["replace", "forestall-auditor"] = [Conflict(409, "Conflict", "modified")] * 2
+    assert remove_all(cast("Cluster", here.cluster), OWN, lambda _: None) == 1

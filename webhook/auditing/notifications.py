@@ -37,7 +37,7 @@ MOST_WAITING = 20
 _GATHER = 60.0
 """Seconds for which changes are gathered before they are told."""
 _CHANGES_EVERY = timedelta(minutes=10)
-_BROKEN_EVERY = 30.0
+_BROKEN_EVERY = 10.0
 """Seconds between two notifications of what is broken at least."""
 _OVER_AFTER = 300.0
 """Seconds for which nothing must have been broken any more until it counts as over."""
