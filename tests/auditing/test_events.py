@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from tests.auditing.conftest import Logged
 from tests.auditing.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
 from webhook.auditing.events import Events
@@ -152,7 +153,7 @@ def test_what_no_longer_breaks_a_policy_is_not_told(here: World, is_mended: bool
     assert here.notes == []
 
 
-def test_what_the_api_server_did_not_answer_is_told_later(here: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_api_server_did_not_answer_is_told_later(here: World, logged: Logged) -> None:
     here.store("web", "going")
     put(here.kept, finding("going"), finding())
     here.cluster.fail["create", "events"] = [
@@ -163,4 +164,4 @@ def test_what_the_api_server_did_not_answer_is_told_later(here: World, capsys: p
     assert here.notes == []
     here.pass_time(10)
     assert here.notes == ["memory-limits: no limit (would be denied) [container app]"]
-    assert capsys.readouterr().out.count("no event") == 2
+    assert logged.count("no event") == 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from tests.auditing.conftest import Logged
 from tests.auditing.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
 from webhook.audit.history import (
@@ -159,13 +160,11 @@ def test_the_worst_history_fits() -> None:
         pytest.param(base64.b64encode(zlib.compress(b" " * (1 << 25))).decode(), id="a-bomb"),
     ],
 )
-def test_a_history_that_cannot_be_read_is_kept_beside_the_new_one(
-    here: World, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_history_that_cannot_be_read_is_kept_beside_the_new_one(here: World, text: str, logged: Logged) -> None:
     here.cluster.put(config_map(text))
     put(here.kept, finding())
     here.take(0)
-    assert capsys.readouterr().out.count("the history is begun anew") == 1
+    assert logged.count("the history is begun anew") == 1
     assert [one.to_do for one in here.days] == [1]
     assert here.cluster.objects[history_path(OWN)]["binaryData"]["unreadable"] == text
     here.take(1)
@@ -179,7 +178,7 @@ def test_a_day_to_come_does_not_stop_it(here: World) -> None:
     assert [(one.day.day, one.to_do) for one in here.days] == [(1, 5), (2, 1)]
 
 
-def test_an_api_server_that_does_not_answer_is_asked_again(here: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_api_server_that_does_not_answer_is_asked_again(here: World, logged: Logged) -> None:
     seconds = [0.0]
     here.history = History(cast("Cluster", here.cluster), OWN, lambda: seconds[0])
     here.cluster.trouble = FactsUnavailable("no answer")
@@ -187,7 +186,7 @@ def test_an_api_server_that_does_not_answer_is_asked_again(here: World, capsys: 
         seconds[0] += 1
         here.take(0)
     assert len(here.cluster.calls) == 2
-    assert capsys.readouterr().out.count("no history") == 1
+    assert logged.count("no history") == 1
     here.cluster.trouble = None
     seconds[0] += 60
     here.take(0)

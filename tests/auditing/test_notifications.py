@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from tests.auditing.conftest import Logged
 from tests.auditing.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
 from tests.receiver import Receiver, receiver
@@ -196,15 +197,15 @@ def test_the_end_of_an_exemption_is_told_two_weeks_and_a_day_before(receiving: R
 
 @pytest.mark.parametrize("status", [500, 404, 302], ids=str)
 def test_a_receiver_that_takes_nothing_is_asked_ever_more_rarely(
-    receiving: Receiver, status: int, capsys: pytest.CaptureFixture[str]
+    receiving: Receiver, status: int, logged: Logged
 ) -> None:
     here = world(receiving)
     receiving.status = status
     here.kept.broken = [broken()]
     here.pass_time(400)
     assert here.texts == []
-    log = capsys.readouterr().out
-    assert log.count("no notification") == 1
+    log = str(logged)
+    assert logged.count("no notification") == 1
     assert f"127.0.0.1 answered HTTP status {status}" in log
     assert "s3cret" not in log
     receiving.status = 200
@@ -223,7 +224,7 @@ def test_another_leader_sends_what_was_not_taken(receiving: Receiver) -> None:
     assert len(here.texts) == 1
 
 
-def test_a_queue_that_nobody_takes_stays_short(receiving: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_queue_that_nobody_takes_stays_short(receiving: Receiver, logged: Logged) -> None:
     here = world(receiving)
     receiving.status = 503
     for number in range(25):
@@ -231,7 +232,7 @@ def test_a_queue_that_nobody_takes_stays_short(receiving: Receiver, capsys: pyte
         here.pass_time(31)
     receiving.status = 200
     here.pass_time(400)
-    assert capsys.readouterr().out.count("notifications dropped") == 5
+    assert logged.count("notifications dropped") == 5
     assert [posted["broken"][0]["name"] for posted in receiving.posted] == [
         f"db-{number:02}" for number in range(5, 25)
     ]
@@ -252,16 +253,14 @@ def test_what_is_broken_is_told_while_nothing_can_be_written(receiving: Receiver
 
 
 @pytest.mark.parametrize("text", ["{", '{"waiting": 5}', '{"day": "never"}'])
-def test_a_state_that_cannot_be_read_is_begun_anew(
-    receiving: Receiver, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_state_that_cannot_be_read_is_begun_anew(receiving: Receiver, text: str, logged: Logged) -> None:
     here = world(receiving)
     metadata = {"name": "forestall-audit-notified", "namespace": OWN}
     here.cluster.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"notified": text}})
     here.lead()
     here.kept.broken = [broken()]
     here.pass_time(10)
-    assert capsys.readouterr().out.count("what was notified is forgotten") == 1
+    assert logged.count("what was notified is forgotten") == 1
     assert len(here.texts) == 1
 
 
@@ -297,24 +296,24 @@ def test_the_url_of_a_secret_is_read_anew_and_kept(receiving: Receiver) -> None:
     ],
 )
 def test_a_secret_without_a_url_is_said(
-    receiving: Receiver, data: dict[str, str] | None, why: str, capsys: pytest.CaptureFixture[str]
+    receiving: Receiver, data: dict[str, str] | None, why: str, logged: Logged
 ) -> None:
     here = World(receiving, config_of("secret: {name: hook}"))
     if data is not None:
         secret(here.cluster, data)
     here.kept.broken = [broken()]
     here.pass_time(3)
-    log = capsys.readouterr().out
+    log = str(logged)
     assert why in log
     assert "s3cret" not in log
 
 
-def test_a_right_that_is_missing_is_said_once(receiving: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_right_that_is_missing_is_said_once(receiving: Receiver, logged: Logged) -> None:
     here = World(receiving, config_of("secret: {name: hook}"))
     here.cluster.fail["get", "hook"] = [ClusterRefused(403, "Forbidden", "may not get it")] * 9
     here.kept.broken = [broken()]
     here.pass_time(100)
-    assert capsys.readouterr().out.count("may not get it") == 1
+    assert str(logged).count("may not get it") == 1
 
 
 def test_slack_is_sent_text_that_calls_nobody(receiving: Receiver) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.auditing.conftest import Logged
 from tests.auditing.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
 from webhook.auditing.kept import Kept
@@ -341,7 +342,7 @@ def test_a_namespace_that_is_being_deleted_gets_no_report() -> None:
         pytest.param(ClusterRefused(500, "InternalError", "oops"), id="failing"),
     ],
 )
-def test_an_api_server_in_trouble_is_asked_again(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_api_server_in_trouble_is_asked_again(error: Exception, logged: Logged) -> None:
     here = World(WG)
     here.take()
     put(here.kept, finding())
@@ -349,9 +350,9 @@ def test_an_api_server_in_trouble_is_asked_again(error: Exception, capsys: pytes
     here.cluster.trouble = error
     here.pass_time(60)
     assert len(here.cluster.calls) < 30
-    lines = [line.split("no report")[1] for line in capsys.readouterr().out.splitlines() if "no report" in line]
-    assert lines
-    assert len(lines) == len(set(lines))
+    told = [(line["about"], line["error"]) for line in logged.lines if line["event"] == "no report"]
+    assert told
+    assert len(told) == len(set(told))
     here.cluster.trouble = None
     here.pass_time(31)
     assert here.paths() == {SHOP}

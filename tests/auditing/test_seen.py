@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tests.auditing.conftest import Logged
 from tests.auditing.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
 from webhook.auditing.kept import Kept
@@ -91,12 +92,12 @@ def test_an_audit_without_findings_is_remembered_as_well() -> None:
         pytest.param({"findings": '"AAAA"', "version": "2"}, id="of-another-version"),
     ],
 )
-def test_a_record_that_cannot_be_read_makes_no_news(data: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_cannot_be_read_makes_no_news(data: dict[str, str], logged: Logged) -> None:
     cluster = MemoryCluster()
     metadata = {"name": "forestall-audit-seen", "namespace": OWN}
     cluster.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
     _, seen = audited(cluster, finding())
-    assert capsys.readouterr().out.count("when findings were first seen is forgotten") == 1
+    assert logged.count("when findings were first seen is forgotten") == 1
     assert summary(seen.since_record) == NOTHING
     _, seen = audited(cluster, finding(), finding("new"))
     assert summary(seen.since_record) == (["new"], {"memory-limits": 1}, 0)

@@ -12,6 +12,8 @@ FRESH = int(NOW.timestamp()) - 60
 WELL = Status(whole_at=FRESH, objects=12, findings=3, broken=1)
 TEXT = "3 findings on 12 objects, 1 things broken now; everything was audited last at 2026-11-21 11:59:00 UTC"
 
+NEITHER = "the cluster serves neither PolicyReports nor Reports"
+
 
 def lease(status: Status | None = WELL, holder: str = "a", renewed: str = "11:59:58") -> Object:
     annotations = status.annotation() if status else {}
@@ -52,6 +54,19 @@ def lease(status: Status | None = WELL, holder: str = "a", renewed: str = "11:59
             lease(Status(whole_at=FRESH, objects=12, findings=3, broken=1, unread={"pods": "no (403)"})),
             [("warn", "the auditor doesn't see pods: no (403)"), ("ok", TEXT)],
             id="a-kind-unseen",
+        ),
+        pytest.param(
+            lease(Status(whole_at=FRESH, objects=12, findings=3, broken=1, reports="ConfigMap")),
+            [
+                ("ok", f"reports are ConfigMaps in namespace forestall-system: {NEITHER}"),
+                ("ok", TEXT),
+            ],
+            id="reports-in-config-maps",
+        ),
+        pytest.param(
+            lease(Status(whole_at=FRESH, objects=12, findings=3, broken=1, reports="PolicyReport")),
+            [("ok", TEXT)],
+            id="reports-as-they-should-be",
         ),
         pytest.param(
             lease(Status(whole_at=FRESH, objects=12, findings=3, broken=1, unreadable=2)),

@@ -80,6 +80,11 @@ class Reports:
         """Path -> uid and version of a report as it was left: what was Forestall's stays so, whatever becomes of its
         labels."""
 
+    @property
+    def kind(self) -> str:
+        """The kind of the namespaces' reports; empty while that isn't known."""
+        return next((form.kind for form in self._forms if form.is_namespaced), "")
+
     def take(self, kept: Kept, now: datetime) -> None:
         """Write the reports that are due, as far as pace and API server allow; what is left is written later."""
         for namespace in kept.changed:

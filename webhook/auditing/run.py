@@ -85,6 +85,7 @@ class Leader:
         self._broken: Broken | None = None
         self._urgent: Sequence[Part] = ()
         """What doesn't wait for the end of an audit of everything: to look at what lives, and to tell of it."""
+        self._reports: Reports | None = None
         self._pending: dict[str, set[str]] = {}
         """Who takes the findings -> the namespaces that have changed since then."""
         self.kept = Kept()
@@ -99,6 +100,7 @@ class Leader:
         """Begin to lead, with nothing known; returns what is to be done."""
         self.kept = Kept()
         self._pending = {name: set() for name in takers}
+        self._reports = next((taker for taker in takers.values() if isinstance(taker, Reports)), None)
         look = Part("broken", self._look, every=_LOOK_EVERY)
         hand_on = {name: Part(name, partial(self._hand_on, name, taker), every=1.0) for name, taker in takers.items()}
         self._urgent = [look, *(part for name, part in hand_on.items() if name == _URGENT)]
@@ -171,6 +173,7 @@ class Leader:
             broken=len(self.kept.broken),
             stopped=self._cluster.breaker.why,
             unread=dict(auditor.troubles),
+            reports=self._reports.kind if self._reports else "",
         )
         metrics.show(self.kept, self.status, auditor.seconds)
 

@@ -14,6 +14,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """whole_at  when the last audit of everything ended, in seconds since 1970; 0 before the first has
     stopped   which calls aren't made now, until when, and why; empty if all are
     unread    full resource -> why it can't be listed or watched
+    reports   the kind of the namespaces' reports; empty while that isn't known
     """
 
     whole_at: int = 0
@@ -23,6 +24,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     broken: int = 0
     stopped: str = ""
     unread: dict[str, str] = msgspec.field(default_factory=dict)
+    reports: str = ""
 
     def annotation(self) -> dict[str, str]:
         return {ANNOTATION: msgspec.json.encode(self).decode()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from webhook.auditing.places import CONFIG_MAP
 from webhook.auditing.status import read_status
 from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.replicas import silence_of
@@ -34,6 +35,9 @@ def check_audit(survey: Survey) -> Remarks:
         yield Remark("warn", status.stopped, "let the API server recover: the audit goes on by itself")
     for resource, why in sorted(status.unread.items()):
         yield Remark("warn", f"the auditor doesn't see {resource}: {why}", advice)
+    if status.reports == CONFIG_MAP.kind:
+        why = "the cluster serves neither PolicyReports nor Reports"
+        yield Remark("ok", f"reports are ConfigMaps in namespace {survey.namespace}: {why}")
     whole_at = datetime.fromtimestamp(status.whole_at, UTC)
     if not status.whole_at:
         yield Remark("warn", "the first audit of everything has not ended yet", advice)
