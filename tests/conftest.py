@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.command import Run, Write
@@ -20,6 +21,12 @@ from webhook.policy import Object
 # The same examples in every run, so that a failure is one of the change: what chance finds, "make fuzz" looks for.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _log() -> None:
+    """Log to standard output, as before any command has set the log up in this process, or silenced it."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from webhook.config import Config
 from webhook.errors import UNREADABLE
 from webhook.fixes import can_change, fails_again, sets_of
 from webhook.loader import load_policies
+from webhook.objects.commands import kubectl
 from webhook.objects.pods import Container, read_workload
 from webhook.objects.topology import as_yaml
 from webhook.policy import AdmissionRequest, Brief, Decision, Set, Verdict, Violation
@@ -109,15 +110,15 @@ def shown_sets(violation: Violation) -> Sequence[Set]:
 
 
 def _deletions(violation: Violation, namespace: str) -> Iterator[tuple[str, str]]:
-    place = f" -n {namespace}" if namespace else ""
+    place = ["-n", namespace] if namespace else []
     for reference in violation.deletes:
-        yield "run", f"kubectl delete {reference}{place} --ignore-not-found"
+        yield "run", kubectl("delete", reference, *place, "--ignore-not-found")
 
 
 def _deletion(request: AdmissionRequest) -> str:
     """The command without which a field that can't be changed can't be set; the pods of a StatefulSet live on."""
-    kept = " --cascade=orphan" if request.kind == "StatefulSet" else ""
-    return f"kubectl delete {request.kind.lower()}/{object_name(request)} -n {request.namespace}{kept}"
+    kept = ["--cascade=orphan"] if request.kind == "StatefulSet" else []
+    return kubectl("delete", f"{request.kind.lower()}/{object_name(request)}", "-n", request.namespace, *kept)
 
 
 def _set_line(fix: Set) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
+from webhook.objects.commands import kubectl
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod
 from webhook.objects.quantities import format_memory
 from webhook.policy import Observation, Reference
@@ -54,7 +55,8 @@ def _not_ready(live: Live, node: LiveNode) -> Iterator[Observation]:
 
 def _of_node(node: LiveNode, message: str, **fields: object) -> Observation:
     reference = Reference("Node", "", node.name)
-    return Observation(reference, "", message, run=(f"kubectl describe node {node.name}",), **fields)  # type: ignore[arg-type]
+    run = (kubectl("describe", "node", node.name),)
+    return Observation(reference, "", message, run=run, **fields)  # type: ignore[arg-type]
 
 
 def _blamed(pods: Sequence[LivePod]) -> str:

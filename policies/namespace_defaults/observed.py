@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from webhook.objects.commands import kubectl
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.limitranger import Refusal, refusals
 from webhook.objects.live import Live, LiveWorkload
@@ -41,7 +42,7 @@ def _observation(lacking: LiveWorkload, ranges: Sequence[LimitRange], found: Seq
         f"{lacking.there} of {lacking.desired} pods are there, as LimitRange {names} refuses more: "
         + "; ".join(map(str, found[:_MOST]))
         + more,
-        run=(f"kubectl -n {lacking.namespace} describe limitranges {names.replace(', ', ' ')}",),
+        run=(kubectl("describe", "limitranges", *names.split(", "), namespace=lacking.namespace),),
         since=failed.since if failed is not None and failed.status == "True" else None,
         value=lacking.there,
         severity="error",

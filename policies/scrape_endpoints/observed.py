@@ -10,6 +10,7 @@ from policies.scrape_endpoints.monitors import POD_MONITORS, SERVICE_MONITORS, M
 from policies.scrape_endpoints.service_targets import why_scraped
 from policies.scrape_endpoints.services import SERVICES, Service
 from policies.scrape_endpoints.templates import Template, are_known, selected_templates
+from webhook.objects.commands import kubectl
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.label_selectors import EVERYTHING, Selector
 from webhook.objects.live import ENDPOINT_SLICES, EndpointSlice, Live, LiveWorkload
@@ -67,14 +68,16 @@ def _observation(
     there = sum(one.there for one in slices)
     known = [found for pod in pods if (found := workloads.get((pod.kind, pod.namespace, pod.name)))]
     state = f"none of its {there} pods is ready" if there else f"no pod has its labels ({selector})"
-    kubectl = f"kubectl -n {service.namespace}"
     return Observation(
         known[0].reference if len(known) == 1 else Reference("Service", service.namespace, service.name),
         service.name,
         f"Service {service.name!r} has no ready endpoint, so that nothing of it is scraped ({why}): {state}",
         run=(
-            f"{kubectl} get pods -l '{selector}'",
-            f"{kubectl} get endpointslices -l kubernetes.io/service-name={service.name}",
+            kubectl("get", "pods", "-l", str(selector), namespace=service.namespace),
+            kubectl(
+                *("get", "endpointslices", "-l", f"kubernetes.io/service-name={service.name}"),
+                namespace=service.namespace,
+            ),
         ),
         since=max((one.changed for one in slices if one.changed is not None), default=None),
         hold=_ROLLOUT,
@@ -86,14 +89,14 @@ def _empty(monitor: Monitor, what: str) -> Observation:
     selector = monitor.selector or EVERYTHING
     where = "any namespace" if monitor.namespaces is None else f"namespace {', '.join(monitor.namespaces)}"
     plural = "services" if what == "Services" else "pods"
-    places = ("-A",) if monitor.namespaces is None else tuple(f"-n {name}" for name in monitor.namespaces[:5])
-    labels = f" -l '{selector}'" if not selector.is_everything else ""
+    places = [["-A"]] if monitor.namespaces is None else [["-n", name] for name in monitor.namespaces[:5]]
+    labels = [] if selector.is_everything else ["-l", str(selector)]
     return Observation(
         Reference(monitor.kind, monitor.namespace, monitor.name),
         monitor.name,
         f"it selects no {what} ({selector or 'any'} in {where}), and nothing is scraped: select by labels that they "
         "have, in the namespaces where they are",
-        run=tuple(f"kubectl get {plural} {place}{labels}" for place in places),
+        run=tuple(kubectl("get", plural, *place, *labels) for place in places),
         since=datetime.fromisoformat(monitor.created) if monitor.created else None,
         hold=_ROLLOUT,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+from webhook.objects.commands import kubectl
 from webhook.objects.live import LIVE_NODES, Live
 
 TAINT = "node.kubernetes.io/out-of-service"
@@ -28,12 +29,13 @@ class LostNode(NamedTuple):
         """The commands that free its pods and volumes, in their order; none that helps where its Node is gone."""
         if self.is_gone:
             return ()
-        set_taint = f"kubectl taint nodes {self.name} {TAINT}=nodeshutdown:NoExecute"
+        node, taint = f"node/{self.name}", f"{TAINT}=nodeshutdown:NoExecute"
+        off = "only once it is known to be off: its pods go, and their volumes are detached at once"
         return (
-            f"kubectl describe node/{self.name}  # if its machine runs, bring it back: nothing else is needed",
-            f"{set_taint}  # only once it is known to be off: its pods go, and their volumes are detached at once",
-            f"{set_taint}-  # before the node is used again",
-            f"kubectl delete node/{self.name}  # in place of both, if it never comes back",
+            kubectl("describe", node, why="if its machine runs, bring it back: nothing else is needed"),
+            kubectl("taint", "nodes", self.name, taint, why=off),
+            kubectl("taint", "nodes", self.name, f"{taint}-", why="before the node is used again"),
+            kubectl("delete", node, why="in place of both, if it never comes back"),
         )
 
 

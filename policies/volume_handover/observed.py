@@ -12,6 +12,7 @@ from policies.volume_handover.lost_nodes import FREED, TWO_WRITERS, LostNode, Lo
 from policies.volume_handover.notes import ELSEWHERE
 from policies.volume_handover.rollout import recreate_command
 from policies.volume_handover.stuck_pods import observe_stuck
+from webhook.objects.commands import kubectl
 from webhook.objects.facts import CLAIMS, ClusterFacts
 from webhook.objects.live import ATTACHMENTS, LIVE_DEPLOYMENTS, LIVE_PODS, Attachment, Live, LivePod
 from webhook.objects.live.nodes import condition_of
@@ -122,7 +123,7 @@ class _Lost(NamedTuple):
         run = node.steps
         if node.is_gone and self.attachment is not None:
             why = f"only once the machine of {node.name} is known to be gone: {TWO_WRITERS}"
-            run = (f"kubectl delete volumeattachment/{self.attachment.name}  # {why}",)
+            run = (kubectl("delete", f"volumeattachment/{self.attachment.name}", why=why),)
         if any(database_of(container.image) is HUB for container in pod.shape.workload.containers):
             message += f"; {ELSEWHERE}"
         return Observation(
@@ -205,7 +206,7 @@ def _beside(live: Live, wait: _Wait) -> Observation | None:
         wait.claim,
         f"pod {pod.name} isn't ready beside pod {old.name}, of the version before, which has claim {wait.claim!r} on "
         f"node {old.node} as well, and stays until the new one is ready: if both write to it, the rollout never ends",
-        run=(f"kubectl -n {pod.namespace} logs {pod.name} --all-containers", *_recreate(owner)),
+        run=(kubectl("logs", pod.name, "--all-containers", namespace=pod.namespace), *_recreate(owner)),
         since=progressing.since,
         severity="error",
     )
@@ -219,8 +220,8 @@ def _is_old(pod: LivePod, new: LivePod) -> bool:
 
 def _recreate(owner: Reference) -> tuple[str, ...]:
     return (
-        f"{recreate_command(owner.namespace, owner.name)}  # the old pod goes first",
-        f"kubectl -n {owner.namespace} rollout status deployment/{owner.name}",
+        recreate_command(owner.namespace, owner.name, why="the old pod goes first"),
+        kubectl("rollout", "status", f"deployment/{owner.name}", namespace=owner.namespace),
     )
 
 
@@ -231,9 +232,11 @@ def _let_go(owner: Reference, holders: Reference, holder: LivePod) -> tuple[str,
     """The commands that end the wait of one of several pods which all want the claim."""
     namespace = holder.namespace
     if owner == holders and owner.kind in _SCALED:
-        return (f"kubectl -n {namespace} scale {owner.kind.lower()}/{owner.name} --replicas=1",)
+        return (kubectl("scale", f"{owner.kind.lower()}/{owner.name}", "--replicas=1", namespace=namespace),)
+    let_go = ["delete", f"pod/{holder.name}"]
     if holders.kind in _SCALED:
-        let_go = f"kubectl -n {namespace} scale {holders.kind.lower()}/{holders.name} --replicas=0"
-    else:
-        let_go = f"kubectl -n {namespace} delete pod/{holder.name}"
-    return (f"kubectl -n {namespace} describe pod/{holder.name}", f"{let_go}  # if the one that waits is to have it")
+        let_go = ["scale", f"{holders.kind.lower()}/{holders.name}", "--replicas=0"]
+    return (
+        kubectl("describe", f"pod/{holder.name}", namespace=namespace),
+        kubectl(*let_go, namespace=namespace, why="if the one that waits is to have it"),
+    )

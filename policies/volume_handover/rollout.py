@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from webhook.errors import BadObject
+from webhook.objects.commands import kubectl
 from webhook.objects.pods import mapping
 
 _DEFAULT = "25%"
@@ -31,11 +32,11 @@ class Rollout(NamedTuple):
         return f"RollingUpdate with maxSurge {self.surge} and maxUnavailable {self.unavailable}"
 
 
-def recreate_command(namespace: str, name: str) -> str:
+def recreate_command(namespace: str, name: str, why: str = "") -> str:
     """The command that replaces a Deployment's strategy. A server-side apply can't: the API server has filled in
     rollingUpdate, which nobody owns, and refuses it beside Recreate."""
     strategy = '{"spec":{"strategy":{"type":"Recreate","rollingUpdate":null}}}'
-    return f"kubectl -n {namespace} patch deployment/{name} --type=merge -p '{strategy}'"
+    return kubectl("patch", f"deployment/{name}", "--type=merge", "-p", strategy, namespace=namespace, why=why)
 
 
 def read_rollout(spec: Mapping[str, Any]) -> Rollout:

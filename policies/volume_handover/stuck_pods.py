@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from policies.volume_handover.lost_nodes import FREED, TWO_WRITERS, LostNode, LostNodes
+from webhook.objects.commands import kubectl
 from webhook.objects.live import LIVE_DEPLOYMENTS, LIVE_STATEFUL_SETS, Live, LivePod, LiveWorkload, TopLevel
 from webhook.policy import Observation, Reference
 
@@ -84,10 +85,11 @@ def _below(live: Live, lacking: LiveWorkload, pods: Sequence[_LostPod]) -> Obser
     waiting = _in_place(live, lacking, pods)
     if waiting is not None:
         message += f": pod {waiting.name} in its place {_fares(waiting)}"
-        run = (f"kubectl -n {waiting.namespace} describe pod/{waiting.name}", *run)
+        run = (kubectl("describe", f"pod/{waiting.name}", namespace=waiting.namespace), *run)
     elif not _deleted_at(pod) and _stays_for_ever(pod):
         message += ": it tolerates that for ever, so that no other takes its place"
-        run = (f"kubectl -n {pod.namespace} delete pod/{pod.name}  # another is made elsewhere", *run)
+        why = "another is made elsewhere"
+        run = (kubectl("delete", f"pod/{pod.name}", namespace=pod.namespace, why=why), *run)
     return Observation(
         lacking.reference,
         pod.name,
@@ -152,10 +154,11 @@ def _of_owner(owner: Reference, pods: Sequence[LivePod], lost: LostNodes) -> Obs
         where, run = f"on {node.told}", (*node.steps, _force(pod))
     else:
         where = f"on node {pod.node}, which is ready" if pod.node else "and has no node"
-        finalizers = f"kubectl -n {pod.namespace} get pod/{pod.name} -o jsonpath='{{.metadata.finalizers}}'"
+        get = "get", f"pod/{pod.name}", "-o", "jsonpath={.metadata.finalizers}"
+        ends = "else: a volume or a container that doesn't end"
         run = (
-            f"{finalizers}  # who has to let it go, if anybody",
-            f"kubectl -n {pod.namespace} describe pod/{pod.name}  # else: a volume or a container that doesn't end",
+            kubectl(*get, namespace=pod.namespace, why="who has to let it go, if anybody"),
+            kubectl("describe", f"pod/{pod.name}", namespace=pod.namespace, why=ends),
             _force(pod),
         )
     return Observation(
@@ -204,4 +207,5 @@ def _nodes(pods: Sequence[_LostPod]) -> list[LostNode]:
 
 def _force(pod: LivePod) -> str:
     why = f"last resort, its containers may still run: {TWO_WRITERS}"
-    return f"kubectl -n {pod.namespace} delete pod/{pod.name} --force --grace-period=0  # {why}"
+    delete = "delete", f"pod/{pod.name}", "--force", "--grace-period=0"
+    return kubectl(*delete, namespace=pod.namespace, why=why)

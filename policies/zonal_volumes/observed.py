@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 
+from webhook.objects.commands import kubectl
 from webhook.objects.facts import CLAIMS, NODES, VOLUMES, ClusterFacts, Node, Term
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod, Trouble
 from webhook.objects.nodes import all_nodes, read_placement, usable_nodes
@@ -25,7 +26,7 @@ _SCHEDULER = re.compile(
     r"\d+ node\(s\) (?:had volume node affinity conflict|didn't match PersistentVolume's node affinity"
     r"|had no available volume zone)"
 )
-_NODES = f"kubectl get nodes -L {ZONE_LABEL}"
+_NODES = kubectl("get", "nodes", "-L", ZONE_LABEL)
 
 
 def observe(live: Live, facts: ClusterFacts, _params: object) -> Iterator[Observation]:
@@ -122,8 +123,8 @@ def _remedy(tie: Tie, there: Iterable[Node]) -> str:
 
 
 def _anew(namespace: str, claim: str, pod: str = "") -> str:
-    pods = f" pod/{pod}" if pod else ""
-    return f"kubectl -n {namespace} delete persistentvolumeclaim/{claim}{pods}  # its data is lost"
+    pods = [f"pod/{pod}"] if pod else []
+    return kubectl("delete", f"persistentvolumeclaim/{claim}", *pods, namespace=namespace, why="its data is lost")
 
 
 def _unreachable(live: Live, facts: ClusterFacts, told: set[tuple[str, str]]) -> Iterator[Observation]:

@@ -81,7 +81,7 @@ def test_services(known: list[Object], living: list[Object], text: str) -> None:
 def test_what_to_look_at() -> None:
     [observation] = observed([ANNOTATED], endpoints(False))
     assert observation.run == (
-        "kubectl -n shop get pods -l 'app=web'",
+        "kubectl -n shop get pods -l app=web",
         "kubectl -n shop get endpointslices -l kubernetes.io/service-name=web",
     )
 
@@ -123,4 +123,4 @@ def test_monitors(known: list[Object], text: str) -> None:
 def test_where_to_look_for_what_a_monitor_selects() -> None:
     named = monitor(namespaceSelector={"matchNames": ["a", "b"]}, kind="ServiceMonitor")
     [observation] = observed([named])
-    assert observation.run == ("kubectl get services -n a -l 'app=web'", "kubectl get services -n b -l 'app=web'")
+    assert observation.run == ("kubectl get services -n a -l app=web", "kubectl get services -n b -l app=web")

@@ -345,7 +345,7 @@ RECREATE = (
 DETACH = "kubectl delete volumeattachment/csi-node-1"
 FORCE = "kubectl -n shop delete pod/web-0 --force --grace-period=0"
 FORCED = f"{FORCE}  # last resort, its containers may still run: {WRITERS}"
-FINALIZERS = "kubectl -n shop get pod/web-0 -o jsonpath='{.metadata.finalizers}'"
+FINALIZERS = "kubectl -n shop get pod/web-0 -o 'jsonpath={.metadata.finalizers}'"
 
 
 @pytest.mark.parametrize(

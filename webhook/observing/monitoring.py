@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from webhook.objects.commands import kubectl
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.live import LIVE_PODS, LIVE_WORKLOADS, ContainerTrouble, Live, LivePod, LiveWorkload, Trouble
 from webhook.objects.live.nodes import condition_of
@@ -121,11 +122,11 @@ def _commands(
     if looping is not None:
         return (_logs(*looping),)
     about = f"pod/{pods[0].name}" if pods else f"{lacking.kind.lower()}/{lacking.name}"
-    return (f"kubectl -n {namespace} describe {about}",)
+    return (kubectl("describe", about, namespace=namespace),)
 
 
 def _logs(pod: LivePod, container: ContainerTrouble) -> str:
-    return f"kubectl -n {pod.namespace} logs {pod.name} -c {container.name} --previous"
+    return kubectl("logs", pod.name, "-c", container.name, "--previous", namespace=pod.namespace)
 
 
 def _since(lacking: LiveWorkload, pods: Sequence[LivePod]) -> datetime | None:

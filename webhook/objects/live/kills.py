@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from webhook.objects.commands import kubectl
 from webhook.objects.live.pods import ContainerTrouble, LivePod
 from webhook.objects.live.snapshot import Live
 from webhook.objects.pods import Container, Workload
@@ -59,7 +60,7 @@ class Killed(NamedTuple):
     @property
     def logs(self) -> str:
         """The command that shows what it did before it was killed."""
-        return f"kubectl -n {self.pod.namespace} logs {self.pod.name} -c {self.container.name} --previous"
+        return kubectl("logs", self.pod.name, "-c", self.container.name, "--previous", namespace=self.pod.namespace)
 
     @property
     def labelled(self) -> Object:
@@ -75,8 +76,9 @@ def set_memory(owner: Reference, container: str, **amounts: int) -> tuple[str, .
     changed where it is written."""
     if owner.kind not in _RESIZABLE:
         return ()
-    given = " ".join(f"--{part}=memory={format_memory(amount)}" for part, amount in amounts.items())
-    return (f"kubectl -n {owner.namespace} set resources {owner.kind.lower()}/{owner.name} -c {container} {given}",)
+    given = [f"--{part}=memory={format_memory(amount)}" for part, amount in amounts.items()]
+    of = f"{owner.kind.lower()}/{owner.name}"
+    return (kubectl("set", "resources", of, "-c", container, *given, namespace=owner.namespace),)
 
 
 def doubled(killed: Killed) -> tuple[str, ...]:
