@@ -131,7 +131,8 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     odd = [Unreadable(Reference(str(odd.kind), odd.namespace, odd.name), why) for odd, why in facts.unreadable.items()]
     found.unseen.add(Unseen(objects=odd))
     is_whole = not options.namespaces
-    history = _history(cluster) if is_whole else ()
+    # Counted by another configuration, or elsewhere, it can't be compared.
+    history = _history(cluster) if is_whole and options.config is None else ()
     return Audited(name, source, config, is_whole=is_whole, found=found, observing=observing, history=history)
 
 
