@@ -403,7 +403,12 @@ VMSTORAGE = "victoriametrics/vmstorage:v1.120.0-cluster"
             LOST_STATE,
             id="of-another-section",
         ),
-        pytest.param(store("jertel/elastalert2:2.31.0"), NO_FACTS, PASSES, id="elastalert-has-it-in-elasticsearch"),
+        pytest.param(
+            store("jertel/elastalert2:2.31.0", source={"emptyDir": {}}),
+            NO_FACTS,
+            PASSES,
+            id="elastalert-has-it-in-elasticsearch",
+        ),
     ],
 )
 def test_other_products(obj: Object, known: ClusterFacts, expected: list[tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ from webhook.objects.facts import ClusterFacts, read_fact
 from webhook.objects.pods import read_workload
 from webhook.policy import FactReference, Object
 
-SEEN = facts(config_map(prometheus_yml="a: 1", other_yml="b: 2"))
+SEEN = facts(config_map(prometheus_yml="a: 1", other_yml="b: 2"), config_map("other", rules_yml="c: 3"))
 OF = FactReference(CONFIG_MAPS, "shop", "prometheus")
 ETC = {"name": "config", "mountPath": "/etc/config"}
 
@@ -29,6 +29,10 @@ def found(volumes: list[Object], mounts: list[Object], path: str, known: Cluster
     read = read_workload(request(workload("Deployment", container(volumeMounts=mounts), volumes=volumes)))
     assert read is not None
     return mounted_file(read, read.containers[0], path, known)
+
+
+def projected(*names: str) -> Object:
+    return volume(projected={"sources": [{"configMap": {"name": name}} for name in names]})
 
 
 PROJECTED = volume(projected={"sources": [{"secret": {"name": "s"}}, {"configMap": {"name": "prometheus"}}]})
@@ -49,6 +53,9 @@ PROJECTED = volume(projected={"sources": [{"secret": {"name": "s"}}, {"configMap
             id="by-a-sub-path",
         ),
         pytest.param([PROJECTED], [ETC], "/etc/config/prometheus.yml", id="in-a-projected-volume"),
+        pytest.param(
+            [projected("other", "late", "prometheus")], [ETC], "/etc/config/prometheus.yml", id="in-the-third"
+        ),
         pytest.param(
             [named("absent", optional=True), {**named(), "name": "inner"}],
             [{"name": "inner", "mountPath": "/etc/config/in"}, ETC],
@@ -96,6 +103,14 @@ def test_the_file_that_is_mounted(volumes: list[Object], mounts: list[Object], p
             "is in ConfigMap 'prometheus', which does not exist",
             (),
             id="not-there",
+        ),
+        pytest.param(
+            [projected("prometheus", "late")],
+            "/etc/config/x",
+            SEEN,
+            "is in ConfigMap 'late', which was not seen",
+            (FactReference(CONFIG_MAPS, "shop", "late"),),
+            id="in-another-that-was-not-seen",
         ),
         pytest.param(
             [volume(secret={"secretName": "s"})],

@@ -59,11 +59,13 @@ type = `postgres`
 url=mysql://a:b=c@d/e
     host = "x"
 no value
+[half = open
+closed] = half
 [ server ]
 type = mysql
 """
     assert read_ini(text) == {
         "": {"app_mode": "production"},
-        "database": {"type": "postgres", "url": "mysql://a:b=c@d/e", "host": "x"},
+        "database": {"type": "postgres", "url": "mysql://a:b=c@d/e", "host": "x", "[half": "open", "closed]": "half"},
         "server": {"type": "mysql"},
     }

@@ -111,17 +111,19 @@ def _in_volume(workload: Workload, name: str, key: str, facts: ClusterFacts) -> 
     found = workload.volumes.get(name)
     if found is None:
         return File(why=f"is in volume {name!r}, which the pod doesn't have")
-    sources = [source for source in _sources(*found) if source.keys is None or key in source.keys]
-    missing = File(why=f"is in volume {name!r}, which is made from no ConfigMap")
-    for source in sources:
-        if source.kind == "secret":
-            missing = File(why=f"is in Secret {source.name!r}, which is not read")
-            continue
-        file = _in_map(FactReference(CONFIG_MAPS, workload.namespace, source.name), source, key, facts)
-        if file.text is not None or file.unseen:
-            return file
-        missing = file
-    return missing
+    files = [
+        _in_source(workload.namespace, source, key, facts)
+        for source in _sources(*found)
+        if source.keys is None or key in source.keys
+    ]
+    files.sort(key=lambda file: (file.text is None, not file.unseen))  # it can't be in two of them
+    return files[0] if files else File(why=f"is in volume {name!r}, which is made from no ConfigMap")
+
+
+def _in_source(namespace: str, source: _Source, key: str, facts: ClusterFacts) -> File:
+    if source.kind == "secret":
+        return File(why=f"is in Secret {source.name!r}, which is not read")
+    return _in_map(FactReference(CONFIG_MAPS, namespace, source.name), source, key, facts)
 
 
 def _in_map(reference: FactReference, source: _Source, key: str, facts: ClusterFacts) -> File:
