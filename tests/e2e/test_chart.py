@@ -164,6 +164,11 @@ PERMISSIONS = {
             create configmaps forestall-system
             update configmaps/forestall-state forestall-system
             list endpointslices.discovery.k8s.io forestall-system
+            watch deployments.apps default
+            get replicasets.apps default
+            watch volumeattachments.storage.k8s.io
+            update leases.coordination.k8s.io/forestall-auditor forestall-system
+            update configmaps/forestall-report.shop forestall-system
         """,
         False: """
             delete validatingwebhookconfigurations.admissionregistration.k8s.io/others
@@ -177,7 +182,6 @@ PERMISSIONS = {
             update deployments.apps default
             get secrets/forestall-ca forestall-system
             list secrets forestall-system
-            update configmaps/forestall-config forestall-system
             create serviceaccounts/token forestall-system
         """,
     },
@@ -194,6 +198,17 @@ def test_service_accounts_may_do_what_they_do(plane: ControlPlane, namespace: st
         if may(plane, user, *line.split()) != allowed
     ]
     assert wrong == []
+
+
+def test_without_an_audit_only_named_objects_can_be_written(plane: ControlPlane, namespace: str) -> None:
+    helm(plane, "install", "forestall", CHART, "--set", "audit.enabled=false")
+    for right in (
+        "update configmaps/forestall-config forestall-system",
+        "list configmaps forestall-system",
+        "update leases.coordination.k8s.io/forestall-auditor forestall-system",
+        "watch deployments.apps default",
+    ):
+        assert not may(plane, CONTROLLER, *right.split()), right
 
 
 def test_server_becomes_ready_with_its_role(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
