@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from policies.scrape_endpoints.durations import parse_duration
 from policies.scrape_endpoints.keys import meant_by
+from policies.scrape_endpoints.monitors import PROBES
 from policies.scrape_endpoints.policy import POLICY, Params, examine
 from policies.scrape_endpoints.services import SERVICES
 from policies.scrape_endpoints.templates import TEMPLATES
@@ -18,9 +19,12 @@ from tests.fake_api import FakeApi
 from webhook.check import check_files
 from webhook.cluster import Cluster
 from webhook.engine import decide
-from webhook.objects.facts import NO_FACTS, ClusterFacts
+from webhook.files.facts import kubectl_get
+from webhook.objects.durations import parse_duration
+from webhook.objects.facts import LIMIT_RANGES, NO_FACTS, ClusterFacts
 from webhook.objects.label_selectors import read_selector
 from webhook.policy import Object, Set
+from webhook.scope import calls
 from webhook.watch import list_facts
 
 Found = list[tuple[str, str]]
@@ -555,3 +559,139 @@ def test_a_policy_that_is_off_counts_no_object(write: Any) -> None:
     files = [str(write("a.yaml", WEB)), str(write("b.yaml", workload()))]
     report = check_files(files, config(), NO_FACTS, today=TODAY)
     assert [judged.kind for judged in report.judged] == ["Deployment"]
+
+
+def configuration(*jobs: Object, key: str = "prometheus.yml", **shared: str) -> Object:
+    text = json.dumps({"global": shared, "scrape_configs": list(jobs)})
+    metadata = {"name": "prometheus", "namespace": "shop"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {key: text}}
+
+
+def pods(*rules: Object, role: str = "pod") -> Object:
+    return {"job_name": "web", "kubernetes_sd_configs": [{"role": role}], "relabel_configs": list(rules)}
+
+
+def address(replacement: str) -> Object:
+    return {"source_labels": ["__address__"], "target_label": "__address__", "replacement": replacement}
+
+
+def kept(label: str, regex: str) -> Object:
+    return {"action": "keep", "source_labels": [f"__meta_kubernetes_{label}"], "regex": regex}
+
+
+WRONG = [('data["prometheus.yml"]', "warn")]
+DECLARED = [annotated(), service("blackbox", port("http", 9115))]
+
+
+@pytest.mark.parametrize(
+    ("obj", "others", "violations"),
+    [
+        pytest.param(configuration(pods(address("$1:9102"))), DECLARED, [], id="a-declared-port"),
+        pytest.param(configuration(pods(address("${1}:9100"))), DECLARED, WRONG, id="an-undeclared-port"),
+        pytest.param(configuration(pods(address("$1:9100"), role="endpoints")), DECLARED, WRONG, id="of-endpoints"),
+        pytest.param(configuration(pods(address("$1:10250"), role="node")), DECLARED, [], id="of-nodes"),
+        pytest.param(configuration(pods(address("$1:$2"))), DECLARED, [], id="an-annotated-port"),
+        pytest.param(configuration(pods(address("$1:9100"))), [], [], id="where-nothing-is-seen"),
+        pytest.param(configuration(pods(address("blackbox:9115"), role="service")), DECLARED, [], id="a-service"),
+        pytest.param(
+            configuration(pods(address("blackbox.shop.svc:80"), role="service")), DECLARED, WRONG, id="not-its-port"
+        ),
+        pytest.param(configuration(pods(address("blackbox.a:80"))), DECLARED, [], id="of-another-namespace"),
+        pytest.param(configuration(pods(address("example.com:80"))), DECLARED, [], id="elsewhere"),
+        pytest.param(
+            configuration(pods(kept("pod_container_port_name", "port-9102|x"))), DECLARED, [], id="a-declared-name"
+        ),
+        pytest.param(
+            configuration(pods(kept("pod_container_port_name", "metrics"))), DECLARED, WRONG, id="an-undeclared-name"
+        ),
+        pytest.param(
+            configuration(pods(kept("pod_container_port_name", ".*metrics"))), DECLARED, [], id="a-pattern-of-names"
+        ),
+        pytest.param(configuration(pods(kept("pod_container_port_number", "9102"))), DECLARED, [], id="a-number"),
+        pytest.param(
+            configuration(pods(kept("pod_container_port_number", "80"))), DECLARED, WRONG, id="an-undeclared-number"
+        ),
+        pytest.param(
+            configuration(pods(kept("endpoint_port_name", "http"), role="endpoints")), DECLARED, [], id="a-service-s"
+        ),
+        pytest.param(
+            configuration(pods(kept("endpoint_port_name", "web"), role="endpoints")), DECLARED, WRONG, id="no-service-s"
+        ),
+        pytest.param(configuration({"job_name": "a", "metrics_path": "m"}), [], [(WRONG[0][0], "deny")], id="path"),
+        pytest.param(configuration({"job_name": "a", "scheme": "htp"}), [], [(WRONG[0][0], "deny")], id="scheme"),
+        pytest.param(configuration("no job", {"job_name": None}), [], [], id="no-jobs"),  # type: ignore[arg-type]
+        pytest.param(
+            configuration(key="notes.txt", scrape_timeout="2m"), [], [('data["notes.txt"]', "deny")], id="key"
+        ),
+    ],
+)
+def test_plain_configurations(obj: Object, others: list[Object], violations: Found) -> None:
+    assert found(obj, facts_of(others)) == violations
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("scrape_configs: [", id="broken"),
+        pytest.param("scrape_configs: {a: b}", id="no-list"),
+        pytest.param("- scrape_configs", id="a-list"),
+        pytest.param("clients: [{url: x}]\nscrape_configs: [{job_name: a, scrape_timeout: 9h}]", id="promtail-s"),
+        pytest.param("{{ if .x }}scrape_configs: []{{ end }}", id="a-template"),
+        pytest.param("a: &a [*a]\nscrape_configs: *a", id="a-list-in-itself"),
+        pytest.param("scrape_configs: " + "[" * 5000, id="deep"),
+    ],
+)
+def test_what_is_no_configuration_is_passed_over(text: str) -> None:
+    obj = configuration()
+    obj["data"] = {"prometheus.yml": text, "binary": None}
+    assert found(obj) == []
+
+
+def test_the_api_server_is_never_asked_about_config_maps() -> None:
+    cfg = config(every_policy(scrape_endpoints="mode: deny"))
+    asked = {(call.kind.kind, call.operation) for stage in ("mutate", "validate") for call in calls(cfg, stage)}
+    assert ("Service", "UPDATE") in asked
+    assert "ConfigMap" not in {kind for kind, _ in asked}
+    slow = request(configuration(scrape_timeout="2m"))
+    assert decide(slow, NO_FACTS, cfg, today=TODAY, stage="validate").allowed
+    assert not decide(slow, NO_FACTS, cfg, today=TODAY, stage="check").allowed
+
+
+def test_nothing_is_asked_for_a_policy_that_is_off() -> None:
+    asked = {call.kind.kind for call in calls(config(), "validate")}
+    assert asked.isdisjoint({"Service", "ServiceMonitor", "PodMonitor", "Probe", "ScrapeConfig"})
+
+
+def test_the_messages_say_what_to_write() -> None:
+    known = facts_of([WEB, prometheus(serviceMonitorSelector={"matchLabels": {"release": "stack"}})])
+    [violation] = examine(request(monitor()), known, Params())
+    assert violation.message == (
+        "no Prometheus takes this ServiceMonitor: Prometheus shop/main selects by labels, of which it lacks "
+        "release=stack: give it that label"
+    )
+    assert violation.advice == (Set("metadata.labels.release", "stack"),)
+    assert violation.hint == (
+        "prometheus.prometheusSpec.serviceMonitorSelectorNilUsesHelmValues: false (of kube-prometheus-stack, which "
+        "then takes every one)"
+    )
+    [violation] = examine(request(monitor({"port": "9102"})), facts_of([WEB, prometheus()]), Params())
+    assert violation.message == (
+        "port '9102' is the name of no port of Service 'web' (names: 'metrics'): set port to metrics"
+    )
+    assert violation.advice == (Set("spec.endpoints[0].port", "metrics"),)
+
+
+@pytest.mark.parametrize("old", ["True", "true"])
+def test_what_was_there_before_only_warns(old: str) -> None:
+    cfg = config(every_policy(scrape_endpoints="mode: deny"))
+    asked = request(service(scrape="True", port="9102"), service(scrape=old, port="9102"))
+    decision = decide(asked, facts_of([annotated()]), cfg, today=TODAY, stage="validate")
+    assert decision.allowed is (old == "True")
+
+
+def test_facts_come_from_each_custom_kind_by_itself() -> None:
+    """kubectl prints nothing at all where one of the kinds that it is asked for isn't served."""
+    assert kubectl_get([LIMIT_RANGES, SERVICES, PROBES]) == (
+        "(kubectl get limitranges,services -A -o yaml; for kind in probes.monitoring.coreos.com; do echo ---; "
+        "kubectl get $kind -A -o yaml 2> /dev/null; done)"
+    )

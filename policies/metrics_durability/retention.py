@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from policies.metrics_durability.pod import Pod
 from policies.metrics_durability.stores import Kept
 from webhook.objects.config_maps import mounted_file
 from webhook.objects.config_text import inside, read_yaml
+from webhook.objects.durations import parse_duration
 from webhook.objects.prometheus import flag_value
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGTPE]?)i?B")
-_TIMES = re.compile(r"([0-9]+)(ms|[ywdhms])")
 _POWERS = "KMGTPE"
-_SECONDS: Mapping[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 _DEFAULT_TIME = "15d"
 _OPERATORS_TIME = "24h"
 
@@ -66,7 +64,4 @@ def read_size(text: str) -> int | None:
 
 def read_time(text: str) -> float:
     """Seconds of a duration as Prometheus writes it: "15d", "1w3d"; 0 for what is none."""
-    parts = _TIMES.findall(text)
-    if "".join(amount + unit for amount, unit in parts) != text:
-        return 0
-    return sum(int(amount) * _SECONDS[unit] for amount, unit in parts)
+    return (parse_duration(text) or 0) / 1000

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from policies.scrape_endpoints import templates
-from policies.scrape_endpoints.durations import OPERATED_INTERVAL, parse_duration, shown
 from policies.scrape_endpoints.monitors import MONITORS, Monitor
 from policies.scrape_endpoints.prometheuses import Prometheus, all_prometheuses, takes
 from policies.scrape_endpoints.scrapes import Fields, Scrape, at, examine_request, examine_times
@@ -14,6 +13,7 @@ from policies.scrape_endpoints.services import SERVICES, SERVICES_IN, Service
 from policies.scrape_endpoints.taken import examine_taking
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import selected_templates
+from webhook.objects.durations import OPERATED_INTERVAL, parse_duration, shown
 from webhook.objects.facts import ClusterFacts, record_of
 from webhook.objects.label_selectors import EVERYTHING, Selector
 from webhook.objects.pods import items, mapping

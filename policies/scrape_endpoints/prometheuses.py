@@ -7,8 +7,8 @@ from functools import partial
 
 import msgspec
 
-from policies.scrape_endpoints.durations import OPERATED_INTERVAL, parse_duration
 from policies.scrape_endpoints.monitors import GROUP, Monitor
+from webhook.objects.durations import OPERATED_INTERVAL, parse_duration
 from webhook.objects.facts import NAMESPACES, ClusterFacts, Metadata, Wire, WirePart
 from webhook.objects.label_selectors import Selector, WiredSelector, selector_of
 from webhook.policy import FactKind, FactReference

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from policies.scrape_endpoints.durations import parse_duration
 from policies.scrape_endpoints.telling import violation
+from webhook.objects.durations import parse_duration
 from webhook.policy import Set, Violation
 
 

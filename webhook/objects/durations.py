@@ -1,4 +1,4 @@
-"""Durations as Prometheus and its operator write them."""
+"""Durations as Prometheus, its configuration and its operator's resources write them."""
 
 from __future__ import annotations
 
