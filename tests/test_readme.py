@@ -37,7 +37,7 @@ STUBS = {
     "docker": "exit 0",
     "helm": "cat demo/elastalert.yaml",
     "kustomize": "cat demo/elastalert.yaml",
-    "forestall": f'case "$*" in audit*|doctor*) ;; *) exec {Path(sys.executable).parent}/forestall "$@" ;; esac',
+    "forestall": f'case "$*" in audit*|doctor*|notify*) ;; *) exec {Path(sys.executable).parent}/forestall "$@" ;; esac',
     "kubectl": 'case "$*" in *forestall-tls*) base64 tls.crt ;; *) cat > /dev/null ;; esac',
     "make": f'exec {shutil.which("make")} -n "$@"',
 }
