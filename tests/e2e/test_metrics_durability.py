@@ -81,3 +81,24 @@ def test_a_config_map_is_looked_up(
             assert checked(cluster, namespace, tmp_path, capsys) == ["denied", "denied"]
         finally:
             cluster.try_kubectl("delete", f"clusterrole/{ROLE}", f"clusterrolebinding/{ROLE}")
+
+
+PATCHING = """
+policies:
+  memory-limits: {mode: "off"}
+  metrics-durability: {mode: patch, params: {remoteWrite: "https://example.com/push", emptyDirSize: 20Gi}}
+  prometheus-memory: {mode: "off"}
+"""
+
+
+def test_a_resource_of_the_operator_is_patched(cluster: Guarded, namespace: str) -> None:
+    """The CustomResourceDefinition takes what the fix sets, and a second look finds nothing to set."""
+    metadata = {"name": "main", "namespace": namespace}
+    obj = {"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "metadata": metadata, "spec": {}}
+    with cluster.server.configured(PATCHING):
+        said = cluster.apply(obj)
+        assert said.count("metrics-durability") == 2
+        stored = cluster.get("prometheus", "main", namespace)["spec"]
+        assert stored["remoteWrite"] == [{"url": "https://example.com/push"}]
+        assert stored["storage"] == {"emptyDir": {"sizeLimit": "20Gi"}}
+        assert "metrics-durability" not in cluster.apply({**obj, "spec": {"replicas": 2}})
