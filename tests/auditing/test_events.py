@@ -141,10 +141,8 @@ def test_thirty_are_written_in_a_minute(here: World) -> None:
 def test_what_no_longer_breaks_a_policy_is_not_told(here: World, is_mended: bool) -> None:
     here.store("web")
     put(here.kept, finding())
-    here.cluster.trouble = FactsUnavailable("no answer")
+    here.cluster.fail["create", "events"] = [FactsUnavailable("no answer")]
     here.pass_time(1)
-    here.cluster.trouble = None
-    here.take()
     if is_mended:
         drop(here.kept)
     else:
