@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from policies.scrape_endpoints.keys import meant_by
+from policies.scrape_endpoints.keys import Keys, keys_of, meant_by
 from policies.scrape_endpoints.monitors import PROBES
 from policies.scrape_endpoints.policy import POLICY, Params, examine
 from policies.scrape_endpoints.services import SERVICES
@@ -53,6 +53,13 @@ def service(
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
+def external(**keys: Any) -> Object:
+    """A Service that is another name: what it selects is passed over."""
+    obj = service(**keys)
+    obj["spec"]["type"] = "ExternalName"
+    return obj
+
+
 def port(name: str = "", number: int = 80, target: int | str | None = None) -> Object:
     return {"name": name, "port": number} | ({} if target is None else {"targetPort": target})
 
@@ -72,6 +79,15 @@ def prometheus(kind: str = "Prometheus", namespace: str = "shop", **spec: Any) -
     obj = custom(kind, {**everything, **spec})
     obj["metadata"]["namespace"] = namespace
     return obj
+
+
+def elsewhere() -> Object:
+    """A Prometheus of another namespace, which takes monitors of namespaces of team a."""
+    return prometheus(namespace="monitoring", serviceMonitorNamespaceSelector={"matchLabels": {"team": "a"}})
+
+
+def namespace(**labels: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": labels}}
 
 
 def found(obj: Object, known: ClusterFacts = NO_FACTS) -> Found:
@@ -203,6 +219,13 @@ HTTP = port("http", 80, 8080)
     ("obj", "known", "violations"),
     [
         pytest.param(service(scrape="true", port="9102"), NO_FACTS, [("spec.selector", "warn")], id="pods-unseen"),
+        pytest.param(
+            service("web", port("http", 80, "http"), scrape="true", port="9102"),
+            NO_FACTS,
+            [("spec.selector", "warn")],
+            id="a-name-of-pods-that-are-unseen",
+        ),
+        pytest.param(external(scrape="true"), facts_of([]), [], id="a-name-elsewhere"),
         pytest.param(service(), NO_FACTS, [], id="not-scraped"),
         pytest.param(service(scrape="true", port="9102", selector={}), NO_FACTS, [], id="without-selector"),
         pytest.param(service("web", HTTP, scrape="true", port="8080"), facts_of([annotated()]), [], id="target"),
@@ -375,6 +398,14 @@ ALL = [WEB, prometheus(), annotated()]
         ),
         pytest.param(
             monitor(), [WEB, prometheus(serviceMonitorSelector=None), prometheus("PrometheusAgent")], [], id="an-agent"
+        ),
+        pytest.param(monitor(), [WEB, elsewhere(), namespace(team="a")], [], id="a-namespace-that-is-selected"),
+        pytest.param(monitor(), [WEB, elsewhere()], [], id="a-namespace-whose-labels-are-unknown"),
+        pytest.param(
+            monitor(),
+            [WEB, elsewhere(), namespace(team="b")],
+            [("metadata.namespace", "warn")],
+            id="a-namespace-that-is-not",
         ),
         pytest.param(monitor(kind="PodMonitor"), [prometheus()], [("spec.selector", "warn")], id="no-pods"),
         pytest.param(
@@ -679,6 +710,27 @@ def test_the_messages_say_what_to_write() -> None:
         "port '9102' is the name of no port of Service 'web' (names: 'metrics'): set port to metrics"
     )
     assert violation.advice == (Set("spec.endpoints[0].port", "metrics"),)
+
+
+def test_the_prometheus_that_is_nearest_is_named() -> None:
+    none = prometheus(serviceMonitorSelector=None)
+    other = prometheus("PrometheusAgent", serviceMonitorSelector={"matchLabels": {"team": "a"}})
+    [violation] = examine(request(monitor()), facts_of([WEB, none, other]), Params())
+    assert "PrometheusAgent shop/main selects by labels, of which it lacks team=a" in violation.message
+    assert (violation.hint, violation.advice) == (None, (Set("metadata.labels.team", "a"),))
+
+
+def test_of_several_spellings_the_first_counts() -> None:
+    assert keys_of({"prometheus.io/scrape": "true", "prometheus.io.scrape": "false"}) == Keys(scrape="true")
+    assert keys_of({"prometheus.io/team": "a"}) is None
+
+
+def test_pods_of_other_namespaces_are_not_known_by_those_of_some() -> None:
+    known = ClusterFacts(known=frozenset(TEMPLATES))
+    [violation] = examine(request(monitor(kind="PodMonitor", namespaceSelector={"any": True})), known, Params())
+    assert violation.is_unknown
+    [violation] = examine(request(monitor(kind="PodMonitor")), known, Params())
+    assert not violation.is_unknown
 
 
 @pytest.mark.parametrize("old", ["True", "true"])
