@@ -56,7 +56,9 @@ class World:
     def lead(self) -> None:
         self.history = History(cast("Cluster", self.cluster), OWN)
 
-    def take(self, days: float) -> None:
+    def take(self, days: float, audited: float | None = None) -> None:
+        """Let it take the findings so many days after the first; `audited` is when everything was audited last."""
+        self.kept.whole_at = (FIRST + timedelta(days=days if audited is None else audited)).timestamp()
         self.history.take(self.kept, FIRST + timedelta(days=days))
 
     @property
@@ -84,6 +86,14 @@ def test_a_day_is_written_once_whoever_leads(here: World) -> None:
             {("shop", "audited"): 2, ("shop", "exempted"): 1, ("", "audited"): 1},
         )
     ]
+
+
+def test_a_day_is_written_once_all_is_audited_on_it(here: World) -> None:
+    put(here.kept, finding())
+    here.take(1, audited=0.4)
+    assert here.cluster.writes == 0
+    here.take(1, audited=0.6)
+    assert [one.day.day for one in here.days] == [2]
 
 
 def test_days_follow_each_other_and_hold_changes_alone(here: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -43,9 +43,10 @@ class History:
         self._troubles = Troubles("no history")
 
     def take(self, kept: Kept, now: datetime) -> None:
-        """Write the day's counts, unless they are written."""
+        """Write the day's counts, once everything has been audited on that day: exemptions end at midnight."""
         today = now.date()
-        if self._day == today or self._clock() < self._again_at:
+        is_audited = datetime.fromtimestamp(kept.whole_at, UTC).date() >= today
+        if self._day == today or not is_audited or self._clock() < self._again_at:
             return
         try:
             self._write(kept, today)
