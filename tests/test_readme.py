@@ -28,6 +28,7 @@ PAGES = [
     *sorted((ROOT / "policies").glob("*/README.md")),
     *sorted((ROOT / "examples").glob("*/*/README.md")),
 ]
+FORESTALL = Path(sys.executable).parent / "forestall"
 _PROGRAMS = "bash|docker|forestall|helm|kubectl|kustomize|make|openssl|pip|python|sed"
 
 # What the commands need besides the repository, a cluster above all. make says what it would do: .ci/run runs README's
@@ -37,7 +38,7 @@ STUBS = {
     "docker": "exit 0",
     "helm": "cat demo/elastalert.yaml",
     "kustomize": "cat demo/elastalert.yaml",
-    "forestall": f'case "$*" in audit*|doctor*|notify*) ;; *) exec {Path(sys.executable).parent}/forestall "$@" ;; esac',
+    "forestall": f'case "$*" in audit*|doctor*|notify*) ;; *) exec {FORESTALL} "$@" ;; esac',
     "kubectl": 'case "$*" in *forestall-tls*) base64 tls.crt ;; *) cat > /dev/null ;; esac',
     "make": f'exec {shutil.which("make")} -n "$@"',
 }
