@@ -712,6 +712,26 @@ def test_the_messages_say_what_to_write() -> None:
     assert violation.advice == (Set("spec.endpoints[0].port", "metrics"),)
 
 
+@pytest.mark.parametrize(
+    ("obj", "chart", "hint"),
+    [
+        (
+            prometheus(scrapeTimeout="40s"),
+            "kube-prometheus-stack-81.5.0",
+            "prometheus.prometheusSpec.scrapeTimeout: 30s",
+        ),
+        (configuration(scrape_timeout="2m"), "prometheus-29.27.0", "server.global.scrape_timeout: 1m"),
+        (configuration(scrape_timeout="2m"), "unknown-1.0.0", None),
+    ],
+    ids=["operator", "plain", "unknown"],
+)
+def test_the_helm_value(obj: Object, chart: str, hint: str | None) -> None:
+    labels = {"helm.sh/chart": chart, "chart": chart, "app.kubernetes.io/component": "server", "release": "prometheus"}
+    obj = {**obj, "metadata": {**obj["metadata"], "labels": labels}}
+    [violation] = examine(request(obj), NO_FACTS, Params())
+    assert violation.hint == hint
+
+
 def test_the_prometheus_that_is_nearest_is_named() -> None:
     none = prometheus(serviceMonitorSelector=None)
     other = prometheus("PrometheusAgent", serviceMonitorSelector={"matchLabels": {"team": "a"}})

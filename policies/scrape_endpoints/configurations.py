@@ -16,6 +16,7 @@ from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import all_templates
 from webhook.objects.config_text import read_yaml
 from webhook.objects.facts import ClusterFacts
+from webhook.objects.helm_values import helm_value
 from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, GroupKind, Violation
 
@@ -44,19 +45,19 @@ class _Ports(NamedTuple):
 def examine_config_map(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
     for key, text in mapping(request.object or {}, "data", "").items():
         if isinstance(text, str) and _JOBS in text:
-            yield from _of_text(f'data["{key}"]', key, text, request.namespace, facts)
+            yield from _of_text(f'data["{key}"]', key, text, request, facts)
 
 
-def _of_text(path: str, key: str, text: str, namespace: str, facts: ClusterFacts) -> Iterator[Violation]:
+def _of_text(path: str, key: str, text: str, request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
     root = read_yaml(text)
     # A template of one, or something else, may name the word as well.
     if root is None or not isinstance(root.get(_JOBS), list) or not _OTHERS.isdisjoint(root):
         return
     shared = root.get("global")
     values = shared if isinstance(shared, dict) else {}
-    yield from examine_times(
-        Scrape("global", _FIELDS, values, lambda _: path, f"global of {key}: ", False), _DEFAULT_INTERVAL
-    )
+    value = helm_value(request.object or {}, "prometheus", "scrapeTimeout")
+    of_all = Scrape("global", _FIELDS, values, lambda _: path, f"global of {key}: ", False, value)
+    yield from examine_times(of_all, _DEFAULT_INTERVAL)
     interval = str(values.get("scrape_interval") or _DEFAULT_INTERVAL)
     ports = _ports(facts)
     for job in root[_JOBS]:
@@ -67,7 +68,7 @@ def _of_text(path: str, key: str, text: str, namespace: str, facts: ClusterFacts
         yield from examine_times(scrape, interval)
         yield from examine_request(scrape)
         for rule in _rules(job):
-            yield from _of_rule(path, scrape, rule, ports, namespace, facts)
+            yield from _of_rule(path, scrape, rule, ports, request.namespace, facts)
 
 
 def _ports(facts: ClusterFacts) -> _Ports:

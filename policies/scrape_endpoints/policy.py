@@ -29,6 +29,7 @@ from policies.scrape_endpoints.taken import examine_selections
 from policies.scrape_endpoints.templates import TEMPLATES
 from policies.scrape_endpoints.workloads import examine_workload
 from webhook.objects.facts import NAMESPACES, ClusterFacts, record_of
+from webhook.objects.helm_values import helm_value
 from webhook.objects.live import ENDPOINT_SLICES, LIVE_WORKLOADS
 from webhook.objects.pods import mapping, read_workload
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
@@ -59,7 +60,8 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, _params: Params) -> 
 
 def _examine_prometheus(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
     obj = request.object or {}
-    yield from examine_times(Scrape("", _SCRAPES, mapping(obj, "spec", ""), at("spec")), _DEFAULT_INTERVAL)
+    value = helm_value(obj, "prometheus", "scrapeTimeout")
+    yield from examine_times(Scrape("", _SCRAPES, mapping(obj, "spec", ""), at("spec"), value=value), _DEFAULT_INTERVAL)
     yield from examine_selections(record_of(_PROMETHEUSES[request.kind], obj, request.namespace), facts)
 
 

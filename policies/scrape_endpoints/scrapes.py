@@ -25,6 +25,7 @@ class Scrape(NamedTuple):
     place      where a field stands
     whose      what stands before a message, "job 'node': "; empty where the path says it
     is_object  whether the fields are those of the object, so that they can be set in it
+    value      the Helm value of the timeout, where the chart is known
     """
 
     subject: str
@@ -33,6 +34,7 @@ class Scrape(NamedTuple):
     place: Callable[[str], str]
     whose: str = ""
     is_object: bool = True
+    value: str | None = None
 
     def set(self, field: str, value: Any) -> Set | None:
         return Set(self.place(field), value) if self.is_object else None
@@ -72,6 +74,7 @@ def examine_times(scrape: Scrape, default: str = "") -> Iterator[Violation]:
         at_most="deny",
         value=f"{timeout} of {interval}",
         advice=(advised,) if advised else (),
+        hint=f"{scrape.value}: {interval}" if scrape.value else None,
     )
 
 

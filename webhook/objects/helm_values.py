@@ -36,6 +36,7 @@ Value = Literal[
     "remoteWrite",
     "sizeLimit",
     "size",
+    "scrapeTimeout",
 ]
 
 _VERSION = re.compile(r"-v?(\d+)\.(\d+)(?:\.(\d+))?.*$")
