@@ -128,12 +128,19 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
+def make_namespace(plane: ControlPlane, name: str) -> None:
+    """Create a namespace, and wait until pods can be made in it."""
+    plane.kubectl("create", "namespace", name)
+    account = ("get", "serviceaccount", "default", "-n", name)
+    eventually(lambda: plane.try_kubectl(*account).returncode == 0, f"no ServiceAccount in {name}")
+
+
 def apply(plane: ControlPlane, *objects: Object) -> None:
     plane.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
 
 def test_findings_follow_what_is_stored(plane: ControlPlane, config: Path) -> None:
-    plane.kubectl("create", "namespace", "shop")
+    make_namespace(plane, "shop")
     apply(plane, deployment("old", "shop", UNLIMITED), deployment("good", "shop", LIMITED))
     plane.kubectl("rollout", "status", "deployment/old", "-n", "shop", "--timeout=60s")
     one = {"memory-limits: patch": 1}
@@ -161,7 +168,7 @@ def test_findings_follow_what_is_stored(plane: ControlPlane, config: Path) -> No
 
 
 def test_a_limit_range_and_a_label_are_followed(plane: ControlPlane, config: Path) -> None:
-    plane.kubectl("create", "namespace", "given")
+    make_namespace(plane, "given")
     apply(plane, deployment("web", "given", UNLIMITED))
     item = {"type": "Container", "default": {"memory": "128Mi"}}
     metadata = {"name": "defaults", "namespace": "given"}
@@ -175,7 +182,7 @@ def test_a_limit_range_and_a_label_are_followed(plane: ControlPlane, config: Pat
 
 
 def test_a_new_configuration_is_audited_by(plane: ControlPlane, config: Path) -> None:
-    plane.kubectl("create", "namespace", "followed")
+    make_namespace(plane, "followed")
     apply(plane, deployment("web", "followed", UNLIMITED))
     with auditing(plane, config) as auditor:
         assert auditor.findings("followed") == {"memory-limits: patch": 1}
@@ -196,7 +203,7 @@ def status(plane: ControlPlane) -> Object:
 
 
 def test_of_two_one_leads_and_the_other_takes_over(plane: ControlPlane, config: Path) -> None:
-    plane.kubectl("create", "namespace", "taken")
+    make_namespace(plane, "taken")
     apply(plane, deployment("web", "taken", UNLIMITED))
     with auditing(plane, config, "one") as one:
         two = Auditor(plane, config, "two")
@@ -212,7 +219,7 @@ def test_of_two_one_leads_and_the_other_takes_over(plane: ControlPlane, config: 
 
 
 def test_an_api_server_that_is_gone_for_a_while_costs_nothing(plane: ControlPlane, config: Path) -> None:
-    plane.kubectl("create", "namespace", "patient")
+    make_namespace(plane, "patient")
     apply(plane, deployment("old", "patient", UNLIMITED))
     with auditing(plane, config) as auditor:
         plane.stop_api_server()
@@ -227,7 +234,7 @@ def test_an_api_server_that_is_gone_for_a_while_costs_nothing(plane: ControlPlan
 @pytest.mark.parametrize("verb", ["list", "watch"])
 def test_a_right_that_is_missing_costs_its_kind_alone(plane: ControlPlane, config: Path, verb: str) -> None:
     namespace = f"unseen-{verb}"
-    plane.kubectl("create", "namespace", namespace)
+    make_namespace(plane, namespace)
     apply(plane, deployment("web", namespace, UNLIMITED))
     role = json.loads(plane.kubectl("get", "clusterrole", "forestall-controller", "-o", "json"))
     for rule in role["rules"]:
