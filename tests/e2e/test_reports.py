@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.builders import SHARED
 from tests.cluster_fixture import ControlPlane, control_plane
-from tests.e2e.guarded import deployment, has_helm
+from tests.e2e.guarded import claim, deployment, has_helm, storage_class, volume
 from tests.e2e.test_auditor import LIMITED, SYSTEM, UNLIMITED, WITHIN, apply, auditing, grant
 from tests.loopback import eventually
 from tests.receiver import receiver
 from webhook.policy import Object
 
-CRDS = Path("../shared/cluster/crds")
+CRDS = SHARED / "cluster" / "crds"
 WG = ("policyreports.wgpolicyk8s.io", "clusterpolicyreports.wgpolicyk8s.io")
 OPEN = ("reports.openreports.io", "clusterreports.openreports.io")
 _MOVED_WITHIN = 45
@@ -51,7 +57,7 @@ def serve(plane: ControlPlane, resources: tuple[str, str]) -> None:
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{one}" for one in resources))
 
 
-def unserve(plane: ControlPlane, resources: tuple[str, str]) -> None:
+def unserve(plane: ControlPlane, resources: tuple[str, ...]) -> None:
     plane.kubectl("delete", "crd", *resources, "--ignore-not-found")
 
 
@@ -73,10 +79,6 @@ def reports(plane: ControlPlane, resource: str) -> dict[str, Object]:
 
 def objects(report: Object | None) -> list[str]:
     return sorted(result["resources"][0]["name"] for result in (report or {}).get("results", ()))
-
-
-def write_config(config: Path, notifications: str) -> None:
-    config.write_text(f"mode: audit\nnotifications: {notifications}\n")
 
 
 def test_reports_follow_what_is_found(plane: ControlPlane, config: Path) -> None:
@@ -121,7 +123,7 @@ def shop_timestamp(report: Object | None) -> Any:
 
 
 def test_reports_are_of_the_kind_that_is_served(plane: ControlPlane, config: Path) -> None:
-    unserve(plane, WG)
+    unserve(plane, (*WG, *OPEN))
     plane.kubectl("create", "namespace", "moved")
     apply(plane, deployment("web", "moved", UNLIMITED))
 
@@ -148,39 +150,75 @@ def test_what_is_broken_is_told_within_a_minute(plane: ControlPlane, config: Pat
         data = {"url": base64.b64encode(receiving.url.encode()).decode()}
         metadata = {"name": "hook", "namespace": SYSTEM}
         apply(plane, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
-        write_config(config, "{secret: {name: hook}, when: change}")
+        config.write_text("mode: audit\nnotifications: {secret: {name: hook}, when: change}\n")
         with auditing(plane, config) as auditor:
-            apply(plane, lost_prometheus())
-            began = time.monotonic()
-            eventually(
-                lambda: any("prometheus" in posted["text"] for posted in receiving.posted),
-                f"not told: see {auditor.log}",
-                240,
-            )
-            print(f"told after {time.monotonic() - began:.0f} s")
+            apply(plane, storage_class("ebs", "ebs.csi.aws.com"), *lost_prometheus())
+
+            def told() -> bool:
+                return any("pod prometheus-0 is Pending" in posted["text"] for posted in receiving.posted)
+
+            eventually(told, f"not told: see {auditor.log}", 240)
+            seconds = (datetime.now(UTC) - unscheduled_since(plane)).total_seconds()
+            print(f"told {seconds:.0f} s after PodScheduled=False")
+            assert seconds < 60
             assert "s3cret" not in auditor.log.read_text()
 
 
-def lost_prometheus() -> Object:
-    """A Prometheus whose pod no node can take."""
+def unscheduled_since(plane: ControlPlane) -> datetime:
+    pod = json.loads(plane.kubectl("get", "pod", "prometheus-0", "-n", "monitoring", "-o", "json"))
+    (condition,) = (one for one in pod["status"]["conditions"] if one["type"] == "PodScheduled")
+    assert condition["status"] == "False"
+    return datetime.fromisoformat(condition["lastTransitionTime"])
+
+
+def lost_prometheus() -> list[Object]:
+    """A Prometheus whose data is in a zone that has no node."""
     labels = {"app.kubernetes.io/name": "prometheus"}
     container = {
         "name": "prometheus",
         "image": "quay.io/prometheus/prometheus:v3.5.0",
         "resources": {"limits": {"memory": "2Gi"}},
+        "volumeMounts": [{"name": "data", "mountPath": "/prometheus"}],
     }
-    template = {
-        "metadata": {"labels": labels},
-        "spec": {"containers": [container], "nodeSelector": {"topology.kubernetes.io/zone": "gone"}},
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "metadata": {"name": "prometheus", "namespace": "monitoring"},
-        "spec": {
-            "replicas": 1,
-            "serviceName": "prometheus",
-            "selector": {"matchLabels": labels},
-            "template": template,
+    template = claim("data", "monitoring")
+    return [
+        volume("prometheus", "monitoring", "data-prometheus-0", ["gone"]),
+        {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": "prometheus", "namespace": "monitoring"},
+            "spec": {
+                "replicas": 1,
+                "serviceName": "prometheus",
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": template["spec"]}],
+            },
         },
-    }
+    ]
+
+
+# Last: no auditor leads for two minutes afterwards.
+def test_uninstalling_leaves_no_report_behind(plane: ControlPlane, config: Path) -> None:
+    unserve(plane, WG)
+    serve(plane, OPEN)
+    plane.kubectl("create", "namespace", "left")
+    apply(plane, deployment("web", "left", UNLIMITED))
+    with auditing(plane, config) as auditor:
+        eventually(lambda: "left" in reports(plane, OPEN[0]), "no report")
+        token = plane.kubectl("create", "token", "forestall-controller", "-n", SYSTEM, "--duration=1h").strip()
+        kubeconfig = plane.write_kubeconfig("uninstall", token)
+        done = subprocess.run(
+            [Path(sys.executable).with_name("forestall"), "hooks", "off", "--with-reports", f"--namespace={SYSTEM}"],
+            env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.search(r"reports deleted: [1-9]", done.stdout)
+        assert auditor.metric("forestall_audit_leading") == 0
+        time.sleep(3)
+        assert reports(plane, OPEN[0]) == {}
+        names = plane.kubectl("get", "configmaps", "-n", SYSTEM, "-o=name")
+        assert "forestall-audit" not in names
