@@ -22,6 +22,7 @@ from tests.e2e.guarded import claim, deployment, has_helm, storage_class, volume
 from tests.e2e.test_auditor import LIMITED, SYSTEM, UNLIMITED, WITHIN, apply, auditing, grant
 from tests.loopback import eventually
 from tests.receiver import receiver
+from webhook.audit.history import read_history
 from webhook.policy import Object
 
 CRDS = SHARED / "cluster" / "crds"
@@ -93,6 +94,12 @@ def test_reports_follow_what_is_found(plane: ControlPlane, config: Path) -> None
         eventually(lambda: objects(shop()) == ["old"], "no report")
         apply(plane, deployment("new", "shop", UNLIMITED))
         eventually(lambda: objects(shop()) == ["new", "old"], "not reported", WITHIN)
+        eventually(
+            lambda: violations_told(plane, "shop") == ["new"], "no Event, or one of what was there before", WITHIN
+        )
+        assert "PolicyViolation" in plane.kubectl("describe", "deployment", "new", "-n", "shop")
+        history = json.loads(plane.kubectl("get", "configmap", "forestall-audit-history", "-n", SYSTEM, "-o", "json"))
+        assert [day.day for day in read_history(history).days] == [datetime.now(UTC).date()]
         time.sleep(6)  # a report is written again every five seconds at most
         apply(plane, deployment("new", "shop", LIMITED))
         eventually(lambda: objects(shop()) == ["old"], "a mended object is still reported", WITHIN)
@@ -116,6 +123,12 @@ def test_reports_follow_what_is_found(plane: ControlPlane, config: Path) -> None
         time.sleep(3)
         assert "shop" not in reports(plane, WG[0])
         assert [line for line in auditor.events("no report") if "shop" in line["about"]] == []
+
+
+def violations_told(plane: ControlPlane, namespace: str) -> list[str]:
+    """The objects of the namespace on which an Event tells of a violation."""
+    events = json.loads(plane.kubectl("get", "events.v1.events.k8s.io", "-n", namespace, "-o", "json"))["items"]
+    return [event["regarding"]["name"] for event in events if event["reason"] == "PolicyViolation"]
 
 
 def shop_timestamp(report: Object | None) -> Any:
