@@ -52,11 +52,14 @@ def lead_service_to(plane: ControlPlane, port: int) -> None:
 
 
 class ReplicaPod:
-    """A pod of a Deployment. `port` is free for it, which a controller doesn't use; `further` are more arguments."""
+    """One container of a Deployment's pod. `port` is free for it, which only a server uses; `further` are more
+    arguments."""
 
-    def __init__(self, plane: ControlPlane, folder: Path, deployment: str, *further: str) -> None:
+    def __init__(
+        self, plane: ControlPlane, folder: Path, deployment: str, *further: str, container: str = "forestall"
+    ) -> None:
         spec = get(plane, "deployment", deployment)["spec"]["template"]["spec"]
-        (container,) = spec["containers"]
+        self._declared = next(declared for declared in spec["containers"] if declared["name"] == container)
         token = plane.kubectl("create", "token", spec["serviceAccountName"], f"--namespace={SYSTEM}").strip()
         self.port, self.metrics_port = free_ports(2)
         self.log_file = folder / "log"
@@ -64,14 +67,16 @@ class ReplicaPod:
         self._volumes = {volume["name"]: volume for volume in spec["volumes"]}
         self._mounts = {
             mount["name"]: Mount(folder / Path(mount["mountPath"]).name)
-            for mount in container["volumeMounts"]
+            for mount in self._declared["volumeMounts"]
             if mount["mountPath"].startswith("/etc/forestall/")
         }
+        arguments = self._declared["args"]
+        ports = {"serve": [f"--port={self.port}"], "controller": ["--console-port=0"], "auditor": []}
         self._command = [
-            *(str(FORESTALL), *(argument.replace("/etc/forestall", str(folder)) for argument in container["args"])),
+            *(str(FORESTALL), *(argument.replace("/etc/forestall", str(folder)) for argument in arguments)),
             f"--kubeconfig={plane.write_kubeconfig(folder.name, token)}",
             f"--metrics-port={self.metrics_port}",
-            f"--port={self.port}" if "serve" in container["args"] else "--console-port=0",
+            *ports[arguments[0]],
             *further,
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -157,6 +162,10 @@ class Replicated:
             ReplicaPod(plane, folder / f"controller-{index}", "forestall-controller", endpoints)
             for index in range(controllers)
         ]
+        self.auditors = [
+            ReplicaPod(plane, folder / f"auditor-{index}", "forestall-controller", container="auditor")
+            for index in range(controllers)
+        ]
 
     def _helm(self, command: str, *arguments: str) -> str:
         done = subprocess.run(
@@ -176,7 +185,7 @@ class Replicated:
         further = [f"--set={value}" for value in values]
         rendered = self._helm("template", "--show-only=templates/configmap.yaml", *further)
         self.plane.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", input=rendered)
-        replicas = [*self.servers, *self.controllers]
+        replicas = [*self.servers, *self.controllers, *self.auditors]
         for replica in reversed(replicas) if controllers_first else replicas:
             eventually(lambda replica=replica: replica.mount("config"))
             time.sleep(2)  # as long as the leader takes to follow
@@ -192,7 +201,7 @@ def installed(folder: Path, *values: str, servers: int = 1, controllers: int = 1
     with control_plane(folder / "plane") as plane, ExitStack() as stack:
         made = Replicated(plane, folder, values, servers=servers, controllers=controllers)
         lead_service_to(plane, stack.enter_context(Balancer(made.servers)).port)
-        for replica in (*made.servers, *made.controllers):
+        for replica in (*made.servers, *made.controllers, *made.auditors):
             stack.enter_context(replica.running())
         stack.enter_context(Kubelet(made.servers))
         eventually(lambda: plane.try_kubectl("get", HOOKS, "forestall").returncode == 0)

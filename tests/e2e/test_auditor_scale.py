@@ -7,7 +7,6 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,11 @@ import pytest
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
 from tests.e2e.test_auditor import SYSTEM, Auditor, auditing, grant
+from tests.e2e.violators import CONTAINERS, IN_EACH, fill
 from tests.loopback import eventually
 from webhook.cluster import Cluster
-from webhook.policy import Object
 
 NAMESPACES = int(os.environ.get("FORESTALL_NAMESPACES", "100"))
-EACH = 20
-"""Suspended CronJobs of a namespace: the controller manager makes nothing of them."""
-CONTAINERS = [{"name": name, "image": "nginx:1.29"} for name in ("web", "side")]
-_AT_ONCE = 16
 
 
 @pytest.fixture
@@ -34,25 +29,6 @@ def plane(tmp_path: Path) -> Iterator[ControlPlane]:
         running.kubectl("create", "namespace", SYSTEM)
         grant(running)
         yield running
-
-
-def fill(plane: ControlPlane) -> None:
-    cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
-
-    def make(number: int) -> None:
-        namespace = f"full-{number}"
-        cluster.create("/api/v1/namespaces", {"metadata": {"name": namespace}}, timeout=60)
-        for job in range(EACH):
-            cluster.create(f"/apis/batch/v1/namespaces/{namespace}/cronjobs", cron_job(f"job-{job}"), timeout=60)
-
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(make, range(NAMESPACES)))
-
-
-def cron_job(name: str) -> Object:
-    pod = {"spec": {"restartPolicy": "Never", "containers": CONTAINERS}}
-    spec = {"suspend": True, "schedule": "0 0 * * *", "jobTemplate": {"spec": {"template": pod}}}
-    return {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec}
 
 
 def requests(plane: ControlPlane) -> int:
@@ -72,10 +48,10 @@ def megabytes(auditor: Auditor) -> int:
 
 
 def test_what_an_audit_of_many_violators_costs(plane: ControlPlane, tmp_path: Path) -> None:
-    fill(plane)
+    fill(Cluster.from_kubeconfig(str(plane.kubeconfig)), NAMESPACES)
     config = tmp_path / "config.yaml"
     config.write_text("mode: audit\n")
-    violators, before, began = NAMESPACES * EACH, requests(plane), time.monotonic()
+    violators, before, began = NAMESPACES * IN_EACH, requests(plane), time.monotonic()
     with auditing(plane, config) as auditor:
         whole = time.monotonic() - began
         eventually(

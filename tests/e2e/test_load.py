@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 
 from tests.e2e.load import Calls, How, Load, Row, read_calls, show
 from tests.e2e.replicas import SYSTEM, ReplicaPod, Replicated, installed
+from tests.e2e.violators import IN_EACH, fill
 from tests.loopback import eventually
 from webhook.certs import read_certificates
 
+NAMESPACES = int(os.environ.get("FORESTALL_NAMESPACES", "100"))
+"""Namespaces with objects to be audited."""
 SECRET = f"/api/v1/namespaces/{SYSTEM}/secrets/forestall-tls"
 
 
@@ -109,6 +113,26 @@ def authority_rotated(installation: Replicated) -> None:
     assert [len(read_certificates(base64.b64decode(bundle))) for bundle in bundles] == [1, 2, 1]
 
 
+def certificate_rotated_while_everything_is_audited(installation: Replicated) -> None:
+    """Each time that there is a new one, every auditor is killed, as it is where it needs more memory than its limit,
+    and the one that leads then audits everything anew."""
+    served = {secret(installation)["tls.crt"]}
+    installation.configure("config.certificates.servingLife=30s")
+    for count in (2, 3):
+        eventually(lambda count=count: served.add(secret(installation)["tls.crt"]) or len(served) >= count)
+        for auditor in installation.auditors:
+            auditor.kill()
+            auditor.start()
+    eventually(lambda: any(audited(auditor) >= NAMESPACES * IN_EACH for auditor in installation.auditors))
+
+
+def audited(auditor: ReplicaPod) -> int:
+    """How many objects the last audit of everything has seen, since the auditor was started."""
+    lines = auditor.log()
+    begun = max((index for index, line in enumerate(lines) if line["event"] == "serving"), default=0)
+    return max((line["objects"] for line in lines[begun:] if line["event"] == "audited"), default=0)
+
+
 def mode_lowered_and_raised(installation: Replicated) -> None:
     """memory-limits from patch to warn and back; the servers are faster than the controllers."""
     installation.configure("config.policies.memory-limits.mode=warn")
@@ -139,6 +163,7 @@ EVENTS = (
     Event("API server restarted", api_server_restarted, is_api_server_s=True),
     Event("etcd paused for 12 s", etcd_paused, is_api_server_s=True),
     Event("serving certificate rotated, twice", certificate_rotated),
+    Event("the same, and auditors killed as they audit everything", certificate_rotated_while_everything_is_audited),
     Event("CA rotated", authority_rotated),
 )
 
@@ -146,6 +171,7 @@ EVENTS = (
 def test_no_request_is_lost(installation: Replicated, capsys: pytest.CaptureFixture[str]) -> None:
     """The load is all that webhooks are asked about: so the API server's counts are its counts."""
     installation.plane.kubectl("create", "namespace", "shop")
+    fill(installation.cluster, NAMESPACES)
     rows, strange = [], []
     try:
         for event in EVENTS:
