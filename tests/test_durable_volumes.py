@@ -7,19 +7,18 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
-import yaml
 
 from policies.metrics_durability import policy as durability
 from policies.zonal_volumes import policy as zonal
 from policies.zonal_volumes.policy import Replacement
-from tests.builders import DATA, SHARED, custom, facts_of, request
+from tests.builders import SHARED, custom, facts_of, request
 from tests.test_zonal_volumes import THREE_ZONES, storage_class
 from webhook.files.manifests import read_manifests
 from webhook.fixes import apply_sets
 from webhook.objects.mounts import mount_at
 from webhook.objects.pods import read_workload
 from webhook.objects.prometheus import flag_value, series_containers
-from webhook.policy import Object, Set, Violation
+from webhook.policy import Object, Violation
 
 CORPUS = SHARED / "corpus"
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="needs the corpus of rendered charts beside the checkout")
@@ -191,48 +190,3 @@ def test_what_is_no_prometheus_may_be_on_a_file_share() -> None:
     known = facts_of([*THREE_ZONES, storage_class("efs", "efs.csi.aws.com")])
     [violation] = durability.examine(request(custom("Alertmanager", {"storage": EMPTY})), known, durability.Params())
     assert violation.message.endswith(", or keep them on a persistent volume of class efs")
-
-
-Way = tuple[str, str, str]
-"""A rendered chart, an object in it, and the Helm value that a message names."""
-
-
-def violated(objects: list[Object], place: str) -> dict[str, list[str]]:
-    """What metrics-durability finds in the object Kind/name of a chart: path -> the Helm values that its message
-    names."""
-    obj = next(obj for obj in objects if place == f"{obj['kind']}/{obj['metadata']['name']}")
-    found = durability.examine(request(obj), facts_of(objects), durability.Params())
-    return {violation.path: violation.hint.split(", or ") if violation.hint else [] for violation in found}
-
-
-def renderings() -> Iterator[tuple[Way, list[Object]]]:
-    """What a chart renders once a value is set, by hand or from another file of the corpus."""
-    for after in yaml.safe_load((DATA / "helm_after.yaml").read_text()):
-        for file in after["files"]:
-            objects = charts()[after.get("rendered", file)]
-            config_map = after.get("of")
-            place = f"ConfigMap/{config_map}" if config_map else after["object"]
-            sets = [Set(path, value) for path, value in after.get("sets", {}).items()]
-            yield (
-                (file, after["object"], after["value"]),
-                [
-                    apply_sets(obj, sets)[1] if place == f"{obj['kind']}/{obj['metadata']['name']}" else obj
-                    for obj in objects
-                ],
-            )
-
-
-@needs_corpus
-def test_the_helm_values_that_messages_name_mend_the_charts() -> None:
-    rendered = dict(renderings())
-    named = {
-        (file, place, value): path
-        for file, objects in charts().items()
-        for obj in objects
-        for place in [f"{obj['kind']}/{obj['metadata']['name']}"]
-        for path, values in violated(objects, place).items()
-        for value in values
-    }
-    assert named.keys() == rendered.keys()
-    for (file, place, value), path in named.items():
-        assert path not in violated(rendered[file, place, value], place), f"{file}: {value}"
