@@ -677,6 +677,9 @@ def test_the_chart_s_value_for_a_larger_volume(source: Object, hint: str) -> Non
         pytest.param("100B", 100, id="bytes"),
         pytest.param("0", None, id="none"),
         pytest.param("10Gi", None, id="Kubernetes-units-are-none"),
+        pytest.param("7EB", 7 * 2**60, id="much"),
+        pytest.param("8EB", None, id="more-than-Prometheus-takes"),
+        pytest.param("9" * 5000 + "GB", None, id="more-than-a-float-holds"),
         pytest.param("", None, id="empty"),
     ],
 )

@@ -14,7 +14,18 @@ from policies.scrape_endpoints.monitors import PROBES
 from policies.scrape_endpoints.policy import POLICY, Params, examine
 from policies.scrape_endpoints.services import SERVICES
 from policies.scrape_endpoints.templates import TEMPLATES
-from tests.builders import TODAY, config, container, custom, every_policy, facts, facts_of, request, workload
+from tests.builders import (
+    TODAY,
+    config,
+    config_map,
+    container,
+    custom,
+    every_policy,
+    facts,
+    facts_of,
+    request,
+    workload,
+)
 from tests.fake_api import FakeApi
 from webhook.check import check_files
 from webhook.cluster import Cluster
@@ -537,6 +548,13 @@ def test_prometheuses(obj: Object, others: list[Object], violations: Found) -> N
     assert found(obj, facts_of(others)) == violations
 
 
+def test_a_long_name_of_a_job_is_not_told_whole() -> None:
+    job = {"job_name": "x" * 10_000, "scrape_timeout": "1h"}
+    obj = config_map(prometheus_yml=json.dumps({"scrape_configs": [job]}))
+    (violation,) = examine(request(obj), NO_FACTS, Params())
+    assert len(violation.message) < 500
+
+
 @pytest.mark.parametrize(
     ("text", "milliseconds"),
     [
@@ -548,7 +566,11 @@ def test_prometheuses(obj: Object, others: list[Object], violations: Found) -> N
         ("1.5m", None),
         ("", None),
         (30, None),
+        ("292y", 9_208_512_000_000),
+        ("293y", None),
+        ("9" * 5000 + "s", None),
     ],
+    ids=lambda value: str(value)[:20],
 )
 def test_durations(text: object, milliseconds: int | None) -> None:
     assert parse_duration(text) == milliseconds

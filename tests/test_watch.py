@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -308,6 +309,21 @@ class TestWatch:
             eventually(lambda: ("shop", "changed") in watch.facts.of(CLAIMS))
             api.send_bytes("limitranges", event(with_fields(limits, fields)))
             eventually(lambda: watch.facts.of(LIMIT_RANGES))
+            assert (watch.unread, api.count("watch", "persistentvolumeclaims")) == ({}, 1)
+
+    def test_an_object_that_we_fail_at_costs_itself_alone(self, api: FakeApi, cluster: Cluster) -> None:
+        def read(reference: FactReference, metadata: Any, wired: Any) -> Any:
+            if reference.name == "odd":
+                raise ValueError("a bug")
+            return CLAIMS.read(reference, metadata, wired)
+
+        kind = replace(CLAIMS, read=read)
+        api.objects["persistentvolumeclaims"] = [claim("a"), claim("odd")]
+        with watching(cluster, kind) as watch:
+            eventually(lambda: has_listed(watch, kind))
+            assert watch.facts.of(kind).keys() == {("shop", "a")}
+            api.send("persistentvolumeclaims", ("MODIFIED", claim("odd")), ("DELETED", claim("odd")))
+            eventually(lambda: not watch.facts.unreadable)
             assert (watch.unread, api.count("watch", "persistentvolumeclaims")) == ({}, 1)
 
     def test_an_unreadable_object_costs_itself_alone(self, api: FakeApi, cluster: Cluster) -> None:

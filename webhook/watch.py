@@ -12,10 +12,9 @@ import structlog
 import urllib3
 
 from webhook.cluster import Cluster, one_line, path_of
-from webhook.errors import BadObject, BadQuantity, ClusterRefused, FactsUnavailable
+from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
-from webhook.objects.wire import UNDECODABLE
 from webhook.policy import FactKind, FactReference
 from webhook.stored import Body, Unreadable, Unseen, read_at_once, unreadable
 from webhook.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
@@ -99,7 +98,7 @@ def _put(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind[
     """Record an object as it is now; of one that can't be read the earlier record is dropped."""
     try:
         reference, fact = decode_fact(kind, body)
-    except (BadObject, BadQuantity, *UNDECODABLE) as error:
+    except Exception as error:  # whatever it is: one object must not end the watch of all of its kind
         found = unreadable(kind.kind, body, error)
         reference = _reference(kind, found)
         if odd.get(reference) != found.why:
@@ -114,7 +113,7 @@ def _put(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind[
 def _drop(records: dict[Any, Any], odd: dict[FactReference, str], kind: FactKind[Any, Any], body: Body) -> None:
     try:
         reference, _ = decode_fact(kind, body)
-    except (BadObject, BadQuantity, *UNDECODABLE) as error:
+    except Exception as error:
         reference = _reference(kind, unreadable(kind.kind, body, error))
     drop_fact(records, reference)
     odd.pop(reference, None)

@@ -14,6 +14,8 @@ from webhook.objects.prometheus import flag_value
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGTPE]?)i?B")
 _POWERS = "KMGTPE"
+_MOST_BYTES = 2**63 - 1
+"""Of a size that Prometheus takes."""
 _DEFAULT_TIME = "15d"
 _OPERATORS_TIME = "24h"
 
@@ -59,7 +61,8 @@ def read_size(text: str) -> int | None:
     found = _SIZE.fullmatch(text)
     if found is None:
         return None
-    return int(float(found[1]) * 1024 ** (_POWERS.index(found[2]) + 1 if found[2] else 0)) or None
+    size = float(found[1]) * 1024 ** (_POWERS.index(found[2]) + 1 if found[2] else 0)
+    return int(size) or None if size <= _MOST_BYTES else None
 
 
 def read_time(text: str) -> float:

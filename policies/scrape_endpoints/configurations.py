@@ -23,6 +23,8 @@ from webhook.policy import AdmissionRequest, GroupKind, Violation
 CONFIG_MAP = GroupKind("", "ConfigMap", "configmaps")
 
 _JOBS = "scrape_configs"
+_LONGEST_NAME = 200
+"""Characters of a job's name that are told; every message on one of its rules has it."""
 _FIELDS = Fields("scrape_interval", "scrape_timeout", "metrics_path")
 _DEFAULT_INTERVAL = "1m"
 # Promtail's configuration has jobs, too, and none that is scraped.
@@ -63,7 +65,7 @@ def _of_text(path: str, key: str, text: str, request: AdmissionRequest, facts: C
     for job in root[_JOBS]:
         if not isinstance(job, dict):
             continue
-        name = str(job.get("job_name") or "")
+        name = str(job.get("job_name") or "")[:_LONGEST_NAME]
         scrape = Scrape(name, _FIELDS, job, lambda _: path, f"job {name!r} of {key}: ", False)
         yield from examine_times(scrape, interval)
         yield from examine_request(scrape)

@@ -9,6 +9,12 @@ import pytest
 from webhook.objects.config_text import inside, read_ini, read_yaml
 
 
+def _aliases(levels: int, aliases: int) -> str:
+    """A list, and lists that hold the one above so many times."""
+    lines = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * aliases)}]" for level in range(1, levels)]
+    return "\n".join(["a0: &a0 [x]", *lines])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -25,6 +31,9 @@ from webhook.objects.config_text import inside, read_ini, read_yaml
         pytest.param("a: " + "[" * 201 + "]" * 201, None, id="nested-too-deeply"),
         pytest.param("a: " + "[" * 100_000, None, id="nested-far-too-deeply"),
         pytest.param("a: " + "x" * (1 << 20), None, id="longer-than-a-config-map"),
+        pytest.param("a: &a [x]\nb: [*a, *a]", {"a": ["x"], "b": [["x"], ["x"]]}, id="aliases"),
+        pytest.param(_aliases(levels=8, aliases=9), None, id="aliases-that-grow"),
+        pytest.param(_aliases(levels=300, aliases=1), None, id="aliases-that-nest-too-deeply"),
     ],
 )
 def test_yaml(text: str, expected: Any) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 _MOST = 1 << 20
-"""Characters of a text that is read: no ConfigMap has more."""
+"""Characters of a text that is read, with its aliases written out: no ConfigMap has more."""
 _DEEPEST = 200
+"""Levels of a text that is read, with its aliases written out, except where one contains itself."""
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -39,9 +40,39 @@ def read_yaml(text: str) -> Mapping[str, Any] | None:
         found = yaml.load(text, _Loader)  # noqa: S506 - it is the safe one, in C
     except Exception:  # a tag such as !!bool on a value that it doesn't fit has PyYAML raise anything
         return None
+    if _extent(found, {}).size > _MOST:
+        return None
     if found is None:
         return _NONE
     return found if isinstance(found, dict) else None
+
+
+class _Extent(NamedTuple):
+    """How much a value holds with its aliases written out, and how many levels."""
+
+    size: int
+    height: int
+
+
+_TOO_MUCH = _Extent(_MOST + 1, 0)
+
+
+def _extent(found: Any, seen: dict[int, _Extent]) -> _Extent:
+    """The extent of a value, _TOO_MUCH if it is higher than may be; what stands under several aliases is walked once.
+
+    A few lines of aliases to lists of aliases are gigabytes to whoever walks them, or makes a text of them.
+    """
+    if not isinstance(found, (dict, list)):
+        return _Extent(len(found) if isinstance(found, str) else 1, 0)
+    if (known := seen.get(id(found))) is not None:
+        return known
+    seen[id(found)] = _Extent(1, 0)  # one that contains itself is written out no further
+    children = [*found, *found.values()] if isinstance(found, dict) else found
+    extents = [_extent(child, seen) for child in children]
+    size = 1 + sum(extent.size for extent in extents)
+    height = 1 + max((extent.height for extent in extents), default=0)
+    seen[id(found)] = _TOO_MUCH if height > _DEEPEST + 1 else _Extent(size, height)
+    return seen[id(found)]
 
 
 def inside(found: Any, *keys: str) -> Any:

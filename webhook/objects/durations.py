@@ -6,7 +6,10 @@ import re
 
 _UNITS = {"y": 31_536_000_000, "w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 """Milliseconds of each unit, from the longest."""
-_DURATION = re.compile("".join(rf"(?:([0-9]+){unit})?" for unit in _UNITS), re.ASCII)
+# More digits than these are out of range in any unit, and Python refuses to read very many.
+_DURATION = re.compile("".join(rf"(?:([0-9]{{1,18}}){unit})?" for unit in _UNITS), re.ASCII)
+_LONGEST = (2**63 - 1) // 1_000_000
+"""Milliseconds of Go's longest duration; Prometheus refuses a longer one."""
 
 OPERATED_INTERVAL = 30_000
 """What the operator's CustomResourceDefinition fills in as a Prometheus' scrapeInterval."""
@@ -25,7 +28,9 @@ def parse_duration(text: object) -> int | None:
     found = _DURATION.fullmatch(text)
     if found is None:
         return None
-    return sum(int(amount) * unit for amount, unit in zip(found.groups(), _UNITS.values(), strict=True) if amount)
+    amounts = zip(found.groups(), _UNITS.values(), strict=True)
+    milliseconds = sum(int(amount) * unit for amount, unit in amounts if amount)
+    return milliseconds if milliseconds <= _LONGEST else None
 
 
 def shown(milliseconds: int) -> str:
