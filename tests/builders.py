@@ -19,7 +19,7 @@ TODAY = date(2026, 11, 21)
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = tuple(dict.fromkeys((*watched_kinds(), NAMESPACES)))
 """The kinds of facts that are listed: those that policies read, and the one that the controller reads in any case."""
-_FILE_KINDS = (*KINDS, CONFIG_MAPS)
+FILE_KINDS = (*KINDS, CONFIG_MAPS)
 """Those that files may hold besides."""
 DATA = ROOT / "tests" / "data"
 SHARED = ROOT.parent / "shared"
@@ -92,12 +92,12 @@ def request(obj: Object, old: Object | None = None, **fields: Any) -> AdmissionR
 
 def facts(*objects: Object) -> ClusterFacts:
     """The facts in these objects, as from files: no kind counts as known."""
-    return NO_FACTS.with_objects(objects, _FILE_KINDS)
+    return NO_FACTS.with_objects(objects, FILE_KINDS)
 
 
 def facts_of(objects: Iterable[Object], read_at: datetime | None = None) -> ClusterFacts:
     """A cluster that holds these objects and no others."""
-    return objects_facts.facts_of(objects, _FILE_KINDS, read_at=read_at)
+    return objects_facts.facts_of(objects, FILE_KINDS, read_at=read_at)
 
 
 def config_map(name: str = "prometheus", namespace: str = "shop", **texts: str) -> Object:

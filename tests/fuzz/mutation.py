@@ -13,7 +13,28 @@ Slot = tuple[Any, Any]
 _ODD: list[Any] = [
     *(None, True, False, 0, -1, 1.5, 2**31, 2**63, 10**30, 1e300),
     *("", "0", "1", "-1", "512m", "1Gi", "3Gi", "64Gi", "1e400", "0.3Gi", "9" * 400, "Mi", "NaN", " ", "*", "a.b[0]"),
-    *("x" * 2_000, "\x00", "\ud800", "\u2028", "zone-a", "data", "web", "Always", "In", "nginx@sha256:" + "0" * 64),
+    *(
+        "x" * 2_000,
+        "\x00",
+        "\ud800",
+        "\u2028",
+        "zone-a",
+        "data",
+        "web",
+        "Always",
+        "In",
+        "metrics",
+        "9100",
+        "30s",
+        "1m",
+        "9" * 30 + "y",
+        "/",
+        "/metrics?a",
+        "Recreate",
+        "50%",
+        "None",
+        "nginx@sha256:" + "0" * 64,
+    ),
     *([], {}, [None], [[]], [{}], {"": None}, {"a": {}}, ["a", "a"]),
 ]
 _KEYS = [
@@ -22,6 +43,10 @@ _KEYS = [
     *("volumes", "volumeMounts", "persistentVolumeClaim", "claimName", "ephemeral", "volumeClaimTemplate", "emptyDir"),
     *("volumeClaimTemplates", "storageClassName", "storage", "replicas", "shards", "nodeSelector", "affinity"),
     *("nodeAffinity", "nodeSelectorTerms", "matchExpressions", "values", "tolerations", "thanos", "jobTemplate"),
+    *("ports", "port", "targetPort", "containerPort", "portNumber", "selector", "matchLabels", "namespaceSelector"),
+    *("endpoints", "podMetricsEndpoints", "path", "interval", "scrapeTimeout", "scrapeInterval", "prober", "data"),
+    *("strategy", "type", "rollingUpdate", "maxUnavailable", "accessModes", "volumeDevices", "mountPath", "subPath"),
+    *("remoteWrite", "retention", "sizeLimit", "medium", "configMap", "env", "command", "prometheus.io/port"),
 ]
 
 

@@ -14,10 +14,11 @@ import msgspec
 
 from tests.builders import (
     DATA,
-    KINDS,
+    FILE_KINDS,
     ROOT,
     TODAY,
     config,
+    config_map,
     container,
     custom,
     facts_of,
@@ -66,6 +67,21 @@ exemptions:
 kinds: [{kind: Web, resource: webs, group: example.com, podSpec: spec.pod}]
 ratchet: false
 """,
+    """
+mode: deny
+policies:
+  metrics-durability: {mode: deny, params: {readConfigMaps: true, emptyDirSize: 8Gi, ingestionPerDay: 2Gi}}
+  scrape-endpoints: {mode: deny}
+  volume-handover: {mode: deny}
+""",
+    """
+policies:
+  metrics-durability: {mode: patch, params: {remoteWrite: "https://metrics.example.com/push", emptyDirSize: 8Gi}}
+  scrape-endpoints: {mode: patch}
+  volume-handover: {mode: patch}
+patchExisting: true
+operatorMade: deny
+""",
 ]
 
 
@@ -73,8 +89,54 @@ def _object(kind: str, name: str, version: str = "v1", **fields: Any) -> Review:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **fields}
 
 
+def _monitoring(kind: str, **spec: Any) -> Review:
+    return custom(kind, spec, name="web")
+
+
+_ENDPOINT = {"port": "metrics", "path": "/metrics", "interval": "30s", "scrapeTimeout": "60s"}
+_WEB = {"matchLabels": {"app": "web"}}
+_SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": "9100", "prometheus.io/path": "metrics"}
+_SERVICE: Review = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}, "annotations": _SCRAPED},
+    "spec": {
+        "clusterIP": "None",
+        "selector": {"app": "web"},
+        "ports": [{"name": "metrics", "port": 9100, "targetPort": "http"}, {"port": 80, "targetPort": 8080}],
+    },
+}
+_CONFIGURATION = """
+global: {scrape_interval: 30s, scrape_timeout: 1m}
+remote_write: [{url: "https://metrics.example.com/push"}]
+scrape_configs:
+- &job
+  job_name: pods
+  scrape_timeout: 10s
+  metrics_path: /metrics?a=b
+  kubernetes_sd_configs: [{role: pod, namespaces: {names: [shop]}}]
+  relabel_configs:
+  - {source_labels: [__meta_kubernetes_pod_container_port_name], regex: "metrics|web-.*", action: keep}
+  - {source_labels: [__address__], regex: "([^:]+)(?::[0-9]+)?", replacement: "$1:9100", target_label: __address__}
+  - {replacement: "web.shop.svc:9115", target_label: __address__}
+- {<<: *job, job_name: static, static_configs: [{targets: ["web.shop.svc:9100", "web:80"]}]}
+"""
+_CONFIG_MAP = config_map("prometheus", prometheus_yml=_CONFIGURATION)
+_MONITORS: list[Review] = [
+    _monitoring("ServiceMonitor", selector=_WEB, endpoints=[_ENDPOINT, {"targetPort": 8080}]),
+    _monitoring("PodMonitor", selector=_WEB, podMetricsEndpoints=[_ENDPOINT, {"portNumber": 8080}]),
+    _monitoring("Probe", prober={"url": "web.shop.svc:9115"}, targets={"staticConfig": {"static": ["a"]}}),
+    _monitoring("ScrapeConfig", staticConfigs=[{"targets": ["web.shop.svc:9100"]}], scrapeInterval="30s"),
+    _monitoring("Prometheus", serviceMonitorSelector={}, podMonitorSelector=_WEB, scrapeInterval="30s", replicas=2),
+    _monitoring("PrometheusAgent", serviceMonitorSelector=_WEB, serviceMonitorNamespaceSelector={}),
+]
+
 FACTS: list[Review] = [
     _object("Namespace", "shop"),
+    _SERVICE,
+    *_MONITORS,
+    _CONFIG_MAP,
+    workload("Deployment", container(ports=[{"name": "http", "containerPort": 8080}])),
     *(
         {
             **_object("Node", f"node-{zone}", status={"allocatable": {"memory": "64Gi"}}),
@@ -105,7 +167,7 @@ FACTS: list[Review] = [
         },
     ),
     {
-        **_object("PersistentVolumeClaim", "data", spec={"volumeName": "disk"}),
+        **_object("PersistentVolumeClaim", "data", spec={"volumeName": "disk", "accessModes": ["ReadWriteOnce"]}),
         "metadata": {"name": "data", "namespace": "shop"},
     },
     limit_range(default="512Mi", defaultRequest="256Mi", max="8Gi", min="4Mi", maxLimitRequestRatio="4"),
@@ -114,6 +176,29 @@ FACTS: list[Review] = [
 _PROMETHEUS = container("prometheus", "prom/prometheus:v3.1.0", **sized("1Gi"))
 _CLAIM = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
 _TEMPLATE = {"metadata": {"name": "data"}, "spec": {"storageClassName": "standard"}}
+
+
+_VOLUMES = [
+    _CLAIM,
+    {"name": "scratch", "emptyDir": {"medium": "Memory"}},
+    {"name": "config", "configMap": {"name": "prometheus"}},
+]
+
+
+def _stores() -> list[Review]:
+    """Containers that keep what they measure and log, by flags, files and variables."""
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("data", "scratch", "config")]
+    prometheus = ["--config.file=/config/prometheus.yml", "--storage.tsdb.path=/scratch", "--storage.tsdb.retention=1y"]
+    return [
+        container("prometheus", "prom/prometheus:v3.1.0", args=prometheus, volumeMounts=mounts, ports=_PORTS),
+        container("loki", "grafana/loki:3.3.2", args=["-config.file=/config/loki.yaml"], volumeMounts=mounts),
+        container("vm", "victoriametrics/victoria-metrics:v1.108.0", args=["-storageDataPath=/data"]),
+        container("grafana", "grafana/grafana:11.4.0", env=[{"name": "GF_PATHS_DATA", "value": "/scratch"}]),
+        container("db", "postgres:17", env=[{"name": "PGDATA", "value": "/data/pg"}], volumeMounts=mounts),
+    ]
+
+
+_PORTS = [{"name": "metrics", "containerPort": 9090}, {"containerPort": 8080}]
 
 
 def _workloads() -> list[Review]:
@@ -125,6 +210,10 @@ def _workloads() -> list[Review]:
         stateful,
         custom("Prometheus", {"resources": {}, "storage": {"volumeClaimTemplate": _TEMPLATE}, "thanos": {}}),
         custom("Alertmanager", {"containers": [container("alertmanager", **sized("64Mi"))]}),
+        *(workload(kind, *_stores(), volumes=_VOLUMES) for kind in ("Pod", "Deployment", "StatefulSet")),
+        _SERVICE,
+        *_MONITORS,
+        _CONFIG_MAP,
     ]
 
 
@@ -163,19 +252,31 @@ def make_case(dice: random.Random) -> bytes:
     request = review["request"]
     for field in ("object", "oldObject"):
         if request.get(field) and dice.random() < 0.8:
-            request[field] = mutated(request[field], dice)
+            request[field] = _changed(request[field], dice)
     # The LimitRange, the last of them, gives every container what policies ask for.
     facts = FACTS[: dice.choice([-1, -1, len(FACTS)])]
     if dice.random() < 0.3:
         at = dice.randrange(len(facts))
-        facts[at] = mutated(facts[at], dice)
+        facts[at] = _changed(facts[at], dice)
     return json.dumps({"config": dice.choice(CONFIGS), "facts": facts, "review": review}).encode()
+
+
+def _changed(obj: Review, dice: random.Random) -> Review:
+    """The object mutated: of a ConfigMap mostly the texts that are in it, which policies read as configurations."""
+    data = obj.get("data")
+    if obj.get("kind") != "ConfigMap" or not isinstance(data, dict) or dice.random() < 0.2:
+        changed: Review = mutated(obj, dice)
+        return changed
+    texts = {key: mutated_bytes(str(text).encode(), dice).decode(errors="replace") for key, text in data.items()}
+    return {**obj, "data": texts}
 
 
 def check_case(data: bytes) -> None:
     case = msgspec.json.decode(repair(data))
-    facts, cfg = _facts(json.dumps(case["facts"])), _config(case["config"])
     sent = case["review"]["request"]
+    # A scale's Deployment is looked up whole; as a fact it is what it says of its pods.
+    known = [obj for obj in case["facts"] if sent.get("subResource") != "scale" or _kind_of(obj) != "Deployment"]
+    facts, cfg = _facts(json.dumps(known)), _config(case["config"])
     try:
         request = read_review(json.dumps(case["review"]).encode(), cfg.object_fields)
     except BadReview:
@@ -197,13 +298,17 @@ def check_case(data: bytes) -> None:
         assert whole.patch == mutate.patch, "check patches otherwise than the server"
 
 
+def _kind_of(obj: Any) -> Any:
+    return obj.get("kind") if isinstance(obj, dict) else None
+
+
 @lru_cache(8)
 def _facts(objects: str) -> ClusterFacts:
     """What can be read of it, as from a watch: without what can't."""
     facts = facts_of([])
     for obj in (obj for obj in json.loads(objects) if isinstance(obj, dict)):
         try:
-            facts = facts.with_objects([obj], KINDS)
+            facts = facts.with_objects([obj], FILE_KINDS)
         except UNREADABLE:
             continue
     return facts

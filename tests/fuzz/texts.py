@@ -60,12 +60,14 @@ def check_file(data: bytes) -> None:
     with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
         file.write(data)
         file.flush()
-        report = check_files([file.name], config(), NO_FACTS, today=TODAY)
+        report = check_files([file.name], config(CONFIGS[-2]), NO_FACTS, today=TODAY)
     assert report.exit_code(strict=True) in (0, 1, 2)
 
 
 def make_fact(dice: random.Random) -> bytes:
-    return json.dumps(mutated(dice.choice(FACTS), dice)).encode()
+    # Without the ConfigMap: a name may be swapped for its text of several lines, which no API server takes.
+    facts = [fact for fact in FACTS if fact["kind"] != "ConfigMap"]
+    return json.dumps(mutated(dice.choice(facts), dice)).encode()
 
 
 def check_fact(data: bytes) -> None:
