@@ -548,6 +548,19 @@ def test_prometheuses(obj: Object, others: list[Object], violations: Found) -> N
     assert found(obj, facts_of(others)) == violations
 
 
+@pytest.mark.parametrize(
+    ("of_its_own", "mode"),
+    [
+        pytest.param("30s", "warn", id="another-one-scrapes-it"),
+        pytest.param("5s", "deny", id="all-pass-it-over"),
+    ],
+)
+def test_a_prometheus_of_another_namespace_denies_no_monitor_that_is_scraped(of_its_own: str, mode: str) -> None:
+    foreign = prometheus(namespace="foreign", serviceMonitorNamespaceSelector={}, scrapeInterval="1ms")
+    known = facts_of([WEB, prometheus(scrapeInterval=of_its_own), foreign])
+    assert found(monitor(slow(scrapeTimeout="10s")), known) == [("spec.endpoints[0].scrapeTimeout", mode)]
+
+
 def test_a_long_name_of_a_job_is_not_told_whole() -> None:
     job = {"job_name": "x" * 10_000, "scrape_timeout": "1h"}
     obj = config_map(prometheus_yml=json.dumps({"scrape_configs": [job]}))

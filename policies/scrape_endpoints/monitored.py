@@ -60,21 +60,20 @@ def _of_inherited(scrape: Scrape, takers: Sequence[Prometheus]) -> Iterator[Viol
     timeout = parse_duration(written)
     if timeout is None or scrape.values.get(scrape.fields.interval):
         return
-    for prometheus in takers:
-        if prometheus.interval is None or timeout <= prometheus.interval:
-            continue
-        interval = shown(prometheus.interval)
+    refusing = [one for one in takers if one.interval is not None and timeout > one.interval]
+    if refusing:
+        interval = shown(refusing[0].interval or 0)
         yield violation(
             scrape.place(field),
             scrape.subject,
-            f"{field} {written} is longer than the interval of {interval} at which {prometheus} scrapes, so that its "
+            f"{field} {written} is longer than the interval of {interval} at which {refusing[0]} scrapes, so that its "
             "operator passes the monitor over",
             f"set {field} to {interval} at most, or {scrape.fields.interval} to {written} beside it",
-            at_most="deny",
+            # Anybody may make a Prometheus that takes the monitors of others: where one scrapes it, it is scraped.
+            at_most="deny" if len(refusing) == len(takers) else "warn",
             value=f"{written} of {interval}",
             advice=(Set(scrape.place(field), interval),),
         )
-        return
     if not takers and timeout > OPERATED_INTERVAL:
         yield violation(
             scrape.place(field),
