@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from policies.scrape_endpoints.annotations import Annotated, Port, examine_annotations
 from policies.scrape_endpoints.keys import Keys, keys_of, port_of
 from policies.scrape_endpoints.services import SERVICES_IN, Service
-from policies.scrape_endpoints.telling import violation
+from policies.scrape_endpoints.telling import listed, violation
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.pods import Workload, items
 from webhook.policy import Violation
@@ -49,12 +49,11 @@ def _twice(workload: Workload, annotated: Annotated, keys: Keys, facts: ClusterF
             continue
         both = own & _scraped(service.keys, _targets(service, annotated))
         if both:
-            shown = ", ".join(map(str, sorted(both)))
             yield violation(
                 annotated.place(key),
                 service.name,
-                f"the pods and Service {service.name!r} are both annotated, so that Prometheus scrapes port {shown} of "
-                "each pod twice",
+                f"the pods and Service {service.name!r} are both annotated, so that Prometheus scrapes port "
+                f"{listed(both)} of each pod twice",
                 "take the annotations from one of them",
             )
 
