@@ -86,6 +86,18 @@ BARE_SIDECAR = container("thanos-sidecar", THANOS, args=["sidecar", "--tsdb.path
     ("obj", "known", "expected"),
     [
         pytest.param(prometheus(), facts(KEEPS), LOST, id="an-empty-dir"),
+        pytest.param(
+            store("bitnamilegacy/prometheus:3.5.0", source=CLAIM, folder="/opt/bitnami/prometheus/data"),
+            facts(KEEPS),
+            PASSES,
+            id="bitnami-s-folder",
+        ),
+        pytest.param(
+            store("bitnami/prometheus:3.5.0", source=CLAIM, folder="/prometheus"),
+            facts(KEEPS),
+            [("spec.template.spec.containers[0].volumeMounts", "warn")],
+            id="a-folder-that-bitnami-s-image-does-not-use",
+        ),
         pytest.param(prometheus(), facts(SENDS), PASSES, id="remote-write"),
         pytest.param(prometheus(source=CLAIM), facts(KEEPS), PASSES, id="a-claim"),
         pytest.param(prometheus(source=CLAIM), NO_FACTS, PASSES, id="a-claim-needs-no-configuration"),

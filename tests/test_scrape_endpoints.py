@@ -131,6 +131,7 @@ def key(name: str, above: str = POD_ANNOTATIONS) -> str:
         pytest.param(annotated(scrape="true", port="-1"), [(key("port"), "deny")], id="port-below-0"),
         pytest.param(annotated(scrape="true", port=""), [(key("port"), "deny")], id="port-empty"),
         pytest.param(annotated(scrape="true", port="8080"), [(key("port"), "warn")], id="port-undeclared"),
+        pytest.param(annotated(scrape="true", port="15020"), [], id="port-of-a-mesh-s-sidecar"),
         pytest.param(
             annotated("StatefulSet", (), scrape="true", port="80"), [(key("port"), "warn")], id="none-declared"
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from posixpath import join, normpath
 from typing import Literal, NamedTuple
@@ -122,6 +123,10 @@ PRODUCTS: Mapping[str, Store] = {
 """Every product but Prometheus, which webhook.objects.prometheus knows by more than its image."""
 
 
+_BITNAMI = re.compile(r"(?:^|/)bitnami(?:legacy|secure)?/")
+"""Its images have folders of their own."""
+
+
 class Kept(NamedTuple):
     """A container that keeps a store's data, and the folder in which; empty where only its configuration tells."""
 
@@ -165,10 +170,14 @@ def _keeps_data(container: Container, store: Store) -> bool:
 
 def _folder_of(container: Container, store: Store) -> str:
     """Where the store's files are; empty if it is a variable's value, or only its configuration tells."""
+    home, folder = store.home, store.folder
+    if folder and _BITNAMI.search(container.image):
+        home = f"/opt/bitnami/{store.name.lower()}"
+        folder = f"{home}/data"
     told = flag_value(container, *store.flags) if store.flags else _variable(container, store.variable)
     if not told:
-        return store.folder
-    return "" if "$" in told else normpath(join(store.home, told))
+        return folder
+    return "" if "$" in told else normpath(join(home, told))
 
 
 def _variable(container: Container, name: str) -> str:

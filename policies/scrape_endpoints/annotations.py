@@ -11,6 +11,8 @@ from webhook.policy import Set, Violation
 
 _YES = frozenset({"true", "yes", "y", "on", "1", "t"})
 _NO = frozenset({"false", "no", "n", "off", "0", "f", "none", "null", ""})
+_INJECTED = frozenset({4191, 15020, 15090})
+"""Ports with metrics of the sidecars that Linkerd and Istio put into pods, after they were judged."""
 
 
 class Port(NamedTuple):
@@ -137,7 +139,7 @@ def _of_port(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Vi
             value=value,
             fix=Set(annotated.place(key), str(named)) if named else None,
         )
-    elif number not in numbers and None not in numbers:
+    elif number not in numbers and None not in numbers and number not in _INJECTED:
         yield violation(
             annotated.place(key),
             key,
