@@ -286,6 +286,10 @@ HTTP = port("http", 80, 8080)
         pytest.param(service(scrape="true"), facts_of([]), [("spec.selector", "warn")], id="no-pods"),
         pytest.param(service(), facts_of([monitor()]), [("spec.selector", "warn")], id="no-pods-of-a-monitored-one"),
         pytest.param(
+            service(), facts_of([monitor(), prometheus()]), [("spec.selector", "warn")], id="its-monitor-is-taken"
+        ),
+        pytest.param(service(), facts_of([monitor(), elsewhere(), namespace()]), [], id="no-prometheus-takes-it"),
+        pytest.param(
             service(selector={"operator.prometheus.io/name": "x"}, scrape="true"), NO_FACTS, [], id="an-operator-s-pods"
         ),
     ],

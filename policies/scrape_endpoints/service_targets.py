@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from policies.scrape_endpoints import templates
+from policies.scrape_endpoints import prometheuses, templates
 from policies.scrape_endpoints.annotations import Annotated, Port, examine_annotations
 from policies.scrape_endpoints.monitors import SERVICE_MONITORS_OF, Monitor
+from policies.scrape_endpoints.prometheuses import all_prometheuses, takes
 from policies.scrape_endpoints.services import SERVICES, Service, ServicePort
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import Template, selected_templates
@@ -44,9 +45,12 @@ def examine_service(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[
 
 
 def monitors_of(service: Service, facts: ClusterFacts) -> Iterator[Monitor]:
-    """The ServiceMonitors that select the Service."""
+    """The ServiceMonitors that select the Service, and that a Prometheus takes, where it is known which there are:
+    anybody can write a monitor that selects everybody's Services."""
+    takers = list(all_prometheuses(facts)) if prometheuses.are_known(facts) else []
     for monitor in SERVICE_MONITORS_OF.concerning(service.namespace, facts):
-        if (monitor.selector or EVERYTHING).selects(service.labels):
+        is_taken = not takers or any(takes(prometheus, monitor, facts) for prometheus in takers)
+        if is_taken and (monitor.selector or EVERYTHING).selects(service.labels):
             yield monitor
 
 
