@@ -175,7 +175,7 @@ def test_metrics_are_documented(tmp_path: Path) -> None:
 
 
 def test_metrics_of_the_controller_are_documented() -> None:
-    for program in ("controller", "auditing"):
+    for program in ("controller", "auditor"):
         importlib.import_module(f"webhook.{program}.run")
     families = [family for family in REGISTRY.collect() if family.name.startswith("forestall_")]
     names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}

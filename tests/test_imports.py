@@ -72,11 +72,11 @@ LAYERS: dict[str, set[str]] = {
     "observing": DECIDING | {"formats", "cluster", "stored", "gap_record"},
     "audit": DECIDING
     | {"looking", "formats", "cluster", "stored", "pod_metrics", "watch", "in_force", "gap_record", "observing"},
-    "auditing": DECIDING
+    "auditor": DECIDING
     | {"formats", "cluster", "stored", "watch_stream", "watch", "pod_metrics", "reloading", "record", "gap_record"}
     | {"looking", "observing", "audit", "controller"},
     "doctor": DECIDING
-    | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller", "auditing"},
+    | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller", "auditor"},
     "cli": DECIDING
     | {
         "check",
@@ -89,7 +89,7 @@ LAYERS: dict[str, set[str]] = {
         "server",
         "controller",
         "audit",
-        "auditing",
+        "auditor",
         "doctor",
     },
 }

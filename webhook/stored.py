@@ -242,7 +242,7 @@ class Versions(dict[str, str]):
         self._resources: dict[str, frozenset[str]] = {}
         for group in groups:
             self[group["name"]] = preferred = group["preferredVersion"]["version"]
-            found = [each["version"] for each in group.get("versions") or () if each["version"] != preferred]
+            found = [served["version"] for served in group.get("versions") or () if served["version"] != preferred]
             if found and is_custom(group["name"]):
                 self._others[group["name"]] = found
 

@@ -29,7 +29,8 @@ def observe(live: Live, facts: ClusterFacts, _params: object) -> Iterator[Observ
 def _refusals(workload: Workload, ranges: Sequence[LimitRange]) -> list[Refusal]:
     """Why the API server refuses the workload's pods, as far as LimitRanges are to blame."""
     without = set(refusals(workload, ()))
-    return [refusal for refusal in refusals(workload, [each.item for each in ranges]) if refusal not in without]
+    items = [limit_range.item for limit_range in ranges]
+    return [refusal for refusal in refusals(workload, items) if refusal not in without]
 
 
 def _observation(lacking: LiveWorkload, ranges: Sequence[LimitRange], found: Sequence[Refusal]) -> Observation:

@@ -214,7 +214,7 @@ def _beside(live: Live, wait: _Wait) -> Observation | None:
 
 def _is_old(pod: LivePod, new: LivePod) -> bool:
     """Whether both pods are of one Deployment, and of different ReplicaSets."""
-    versions = (each.shape.workload.labels.get("pod-template-hash") for each in (pod, new))
+    versions = (one.shape.workload.labels.get("pod-template-hash") for one in (pod, new))
     return pod.owner == new.owner and pod.owner.kind == "Deployment" and len(set(versions)) > 1
 
 

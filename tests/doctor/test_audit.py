@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.doctor.surveys import NOW, healthy, said
-from webhook.auditing.status import Status
+from webhook.auditor.status import Status
 from webhook.policy import Object
 
 FRESH = int(NOW.timestamp()) - 60

@@ -46,7 +46,7 @@ def hooks_off(kubeconfig: Path | None, context: str | None, namespace: str, with
     turn_off(cluster, namespace)
     put("off: nothing is judged until `forestall hooks on`\n")
     if with_reports:
-        from webhook.auditing.uninstall import remove_all  # noqa: PLC0415
+        from webhook.auditor.uninstall import remove_all  # noqa: PLC0415
 
         try:
             put(f"reports deleted: {remove_all(cluster, namespace)}\n")

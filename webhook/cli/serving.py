@@ -192,7 +192,7 @@ def auditor(
     log_level: str,
 ) -> int:
     """Keep what `forestall audit` finds current until SIGTERM; of several auditors one acts."""
-    from webhook.auditing import run as auditors  # noqa: PLC0415
+    from webhook.auditor import run as auditors  # noqa: PLC0415
 
     return auditors.run(
         auditors.AuditorSettings(

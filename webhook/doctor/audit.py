@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from webhook.auditing.places import CONFIG_MAP
-from webhook.auditing.status import read_status
+from webhook.auditor.places import CONFIG_MAP
+from webhook.auditor.status import read_status
 from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.replicas import silence_of
 from webhook.doctor.survey import Survey, seen

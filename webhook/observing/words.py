@@ -26,12 +26,13 @@ def observation_lines(observed: Sequence[Observed], width: int, style: Style) ->
     ]
     yield f"{style('== broken now', 'bold')}: {', '.join(counts)}"
     yield ""
-    for reference, group in groupby(observed, key=lambda each: each.observation.reference):
+    for reference, group in groupby(observed, key=lambda one: one.observation.reference):
         yield style(show_reference(reference), "bold")
         of_object = list(group)
-        for number, each in enumerate(of_object):
+        for number, found in enumerate(of_object):
             following = of_object[number + 1 :]
-            yield from _lines(each, width, style, with_why=all(other.observer != each.observer for other in following))
+            is_last = all(other.observer != found.observer for other in following)
+            yield from _lines(found, width, style, with_why=is_last)
         yield ""
 
 

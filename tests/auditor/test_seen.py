@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.auditing.conftest import Logged
-from tests.auditing.findings import drop, finding, put
+from tests.auditor.conftest import Logged
+from tests.auditor.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
-from webhook.auditing.kept import Kept
-from webhook.auditing.seen import News, Seen, digest_of
+from webhook.auditor.kept import Kept
+from webhook.auditor.seen import News, Seen, digest_of
 from webhook.errors import FactsUnavailable
 from webhook.findings import Finding
 

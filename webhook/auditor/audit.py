@@ -8,9 +8,9 @@ from datetime import datetime
 
 import structlog
 
-from webhook.auditing.inventory import Inventory
-from webhook.auditing.judged_by import facts_to_watch, followup
-from webhook.auditing.kept import Kept
+from webhook.auditor.inventory import Inventory
+from webhook.auditor.judged_by import facts_to_watch, followup
+from webhook.auditor.kept import Kept
 from webhook.cluster import Cluster
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tests.auditing.conftest import Logged
-from tests.auditing.findings import drop, finding, put
+from tests.auditor.conftest import Logged
+from tests.auditor.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
 from webhook.audit.history import (
     MOST_BYTES,
@@ -23,8 +23,8 @@ from webhook.audit.history import (
     since_last_week,
     write_history,
 )
-from webhook.auditing.history import History
-from webhook.auditing.kept import Kept
+from webhook.auditor.history import History
+from webhook.auditor.kept import Kept
 from webhook.errors import FactsUnavailable
 from webhook.policy import Object
 

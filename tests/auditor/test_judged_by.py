@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.builders import KINDS, config, every_policy, facts_of, limit_range
-from webhook.auditing.judged_by import Followup, facts_to_watch, followup
+from webhook.auditor.judged_by import Followup, facts_to_watch, followup
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
 from webhook.policy import Object
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.auditing.watched_cluster import WatchedCluster
+from tests.auditor.watched_cluster import WatchedCluster
 from tests.builders import workload
 from tests.loopback import eventually
-from webhook.auditing.watching import Followed, Following, Known
+from webhook.auditor.watching import Followed, Following, Known
 from webhook.policy import GroupKind, Object
 
 DEPLOYMENTS = GroupKind("apps", "Deployment", "deployments")

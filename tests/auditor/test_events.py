@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tests.auditing.conftest import Logged
-from tests.auditing.findings import drop, finding, put
+from tests.auditor.conftest import Logged
+from tests.auditor.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
-from webhook.auditing.events import Events
-from webhook.auditing.kept import Kept
-from webhook.auditing.seen import Seen
+from webhook.auditor.events import Events
+from webhook.auditor.kept import Kept
+from webhook.auditor.seen import Seen
 from webhook.config import load_config
 from webhook.errors import ClusterRefused, FactsUnavailable
 

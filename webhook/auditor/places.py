@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from webhook.auditing.watching import MetadataReader
+from webhook.auditor.watching import MetadataReader
 from webhook.errors import ClusterRefused
 from webhook.installation import LABELS, NAME, REPORT_LABEL
 from webhook.policy import Object

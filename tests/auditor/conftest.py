@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from webhook.auditing import history, notifications, pace, reports, seen
+from webhook.auditor import history, notifications, pace, reports, seen
 
 
 class Logged:

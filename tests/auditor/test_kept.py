@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webhook.auditing.kept import Counted, Kept
+from webhook.auditor.kept import Counted, Kept
 from webhook.findings import IN_CLUSTER, Finding, JudgedObject
 from webhook.policy import Mode, Outcome, Reference, Verdict, Violation
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tests.auditing.conftest import Logged
-from tests.auditing.findings import drop, finding, put
+from tests.auditor.conftest import Logged
+from tests.auditor.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
 from tests.receiver import Receiver, receiver
-from webhook.auditing.kept import Kept
-from webhook.auditing.notices import broken_now, summary
-from webhook.auditing.notifications import Notifications
-from webhook.auditing.seen import Seen
+from webhook.auditor.kept import Kept
+from webhook.auditor.notices import broken_now, summary
+from webhook.auditor.notifications import Notifications
+from webhook.auditor.seen import Seen
 from webhook.cli import main
 from webhook.config import Config, load_config
 from webhook.errors import ClusterRefused, FactsUnavailable

@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from tests.auditing.conftest import Logged
-from tests.auditing.findings import drop, finding, put
+from tests.auditor.conftest import Logged
+from tests.auditor.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
-from webhook.auditing.kept import Kept
-from webhook.auditing.report import report_content, result_of
-from webhook.auditing.reports import Reports, delete_all
-from webhook.auditing.seen import Seen
-from webhook.auditing.uninstall import remove_all
+from webhook.auditor.kept import Kept
+from webhook.auditor.report import report_content, result_of
+from webhook.auditor.reports import Reports, delete_all
+from webhook.auditor.seen import Seen
+from webhook.auditor.uninstall import remove_all
 from webhook.cluster import Cluster
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.findings import Finding

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.auditing.test_kept import WEB, finding
-from tests.auditing.watched_cluster import WatchedCluster
+from tests.auditor.test_kept import WEB, finding
+from tests.auditor.watched_cluster import WatchedCluster
 from tests.builders import config, every_policy, workload
 from tests.loopback import eventually
-from webhook.auditing import metrics
-from webhook.auditing.breaker import Breaker
-from webhook.auditing.broken import Broken
-from webhook.auditing.kept import Counted, Kept
-from webhook.auditing.run import Leader
-from webhook.auditing.status import ANNOTATION, Status, read_status
+from webhook.auditor import metrics
+from webhook.auditor.breaker import Breaker
+from webhook.auditor.broken import Broken
+from webhook.auditor.kept import Counted, Kept
+from webhook.auditor.run import Leader
+from webhook.auditor.status import ANNOTATION, Status, read_status
 from webhook.config import Config
 from webhook.errors import FactsUnavailable
 from webhook.objects.facts import ClusterFacts

@@ -17,17 +17,17 @@ from typing import Protocol
 import structlog
 
 from webhook import log as logs
-from webhook.auditing import metrics
-from webhook.auditing.audit import Auditor
-from webhook.auditing.breaker import GuardedCluster
-from webhook.auditing.broken import Broken
-from webhook.auditing.events import Events
-from webhook.auditing.history import History
-from webhook.auditing.kept import Kept
-from webhook.auditing.notifications import Notifications
-from webhook.auditing.reports import Reports
-from webhook.auditing.seen import Seen
-from webhook.auditing.status import Status
+from webhook.auditor import metrics
+from webhook.auditor.audit import Auditor
+from webhook.auditor.breaker import GuardedCluster
+from webhook.auditor.broken import Broken
+from webhook.auditor.events import Events
+from webhook.auditor.history import History
+from webhook.auditor.kept import Kept
+from webhook.auditor.notifications import Notifications
+from webhook.auditor.reports import Reports
+from webhook.auditor.seen import Seen
+from webhook.auditor.status import Status
 from webhook.cluster import Cluster
 from webhook.config import Config
 from webhook.controller.lease import Election

@@ -12,7 +12,7 @@ import msgspec
 import urllib3
 
 from webhook import __version__
-from webhook.auditing.notices import SCHEMA, Notice
+from webhook.auditor.notices import SCHEMA, Notice
 from webhook.errors import BadConfig, Undelivered
 from webhook.policy import Object
 from webhook.sections import URL, Notifications

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from webhook.auditing.kept import Kept
+from webhook.auditor.kept import Kept
 from webhook.findings import IN_CLUSTER, Finding, JudgedObject
 from webhook.policy import Mode, Outcome, Reference, Verdict, Violation
 

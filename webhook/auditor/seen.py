@@ -12,7 +12,7 @@ from itertools import chain
 
 import structlog
 
-from webhook.auditing.kept import Kept
+from webhook.auditor.kept import Kept
 from webhook.cluster import Cluster
 from webhook.errors import ForestallError
 from webhook.findings import Finding

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from webhook.audit.history import KEY, REST, Counts, Day, Read, history_path, read_history, write_history
-from webhook.auditing.kept import Kept
-from webhook.auditing.pace import Troubles
+from webhook.auditor.kept import Kept
+from webhook.auditor.pace import Troubles
 from webhook.errors import ForestallError
 from webhook.installation import HISTORY, LABELS
 from webhook.policy import Object

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.auditing.watched_cluster import WatchedCluster
+from tests.auditor.watched_cluster import WatchedCluster
 from tests.builders import config, container
 from tests.loopback import eventually
 from tests.observing.living import NOW, ago, condition, owned, pod, scaled
-from webhook.auditing.broken import Broken
+from webhook.auditor.broken import Broken
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.live.workloads import LIVE_STATEFUL_SETS

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from webhook.auditing.delivery import body_of, post, read_url
-from webhook.auditing.kept import Kept
-from webhook.auditing.notices import MOST_LINES, Notice, broken_name, broken_now, finding_line, summary
-from webhook.auditing.pace import Troubles
-from webhook.auditing.seen import News
+from webhook.auditor.delivery import body_of, post, read_url
+from webhook.auditor.kept import Kept
+from webhook.auditor.notices import MOST_LINES, Notice, broken_name, broken_now, finding_line, summary
+from webhook.auditor.pace import Troubles
+from webhook.auditor.seen import News
 from webhook.config import Config
 from webhook.errors import BadConfig, ClusterRefused, Conflict, ForestallError
 from webhook.installation import NOTIFIED

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from webhook.auditing.seen import digest_of
+from webhook.auditor.seen import digest_of
 from webhook.findings import Finding
 from webhook.installation import NAME
 from webhook.messages import advice, incident, told

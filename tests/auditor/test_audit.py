@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from tests.audit.test_judge import owned, with_uid
-from tests.auditing.watched_cluster import Response, WatchedCluster
+from tests.auditor.watched_cluster import Response, WatchedCluster
 from tests.builders import config, config_map, container, custom, every_policy, limit_range, sized, workload
 from tests.loopback import eventually
 from tests.test_corpus import manifests
 from webhook.audit.judge import Judgement, audit
-from webhook.auditing.audit import Auditor
-from webhook.auditing.inventory import Inventory, kinds_to_judge
-from webhook.auditing.kept import Kept
-from webhook.auditing.watching import METADATA_LIST, METADATA_OBJECT, Followed
+from webhook.auditor.audit import Auditor
+from webhook.auditor.inventory import Inventory, kinds_to_judge
+from webhook.auditor.kept import Kept
+from webhook.auditor.watching import METADATA_LIST, METADATA_OBJECT, Followed
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.findings import Finding
 from webhook.objects.pods import OPERATED

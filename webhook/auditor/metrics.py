@@ -9,9 +9,9 @@ from prometheus_client import REGISTRY, Gauge, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from webhook.auditing.breaker import Breaker, Stopped
-from webhook.auditing.kept import Kept
-from webhook.auditing.status import Status
+from webhook.auditor.breaker import Breaker, Stopped
+from webhook.auditor.kept import Kept
+from webhook.auditor.status import Status
 
 OWN_SERIES = 200
 """Pairs of namespace and team that have series of their own, those with most findings; the rest are "others"."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from webhook.auditing.kept import Kept
-from webhook.auditing.pace import Pace, Troubles
-from webhook.auditing.seen import News
+from webhook.auditor.kept import Kept
+from webhook.auditor.pace import Pace, Troubles
+from webhook.auditor.seen import News
 from webhook.config import Config
 from webhook.controller.events import event, send
 from webhook.errors import ClusterRefused, FactsUnavailable

@@ -14,11 +14,11 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from webhook.auditing.kept import Kept
-from webhook.auditing.pace import Pace, Troubles
-from webhook.auditing.places import Form, Place, Stored, filled, place_of, served_forms, stored_reports
-from webhook.auditing.report import report_content
-from webhook.auditing.seen import Seen
+from webhook.auditor.kept import Kept
+from webhook.auditor.pace import Pace, Troubles
+from webhook.auditor.places import Form, Place, Stored, filled, place_of, served_forms, stored_reports
+from webhook.auditor.report import report_content
+from webhook.auditor.seen import Seen
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.installation import REPORT_LABEL
 from webhook.policy import Object

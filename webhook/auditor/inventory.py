@@ -10,8 +10,8 @@ import structlog
 from webhook.audit.judge import Judgement, bugs, judge
 from webhook.audit.look import team_by
 from webhook.audit.owners import Owners
-from webhook.auditing.kept import Kept
-from webhook.auditing.watching import Followed, Following, Key, MetadataReader
+from webhook.auditor.kept import Kept
+from webhook.auditor.watching import Followed, Following, Key, MetadataReader
 from webhook.cluster import Cluster
 from webhook.config import Config
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_api import FakeApi, Request
-from webhook.auditing.breaker import Breaker, GuardedCluster
+from webhook.auditor.breaker import Breaker, GuardedCluster
 from webhook.errors import ClusterRefused, FactsUnavailable
 
 

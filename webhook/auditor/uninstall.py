@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from webhook.auditing.reports import delete_all
+from webhook.auditor.reports import delete_all
 from webhook.controller.lease import RENEW_SECONDS, wall_text
 from webhook.errors import Conflict
 from webhook.installation import AUDITOR, HISTORY, NOTIFIED, SEEN
