@@ -39,6 +39,10 @@ def grant(plane: ControlPlane, resources: str) -> None:
     plane.kubectl("create", *ROLE.split("/"), "--verb=get,list,watch", f"--resource={resources}")
     account = f"--serviceaccount={SYSTEM}:forestall-server"
     plane.kubectl("create", *BINDING.split("/"), "--clusterrole=forestall-server", account)
+    # The API server's own cache follows a moment later, and who was refused meanwhile asks ever more rarely.
+    last = resources.rpartition(",")[2]
+    asked = ("auth", "can-i", "list", last, f"--as=system:serviceaccount:{SYSTEM}:forestall-server")
+    eventually(lambda: plane.try_kubectl(*asked).stdout.strip() == "yes", "the rights have no effect")
 
 
 def start(plane: ControlPlane, folder: Path) -> Server:
