@@ -95,7 +95,7 @@ def test_pods_are_made_of_none(cluster: Guarded, old_namespace: str) -> None:
             obj = json.loads(changed(kind, place, TOO_LITTLE))
             _rename(obj, kind.lower())
             cluster.kubectl("patch", kind, kind.lower(), "-n", place, "--type=merge", f"--patch={json.dumps(obj)}")
-    eventually(lambda: _makers(cluster, twins) == {kind.lower() for kind in kinds}, "the twins get no pods", 150)
+    eventually(lambda: _makers(cluster, twins) == {kind.lower() for kind in kinds}, "the twins get no pods", 300)
     assert _makers(cluster, old_namespace) == set()
     for kind in kinds:
         for place in (old_namespace, twins):
