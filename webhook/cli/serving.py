@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
+from click.decorators import FC
 
 from webhook.cli.options import CONTEXT, FILE, LOG_LEVEL, NAMESPACE
 from webhook.installation import AUDITOR_PORT, CONSOLE_PORT, PROBES_PORT, REPORT_RESULTS, REVIEWS_PORT
@@ -12,13 +14,16 @@ from webhook.installation import AUDITOR_PORT, CONSOLE_PORT, PROBES_PORT, REPORT
 _CONFIG = click.option(
     "--config", metavar="FILE", type=FILE, help="The configuration file; it is read again when it changes."
 )
-_METRICS_PORT = click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65535),
-    default=PROBES_PORT,
-    show_default=True,
-    help="Port of the pages /healthz, /readyz and /metrics.",
-)
+
+
+def _metrics_port(default: int) -> Callable[[FC], FC]:
+    return click.option(
+        "--metrics-port",
+        type=click.IntRange(0, 65535),
+        default=default,
+        show_default=True,
+        help="Port of the pages /healthz, /readyz and /metrics.",
+    )
 
 
 @click.command()
@@ -50,7 +55,7 @@ _METRICS_PORT = click.option(
     show_default=True,
     help="Port on which the API server is answered.",
 )
-@_METRICS_PORT
+@_metrics_port(PROBES_PORT)
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
@@ -114,7 +119,7 @@ def serve(
 )
 @CONTEXT
 @NAMESPACE
-@_METRICS_PORT
+@_metrics_port(PROBES_PORT)
 @click.option(
     "--console-port",
     type=click.IntRange(0, 65535),
@@ -167,13 +172,7 @@ def controller(
 )
 @CONTEXT
 @NAMESPACE
-@click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65535),
-    default=AUDITOR_PORT,
-    show_default=True,
-    help="Port of the pages /healthz, /readyz and /metrics.",
-)
+@_metrics_port(AUDITOR_PORT)
 @click.option(
     "--report-results",
     type=click.IntRange(1, 500),
