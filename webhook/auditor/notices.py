@@ -10,6 +10,7 @@ from uuid import uuid4
 import msgspec
 
 from webhook.findings import Finding
+from webhook.formats import counted
 from webhook.messages import told
 from webhook.observing.run import Observed
 from webhook.observing.words import json_observation
@@ -53,7 +54,7 @@ def summary(
     """What is new and mended since the last one, and which exemptions end soon. `lines` are the new ones, or some."""
     new = sum(added.values())
     by_policy = ", ".join(f"{policy} {count}" for policy, count in sorted(added.items()))
-    text = [f"Forestall: {new} new {_plural(new, 'finding')}{f' ({by_policy})' if new else ''}, {mended} mended"]
+    text = [f"Forestall: {counted(new, 'new finding')}{f' ({by_policy})' if new else ''}, {mended} mended"]
     text += listed(lines, new)
     text += [
         f"Exemption from {one.policy} ends on {one.until} (owner {cut(one.owner)}): {cut(one.reason)}" for one in ending
@@ -75,7 +76,7 @@ def broken_now(now: datetime, began: Sequence[Observed], recovered: Sequence[str
     """What has been broken for long enough to be told, and what is over."""
     text = []
     if began:
-        text.append(f"Forestall: {len(began)} {_plural(len(began), 'thing')} broken now")
+        text.append(f"Forestall: {counted(len(began), 'thing')} broken now")
         text += listed([broken_line(one) for one in began[:MOST_LINES]], len(began))
     if recovered:
         text.append(f"Forestall: {len(recovered)} no longer broken")
@@ -116,7 +117,3 @@ def cut(text: str) -> str:
 
 def _head(kind: Kind, now: datetime, text: Sequence[str]) -> tuple[str, Kind, datetime, str]:
     return uuid4().hex, kind, now, "\n".join(text)
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"
