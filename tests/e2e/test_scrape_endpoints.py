@@ -58,7 +58,8 @@ def answer(cluster: Guarded, obj: Object) -> tuple[int, str]:
 
 
 def test_services_and_monitors_are_matched(cluster: Guarded, namespace: str) -> None:
-    cluster.kubectl("delete", "prometheuses.monitoring.coreos.com", "--all", "--all-namespaces")  # of tests before
+    for resource in ("prometheuses", "prometheusagents"):  # of tests before
+        cluster.kubectl("delete", f"{resource}.monitoring.coreos.com", "--all", "--all-namespaces")
     with cluster.server.configured(ON):
         # Where there is none, another program may read monitors.
         eventually(lambda: "no Prometheus" not in answer(cluster, monitor(namespace, RELEASE))[1])
