@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from charts.generate import generated as generated_chart
 from docs import picture
 from webhook.files.facts import kubectl_get
@@ -48,9 +50,11 @@ def _filled(text: str, parts: Mapping[str, str]) -> str:
 
 
 def _table(policies: list[LoadedPolicy]) -> str:
+    """A row for each policy, with the mode that the chart gives it."""
+    configured = yaml.safe_load((ROOT / "charts" / "forestall" / "values.yaml").read_text())["config"]["policies"]
     rows = [
         f"| [{loaded.policy.id}]({_page(loaded)}) | {loaded.policy.summary} | {'; '.join(loaded.policy.incidents)} | "
-        f"{loaded.policy.mode} |\n"
+        f"{configured.get(loaded.policy.id, {}).get('mode', loaded.policy.mode)} |\n"
         for loaded in policies
     ]
     head = "| policy | what it asks for | what happened without it | mode |\n| --- | --- | --- | --- |\n"
