@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from typing import NamedTuple
 
 from webhook.objects.commands import kubectl
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod
@@ -61,7 +62,7 @@ def _of_node(node: LiveNode, message: str, **fields: object) -> Observation:
 
 def _blamed(pods: Sequence[LivePod]) -> str:
     """The containers on a node that may take all of its memory."""
-    unlimited = [pod for pod in pods if pod.shape.unlimited and pod.namespace != _SYSTEM]
+    unlimited = _without_limit(pods)
     if not unlimited:
         return ""
     count = sum(len(pod.shape.unlimited) for pod in unlimited)
@@ -95,29 +96,42 @@ def _unreserved(nodes: Sequence[LiveNode]) -> Iterator[Observation]:
 
 def _crowded(live: Live, nodes: Sequence[LiveNode]) -> Iterator[Observation]:
     """The worst of the nodes whose pods may take more than there is."""
-    found = []
-    for node in nodes:
-        pods = live.pods_by_node.get(node.name, [])
-        limits = sum(pod.shape.limit for pod in pods)
-        unlimited = [pod for pod in pods if pod.shape.unlimited and pod.namespace != _SYSTEM]
-        if node.allocatable and (limits > node.allocatable or unlimited):
-            found.append((len(unlimited), limits / node.allocatable, node.name, node, limits, pods))
-    found.sort(key=lambda each: (-each[0], -each[1], each[2]))
-    for number, (unlimited_count, _, name, node, limits, pods) in enumerate(found[:_WORST], 1):
-        worst = sorted(pods, key=_weight, reverse=True)
-        without = f", and {unlimited_count} of them have no limit at all" if unlimited_count else ""
-        more = len(found) - _WORST
+    crowds = [_crowd(node, live.pods_by_node.get(node.name, [])) for node in nodes if node.allocatable]
+    crowds = [crowd for crowd in crowds if crowd.limits > crowd.node.allocatable or crowd.unlimited]
+    crowds.sort(key=lambda crowd: (-crowd.unlimited, -crowd.limits / crowd.node.allocatable, crowd.node.name))
+    more = len(crowds) - _WORST
+    for number, crowd in enumerate(crowds[:_WORST], 1):
+        node = crowd.node
+        worst = sorted(crowd.pods, key=_weight, reverse=True)
+        without = f", and {crowd.unlimited} of them have no limit at all" if crowd.unlimited else ""
         rest = f"; {more} more node{'s are' if more > 1 else ' is'} like it" if number == _WORST and more > 0 else ""
         yield _of_node(
             node,
-            f"the memory limits of the pods on node {name} add up to {format_memory(limits)}, where they may have "
-            f"{format_memory(node.allocatable)} together{without}: {_named(worst, _limit_of)}{rest}",
-            value=limits,
+            f"the memory limits of the pods on node {node.name} add up to {format_memory(crowd.limits)}, where they "
+            f"may have {format_memory(node.allocatable)} together{without}: {_named(worst, _limit_of)}{rest}",
+            value=crowd.limits,
         )
 
 
+class _Crowd(NamedTuple):
+    """The pods on a node: the bytes that they may take together, and how many of them may take all that there is."""
+
+    node: LiveNode
+    pods: Sequence[LivePod]
+    limits: int
+    unlimited: int
+
+
+def _crowd(node: LiveNode, pods: Sequence[LivePod]) -> _Crowd:
+    return _Crowd(node, pods, sum(pod.shape.limit for pod in pods), len(_without_limit(pods)))
+
+
+def _without_limit(pods: Iterable[LivePod]) -> list[LivePod]:
+    return [pod for pod in pods if pod.shape.unlimited and pod.namespace != _SYSTEM]
+
+
 def _weight(pod: LivePod) -> tuple[bool, int, str]:
-    return bool(pod.shape.unlimited) and pod.namespace != _SYSTEM, pod.shape.limit, pod.name
+    return bool(_without_limit([pod])), pod.shape.limit, pod.name
 
 
 def _limit_of(pod: LivePod) -> str:
