@@ -23,7 +23,11 @@ _NAMESPACE = GroupKind("", "Namespace", "namespaces")
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     labels: Annotated[
-        dict[str, str], Meta(description="Labels of namespaces that get a LimitRange once they exist.")
+        dict[str, str],
+        Meta(
+            description="Labels by which the controller gives a namespace a LimitRange once it exists: a file's "
+            "Namespace that carries them passes."
+        ),
     ] = msgspec.field(default_factory=lambda: {"forestall.dev/defaults": "true"})
 
 

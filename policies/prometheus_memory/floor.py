@@ -16,15 +16,33 @@ _MEBIBYTE = 2**20
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    min_request: Annotated[Memory, Meta(description="The least request.")] = LEAST_REQUEST
-    min_limit: Annotated[Memory, Meta(description="The least limit.")] = LEAST_LIMIT
+    min_request: Annotated[
+        Memory, Meta(description="The least memory request of a container that holds Prometheus' series.")
+    ] = LEAST_REQUEST
+    min_limit: Annotated[
+        Memory, Meta(description="The least memory limit of a container that holds Prometheus' series.")
+    ] = LEAST_LIMIT
     workloads: Annotated[
-        Workloads, Meta(description="Prometheus servers that no image's name tells: an image is the container's own.")
+        Workloads,
+        Meta(
+            description="Prometheus servers that nothing else tells: an image names the container itself, a label "
+            "selector a workload, of which it is the main container."
+        ),
     ] = Workloads()
-    series: Annotated[int | None, Meta(description="Head series; the floors are then computed from them.")] = None
-    largest_node: Annotated[Memory | None, Meta(description="Allocatable memory of the largest node there can be.")] = (
-        None
-    )
+    series: Annotated[
+        int | None,
+        Meta(
+            description="How many head series a Prometheus holds at its busiest: the least request and limit are then "
+            "computed from it, and minRequest and minLimit don't count."
+        ),
+    ] = None
+    largest_node: Annotated[
+        Memory | None,
+        Meta(
+            description="Allocatable memory of the largest node that there may be: mode patch sets no request above "
+            "it. Where it isn't given, today's largest node counts."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.series is not None and self.series < 1:

@@ -40,12 +40,18 @@ _CLAIM_MAKERS = frozenset(
 class Replacement(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The replacement for the volume of a new claim or template: a class or an emptyDir."""
 
-    storage_class: Annotated[ObjectName, Meta(description="A class whose disks are reachable from every zone.")] = ""
+    storage_class: Annotated[
+        ObjectName,
+        Meta(description="The class that a new claim or template gets: one whose disks are reached from every zone."),
+    ] = ""
     empty_dir: Annotated[
         bool, Meta(description="Whether a template becomes an emptyDir where its claims don't exist yet.")
     ] = False
     size_limit: Annotated[
-        Quantity | None, Meta(description="The size limit of such an emptyDir; without it, what the template asks for.")
+        Quantity | None,
+        Meta(
+            description="The sizeLimit of such an emptyDir; where it isn't given, the size that the template asks for."
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -57,11 +63,17 @@ class Replacement(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     zones: Annotated[
-        tuple[str, ...], Meta(description="Every zone that nodes may come up in; without it, those of today's nodes.")
+        tuple[str, ...],
+        Meta(
+            description="Every zone that nodes may come up in; where none is named, the zones of today's nodes count."
+        ),
     ] = ()
     workloads: Annotated[
         Literal["monitoring", "all"] | Workloads,
-        Meta(description="Which workloads are judged; a map names some besides monitoring software."),
+        Meta(
+            description="Whose volumes are judged: those of monitoring software, of all workloads, or of monitoring "
+            "software and the workloads that a map names."
+        ),
     ] = "monitoring"
     replacement: Replacement | None = None
 

@@ -15,8 +15,14 @@ from webhook.objects.pods import Container, Workload, mapping
 class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Workloads of one's own, by their labels or images, judged besides those that are known."""
 
-    labels: Annotated[tuple[dict[str, str], ...], Meta(description="Label selectors; one that fits is enough.")] = ()
-    images: Annotated[tuple[str, ...], Meta(description="Image patterns; one container is enough.")] = ()
+    labels: Annotated[
+        tuple[dict[str, str], ...],
+        Meta(description="Labels with their values: a workload is meant that has, or whose pods have, all of one map."),
+    ] = ()
+    images: Annotated[
+        tuple[str, ...],
+        Meta(description="Patterns of images: a workload is meant of which one container has such an image."),
+    ] = ()
 
     def name(self, workload: Workload) -> bool:
         """Whether the workload's labels, its pods' labels or one of its images are named here."""
