@@ -31,9 +31,7 @@ from webhook.check import check_files
 from webhook.cluster import Cluster
 from webhook.engine import decide
 from webhook.files.facts import kubectl_get
-from webhook.objects.durations import parse_duration
 from webhook.objects.facts import LIMIT_RANGES, NO_FACTS, ClusterFacts
-from webhook.objects.label_selectors import read_selector
 from webhook.policy import Object, Set
 from webhook.scope import calls
 from webhook.watch import list_facts
@@ -573,43 +571,24 @@ def test_a_long_name_of_a_job_is_not_told_whole() -> None:
     assert len(violation.message) < 500
 
 
-@pytest.mark.parametrize(
-    ("text", "milliseconds"),
-    [
-        ("1m30s", 90_000),
-        ("0", 0),
-        ("500ms", 500),
-        ("1d", 86_400_000),
-        ("30s1m", None),
-        ("1.5m", None),
-        ("", None),
-        (30, None),
-        ("292y", 9_208_512_000_000),
-        ("293y", None),
-        ("9" * 5000 + "s", None),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_durations(text: object, milliseconds: int | None) -> None:
-    assert parse_duration(text) == milliseconds
-
-
-@pytest.mark.parametrize(
-    ("selector", "labels", "selects"),
-    [
-        ({}, {}, True),
-        ({"matchLabels": {"a": "b"}}, {"a": "b", "c": "d"}, True),
-        ({"matchLabels": {"a": "b"}}, {"a": "c"}, False),
-        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b"]}]}, {}, True),
-        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}, {}, False),
-        ({"matchExpressions": [{"key": "a", "operator": "Exists"}]}, {"a": ""}, True),
-        ({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}, {"a": ""}, False),
-    ],
-)
-def test_selectors(selector: Object, labels: dict[str, str], selects: bool) -> None:
-    read = read_selector({"selector": selector}, "selector", "spec")
-    assert read is not None
-    assert read.selects(labels) is selects
+def test_a_selector_that_cannot_be_read_costs_its_object_alone(api: FakeApi, tmp_path: Path) -> None:
+    """A custom resource is stored with whatever operator somebody writes; others are judged all the same."""
+    odd = {"matchExpressions": [{"key": "app", "operator": "Equals", "values": ["web"]}]}
+    api.objects["servicemonitors"] = [monitor(selector=odd)]
+    api.objects["prometheuses"] = [prometheus(serviceMonitorNamespaceSelector=odd)]
+    kinds = [kind for kind in POLICY.facts if kind.kind in ("ServiceMonitor", "Prometheus")]
+    known = list_facts(Cluster.from_kubeconfig(api.kubeconfig(tmp_path)), kinds).facts
+    wrong = "matchExpressions[0].operator is 'Equals', none of In, NotIn, Exists, DoesNotExist"
+    assert {str(reference): why for reference, why in known.unreadable.items()} == {
+        "ServiceMonitor shop/web": f"spec.selector.{wrong}",
+        "Prometheus shop/main": f"spec.serviceMonitorNamespaceSelector.{wrong}",
+    }
+    assert found(service(scrape="true", port="9102"), known) == [("spec.selector", "warn")]
+    assert found(monitor(slow(interval="5s", scrapeTimeout="9s")), known) == [
+        ("spec.endpoints[0].scrapeTimeout", "deny"),
+        ("spec.selector", "warn"),
+        ("metadata.labels", "audit"),
+    ]
 
 
 def test_a_folder_is_judged_as_a_whole(write: Any) -> None:

@@ -69,16 +69,15 @@ def _read(kind: str, reference: FactReference, _metadata: Metadata, wired: _Prom
         name=reference.name,
         interval=parse_duration(spec.scrape_interval) if spec.scrape_interval else OPERATED_INTERVAL,
         selections={
-            "ServiceMonitor": _selection(spec.service_monitor_selector, spec.service_monitor_namespace_selector),
-            "PodMonitor": _selection(spec.pod_monitor_selector, spec.pod_monitor_namespace_selector),
-            "Probe": _selection(spec.probe_selector, spec.probe_namespace_selector),
-            "ScrapeConfig": _selection(spec.scrape_config_selector, spec.scrape_config_namespace_selector),
+            kind: Selection(selector_of(labels, selector_field(kind)), selector_of(namespaces, namespace_field(kind)))
+            for kind, labels, namespaces in (
+                ("ServiceMonitor", spec.service_monitor_selector, spec.service_monitor_namespace_selector),
+                ("PodMonitor", spec.pod_monitor_selector, spec.pod_monitor_namespace_selector),
+                ("Probe", spec.probe_selector, spec.probe_namespace_selector),
+                ("ScrapeConfig", spec.scrape_config_selector, spec.scrape_config_namespace_selector),
+            )
         },
     )
-
-
-def _selection(labels: WiredSelector | None, namespaces: WiredSelector | None) -> Selection:
-    return Selection(selector_of(labels, "spec"), selector_of(namespaces, "spec"))
 
 
 def _kind(kind: str, resource: str, version: str) -> FactKind[tuple[str, str], Prometheus]:

@@ -12,8 +12,10 @@ import msgspec
 from webhook.errors import BadObject
 from webhook.objects.facts import Requirement, WirePart
 from webhook.objects.facts.decoding import written_texts
+from webhook.objects.facts.selectors import holds
 from webhook.prepared import prepare
 
+_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 _END = "\0"
 """Between the values of labels, none of which can hold it."""
 
@@ -50,7 +52,7 @@ class Selector(msgspec.Struct, frozen=True, gc=False):
 
     def selects(self, labels: Mapping[str, str] | Labels) -> bool:
         return all(labels.get(key) == value for key, value in self.labels.items()) and all(
-            _holds(expression, labels) for expression in self.expressions
+            holds(expression, labels.get(expression.key)) for expression in self.expressions
         )
 
     @property
@@ -60,7 +62,9 @@ class Selector(msgspec.Struct, frozen=True, gc=False):
     def lacking(self, labels: Mapping[str, str] | Labels) -> Iterator[str]:
         """What of the selector these labels don't fulfil, as kubectl writes it: "app=web", "tier in (a, b)"."""
         yield from (f"{key}={value}" for key, value in self.labels.items() if labels.get(key) != value)
-        yield from (_shown(expression) for expression in self.expressions if not _holds(expression, labels))
+        yield from (
+            _shown(expression) for expression in self.expressions if not holds(expression, labels.get(expression.key))
+        )
 
     def __str__(self) -> str:
         return ",".join([*(f"{key}={value}" for key, value in self.labels.items()), *map(_shown, self.expressions)])
@@ -86,16 +90,21 @@ prepare(WiredSelector)
 
 
 def selector_of(wired: WiredSelector | None, path: str) -> Selector | None:
-    """The selector; None where there is none, which selects nothing. Raises BadObject for a value that is no text."""
+    """The selector; None where there is none, which selects nothing. Raises BadObject for a value that is no text, and
+    for an operator that label selectors don't have: custom resources are stored with any."""
     if wired is None:
         return None
     expressions = tuple(
-        Requirement(
-            intern(expression.key or ""), intern(expression.operator or ""), tuple(map(intern, expression.values or ()))
-        )
-        for expression in wired.match_expressions or ()
+        _read_expression(expression, f"{path}.matchExpressions[{index}]")
+        for index, expression in enumerate(wired.match_expressions or ())
     )
     return Selector(read_labels(wired.match_labels, f"{path}.matchLabels"), expressions)
+
+
+def _read_expression(wired: WiredExpression, path: str) -> Requirement:
+    if wired.operator not in _OPERATORS:
+        raise BadObject(f"{path}.operator is {wired.operator!r}, none of {', '.join(_OPERATORS)}")
+    return Requirement(intern(wired.key or ""), intern(wired.operator), tuple(map(intern, wired.values or ())))
 
 
 def read_selector(parent: Mapping[str, Any], key: str, path: str) -> Selector | None:
@@ -107,20 +116,6 @@ def read_selector(parent: Mapping[str, Any], key: str, path: str) -> Selector | 
         return selector_of(msgspec.convert(written, WiredSelector), f"{path}.{key}")
     except msgspec.ValidationError as error:
         raise BadObject(f"{path}.{key}: {error}") from error
-
-
-def _holds(expression: Requirement, labels: Mapping[str, str] | Labels) -> bool:
-    value = labels.get(expression.key)
-    match expression.operator:
-        case "In":
-            return value in expression.values
-        case "NotIn":  # also where the label isn't there
-            return value not in expression.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-    raise BadObject(f"operator {expression.operator!r} of a label selector is none")
 
 
 def _shown(expression: Requirement) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from webhook.objects.facts import NODES, ClusterFacts, Node, Requirement, Taint, Term, read_terms
+from webhook.objects.facts.selectors import holds
 from webhook.objects.pods import Workload, items, mapping, text
-from webhook.objects.topology import HOST_LABEL, NAME_FIELD, ZONE_KEYS, ZONE_LABEL, holds, is_node_key
+from webhook.objects.topology import HOST_LABEL, NAME_FIELD, ZONE_KEYS, ZONE_LABEL, is_node_key
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PINNING_NODE_KEYS = frozenset({HOST_LABEL, NAME_FIELD})

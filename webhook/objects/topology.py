@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from webhook.objects.facts import Node, Requirement, Term
+from webhook.objects.facts import Node, Term
+from webhook.objects.facts.selectors import holds
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 HOST_LABEL = "kubernetes.io/hostname"
@@ -95,33 +96,6 @@ def admits(terms: Iterable[Term], node: Node) -> bool:
     return any(
         term and all(holds(requirement, label_of(node, requirement.key)) for requirement in term) for term in terms
     )
-
-
-def holds(requirement: Requirement, value: str | None) -> bool:
-    """One expression against a label's value; None is a label that isn't there.
-
-    Source: k8s.io/component-helpers/scheduling/corev1/nodeaffinity.
-    """
-    match requirement.operator:
-        case "In":
-            return value in requirement.values
-        case "NotIn":
-            return value not in requirement.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt" if value is not None and len(requirement.values) == 1:
-            return _compares(requirement.operator, value, requirement.values[0])
-        case _:
-            return False
-
-
-def _compares(operator: str, value: str, bound: str) -> bool:
-    try:
-        return int(value) > int(bound) if operator == "Gt" else int(value) < int(bound)
-    except ValueError:
-        return False
 
 
 def as_yaml(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Node selectors as records: the terms of which one must hold, as nodes, volumes and classes name them."""
+"""Expressions of selectors, and node selectors: the terms of which one must hold."""
 
 from __future__ import annotations
 
@@ -15,11 +15,38 @@ from webhook.prepared import prepare
 
 
 class Requirement(msgspec.Struct, frozen=True, gc=False):
-    """One expression of a node selector term; a field expression has the key "metadata.name"."""
+    """One expression of a label selector or of a node selector term; a field expression has the key "metadata.name"."""
 
     key: str
     operator: str
     values: tuple[str, ...]
+
+
+def holds(requirement: Requirement, value: str | None) -> bool:
+    """One expression against a label's value; None is a label that isn't there.
+
+    Source: k8s.io/component-helpers/scheduling/corev1/nodeaffinity.
+    """
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" if value is not None and len(requirement.values) == 1:
+            return _compares(requirement.operator, value, requirement.values[0])
+        case _:
+            return False
+
+
+def _compares(operator: str, value: str, bound: str) -> bool:
+    try:
+        return int(value) > int(bound) if operator == "Gt" else int(value) < int(bound)
+    except ValueError:
+        return False
 
 
 Term = tuple[Requirement, ...]
