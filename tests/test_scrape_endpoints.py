@@ -587,7 +587,6 @@ def test_a_selector_that_cannot_be_read_costs_its_object_alone(api: FakeApi, tmp
     assert found(monitor(slow(interval="5s", scrapeTimeout="9s")), known) == [
         ("spec.endpoints[0].scrapeTimeout", "deny"),
         ("spec.selector", "warn"),
-        ("metadata.labels", "audit"),
     ]
 
 
