@@ -21,10 +21,10 @@ import msgspec
 from bench.figures import Figure, interleaved
 from bench.inputs import ROOT, read_recordings, small_cluster
 from webhook.audit.judge import COLLECTOR, audit
+from webhook.cluster.stored import PAGE, path_of
 from webhook.config import Config, load_config
 from webhook.loader import fact_kinds
 from webhook.objects.facts import CLAIMS, ClusterFacts, facts_of
-from webhook.stored import PAGE, path_of
 
 _COPIES = 20
 _ROUNDS = 7

@@ -15,9 +15,9 @@ import msgspec
 
 from bench.figures import Figure
 from bench.inputs import ROOT
+from webhook.cluster.stored import PAGE, Unseen
 from webhook.objects.live import LIVE_PODS, LivePod
 from webhook.observing.read import read_live
-from webhook.stored import PAGE, Unseen
 
 _PODS = 150_000
 _WORKLOADS = 3_000

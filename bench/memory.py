@@ -18,7 +18,7 @@ import yaml
 from bench.figures import Figure
 from bench.inputs import ROOT, recordings, shared
 from bench.programs import CertificateFiles, Served, program, recorded_creates, serving_forestall, wait_until_ready, wrk
-from webhook.cluster import path_of
+from webhook.cluster.client import path_of
 from webhook.loader import watched_kinds
 
 _CLAIMS, _NODES, _SERVICES, _MONITORS = 10_000, 1_000, 5_000, 1_000

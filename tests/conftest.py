@@ -15,7 +15,7 @@ from hypothesis import settings
 from tests.command import Run, Write
 from tests.fake_api import FakeApi
 from webhook.cli import main
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.policy import Object
 
 # The same examples in every run, so that a failure is one of the change: what chance finds, "make fuzz" looks for.

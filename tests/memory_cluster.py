@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from webhook.cluster import Written
+from webhook.cluster.client import Written
 from webhook.errors import ClusterRefused, Conflict, TooLarge
 from webhook.installation import PROBE_LABEL
 from webhook.policy import Object

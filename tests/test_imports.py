@@ -53,51 +53,23 @@ LAYERS: dict[str, set[str]] = {
     "engine": {"errors", "policy", "objects", "fixes", "sections", "config", "scope", "ratchet"},
     "findings": {"errors", "policy", "objects", "config"},
     "messages": {"errors", "policy", "objects", "fixes", "loader", "config"},
+    "cluster": FOUNDATION | {"objects", "config"},
     "halves": set(),
-    "looking": {"errors", "policy", "objects", "stored"},
-    "check": DECIDING | {"halves", "looking"},
+    "check": DECIDING | {"halves", "cluster"},
     "formats": {"errors", "policy", "objects", "fixes", "loader", "findings", "messages", "check"},
-    "cluster": FOUNDATION | {"objects"},
-    "stored": FOUNDATION | {"objects"},
-    "pod_metrics": FOUNDATION | {"objects", "stored"},
-    "watch_stream": FOUNDATION | {"objects", "cluster", "stored"},
-    "watch": FOUNDATION | {"objects", "cluster", "stored", "watch_stream"},
-    "cluster_view": FOUNDATION | {"objects", "config", "cluster", "stored", "watch", "in_force"},
-    "record": FOUNDATION | {"cluster"},
-    "gap_record": {"policy", "record"},
-    "server": DECIDING | {"certs", "cluster", "watch", "reloading"},
-    "controller": DECIDING
-    | {"certs", "cluster", "stored", "record", "gap_record", "pod_metrics", "watch", "reloading"},
-    "in_force": {"errors", "installation", "config", "stored"},
-    "observing": DECIDING | {"formats", "cluster", "stored", "gap_record"},
-    "audit": DECIDING
-    | {"looking", "formats", "cluster", "stored", "pod_metrics", "watch", "in_force", "gap_record", "observing"},
-    "auditor": DECIDING
-    | {"formats", "cluster", "stored", "watch_stream", "watch", "pod_metrics", "reloading", "record", "gap_record"}
-    | {"looking", "observing", "audit", "controller"},
-    "doctor": DECIDING
-    | {"formats", "certs", "cluster", "stored", "watch", "in_force", "gap_record", "controller", "auditor"},
-    "cli": DECIDING
-    | {
-        "check",
-        "looking",
-        "stored",
-        "in_force",
-        "formats",
-        "cluster",
-        "cluster_view",
-        "server",
-        "controller",
-        "audit",
-        "auditor",
-        "doctor",
-    },
+    "server": DECIDING | {"certs", "cluster", "reloading"},
+    "controller": DECIDING | {"certs", "cluster", "reloading"},
+    "observing": DECIDING | {"formats", "cluster"},
+    "audit": DECIDING | {"formats", "cluster", "observing"},
+    "auditor": DECIDING | {"formats", "cluster", "reloading", "observing", "audit", "controller"},
+    "doctor": DECIDING | {"formats", "certs", "cluster", "controller", "auditor"},
+    "cli": DECIDING | {"check", "formats", "cluster", "server", "controller", "audit", "auditor", "doctor"},
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {"errors", "policy", "objects"}
 HOMES = {
     "flask": {"controller.console"},
-    "kubernetes": {"cluster"},
+    "kubernetes": {"cluster.client"},
     "cryptography": {"certs"},
     "jsonpatch": {"fixes"},
     "click": {"cli"},

@@ -28,13 +28,13 @@ from tests.builders import (
 )
 from tests.fake_api import FakeApi
 from webhook.check import check_files
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import list_facts
 from webhook.engine import decide
 from webhook.files.facts import kubectl_get
 from webhook.objects.facts import LIMIT_RANGES, NO_FACTS, ClusterFacts
 from webhook.policy import Object, Set
 from webhook.scope import calls
-from webhook.watch import list_facts
 
 Found = list[tuple[str, str]]
 """Path and strongest mode of each violation."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from webhook.cluster.lookups import LookUp, decide_looking
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, BadManifest, BadObject
@@ -24,7 +25,6 @@ from webhook.files.manifests import STDIN, Manifest, take_file
 from webhook.files.templates import fill
 from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
 from webhook.halves import in_two, is_worth_two, split
-from webhook.looking import LookUp, decide_looking
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import refusals, wrong_with_items

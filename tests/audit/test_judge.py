@@ -9,10 +9,10 @@ import pytest
 from tests.builders import TODAY, config, container, custom, every_policy, facts_of, sized, workload
 from tests.memory_cluster import MemoryCluster
 from webhook.audit.judge import Audit, audit
+from webhook.cluster.stored import Unreadable
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.pods import OPERATED
 from webhook.policy import Object
-from webhook.stored import Unreadable
 
 GROUPS = {"apps": "v1", "batch": "v1", "monitoring.coreos.com": "v1"}
 DENY = every_policy(memory_limits="mode: deny")

@@ -17,7 +17,7 @@ from webhook.config import load_config
 from webhook.errors import ClusterRefused, FactsUnavailable
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 OWN = "forestall-system"
 CONFIG = load_config(b"", "")

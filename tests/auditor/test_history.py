@@ -29,7 +29,7 @@ from webhook.errors import FactsUnavailable
 from webhook.policy import Object
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 OWN = "forestall-system"
 FIRST = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -26,7 +26,7 @@ from webhook.observing.run import Observed
 from webhook.policy import Observation, Reference
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 OWN = "forestall-system"
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ from webhook.auditor.report import report_content, result_of
 from webhook.auditor.reports import Reports, delete_all
 from webhook.auditor.seen import Seen
 from webhook.auditor.uninstall import remove_all
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.findings import Finding
 from webhook.messages import incident

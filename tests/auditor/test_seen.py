@@ -16,7 +16,7 @@ from webhook.errors import FactsUnavailable
 from webhook.findings import Finding
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 OWN = "forestall-system"
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)

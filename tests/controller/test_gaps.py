@@ -21,7 +21,9 @@ from tests.cluster_fixture import control_plane
 from tests.e2e.guarded import Server, deployment, prepare
 from tests.loopback import eventually
 from tests.memory_cluster import MemoryCluster
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.gap_record import Gap, GapRecord, Reason, read_record
+from webhook.cluster.stored import Stored, request_of
 from webhook.controller.gaps import (
     KEPT,
     Gaps,
@@ -36,12 +38,10 @@ from webhook.controller.hooks import HooksState
 from webhook.controller.registration import configurations, path_of
 from webhook.engine import decide
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.gap_record import Gap, GapRecord, Reason, read_record
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.pods import POD
 from webhook.policy import GroupKind, Object, Stage
 from webhook.scope import judged_kinds
-from webhook.stored import Stored, request_of
 
 START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 BOTH: tuple[Stage, ...] = ("mutate", "validate")

@@ -20,7 +20,9 @@ from tests.e2e.guarded import Server, prepare
 from tests.loopback import eventually
 from tests.memory_cluster import MemoryCluster
 from webhook.certs import make_self_signed
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.record import VERSION
+from webhook.cluster.stored import read_objects, readable
 from webhook.controller.endpoints import Endpoint, Endpoints
 from webhook.controller.hooks import (
     DELETED,
@@ -37,8 +39,6 @@ from webhook.controller.registration import STAGES, path_of
 from webhook.errors import ClusterRefused, Conflict
 from webhook.installation import LABELS, NAMESPACE, STATE
 from webhook.policy import Object, Stage
-from webhook.record import VERSION
-from webhook.stored import read_objects, readable
 
 
 @pytest.mark.parametrize(

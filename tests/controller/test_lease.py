@@ -14,7 +14,7 @@ import pytest
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.loopback import eventually
 from tests.memory_cluster import MemoryCluster
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.controller.lease import RENEW_SECONDS, Candidate, Election
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.policy import Object

@@ -18,7 +18,9 @@ from tests.controller.test_dangers import AFTER, C0, GREEDY, seen
 from tests.controller.test_limit_plan import CONFIG, DIGEST, FORCED, LABEL, LABELS, NAME, OURS, RULE, namespace
 from tests.loopback import eventually
 from tests.memory_cluster import MemoryCluster
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import Watch
+from webhook.cluster.stored import read_objects, readable
 from webhook.controller.contents import Contents
 from webhook.controller.dangers import dangers
 from webhook.controller.limit_plan import Skip, wanted
@@ -27,8 +29,6 @@ from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.installation import LIMIT_RANGES_RECORD
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES, ClusterFacts
 from webhook.policy import Object
-from webhook.stored import read_objects, readable
-from webhook.watch import Watch
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

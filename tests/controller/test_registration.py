@@ -16,7 +16,7 @@ import pytest
 from tests.builders import ROOT, SHARED, TODAY, config, every_policy
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.loopback import eventually
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.controller import registration as under_test
 from webhook.controller.registration import STAGES, configurations, corrected, needed_rules
 from webhook.engine import decide

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.builders import config, facts_of, workload
 from webhook.certs import make_authority, read_certificates
+from webhook.cluster.stored import request_of
 from webhook.controller.endpoints import Endpoint, ServerEndpoint
 from webhook.controller.registration import STAGES, configurations
 from webhook.controller.rotation import service_names
@@ -18,7 +19,6 @@ from webhook.doctor.survey import Slipped, StoredObjects, Survey, Templates
 from webhook.errors import ClusterRefused
 from webhook.objects.pods import POD_SPEC_PATHS
 from webhook.policy import AdmissionRequest, Object, Stage
-from webhook.stored import request_of
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SYSTEM = "forestall-system"

@@ -9,12 +9,12 @@ import pytest
 from tests.builders import config, container
 from tests.doctor.surveys import FORBIDDEN, NOW, healthy, said, template
 from tests.memory_cluster import MemoryCluster
+from webhook.cluster.stored import Unseen
 from webhook.doctor.survey import StoredObjects, _stored
 from webhook.errors import BadConfig
 from webhook.loader import load_policies
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import AdmissionRequest
-from webhook.stored import Unseen
 
 USED, UNUSED = StoredObjects(used_exemptions={0}), StoredObjects()
 

@@ -11,16 +11,16 @@ import pytest
 from tests.builders import TODAY, config, container, sized
 from tests.doctor.surveys import DAY, NOW, healthy, said, template
 from tests.memory_cluster import MemoryCluster
+from webhook.cluster.gap_record import Gap
+from webhook.cluster.stored import Unseen
 from webhook.controller.gaps import Unchecked
 from webhook.doctor.checks import diagnose
 from webhook.doctor.remark import Check
 from webhook.doctor.survey import Slipped, _slipped
 from webhook.engine import decide
 from webhook.findings import findings_of, object_of
-from webhook.gap_record import Gap
 from webhook.objects.facts import NO_FACTS
 from webhook.policy import AdmissionRequest, Object, Stage
-from webhook.stored import Unseen
 
 BOTH: tuple[Stage, ...] = ("mutate", "validate")
 

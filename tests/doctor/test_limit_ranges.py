@@ -9,10 +9,10 @@ import pytest
 
 from tests.builders import config, container, facts_of, sized
 from tests.doctor.surveys import healthy, said, template
+from webhook.cluster.stored import Unseen
 from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Templates
 from webhook.policy import AdmissionRequest, Object
-from webhook.stored import Unseen
 
 
 def limit_range(name: str = "limits", namespace: str = "shop", **item: Any) -> Object:

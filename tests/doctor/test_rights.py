@@ -10,7 +10,8 @@ import pytest
 from tests.builders import KINDS, config, every_policy, facts_of
 from tests.doctor.surveys import FORBIDDEN, SYSTEM, healthy, said
 from tests.memory_cluster import MemoryCluster
-from webhook.cluster import Written
+from webhook.cluster.client import Written
+from webhook.cluster.stored import Unreadable, Unseen
 from webhook.doctor.access import (
     BINDINGS,
     Binding,
@@ -24,7 +25,6 @@ from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Slipped, Templates
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, ClusterFacts
 from webhook.policy import FactReference, Object, Reference
-from webhook.stored import Unreadable, Unseen
 
 LIMITS = MissingRight("forestall-server", "servers", Need(("get", "list", "watch"), "limitranges"))
 LEASE = MissingRight(

@@ -15,7 +15,7 @@ from tests.e2e.followed import Key, key_of
 from tests.e2e.guarded import OPERATOR, UNGUARDED, Guarded, Object, guarded_plane, storage_class, volume
 from tests.loopback import eventually
 from tests.test_corpus import manifests
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.objects.facts import claim_class
 from webhook.objects.pods import read_workload
 

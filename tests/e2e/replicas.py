@@ -29,7 +29,7 @@ from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
 from tests.loopback import eventually, free_ports
 from tests.mounted import Mount
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.errors import ForestallError
 
 SYSTEM = "forestall-system"

@@ -21,13 +21,13 @@ from tests.loopback import eventually, free_ports
 from webhook.certs import make_self_signed
 from webhook.check import check_files
 from webhook.cli import main
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import list_facts
 from webhook.config import load_config
 from webhook.files.manifests import read_manifests
 from webhook.findings import Finding
 from webhook.loader import watched_kinds
 from webhook.policy import Object
-from webhook.watch import list_facts
 
 CONFIG = "policies: {memory-limits: {mode: deny}, namespace-defaults: {mode: deny}}\n"
 _PROBE = workload("Pod", name="probe")

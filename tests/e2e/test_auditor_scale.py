@@ -16,7 +16,7 @@ from tests.e2e.guarded import has_helm
 from tests.e2e.test_auditor import SYSTEM, Auditor, auditing, grant
 from tests.e2e.violators import CONTAINERS, IN_EACH, fill
 from tests.loopback import eventually
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 
 NAMESPACES = int(os.environ.get("FORESTALL_NAMESPACES", "100"))
 

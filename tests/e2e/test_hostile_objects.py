@@ -16,13 +16,13 @@ from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import claim, deployment
 from tests.e2e.test_hostile_bytes import FIELDS_V1, VALUES, with_bytes
 from tests.loopback import eventually
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import Watch, list_facts
+from webhook.cluster.stored import Stored, Unseen
 from webhook.controller.contents import ContentsReader
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES
 from webhook.policy import Object
 from webhook.scope import judged_kinds
-from webhook.stored import Stored, Unseen
-from webhook.watch import Watch, list_facts
 
 PATHS = {
     "PersistentVolumeClaim": "/api/v1/namespaces/default/persistentvolumeclaims",

@@ -29,7 +29,7 @@ TESTS = [
     "tests/test_scope.py",
     "tests/test_security.py",
     "tests/test_messages.py",
-    "tests/test_watch.py",
+    "tests/cluster/test_facts.py",
     "tests/objects/test_facts.py",
     "tests/controller/test_registration.py",
     "tests/doctor",

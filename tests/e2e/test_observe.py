@@ -13,7 +13,7 @@ from tests.builders import container, limit_range, sized, workload
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.loopback import eventually
 from webhook.cli import main
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.policy import Object
 
 ZONE = "topology.kubernetes.io/zone"

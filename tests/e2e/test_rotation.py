@@ -18,7 +18,7 @@ from tests.loopback import eventually
 from tests.mounted import Mount
 from tests.served import served
 from webhook.certs import read_certificates
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.controller.rotation import Rotation
 from webhook.errors import Conflict, ForestallError
 

@@ -21,7 +21,7 @@ from tests.e2e.guarded import has_helm
 from tests.e2e.installed import Installation, helm
 from tests.e2e.test_chart import RELEASED
 from tests.loopback import eventually, free_ports
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.controller.registration import STAGES
 from webhook.errors import ForestallError
 from webhook.policy import Object

@@ -17,7 +17,7 @@ from tests.e2e.guarded import Guarded, Object, deployment
 from tests.e2e.test_ratchet import make_old
 from tests.loopback import eventually
 from webhook.cli import main
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.objects.owners import AUTOSCALER
 
 ON = "policies: {volume-handover: {mode: deny}}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.policy import Object
 
 IN_EACH = 20

@@ -12,7 +12,7 @@ import pytest
 
 from tests.builders import request
 from tests.cluster_fixture import ControlPlane, control_plane
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.errors import ClusterRefused
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.limitranger import Given, given, read_amounts, refusals, show_amount, wrong_with

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from tests.builders import container, pod_spec, workload
+from webhook.cluster.stored import show_reference
 from webhook.loader import load_policies
 from webhook.objects.facts import decode_fact
 from webhook.objects.live import Live
 from webhook.observing.monitoring import LIVES
 from webhook.policy import FactKind, Object, Observation
-from webhook.stored import show_reference
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 LIVE_KINDS: dict[str, FactKind[Any, Any]] = {

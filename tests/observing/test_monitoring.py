@@ -9,7 +9,7 @@ import pytest
 
 from tests.builders import config, container
 from tests.observing.living import NOW, ago, condition, live, owned, pending, pod, scaled, told
-from webhook.gap_record import Gap, GapRecord
+from webhook.cluster.gap_record import Gap, GapRecord
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.live import Live
 from webhook.observing.monitoring import LIVES, observe_monitoring

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fake_api import FakeApi, Request
 from tests.observing.living import live, node, pod
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.objects.live import ATTACHMENTS, LIVE_NODES, LIVE_PODS
 from webhook.observing.read import LiveRead, read_live
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.builders import config, every_policy
+from tests.cluster.test_client import claim
 from tests.fake_api import FakeApi, Request
 from tests.loopback import eventually
 from tests.served import Server, served
-from tests.test_cluster import claim
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NODES, ClusterFacts
 from webhook.policy import FactReference
 from webhook.scope import needed_facts

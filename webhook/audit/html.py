@@ -14,10 +14,10 @@ from markupsafe import Markup
 from webhook.audit.look import Audited
 from webhook.audit.spill import WORST_FIRST
 from webhook.audit.text import exemptions, judged, sentences
+from webhook.cluster.stored import show_reference
 from webhook.formats import whereabouts
 from webhook.messages import advice, incident, told
 from webhook.observing.words import observed_advice
-from webhook.stored import show_reference
 
 _PARTS = 100
 """Parts of the page that are handed on together."""

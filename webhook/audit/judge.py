@@ -13,18 +13,18 @@ from webhook.audit.reservations import added
 from webhook.audit.spill import Findings
 from webhook.audit.tally import Tally
 from webhook.audit.usage import Usage
+from webhook.cluster.lookups import LookUp, LookUps, decide_looking
+from webhook.cluster.pod_metrics import POD_METRICS, read_pods
+from webhook.cluster.stored import Reader, Stored, Unreadable, Unseen, full_resource, served_versions
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
-from webhook.looking import LookUp, LookUps, decide_looking
 from webhook.objects.ended import is_over
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
 from webhook.objects.pods import read_workload
-from webhook.pod_metrics import POD_METRICS, read_pods
 from webhook.policy import AdmissionRequest, Decision, Reference
 from webhook.scope import active_policies, locate_pod_spec, stored_kinds
-from webhook.stored import Reader, Stored, Unreadable, Unseen, full_resource, served_versions
 
 Progress = Callable[[float, str, int], None]
 """Called now and then with the part of the kinds that is done, from 0 to 1, the kind that is being judged, and how many

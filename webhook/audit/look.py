@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from webhook.audit.history import Day, history_path, read_history
 from webhook.audit.judge import Audit, Progress, audit
+from webhook.cluster.facts import list_facts
+from webhook.cluster.gap_record import read_record
+from webhook.cluster.in_force import config_in_force
+from webhook.cluster.stored import Unreadable, Unseen, is_forbidden
 from webhook.config import Config, load_config, read_config
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.gap_record import read_record
-from webhook.in_force import config_in_force
 from webhook.installation import CONFIG, NAMESPACE, STATE
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.owners import metadata_of
@@ -24,11 +26,9 @@ from webhook.observing.read import read_live
 from webhook.observing.run import Observer, Observing, needed_lives, observe, observers
 from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
 from webhook.scope import exclude_own_namespace, facts_of
-from webhook.stored import Unreadable, Unseen, is_forbidden
-from webhook.watch import list_facts
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 _USER = re.compile(r'User "([^"]+)" cannot ')
 _ACCOUNT = re.compile("system:serviceaccount:([^:]+):([^:]+)")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import msgspec
 
+from webhook.cluster.stored import Reader, Stored, full_resource, path_of
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.names import SERVICE_ACCOUNT
 from webhook.objects.owners import ControllerReference, controller_of
 from webhook.objects.pods import POD, items, mapping
 from webhook.policy import AdmissionRequest
-from webhook.stored import Reader, Stored, full_resource, path_of
 
 _OPERATOR = f"{SERVICE_ACCOUNT}:unknown"
 """Who made an object of an owner that isn't judged, as far as a stored object tells: a ServiceAccount of no namespace

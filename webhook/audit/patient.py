@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import urllib3
 
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.errors import ClusterRefused
 from webhook.policy import Object
 

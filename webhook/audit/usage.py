@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from webhook.cluster.stored import show_reference
 from webhook.findings import Finding
 from webhook.fixes import sets_of
 from webhook.objects.owners import controller_of
 from webhook.objects.pods import read_workload
 from webhook.objects.quantities import format_memory, parse_memory
 from webhook.policy import AdmissionRequest, Reference
-from webhook.stored import show_reference
 
 NEAR = 0.85
 """The part of its limit above which a container is named."""

@@ -11,12 +11,12 @@ import structlog
 from webhook.auditor.inventory import Inventory
 from webhook.auditor.judged_by import facts_to_watch, followup
 from webhook.auditor.kept import Kept
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import Watch
+from webhook.cluster.stored import full_resource
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.policy import GroupKind
-from webhook.stored import full_resource
-from webhook.watch import Watch
 
 _WHOLE_EVERY = 6 * 3600.0
 _AGAIN_AFTER = 300.0

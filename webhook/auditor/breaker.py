@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 import urllib3
 
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.policy import Object
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import structlog
 
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import Watch
+from webhook.cluster.gap_record import GapRecord, read_record
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.gap_record import GapRecord, read_record
 from webhook.installation import STATE
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.live import Live
 from webhook.observing import unchecked
 from webhook.observing.run import Observed, Observer, needed_lives, observe, observers
-from webhook.watch import Watch
 
 log = structlog.get_logger()
 

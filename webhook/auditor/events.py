@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from webhook.auditor.kept import Kept
 from webhook.auditor.pace import Pace, Troubles
 from webhook.auditor.seen import News
+from webhook.cluster.stored import path_of
 from webhook.config import Config
 from webhook.controller.events import event, send
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.findings import Finding
 from webhook.messages import headline
 from webhook.policy import Object, Reference
-from webhook.stored import path_of
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 REPORTER = "forestall.dev/auditor"
 REASON = "PolicyViolation"

@@ -18,7 +18,7 @@ from webhook.installation import HISTORY, LABELS
 from webhook.policy import Object
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 _NAMESPACES = 200
 """Namespaces that have counts of their own, those with most findings."""

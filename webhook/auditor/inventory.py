@@ -12,16 +12,9 @@ from webhook.audit.look import team_by
 from webhook.audit.owners import Owners
 from webhook.auditor.kept import Kept
 from webhook.auditor.watching import Followed, Following, Key, MetadataReader
-from webhook.cluster import Cluster
-from webhook.config import Config
-from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
-from webhook.looking import LookUps
-from webhook.objects.ended import is_over
-from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
-from webhook.objects.wire import UNDECODABLE, read_object
-from webhook.policy import AdmissionRequest, GroupKind, Reference
-from webhook.scope import modes_of
-from webhook.stored import (
+from webhook.cluster.client import Cluster
+from webhook.cluster.lookups import LookUps
+from webhook.cluster.stored import (
     Body,
     Page,
     Reader,
@@ -37,6 +30,13 @@ from webhook.stored import (
     show_reference,
     unreadable,
 )
+from webhook.config import Config
+from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
+from webhook.objects.ended import is_over
+from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
+from webhook.objects.wire import UNDECODABLE, read_object
+from webhook.policy import AdmissionRequest, GroupKind, Reference
+from webhook.scope import modes_of
 
 log = structlog.get_logger()
 

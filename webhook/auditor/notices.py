@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import msgspec
 
+from webhook.cluster.stored import show_reference
 from webhook.findings import Finding
 from webhook.formats import counted
 from webhook.messages import told
 from webhook.observing.run import Observed
 from webhook.observing.words import json_observation
 from webhook.sections import Exemption
-from webhook.stored import show_reference
 
 SCHEMA = "forestall.dev/notification/v1"
 MOST_LINES = 20

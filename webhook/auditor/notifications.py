@@ -20,17 +20,17 @@ from webhook.auditor.kept import Kept
 from webhook.auditor.notices import MOST_LINES, Notice, broken_name, broken_now, finding_line, summary
 from webhook.auditor.pace import Troubles
 from webhook.auditor.seen import News
+from webhook.cluster.record import Kept as Recorded
+from webhook.cluster.record import Record
 from webhook.config import Config
 from webhook.errors import BadConfig, ClusterRefused, Conflict, ForestallError
 from webhook.installation import NOTIFIED
 from webhook.observing.run import Observed
-from webhook.record import Kept as Recorded
-from webhook.record import Record
 from webhook.sections import Exemption
 from webhook.sections import Notifications as Section
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 MOST_WAITING = 20
 """Notifications that wait for their receiver; beyond that the oldest is dropped."""

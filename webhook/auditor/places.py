@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from webhook.auditor.watching import MetadataReader
+from webhook.cluster.stored import read_objects, readable
 from webhook.errors import ClusterRefused
 from webhook.installation import LABELS, NAME, REPORT_LABEL
 from webhook.policy import Object
-from webhook.stored import read_objects, readable
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 LEFT_OUT = "forestall.dev/left-out"
 """Annotation that says how many findings have no result in the report, for want of room."""

@@ -24,7 +24,7 @@ from webhook.installation import REPORT_LABEL
 from webhook.policy import Object
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
     from webhook.findings import Finding
 
 _LOOK_EVERY = 30.0

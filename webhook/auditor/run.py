@@ -28,7 +28,7 @@ from webhook.auditor.notifications import Notifications
 from webhook.auditor.reports import Reports
 from webhook.auditor.seen import Seen
 from webhook.auditor.status import Status
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.config import Config
 from webhook.controller.lease import Election
 from webhook.controller.pages import serve_pages

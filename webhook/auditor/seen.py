@@ -13,13 +13,13 @@ from itertools import chain
 import structlog
 
 from webhook.auditor.kept import Kept
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.record import Kept as Recorded
+from webhook.cluster.record import Record
 from webhook.errors import ForestallError
 from webhook.findings import Finding
 from webhook.installation import SEEN
 from webhook.policy import Reference
-from webhook.record import Kept as Recorded
-from webhook.record import Record
 
 _MOST = 40_000
 """Findings that are remembered beyond a restart, the oldest; each takes 16 of the bytes that a ConfigMap has."""

@@ -13,7 +13,7 @@ from webhook.errors import Conflict
 from webhook.installation import AUDITOR, HISTORY, NOTIFIED, SEEN
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 _HOLDER = "uninstall"
 _HELD = 120

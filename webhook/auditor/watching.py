@@ -13,12 +13,12 @@ import msgspec
 import structlog
 import urllib3
 
-from webhook.cluster import Cluster, one_line
+from webhook.cluster.client import Cluster, one_line
+from webhook.cluster.stored import Body, full_resource, path_of
+from webhook.cluster.watch_stream import backoff, hang_up, is_expired, watch_events
 from webhook.errors import ClusterRefused
 from webhook.objects.wire import UNDECODABLE, read_name
 from webhook.policy import GroupKind
-from webhook.stored import Body, full_resource, path_of
-from webhook.watch_stream import backoff, hang_up, is_expired, watch_events
 
 _METADATA = "g=meta.k8s.io;v=v1,application/json"
 METADATA_OBJECT = f"application/json;as=PartialObjectMetadata;{_METADATA}"

@@ -20,10 +20,10 @@ from webhook.policy import MODES, FactKind, Mode
 
 if TYPE_CHECKING:
     from webhook.check import Report
-    from webhook.cluster_view import ClusterView
+    from webhook.cluster.lookups import LookUps
+    from webhook.cluster.view import ClusterView
     from webhook.config import Config
     from webhook.formats import Format
-    from webhook.looking import LookUps
     from webhook.objects.facts import ClusterFacts
 
 
@@ -186,8 +186,8 @@ def _config_for_check(file: Path | None, view: ClusterView | None) -> tuple[Conf
 
 def _view(config: Path | None, kubeconfig: Path | None, context: str | None, namespace: str) -> ClusterView:
     from webhook import log  # noqa: PLC0415
-    from webhook.cluster import Cluster  # noqa: PLC0415
-    from webhook.cluster_view import view_cluster  # noqa: PLC0415
+    from webhook.cluster.client import Cluster  # noqa: PLC0415
+    from webhook.cluster.view import view_cluster  # noqa: PLC0415
     from webhook.config import read_config  # noqa: PLC0415
     from webhook.loader import watched_kinds  # noqa: PLC0415
     from webhook.scope import facts_of  # noqa: PLC0415
@@ -205,9 +205,9 @@ def _view(config: Path | None, kubeconfig: Path | None, context: str | None, nam
 
 
 def _look_ups(kubeconfig: Path | None, context: str | None) -> LookUps:
-    from webhook.cluster import Cluster  # noqa: PLC0415
-    from webhook.looking import LookUps  # noqa: PLC0415
-    from webhook.stored import Unseen  # noqa: PLC0415
+    from webhook.cluster.client import Cluster  # noqa: PLC0415
+    from webhook.cluster.lookups import LookUps  # noqa: PLC0415
+    from webhook.cluster.stored import Unseen  # noqa: PLC0415
 
     # What can't be read is told by the verdict that needed it.
     return LookUps(Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context), Unseen())

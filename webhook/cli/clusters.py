@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from webhook.audit.patient import PatientCluster
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 
 def is_in_cluster(kubeconfig: Path | None, context: str | None) -> bool:
@@ -24,7 +24,7 @@ def is_in_cluster(kubeconfig: Path | None, context: str | None) -> bool:
 def reach(kubeconfig: Path | None, context: str | None) -> Cluster:
     """The cluster that a kubeconfig or a context of it names; without both the one that we run in, or kubectl's."""
     from webhook import log  # noqa: PLC0415
-    from webhook.cluster import Cluster  # noqa: PLC0415
+    from webhook.cluster.client import Cluster  # noqa: PLC0415
 
     log.silence()
     if is_in_cluster(kubeconfig, context):

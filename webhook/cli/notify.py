@@ -33,8 +33,8 @@ def notify(kubeconfig: Path | None, context: str | None, namespace: str, config:
     """
     from webhook.auditor.delivery import body_of, post, read_url  # noqa: PLC0415
     from webhook.auditor.notices import test_notice  # noqa: PLC0415
+    from webhook.cluster.in_force import config_in_force  # noqa: PLC0415
     from webhook.config import read_config  # noqa: PLC0415
-    from webhook.in_force import config_in_force  # noqa: PLC0415
 
     if not is_test:
         raise click.UsageError("give --test: the auditor sends all other notifications itself")

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import structlog
 
+from webhook.cluster.pod_metrics import POD_METRICS, read_pods
+from webhook.cluster.stored import Reader, Unreadable, Versions, path_of, read_objects, served_versions
 from webhook.config import Config
 from webhook.errors import UNREADABLE, BadObject, ClusterRefused, FactsUnavailable
 from webhook.objects.ended import is_over
 from webhook.objects.pods import POD, Workload, read_workload
-from webhook.pod_metrics import POD_METRICS, read_pods
 from webhook.policy import AdmissionRequest, GroupKind, Object
 from webhook.scope import locate_pod_spec
-from webhook.stored import Reader, Unreadable, Versions, path_of, read_objects, served_versions
 
 log = structlog.get_logger()
 

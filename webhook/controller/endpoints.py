@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from webhook.cluster.stored import Reader, read_objects, readable
 from webhook.errors import BadConfig
 from webhook.installation import NAME
-from webhook.stored import Reader, read_objects, readable
 
 
 class Endpoint(NamedTuple):

@@ -13,7 +13,7 @@ from webhook.errors import ForestallError
 from webhook.policy import Object
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 REPORTER = "forestall.dev/controller"
 _WITHOUT_NAMESPACE = "default"

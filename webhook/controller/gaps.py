@@ -19,21 +19,21 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from webhook import log as logs
+from webhook.cluster.gap_record import EVERY, KEY, Gap, GapRecord, Reason, read_record, record_of
+from webhook.cluster.record import Record
 from webhook.config import Config
 from webhook.controller import hooks
 from webhook.controller.events import report
 from webhook.controller.registration import STAGES, fails_closed, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
-from webhook.gap_record import EVERY, KEY, Gap, GapRecord, Reason, read_record, record_of
 from webhook.installation import PROBE_LABEL, STATE, probe_answer, undecided_answer
 from webhook.objects.owners import controller_of
 from webhook.policy import AdmissionRequest, Decision, Object, Stage
-from webhook.record import Record
 from webhook.scope import is_judged
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 KEPT = 200
 """How many gaps the record holds; of older ones only their number is left."""

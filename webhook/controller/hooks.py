@@ -13,16 +13,16 @@ import msgspec
 import structlog
 from prometheus_client import Gauge
 
+from webhook.cluster.record import Kept, Record, read_value
 from webhook.config import Config
 from webhook.controller.events import report
 from webhook.controller.registration import STAGES, bundled, configurations, corrected, path_of
 from webhook.errors import ClusterRefused, Conflict
 from webhook.installation import CONTROLLER, NAME, SECRET, STATE
 from webhook.policy import Object, Stage
-from webhook.record import Kept, Record, read_value
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
     from webhook.controller.endpoints import Endpoints
 
 _LOOK_AGAIN = timedelta(minutes=1)

@@ -102,7 +102,7 @@ def wall_text(wall: datetime) -> str:
 
 
 class _Cluster(Protocol):
-    """The methods of webhook.cluster.Cluster that are needed here."""
+    """The methods of webhook.cluster.client.Cluster that are needed here."""
 
     def get(self, path: str, *, timeout: float) -> Object | None: ...
     def create(self, path: str, obj: Object, *, timeout: float) -> Any: ...

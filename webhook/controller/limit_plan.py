@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import NamedTuple
 
+from webhook.cluster.stored import Unreadable
 from webhook.config import Config
 from webhook.controller.contents import Contents, Objects
 from webhook.controller.dangers import Danger, dangers
@@ -21,7 +22,6 @@ from webhook.objects.limitranger import memory_defaults, show_amount
 from webhook.policy import Object
 from webhook.scope import exclude_own_namespace, is_excluded
 from webhook.sections import LimitRangeDefaults
-from webhook.stored import Unreadable
 
 _PARTS = ("default", "defaultRequest", "max", "min", "maxLimitRequestRatio")
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from webhook.cluster.record import Kept, Record
+from webhook.cluster.stored import Reader, Unreadable, read_objects, readable
 from webhook.config import Config
 from webhook.controller.contents import Contents, ContentsReader, Objects
 from webhook.controller.events import event
@@ -37,11 +39,9 @@ from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.installation import LABELS, LIMIT_RANGES_RECORD
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES, ClusterFacts
 from webhook.policy import Object
-from webhook.record import Kept, Record
-from webhook.stored import Reader, Unreadable, read_objects, readable
 
 if TYPE_CHECKING:
-    from webhook.cluster import Written
+    from webhook.cluster.client import Written
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ _NAMED = 5
 
 
 class _Api(Reader, Protocol):
-    """The methods of webhook.cluster.Cluster that are needed here."""
+    """The methods of webhook.cluster.client.Cluster that are needed here."""
 
     def create(self, path: str, obj: Object) -> Written: ...
     def replace(self, path: str, obj: Object) -> Object: ...
@@ -66,7 +66,7 @@ class _Api(Reader, Protocol):
 
 
 class _Watched(Protocol):
-    """The members of webhook.watch.Watch that are needed here."""
+    """The members of webhook.cluster.facts.Watch that are needed here."""
 
     facts: ClusterFacts
 

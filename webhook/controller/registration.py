@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import msgspec
 
+from webhook.cluster.record import owner_reference
 from webhook.config import Config
 from webhook.installation import LABELS, NAME, PROBE_LABEL, SECRET
 from webhook.objects.names import SERVICE_ACCOUNT
 from webhook.objects.owners import AUTOSCALERS, CONTROLLER_MANAGER, IDENTITIES
 from webhook.policy import Mode, Object, Stage, weakest
-from webhook.record import owner_reference
 from webhook.scope import ALWAYS_EXCLUDED, calls, exclude_own_namespace
 
 STAGES: Mapping[Stage, str] = {

@@ -39,7 +39,7 @@ from webhook.policy import Object
 from webhook.sections import Certificates
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 _DIAL_SECONDS = 2.0
 _DIALS_SECONDS = 5.0

@@ -17,7 +17,8 @@ import structlog
 from prometheus_client import Gauge
 
 from webhook import log as logs
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import Watch
 from webhook.config import Config
 from webhook.controller.console import create_console
 from webhook.controller.endpoints import Endpoint, Endpoints
@@ -33,7 +34,6 @@ from webhook.installation import CONSOLE_PORT, CONTROLLER, NAMESPACE, PROBES_POR
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
 from webhook.policy import FactKind
 from webhook.reloading import Reloaded, follow_config
-from webhook.watch import Watch
 
 _WATCHED = (LIMIT_RANGES, NAMESPACES)
 _PROBE_ENDS = 2.0

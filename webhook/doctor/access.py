@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from webhook.cluster.stored import served_versions
 from webhook.config import Config
 from webhook.controller.registration import STAGES, path_of
 from webhook.installation import CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, SERVER, STATE
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
 from webhook.scope import judged_kinds, looked_up_facts, needed_facts
-from webhook.stored import served_versions
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from webhook.cluster.gap_record import Gap, read_record
 from webhook.doctor.remark import Remark, Remarks, cannot_tell
 from webhook.doctor.survey import RECENT, Survey, recent_gaps, seen
 from webhook.errors import FactsUnavailable
-from webhook.gap_record import Gap, read_record
 from webhook.installation import STATE
 
 _FRESH = timedelta(days=1)

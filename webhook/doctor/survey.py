@@ -11,6 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, Union
 
+from webhook.cluster.facts import list_facts
+from webhook.cluster.gap_record import Gap, GapRecord, read_record
+from webhook.cluster.in_force import config_in_force
+from webhook.cluster.stored import Reader, Stored, Unreadable, Unseen, is_forbidden, read_objects, readable
 from webhook.config import Config, read_config
 from webhook.controller.endpoints import ServerEndpoint, list_endpoints
 from webhook.controller.gaps import Unchecked, admitted_unchecked
@@ -20,19 +24,15 @@ from webhook.doctor.access import Binding, MissingRight, missing_bindings, missi
 from webhook.engine import decide
 from webhook.errors import BadConfig, ForestallError
 from webhook.findings import JudgedObject, findings_of
-from webhook.gap_record import Gap, GapRecord, read_record
-from webhook.in_force import config_in_force
 from webhook.installation import AUDITOR, CONFIG, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, STATE
 from webhook.loader import watched_kinds
 from webhook.objects.facts import NAMESPACES, ClusterFacts
 from webhook.objects.owners import operator_of
 from webhook.policy import AdmissionRequest, Object, Reference, Stage
 from webhook.scope import exclude_own_namespace, judged_kinds
-from webhook.stored import Reader, Stored, Unreadable, Unseen, is_forbidden, read_objects, readable
-from webhook.watch import list_facts
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
+    from webhook.cluster.client import Cluster
 
 T = TypeVar("T")
 OrError: TypeAlias = Union[T, ForestallError]  # noqa: UP007 - generic aliases need it until Python 3.12

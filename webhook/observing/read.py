@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from webhook.cluster import path_of
+from webhook.cluster.client import path_of
+from webhook.cluster.stored import Reader, Unreadable, Unseen, read_bodies, unreadable
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable, ForestallError
 from webhook.objects.facts import decode_fact
 from webhook.objects.live import Live
 from webhook.objects.wire import UNDECODABLE
 from webhook.policy import FactKind
-from webhook.stored import Reader, Unreadable, Unseen, read_bodies, unreadable
 
 
 class Clock(Reader, Protocol):

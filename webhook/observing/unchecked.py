@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from webhook.gap_record import Gap, GapRecord
+from webhook.cluster.gap_record import Gap, GapRecord
 from webhook.installation import NAME as FORESTALL
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.live import Live

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from webhook.cluster.stored import show_reference
 from webhook.formats import Style, counted, labelled, wrapped
 from webhook.loader import load_policies
 from webhook.observing.run import Observed
 from webhook.policy import SEVERITIES, Severity
-from webhook.stored import show_reference
 
 _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow"}
 

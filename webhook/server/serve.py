@@ -46,8 +46,8 @@ from webhook.server.shared import Shared
 from webhook.server.workers import Replica
 
 if TYPE_CHECKING:
-    from webhook.cluster import Cluster
-    from webhook.watch import Watch
+    from webhook.cluster.client import Cluster
+    from webhook.cluster.facts import Watch
 
 _LONGEST = 10.0
 """Seconds for one review at most, whatever timeout the query names: a decision takes microseconds, and others wait for
@@ -351,8 +351,8 @@ def _facts_source(settings: ServerSettings) -> Callable[[], FactsSource]:
             fixed = FixedFacts(reader.submit(read_facts, settings.facts, fact_kinds()).result())
         return lambda: fixed
     # The import takes a quarter of a second and 19 MB, which workers share if it is done before they are forked.
-    from webhook.cluster import Cluster  # noqa: PLC0415
-    from webhook.watch import Watch  # noqa: PLC0415
+    from webhook.cluster.client import Cluster  # noqa: PLC0415
+    from webhook.cluster.facts import Watch  # noqa: PLC0415
 
     def connect() -> Cluster:
         return Cluster.named(settings.kubeconfig, settings.context)

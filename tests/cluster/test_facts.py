@@ -15,19 +15,19 @@ import pytest
 
 from policies.scrape_endpoints.monitors import SERVICE_MONITORS
 from tests.builders import KINDS
+from tests.cluster.test_client import claim, node, refuse
+from tests.cluster.test_stored import DEEP, RAW_BYTE, with_fields
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.fake_api import FakeApi, Object, Request
 from tests.loopback import eventually
-from tests.test_cluster import claim, node, refuse
-from tests.test_stored import DEEP, RAW_BYTE, with_fields
-from webhook import watch as under_test
 from webhook import watch_stream
-from webhook.cluster import Cluster
+from webhook.cluster import facts as under_test
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import Watch, list_facts
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES, NAMESPACES, NODES
 from webhook.objects.sizes import unread_ranges
 from webhook.policy import FactKind, FactReference
-from webhook.watch import Watch, list_facts
 
 EVERY_KIND = frozenset(kind for kind in KINDS if kind.is_served)
 
@@ -348,7 +348,7 @@ class TestWatch:
     def test_an_event_that_is_too_large_costs_its_object_alone(
         self, api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("webhook.watch_stream.EVENT_BYTES", 1 << 17)
+        monkeypatch.setattr("webhook.cluster.watch_stream.EVENT_BYTES", 1 << 17)
         large = json.dumps(claim("large") | {"status": {"a": "x" * (1 << 18)}}, separators=(",", ":")).encode()
         with watching(cluster, CLAIMS) as watch:
             api.send_bytes("persistentvolumeclaims", event(large))

@@ -14,13 +14,13 @@ from tests.builders import KINDS, kubeconfig
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.fake_api import FakeApi, Object, Request
 from tests.loopback import eventually
-from webhook import cluster as under_test
-from webhook.cluster import Cluster
+from webhook.cluster import client as under_test
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import list_facts
+from webhook.cluster.stored import read_objects, readable
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable, TooLarge
 from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, Claim
 from webhook.policy import FactReference
-from webhook.stored import read_objects, readable
-from webhook.watch import list_facts
 
 EVERY_KIND = frozenset(KINDS)
 
@@ -210,10 +210,10 @@ def test_a_forked_worker_that_ends_leaves_the_others_their_certificates(api: Fak
     """The kubernetes package keeps inline certificates in files that it removes at exit, in each fork."""
     script = """
 import os, sys
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
 from webhook.errors import FactsUnavailable
 from webhook.objects.facts import NODES
-from webhook.watch import list_facts
+from webhook.cluster.facts import list_facts
 cluster = Cluster.from_kubeconfig(sys.argv[1])
 if os.fork() == 0:
     sys.exit(0)

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from webhook.cluster.stored import Reader, Unreadable, path_of, read_bodies, unreadable
 from webhook.errors import UNREADABLE
 from webhook.objects.quantities import parse_memory
 from webhook.objects.wire import UNDECODABLE
 from webhook.policy import GroupKind
 from webhook.prepared import prepare
-from webhook.stored import Reader, Unreadable, path_of, read_bodies, unreadable
 
 POD_METRICS = GroupKind("metrics.k8s.io", "PodMetrics", "pods")
 

@@ -18,7 +18,7 @@ from webhook.policy import Object
 from webhook.prepared import prepare
 
 if TYPE_CHECKING:
-    from webhook.cluster import Written
+    from webhook.cluster.client import Written
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ MOST_BYTES = 900_000
 
 
 class _Cluster(Protocol):
-    """The methods of webhook.cluster.Cluster that are needed here."""
+    """The methods of webhook.cluster.client.Cluster that are needed here."""
 
     def get(self, path: str) -> Object | None: ...
     def create(self, path: str, obj: Object) -> Written: ...

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from tests.memory_cluster import MemoryCluster
+from webhook.cluster.record import MOST_BYTES, VERSION, Record, read_value
 from webhook.errors import BadObject, Conflict
 from webhook.installation import LABELS
 from webhook.policy import Object
-from webhook.record import MOST_BYTES, VERSION, Record, read_value
 
 PATH = "/api/v1/namespaces/ns/configmaps/state"
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.facts import list_facts
+from webhook.cluster.in_force import config_in_force
+from webhook.cluster.stored import is_forbidden
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.in_force import config_in_force
 from webhook.installation import CONFIG, NAMESPACE, READER
 from webhook.objects.facts import ClusterFacts
 from webhook.policy import FactKind
-from webhook.stored import is_forbidden
-from webhook.watch import list_facts
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ Body = bytes | msgspec.Raw
 
 
 class Reader(Protocol):
-    """The methods of webhook.cluster.Cluster that read."""
+    """The methods of webhook.cluster.client.Cluster that read."""
 
     def read(
         self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None

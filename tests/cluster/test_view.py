@@ -11,8 +11,8 @@ import pytest
 from tests.builders import KINDS, TODAY, limit_range, workload
 from tests.memory_cluster import MemoryCluster
 from webhook.check import check_files
-from webhook.cluster import Cluster
-from webhook.cluster_view import ClusterView, view_cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.view import ClusterView, view_cluster
 from webhook.config import load_config
 from webhook.errors import BadConfig, ClusterRefused
 from webhook.installation import CONFIG, CONFIG_KEY, NAMESPACE

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import msgspec
 import urllib3
 
-from webhook.cluster import Cluster
+from webhook.cluster.client import Cluster
+from webhook.cluster.stored import Body
 from webhook.errors import ClusterRefused
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, decode
 from webhook.prepared import prepare
-from webhook.stored import Body
 
 _WATCH_SECONDS = (240, 300)
 _GRACE_SECONDS = 15.0

@@ -12,14 +12,14 @@ from tests.builders import TODAY, config, config_map, container, every_policy, r
 from tests.memory_cluster import MemoryCluster
 from webhook.audit.judge import audit
 from webhook.check import check_files
+from webhook.cluster.lookups import LookUps, decide_looking
+from webhook.cluster.stored import Reader, Unseen
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.looking import LookUps, decide_looking
 from webhook.objects.config_maps import CONFIG_MAPS, ConfigMap
 from webhook.objects.facts import CLAIMS, ClusterFacts, Found
 from webhook.policy import ALLOWED, Decision, FactReference, Object
-from webhook.stored import Reader, Unseen
 
 SENDS = config_map(prometheus_yml="remote_write: [{url: https://example.com/push}]")
 KEEPS = config_map(prometheus_yml="global: {}")

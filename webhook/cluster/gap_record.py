@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from webhook.cluster.record import Kept, read_value
 from webhook.policy import Object, Stage
-from webhook.record import Kept, read_value
 
 EVERY = timedelta(seconds=10)
 """How often the controller probes."""

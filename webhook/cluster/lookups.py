@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from webhook.cluster.stored import Reader, Unreadable, Unseen, path_of
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.objects.facts import ClusterFacts, Found, read_fact
 from webhook.objects.names import is_object_name
 from webhook.policy import Decision, FactReference, GroupKind, Reference
-from webhook.stored import Reader, Unreadable, Unseen, path_of
 
 LookUp = Callable[[Collection[FactReference]], Found]
 

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import structlog
 import urllib3
 
-from webhook.cluster import Cluster, one_line, path_of
+from webhook.cluster.client import Cluster, one_line, path_of
+from webhook.cluster.stored import Body, Unreadable, Unseen, read_at_once, unreadable
+from webhook.cluster.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
 from webhook.policy import FactKind, FactReference
-from webhook.stored import Body, Unreadable, Unseen, read_at_once, unreadable
-from webhook.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
 
 _GOOD_SECONDS = 10.0
 _COALESCE_SECONDS = 0.1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from webhook.cluster.stored import Reader
 from webhook.config import Config, load_config
 from webhook.errors import BadConfig
 from webhook.installation import CONFIG, CONFIG_KEY
-from webhook.stored import Reader
 
 
 def config_in_force(cluster: Reader, namespace: str) -> Config | None:

@@ -1,0 +1,1 @@
+"""What speaks to the API server: the client, and what is read, watched and kept through it."""
