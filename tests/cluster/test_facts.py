@@ -20,8 +20,8 @@ from tests.cluster.test_stored import DEEP, RAW_BYTE, with_fields
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.fake_api import FakeApi, Object, Request
 from tests.loopback import eventually
-from webhook import watch_stream
 from webhook.cluster import facts as under_test
+from webhook.cluster import watch_stream
 from webhook.cluster.client import Cluster
 from webhook.cluster.facts import Watch, list_facts
 from webhook.errors import ClusterRefused, FactsUnavailable
