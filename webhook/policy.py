@@ -209,6 +209,13 @@ class Set(msgspec.Struct, frozen=True):
     of: str = ""
 
 
+def join_path(above: str, key: str) -> str:
+    """The path of a key below another path, which is empty for the object's root, as a Set has it."""
+    if "." in key:
+        return f'{above}["{key}"]'
+    return f"{above}.{key}" if above else key
+
+
 class Brief(NamedTuple):
     """A violation's message for a warning of 256 characters: what is wrong, without the evidence, and the first remedy
     alone. `wrong` names no container, since the warning names it before.

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from webhook.objects.commands import kubectl
+from webhook.objects.listing import listed
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod
 from webhook.objects.quantities import format_memory
 from webhook.policy import Observation, Reference
@@ -72,8 +73,7 @@ def _blamed(pods: Sequence[LivePod]) -> str:
 
 
 def _named(pods: Sequence[LivePod], told: Callable[[LivePod], str]) -> str:
-    more = f" and {len(pods) - _WORST} more" if len(pods) > _WORST else ""
-    return ", ".join(f"{pod.namespace}/{pod.name} ({told(pod)})" for pod in pods[:_WORST]) + more
+    return listed((f"{pod.namespace}/{pod.name} ({told(pod)})" for pod in pods), _WORST)
 
 
 def _unreserved(nodes: Sequence[LiveNode]) -> Iterator[Observation]:
@@ -82,10 +82,8 @@ def _unreserved(nodes: Sequence[LiveNode]) -> Iterator[Observation]:
     if not found:
         return
     found.sort(key=lambda node: node.name)
-    others = [node.name for node in found[1:_WORST]]
-    more = f" and {len(found) - _WORST} more" if len(found) > _WORST else ""
-    alike = f", nor do {', '.join(others)}{more}" if others else ""
-    first = found[0]
+    first, *others = found
+    alike = f", nor do {listed((node.name for node in others), _WORST - 1)}" if others else ""
     kept = f"pods may have {format_memory(first.allocatable)} of its {format_memory(first.capacity)}"
     yield _of_node(
         first,

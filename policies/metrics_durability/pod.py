@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from policies.metrics_durability.stores import thanos_command
-from webhook.errors import BadImage
 from webhook.objects.facts import STORAGE_CLASSES, ClusterFacts
-from webhook.objects.images import parse_image
+from webhook.objects.images import base_of
 from webhook.objects.nodes import read_placement
 from webhook.objects.pods import Workload
 from webhook.objects.products import product_of
@@ -48,7 +47,7 @@ class Pod:
     @cached_property
     def has_backup(self) -> bool:
         """Whether VictoriaMetrics' own backup runs beside it."""
-        return any(_base(container.image) in _BACKUPS for container in self.workload.containers)
+        return any(base_of(container.image) in _BACKUPS for container in self.workload.containers)
 
     @cached_property
     def reached(self) -> tuple[str, Pin | None]:
@@ -76,10 +75,3 @@ class Pod:
         if tie.extent not in ("group", "nodes"):
             return Reach("unknown")
         return reach_of(tie, read_placement(self.workload), self.facts, ())
-
-
-def _base(image: str) -> str:
-    try:
-        return parse_image(image).base
-    except BadImage:
-        return ""

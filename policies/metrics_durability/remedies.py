@@ -14,7 +14,7 @@ from policies.metrics_durability.stores import ALERTMANAGER, PROMETHEUS, Kept
 from webhook.objects.helm_values import helm_value
 from webhook.objects.quantities import Memory
 from webhook.objects.topology import Pin, called
-from webhook.policy import Set
+from webhook.policy import Set, join_path
 
 _USUAL = Memory.parse("50Gi")
 _SMALL = Memory.parse("1Gi")
@@ -61,7 +61,7 @@ class Remedies:
         _, pin = self._reached
         if not pin:
             return (stored,)
-        return stored, Set(f'{self._workload.spec_path}.nodeSelector["{pin.key}"]', pin.value)
+        return stored, Set(join_path(f"{self._workload.spec_path}.nodeSelector", pin.key), pin.value)
 
     @property
     def hint(self) -> str | None:

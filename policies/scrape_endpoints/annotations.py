@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from policies.scrape_endpoints.keys import KNOWN, SCRAPE, SLOW, meant_by, port_of, seen_as
 from policies.scrape_endpoints.telling import listed, violation
-from webhook.policy import Set, Violation
+from webhook.policy import Set, Violation, join_path
 
 _YES = frozenset({"true", "yes", "y", "on", "1", "t"})
 _NO = frozenset({"false", "no", "n", "off", "0", "f", "none", "null", ""})
@@ -33,7 +33,7 @@ class Annotated(NamedTuple):
     """What declares the ports, in words: "containers declare", "the Service sends to"."""
 
     def place(self, key: str) -> str:
-        return f'{self.path}["{key}"]'
+        return join_path(self.path, key)
 
 
 class _Entry(NamedTuple):

@@ -18,7 +18,7 @@ from webhook.objects.config_text import read_yaml
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.helm_values import helm_value
 from webhook.objects.pods import mapping
-from webhook.policy import AdmissionRequest, GroupKind, Violation
+from webhook.policy import AdmissionRequest, GroupKind, Violation, join_path
 
 CONFIG_MAP = GroupKind("", "ConfigMap", "configmaps")
 
@@ -47,7 +47,7 @@ class _Ports(NamedTuple):
 def examine_config_map(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
     for key, text in mapping(request.object or {}, "data", "").items():
         if isinstance(text, str) and _JOBS in text:
-            yield from _of_text(f'data["{key}"]', key, text, request, facts)
+            yield from _of_text(join_path("data", key), key, text, request, facts)
 
 
 def _of_text(path: str, key: str, text: str, request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:

@@ -18,7 +18,7 @@ from policies.scrape_endpoints.prometheuses import (
 from policies.scrape_endpoints.telling import violation
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.label_selectors import Selector
-from webhook.policy import Mode, Set, Violation
+from webhook.policy import Mode, Set, Violation, join_path
 
 _RELEASE = "release"
 
@@ -75,9 +75,7 @@ def _reason(prometheus: Prometheus, monitor: Monitor, facts: ClusterFacts) -> _R
     lacking = list(labels.lacking(monitor.labels))
     wrong = f"{prometheus} selects by labels, of which it lacks {', '.join(lacking)}"
     missing = [(key, value) for key, value in labels.labels.items() if monitor.labels.get(key) != value]
-    advice = tuple(
-        Set(f'metadata.labels["{key}"]' if "." in key else f"metadata.labels.{key}", value) for key, value in missing
-    )
+    advice = tuple(Set(join_path("metadata.labels", key), value) for key, value in missing)
     is_advised = len(advice) == len(lacking)
     remedy = f"give it {'that label' if len(lacking) == 1 else 'those labels'}"
     return _Reason(len(lacking), "metadata.labels", wrong, remedy, advice if is_advised else (), _hint(labels, kind))

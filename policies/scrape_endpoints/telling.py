@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from webhook.objects import listing
 from webhook.policy import Brief, Mode, Set, Violation
 
 _MOST_NAMED = 5
@@ -40,6 +41,4 @@ def violation(
 
 def listed(names: Iterable[object]) -> str:
     """At most five of the names, sorted, and how many more there are: "'http', 'web' and 3 more"; "none"."""
-    known = sorted(set(map(repr, names)))
-    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-    return f"{', '.join(known[:_MOST_NAMED])}{more}" if known else "none"
+    return listing.listed(sorted(set(map(repr, names))), _MOST_NAMED) or "none"

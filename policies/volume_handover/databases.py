@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from webhook.errors import BadImage
-from webhook.objects.images import parse_image
+from webhook.objects.images import base_of
 from webhook.objects.mounts import mounts_of
 from webhook.objects.pods import Workload
 from webhook.objects.products import product_of
@@ -68,9 +67,4 @@ def database_on(workload: Workload, volume: str) -> Database | None:
 
 def database_of(image: str) -> Database | None:
     """The database that the image is."""
-    if (found := _PRODUCTS.get(product_of(image).name)) is not None:
-        return found
-    try:
-        return _IMAGES.get(parse_image(image).base)
-    except BadImage:
-        return None
+    return _PRODUCTS.get(product_of(image).name) or _IMAGES.get(base_of(image))

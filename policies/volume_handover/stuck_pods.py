@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from policies.volume_handover.lost_nodes import FREED, TWO_WRITERS, LostNode, LostNodes
 from webhook.objects.commands import kubectl
+from webhook.objects.listing import listed
 from webhook.objects.live import LIVE_DEPLOYMENTS, LIVE_STATEFUL_SETS, Live, LivePod, LiveWorkload, TopLevel
 from webhook.policy import Observation, Reference
 
@@ -186,9 +187,8 @@ def _count(lacking: LiveWorkload) -> str:
 
 
 def _named(pods: Sequence[_LostPod]) -> str:
-    names = ", ".join(sorted(lost.pod.name for lost in pods)[:_MOST_NAMED])
-    more = f" and {len(pods) - _MOST_NAMED} more" if len(pods) > _MOST_NAMED else ""
-    return f"{'pods' if len(pods) > 1 else 'pod'} {names}{more}"
+    names = listed(sorted(lost.pod.name for lost in pods), _MOST_NAMED)
+    return f"{'pods' if len(pods) > 1 else 'pod'} {names}"
 
 
 def _where(pods: Sequence[_LostPod]) -> str:

@@ -18,7 +18,7 @@ from webhook.objects.prometheus import is_agent, sends_elsewhere, series_contain
 from webhook.objects.storage import Tie, kept_volume, may_share_files, tie_of_class
 from webhook.objects.topology import Pin, as_yaml, called, is_node_key
 from webhook.objects.volumes import StoredVolume
-from webhook.policy import AdmissionRequest, Set
+from webhook.policy import AdmissionRequest, Set, join_path
 
 LATE = "a class that binds WaitForFirstConsumer"
 _CLASS_FIELD = "spec.storageClassName"
@@ -98,9 +98,8 @@ class Advice:
         class_hint = f"{class_value} (the class)" if class_value else None
         if self._workload is None or not pin.value or flaw.is_nowhere:
             return Remedy(words, hint=class_hint)
-        label = f'["{pin.key}"]'
-        path = f"{self._workload.spec_path}.nodeSelector{label}"
-        hint = self._hint(volume.name, "nodeSelector", pin.value, label)
+        path = join_path(f"{self._workload.spec_path}.nodeSelector", pin.key)
+        hint = self._hint(volume.name, "nodeSelector", pin.value, pin.key)
         if class_value:
             hint = f"{hint} (the class: {class_value})" if hint else class_hint
         return Remedy(words, (Set(path, pin.value),), hint=hint, brief=f"pin the pods ({pin}){late}")
@@ -213,7 +212,7 @@ class Advice:
 
     def _hint(self, name: str, what: Value, value: str, key: str = "") -> str | None:
         found = self._value(name, what)
-        return f"{found}{key}: {as_yaml(value)}" if found else None
+        return f"{join_path(found, key) if key else found}: {as_yaml(value)}" if found else None
 
 
 def has_source(claim: Mapping[str, Any]) -> bool:

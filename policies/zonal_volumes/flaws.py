@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from webhook.objects.facts import NODES, ClusterFacts
+from webhook.objects.listing import listed
 from webhook.objects.nodes import Placement, usable_nodes
 from webhook.objects.reach import Reach, reach_of
 from webhook.objects.storage import Tie
@@ -191,9 +192,7 @@ def _roughly(key: str, places: frozenset[str]) -> str:
 def _where(key: str, places: frozenset[str], may: str) -> str:
     """'may run in 2 zones: a, b', 'may only run on node n1', 'may run where example.com/site is x, y'."""
     what = called(key, len(places))
-    named = [shown(place) for place in sorted(places)[:_MOST_NAMED]]
-    rest = len(places) - len(named)
-    text = ", ".join(named) + (f" and {rest} more" if rest else "")
+    text = listed(map(shown, sorted(places)), _MOST_NAMED)
     if what == key:
         return f"{may} where {key} is {text}"
     by = "" if key == ZONE_LABEL or is_node_key(key) else f" by {key}"

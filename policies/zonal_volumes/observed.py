@@ -10,6 +10,7 @@ from functools import cache
 
 from webhook.objects.commands import kubectl
 from webhook.objects.facts import CLAIMS, NODES, VOLUMES, ClusterFacts, Node, Term
+from webhook.objects.listing import listed
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod, Trouble
 from webhook.objects.nodes import all_nodes, read_placement, usable_nodes
 from webhook.objects.storage import Tie, tie_of_claim
@@ -105,19 +106,16 @@ def _where(tie: Tie, usable: Sequence[Node]) -> str:
     places = sorted({place for node in usable if (place := label_of(node, key))})
     if not places:
         return f"the {len(usable)} nodes that the pod may use are none of these"
-    more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
-    named = ", ".join(map(shown, places[:_MOST_NAMED]))
     what = "zone" if key == ZONE_LABEL else key
-    return f"the nodes that the pod may use are in {what} {named}{more}"
+    return f"the nodes that the pod may use are in {what} {listed(map(shown, places), _MOST_NAMED)}"
 
 
 def _remedy(tie: Tie, there: Iterable[Node]) -> str:
     """What helps: where nodes reach the volume, something keeps the pod from them."""
     names = sorted(node.name for node in there)
     if names:
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         keeps = "its nodeSelector, affinity or tolerations keep it away"
-        return f"let it onto {', '.join(names[:_MOST_NAMED])}{more}, where it is reached: {keeps}"
+        return f"let it onto {listed(names, _MOST_NAMED)}, where it is reached: {keeps}"
     lost = "if the data may be lost, delete claim and pod, and both are made anew where there are nodes"
     return f"bring up a node there ({tie.says}), or, {lost}"
 

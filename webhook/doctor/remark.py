@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from webhook.errors import BadConfig, ForestallError
+from webhook.objects import listing
 
 Status = Literal["ok", "warn", "fail", "unknown"]
 STATUSES: tuple[Status, ...] = ("ok", "unknown", "warn", "fail")
@@ -40,7 +41,5 @@ def cannot_tell(error: ForestallError) -> Remark:
 
 
 def listed(texts: Iterable[str]) -> str:
-    """The texts, sorted and joined by commas; of many only the first, and how many more there are."""
-    shown = sorted(texts)
-    more = f" and {len(shown) - 6} more" if len(shown) > 6 else ""
-    return ", ".join(shown[:6]) + more if shown else "nothing"
+    """The texts, sorted, of which six at most are shown; "nothing" for none."""
+    return listing.listed(sorted(texts), 6) or "nothing"

@@ -69,6 +69,15 @@ def _parse_image(text: str) -> Image:
     return image
 
 
+def base_of(image: str) -> str:
+    """The last segment of the image's repository, by which it is known wherever it is mirrored; empty for what no
+    runtime would pull."""
+    try:
+        return parse_image(image).base
+    except BadImage:
+        return ""
+
+
 def match_image(pattern: str, image: str) -> bool:
     """Return whether a configuration's pattern means this image.
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import msgspec
 
-from webhook.errors import BadImage
-from webhook.objects.images import parse_image
+from webhook.objects.images import base_of
 from webhook.objects.pods import Container, Workload, mapping
 from webhook.objects.products import WORDS, product_of
 from webhook.objects.prometheus import find_flag
@@ -97,14 +96,7 @@ def _is_own_name(key: str, name: Any, containers: Sequence[Container]) -> bool:
 
 
 def _last_segments(containers: Sequence[Container]) -> set[str]:
-    return {_last_segment(container.image) for container in containers}
-
-
-def _last_segment(image: str) -> str:
-    try:
-        return parse_image(image).base
-    except BadImage:
-        return ""
+    return {base_of(container.image) for container in containers}
 
 
 def _is_named(name: Any) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 
 from webhook.errors import BadObject, BadQuantity
 from webhook.objects.quantities import parse_memory
-from webhook.policy import AdmissionRequest, GroupKind, Object, Violation
+from webhook.policy import AdmissionRequest, GroupKind, Object, Violation, join_path
 
 Role = Literal["container", "init", "sidecar"]
 ResourcePart = Literal["requests", "limits"]
@@ -143,7 +143,7 @@ class Workload(msgspec.Struct, frozen=True, dict=True):
         """Where the metadata of the pods stand."""
         if self.is_operated:
             return "spec.podMetadata"
-        return join(self.spec_path.rpartition(".")[0], "metadata")
+        return join_path(self.spec_path.rpartition(".")[0], "metadata")
 
     @cached_property
     def annotations(self) -> Mapping[str, Any]:
@@ -190,10 +190,6 @@ class Workload(msgspec.Struct, frozen=True, dict=True):
         return f"{self.spec_path}.resources.{part}.memory"
 
 
-def join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
-
-
 def _amount(of: Container | Workload, part: ResourcePart) -> int | None:
     quantity = of.memory(part)
     if quantity is None:
@@ -213,7 +209,7 @@ def mapping(parent: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]
     if value is None:
         return _NOTHING
     if not isinstance(value, dict):
-        raise BadObject(f"{join(path, key)} is {_kind_of(value)}, not a map")
+        raise BadObject(f"{join_path(path, key)} is {_kind_of(value)}, not a map")
     return value
 
 
@@ -223,10 +219,10 @@ def items(parent: Mapping[str, Any], key: str, path: str) -> list[Mapping[str, A
     if value is None:
         return []
     if not isinstance(value, list):
-        raise BadObject(f"{join(path, key)} is {_kind_of(value)}, not a list")
+        raise BadObject(f"{join_path(path, key)} is {_kind_of(value)}, not a list")
     for index, item in enumerate(value):
         if not isinstance(item, dict):
-            raise BadObject(f"{join(path, key)}[{index}] is {_kind_of(item)}, not a map")
+            raise BadObject(f"{join_path(path, key)}[{index}] is {_kind_of(item)}, not a map")
     return value
 
 
@@ -236,7 +232,7 @@ def text(parent: Mapping[str, Any], key: str, path: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadObject(f"{join(path, key)} is {_kind_of(value)}, not a string")
+        raise BadObject(f"{join_path(path, key)} is {_kind_of(value)}, not a string")
     return value
 
 
@@ -309,7 +305,7 @@ def _map_at(obj: Object, path: str) -> Mapping[str, Any]:
             value = listed[position] if position < len(listed) else _NOTHING
         else:
             value = mapping(value, key, above)
-        above = join(above, part)
+        above = join_path(above, part)
     return value
 
 
