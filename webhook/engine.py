@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from webhook.config import ActivePolicy, Config
-from webhook.errors import NOT_OURS, UNREADABLE, BadObject, TimeUp
+from webhook.errors import NOT_OURS, UNREADABLE, BadObject, TimeUp, one_line
 from webhook.fixes import Operation, apply_sets, can_change, compatible, sets_of
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.owners import Owner
@@ -374,7 +374,7 @@ def _failed(active: ActivePolicy, config: Config, error: BaseException, leniency
         mode = weakest(mode, leniency.at_most)
     if mode == "patch":
         mode = "warn"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     if isinstance(error, NOT_OURS):
         outcome: Outcome = "denied" if mode == "deny" else "unknown"
         return Verdict(active.policy.id, mode, outcome, Violation("", "", f"could not decide: {text}"))

@@ -22,6 +22,13 @@ class ForestallError(Exception):
     """The root of the tree; its text is one line that a person can act on."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an exception of any package says, in one line; its type where it says nothing."""
+    if len(error.args) == 2 and isinstance(error.args[1], Exception):  # urllib3's ProtocolError wraps the cause so
+        error = error.args[1]
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class BadReview(ForestallError):
     """The bytes are no AdmissionReview v1; answered with HTTP 400."""
 
@@ -94,6 +101,22 @@ class ClusterRefused(ForestallError):
 
     def __str__(self) -> str:
         return f"{' '.join(self.message.split())} ({self.status})"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the API server has no time now, so that the same call may be answered later."""
+        return self.status == 429
+
+    @property
+    def is_of_one_object(self) -> bool:
+        """Whether the next object may be taken: this one is forbidden, gone, changed or invalid. Any other status tells
+        of trouble with all objects."""
+        return self.status in (403, 404, 409, 422)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether what it is about is gone, or goes: the object, its kind, or a namespace that is being deleted."""
+        return self.status == 404 or "being terminated" in self.message
 
 
 class Conflict(ClusterRefused):

@@ -13,7 +13,7 @@ from webhook.config import Config
 from webhook.errors import UNREADABLE
 from webhook.objects.owners import operator_of
 from webhook.objects.pods import Workload, read_workload
-from webhook.policy import AdmissionRequest, Decision, Verdict
+from webhook.policy import AdmissionRequest, Decision, Reference, Verdict
 
 Enforcement = Literal["deny", "patch", "nothing"]
 
@@ -47,6 +47,10 @@ class JudgedObject:
 
     def __str__(self) -> str:
         return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name)))}"
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.kind, self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,11 +200,11 @@ def _warning(request: AdmissionRequest, verdict: Verdict, config: Config) -> str
     if len(violation.subject) > _NAME_LENGTH:
         wrong = wrong.replace(violation.subject, _shortened(violation.subject))
     # Both that may be long are somebody's names: the least is what the reader can't do without.
-    tail = _cut(tail, _WARNING_LENGTH - len(begin) - len(asked) - _WRONG_LENGTH)
+    tail = cut(tail, _WARNING_LENGTH - len(begin) - len(asked) - _WRONG_LENGTH)
     room = _WARNING_LENGTH - len(begin) - len(tail) - len(asked)
     if len(wrong) + len(how) > room:
         how = ""
-    return f"{begin}{_cut(wrong, room)}{tail}{how}{asked}"
+    return f"{begin}{cut(wrong, room)}{tail}{how}{asked}"
 
 
 def _helm_value(hint: str) -> str:
@@ -258,10 +258,11 @@ def audit_annotations(decision: Decision) -> dict[str, str]:
         aside = verdict.note if verdict.outcome == "exempted" else _enforced(verdict)
         note = f" ({aside})" if aside else ""
         by_outcome.setdefault(verdict.outcome, []).append(f"{verdict.policy} {verdict.violation.path}{note}".strip())
-    return {outcome: _cut("; ".join(texts), _ANNOTATION_LENGTH) for outcome, texts in by_outcome.items()}
+    return {outcome: cut("; ".join(texts), _ANNOTATION_LENGTH) for outcome, texts in by_outcome.items()}
 
 
-def _cut(text: str, length: int) -> str:
+def cut(text: str, length: int) -> str:
+    """The beginning of a text that has more characters than this, with "…" as its last one."""
     return text if len(text) <= length else f"{text[: max(length - 1, 0)]}…"
 
 

@@ -32,8 +32,7 @@ def put(kept: Kept, *findings: Finding, team: str = "red") -> None:
     """Have the audit find these on their objects, and nothing else on those."""
     by_object: dict[Reference, list[Finding]] = {}
     for one in findings:
-        judged = one.object
-        by_object.setdefault(Reference(judged.kind, judged.namespace, judged.name), []).append(one)
+        by_object.setdefault(one.object.reference, []).append(one)
     for reference, found in by_object.items():
         kept.put(reference, "apps" if reference.namespace else "", team, found)
 

@@ -240,9 +240,11 @@ def test_what_people_read() -> None:
 
 
 def test_what_spreadsheets_read() -> None:
-    rows = "".join(history_csv({"prod": [day(1, 30)]})).splitlines()
+    rows = "".join(history_csv({"prod": [day(1, 30)], "=1+1": [day(2, 5)]})).splitlines()
     assert rows == [
         "cluster,day,policy,namespace,outcome,findings",
         "prod,2026-11-01,memory-limits,,audited,30",
         "prod,2026-11-01,,ns-0,audited,30",
+        "'=1+1,2026-11-02,memory-limits,,audited,5",
+        "'=1+1,2026-11-02,,ns-0,audited,5",
     ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from itertools import chain
@@ -12,6 +10,7 @@ from typing import Any
 import msgspec
 
 from webhook.audit.look import Audited
+from webhook.audit.spreadsheet import csv_row
 from webhook.audit.text import exemptions, sentences
 from webhook.findings import Finding
 from webhook.formats import dump, json_finding, sarif_document, sarif_result
@@ -27,8 +26,6 @@ _COLUMNS = (
     *("cluster", "team", "namespace", "kind", "name", "policy", "outcome", "mode"),
     *("container", "path", "message", "set", "how", "uses", "incident"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Characters that a spreadsheet takes for the beginning of a formula."""
 
 
 def render_json(audits: Sequence[Audited], today: date) -> Iterator[str]:
@@ -62,8 +59,8 @@ def _cluster(audited: Audited, today: date) -> dict[str, Any]:
         "refusedWorkloads": tally.refused,
         "refusedOthers": tally.refused_others,
         "summary": " ".join(sentences(audited)),
-        "policies": {policy: dict(tally.by_policy[policy]) for policy in sorted(tally.by_policy)},
-        "teams": {team: dict(tally.by_team[team]) for team in tally.teams()},
+        "policies": {policy: dict(counts) for policy, counts in tally.policies().items()},
+        "teams": {team: dict(counts) for team, counts in tally.teams().items()},
         "exemptions": [
             {"policy": exemption.policy, "owner": exemption.owner, "reason": exemption.reason}
             | {"until": exemption.until.isoformat(), "covers": tally.exempted[index], "summary": said[index]}
@@ -81,33 +78,23 @@ def _cluster(audited: Audited, today: date) -> dict[str, Any]:
 
 def render_csv(audits: Sequence[Audited]) -> Iterator[str]:
     """A head line, a row for each thing that is broken now, then a row a finding."""
-    yield _row(_COLUMNS)
+    yield csv_row(*_COLUMNS)
     for audited, (observer, observation) in _observed(audits):
         kind, namespace, name = observation.reference
         how = "; ".join([*(f"run {command}" for command in observation.run), *filter(None, [observation.hint])])
-        yield _row(
-            (
-                *(audited.name, f"namespace {namespace}" if namespace else "", namespace, kind, name),
-                *(observer, f"broken now: {observation.severity}", "", observation.subject, ""),
-                *(observation.message, "", how, incident_of(observer)),
-            )
+        yield csv_row(
+            *(audited.name, f"namespace {namespace}" if namespace else "", namespace, kind, name),
+            *(observer, f"broken now: {observation.severity}", "", observation.subject, ""),
+            *(observation.message, "", how, incident_of(observer)),
         )
     for audited, team, finding in _findings(audits):
         judged, verdict = finding.object, finding.verdict
         to_do = {label: "; ".join(text for of, text in advice(verdict) if of == label) for label in ("set", "how")}
-        yield _row(
-            (
-                *(audited.name, team, judged.namespace, judged.kind, judged.name),
-                *(verdict.policy, verdict.outcome, verdict.mode, finding.container or "", verdict.violation.path),
-                *(told(verdict), to_do["set"], to_do["how"], audited.found.usage.of(finding), incident(verdict.policy)),
-            )
+        yield csv_row(
+            *(audited.name, team, judged.namespace, judged.kind, judged.name),
+            *(verdict.policy, verdict.outcome, verdict.mode, finding.container or "", verdict.violation.path),
+            *(told(verdict), to_do["set"], to_do["how"], audited.found.usage.of(finding), incident(verdict.policy)),
         )
-
-
-def _row(values: Iterable[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow([f"'{value}" if value.startswith(_FORMULA) else value for value in values])
-    return text.getvalue()
 
 
 def render_sarif(audits: Sequence[Audited], exit_code: int) -> Iterator[str]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
-import io
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from webhook.audit.spreadsheet import csv_row
+from webhook.errors import one_line
 from webhook.installation import HISTORY, NAMESPACE
 from webhook.objects.wire import UNDECODABLE
 from webhook.policy import Object
@@ -92,7 +92,7 @@ def read_history(obj: Object | None) -> Read:
         body = inflate.decompress(base64.b64decode(text, validate=True), _MOST_INFLATED)
         stored = msgspec.json.decode(body, type=_Stored)
     except (binascii.Error, zlib.error, *UNDECODABLE) as error:
-        return Read([], " ".join(str(error).split()))
+        return Read([], one_line(error))
     if stored.version != _VERSION:
         return Read([], f"it is of version {stored.version}, not {_VERSION}")
     return Read(list(_unfold(stored.days)))
@@ -193,16 +193,10 @@ def _named(namespace: str) -> str:
 
 def history_csv(clusters: Mapping[str, Sequence[Day]]) -> Iterator[str]:
     """A head line, then a row for each day and policy or namespace, and outcome."""
-    yield _row("cluster", "day", "policy", "namespace", "outcome", "findings")
+    yield csv_row("cluster", "day", "policy", "namespace", "outcome", "findings")
     for cluster, days in clusters.items():
         for day in days:
             for (policy, outcome), count in sorted(day.policies.items()):
-                yield _row(cluster, day.day, policy, "", outcome, count)
+                yield csv_row(cluster, day.day, policy, "", outcome, count)
             for (namespace, outcome), count in sorted(day.namespaces.items()):
-                yield _row(cluster, day.day, "", _named(namespace), outcome, count)
-
-
-def _row(*values: Any) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(values)
-    return text.getvalue()
+                yield csv_row(cluster, day.day, "", _named(namespace), outcome, count)

@@ -46,8 +46,6 @@ def render_html(audits: Sequence[Audited], today: date) -> Iterator[str]:
         several=several,
         headings=headings,
         outcomes=WORST_FIRST,
-        by_policy=lambda tally: {policy: tally.by_policy[policy] for policy in sorted(tally.by_policy)},
-        by_team=lambda tally: {team: tally.by_team[team] for team in tally.teams()},
         incident=incident,
         judged=judged,
         observed_advice=observed_advice,

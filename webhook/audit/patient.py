@@ -13,7 +13,7 @@ from webhook.policy import Object
 
 _ATTEMPTS = 10
 _SHORTEST_WAIT = 1.0
-_BUSY, _UNKNOWN_USER = 429, 401
+_UNKNOWN_USER = 401
 
 
 class PatientCluster(Cluster):
@@ -36,7 +36,7 @@ class PatientCluster(Cluster):
             try:
                 return super().open(path, query, read_timeout, method, body, accept)
             except ClusterRefused as answer:
-                if answer.status == _BUSY:
+                if answer.is_busy:
                     time.sleep(max(answer.retry_after, _SHORTEST_WAIT))
                 elif answer.status == _UNKNOWN_USER and is_known:
                     is_known = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from webhook.findings import Finding
@@ -17,7 +17,7 @@ IN_MEMORY = 8 << 20
 WORST_FIRST: tuple[Outcome, ...] = ("denied", "failed", "unknown", "warned", "patched", "audited", "exempted")
 
 
-class Entry(NamedTuple):
+class _Entry(NamedTuple):
     """Where an object's findings are, and what orders them: the rank of the worst, then kind, namespace and name."""
 
     team: str
@@ -34,7 +34,7 @@ class Findings:
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - it lives as long as we do
         weakref.finalize(self, self._file.close)
-        self._entries: list[Entry] = []
+        self._entries: list[_Entry] = []
 
     def __len__(self) -> int:
         """How many objects have findings."""
@@ -45,11 +45,11 @@ class Findings:
         judged = findings[0].object
         rank = min(WORST_FIRST.index(finding.verdict.outcome) for finding in findings)
         self._file.seek(0, 2)
-        entry = Entry(team, rank, judged.kind, judged.namespace, judged.name, self._file.tell())
+        entry = _Entry(team, rank, judged.kind, judged.namespace, judged.name, self._file.tell())
         self._entries.append(entry)
         pickle.dump(findings, self._file, pickle.HIGHEST_PROTOCOL)
 
-    def by_team(self, teams: list[str]) -> Iterator[tuple[str, list[Finding]]]:
+    def by_team(self, teams: Iterable[str]) -> Iterator[tuple[str, list[Finding]]]:
         """Team and findings of each object, team by team in this order, the worst objects of each first."""
         order = {team: number for number, team in enumerate(teams)}
         for entry in sorted(self._entries, key=lambda entry: (order[entry.team], entry)):

@@ -59,9 +59,10 @@ class Tally:
     def outcomes(self) -> Counter[Outcome]:
         return sum(self.by_policy.values(), Counter())
 
-    def teams(self) -> list[str]:
-        """The teams, the one with most findings that would be denied first."""
-        return sorted(
-            self.by_team,
-            key=lambda team: (-self.by_team[team]["denied"], -self.by_team[team].total(), team),
-        )
+    def policies(self) -> dict[str, Counter[Outcome]]:
+        """Policy id -> its findings, in the order of the ids."""
+        return dict(sorted(self.by_policy.items()))
+
+    def teams(self) -> dict[str, Counter[Outcome]]:
+        """Team -> its findings, the one with most that would be denied first."""
+        return dict(sorted(self.by_team.items(), key=lambda item: (-item[1]["denied"], -item[1].total(), item[0])))

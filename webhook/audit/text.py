@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from itertools import groupby
+from itertools import groupby, islice
 
 from webhook.audit.history import Counts, since_last_week
 from webhook.audit.look import Audited
@@ -42,10 +42,10 @@ def _summary(audited: Audited, today: date, style: Style) -> Iterator[str]:
     yield f"  configuration: {audited.configuration}"
     if tally.by_policy:
         yield "by policy"
-        yield from _table({policy: tally.by_policy[policy] for policy in sorted(tally.by_policy)}, style)
+        yield from _table(tally.policies(), style)
         yield "by team"
         teams = tally.teams()
-        yield from _table({team: tally.by_team[team] for team in teams[:_TEAMS]}, style)
+        yield from _table(dict(islice(teams.items(), _TEAMS)), style)
         if len(teams) > _TEAMS:
             yield f"  and {len(teams) - _TEAMS} more"
     if near := audited.found.usage.near():

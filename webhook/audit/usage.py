@@ -80,8 +80,7 @@ class Usage:
 
         Empty where that isn't known.
         """
-        judged = finding.object
-        use = self._uses.get((Reference(judged.kind, judged.namespace, judged.name), finding.container or ""))
+        use = self._uses.get((finding.object.reference, finding.container or ""))
         if use is None:
             return ""
         for fix in sets_of(finding.verdict.violation):

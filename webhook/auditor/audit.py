@@ -26,7 +26,6 @@ _NAMESPACE_AFTER = 5.0
 _FACTS_WITHIN = 60.0
 """Seconds that the first audit waits for the facts of a kind that neither come nor are refused."""
 _RETRY, _LONGEST_PAUSE = 5.0, 60.0
-_BUSY = 429
 _BUDGET = 2.0
 """Seconds of a round after which no further namespace is listed in it."""
 
@@ -145,7 +144,7 @@ class Auditor:
             self.inventory.list(kind, self._beat)
         except ClusterRefused as answer:
             self._retry_at[kind] = self._clock() + max(_LONGEST_PAUSE, answer.retry_after)
-            if answer.status == _BUSY:
+            if answer.is_busy:
                 return
         except FactsUnavailable:
             self._retry_at[kind] = self._clock() + _LONGEST_PAUSE

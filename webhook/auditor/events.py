@@ -27,9 +27,8 @@ REASON = "PolicyViolation"
 _PER_MINUTE = 30
 _MOST_WAITING = 300
 """Objects that wait for their Event; beyond that the oldest get none."""
-_OF_ONE = (403, 404, 409, 422)
-"""HTTP statuses that say something of one Event; with any other the API server has trouble with all of them."""
 _PAUSE = 5.0
+"""Seconds without an Event after the API server had trouble with one."""
 
 
 class _About(NamedTuple):
@@ -41,8 +40,7 @@ class _About(NamedTuple):
 
 
 def _about(finding: Finding) -> _About:
-    judged = finding.object
-    return _About(judged.api_version, Reference(judged.kind, judged.namespace, judged.name), finding.verdict.policy)
+    return _About(finding.object.api_version, finding.object.reference, finding.verdict.policy)
 
 
 class Events:
@@ -84,7 +82,7 @@ class Events:
                 self._write(self._waiting[0], kept, now)
             except (ClusterRefused, FactsUnavailable) as error:
                 self._troubles.tell("events", error)
-                if not isinstance(error, ClusterRefused) or error.status not in _OF_ONE:
+                if not (isinstance(error, ClusterRefused) and error.is_of_one_object):
                     self._pause_until = self._clock() + _PAUSE
                     return
             else:

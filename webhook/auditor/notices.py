@@ -12,7 +12,7 @@ import msgspec
 from webhook.cluster.stored import show_reference
 from webhook.findings import Finding
 from webhook.formats import counted
-from webhook.messages import told
+from webhook.messages import cut, told
 from webhook.observing.run import Observed
 from webhook.observing.words import json_observation
 from webhook.sections import Exemption
@@ -21,7 +21,7 @@ SCHEMA = "forestall.dev/notification/v1"
 MOST_LINES = 20
 """New findings, and things that are broken, that a notification names; beyond that it counts them."""
 _LINE = 300
-"""Characters of a line that are kept."""
+"""Characters of a line at most."""
 
 Kind = Literal["summary", "broken", "test"]
 
@@ -45,7 +45,7 @@ class Notice(msgspec.Struct, frozen=True, rename="camel"):
 def finding_line(finding: Finding) -> str:
     """A new finding in one line: the object, the container, and what is wrong."""
     container = f", container {finding.container}" if finding.container else ""
-    return cut(f"{finding.object}{container}: {finding.verdict.policy}: {told(finding.verdict)}")
+    return _line(f"{finding.object}{container}: {finding.verdict.policy}: {told(finding.verdict)}")
 
 
 def summary(
@@ -57,7 +57,8 @@ def summary(
     text = [f"Forestall: {counted(new, 'new finding')}{f' ({by_policy})' if new else ''}, {mended} mended"]
     text += listed(lines, new)
     text += [
-        f"Exemption from {one.policy} ends on {one.until} (owner {cut(one.owner)}): {cut(one.reason)}" for one in ending
+        f"Exemption from {one.policy} ends on {one.until} (owner {_line(one.owner)}): {_line(one.reason)}"
+        for one in ending
     ]
     return Notice(
         *_head("summary", now, text),
@@ -97,7 +98,7 @@ def broken_line(observed: Observed) -> str:
     observation = observed.observation
     run = f"; run {observation.run[0]}" if observation.run else ""
     since = f" since {observation.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if observation.since else ""
-    return f"{cut(f'{broken_name(observed)}{since}: {observation.message}')}{cut(run)}"
+    return f"{_line(f'{broken_name(observed)}{since}: {observation.message}')}{_line(run)}"
 
 
 def broken_name(observed: Observed) -> str:
@@ -110,9 +111,9 @@ def listed(lines: Iterable[str], count: int) -> list[str]:
     return [*shown, f"- and {count - len(shown)} more"] if count > len(shown) else shown
 
 
-def cut(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _LINE else f"{text[: _LINE - 1]}…"
+def _line(text: str) -> str:
+    """The text in one line, cut to 300 characters."""
+    return cut(" ".join(text.split()), _LINE)
 
 
 def _head(kind: Kind, now: datetime, text: Sequence[str]) -> tuple[str, Kind, datetime, str]:

@@ -14,7 +14,7 @@ import msgspec
 from webhook.auditor.seen import digest_of
 from webhook.findings import Finding
 from webhook.installation import NAME
-from webhook.messages import advice, incident, told
+from webhook.messages import advice, cut, incident, told
 from webhook.policy import Object, Reference
 
 Result = Literal["pass", "fail", "warn", "error", "skip"]
@@ -25,7 +25,7 @@ _SEVERITY = {"deny": "high", "patch": "medium", "nothing": "low"}
 RESULT_ID = "resultID"
 """The property by which Policy Reporter tells results apart, and recognises them."""
 _TEXT = 1000
-"""Characters of a text at most."""
+"""Characters of a message, a category or a property at most."""
 MOST_BYTES = 900_000
 """Bytes of all results at most: the API server stores 1 MiB of a ConfigMap, and 1.5 MiB of anything else."""
 
@@ -72,7 +72,6 @@ def _order(finding: Finding) -> tuple[int, int, str, str, str, str, str, str]:
 
 def _result(finding: Finding, teams: Mapping[Reference, str], since: int) -> dict[str, Any]:
     judged, verdict = finding.object, finding.verdict
-    reference = Reference(judged.kind, judged.namespace, judged.name)
     resource = {"apiVersion": judged.api_version, "kind": judged.kind, "name": judged.name}
     said: dict[str, list[str]] = {}
     for label, text in advice(verdict):
@@ -84,23 +83,19 @@ def _result(finding: Finding, teams: Mapping[Reference, str], since: int) -> dic
         "enforcement": finding.enforcement,
         "path": verdict.violation.path,
         "container": finding.container,
-        "team": teams.get(reference),
+        "team": teams.get(judged.reference),
         "madeBy": finding.object.owner,
         **{label: "; ".join(texts) for label, texts in said.items()},
     }
     return {
         "source": NAME,
         "policy": verdict.policy,
-        "category": _cut(incident(verdict.policy)),
+        "category": cut(incident(verdict.policy), _TEXT),
         "result": result_of(finding),
         "severity": _SEVERITY[finding.enforcement],
         "scored": True,
-        "message": _cut(told(verdict)),
+        "message": cut(told(verdict), _TEXT),
         "resources": [resource | ({"namespace": judged.namespace} if judged.namespace else {})],
-        "properties": {key: _cut(value) for key, value in properties.items() if value},
+        "properties": {key: cut(value, _TEXT) for key, value in properties.items() if value},
         "timestamp": {"seconds": since, "nanos": 0},
     }
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…"

@@ -37,9 +37,6 @@ _PER_SECOND = 10
 """Reports that are looked at, and written where they differ, in a second at most."""
 _BUDGET = 2.0
 """Seconds of a round after which no further report is begun in it."""
-_BUSY = 429
-_OF_ONE = (403, 404, 422)
-"""HTTP statuses that say something of one report; any other is the API server's trouble with all of them."""
 
 log = structlog.get_logger()
 
@@ -96,7 +93,7 @@ class Reports:
                 self._look(kept)
             self._write_due(kept, now)
         except ClusterRefused as answer:
-            self._pause(answer, max(_NAMESPACE_EVERY if answer.status == _BUSY else _AGAIN_AFTER, answer.retry_after))
+            self._pause(answer, max(_NAMESPACE_EVERY if answer.is_busy else _AGAIN_AFTER, answer.retry_after))
         except FactsUnavailable as error:
             self._pause(error, _NAMESPACE_EVERY)
         else:
@@ -152,14 +149,13 @@ class Reports:
         except Conflict:  # somebody wrote it in between: it is looked at again
             return False
         except ClusterRefused as answer:
-            if answer.status not in _OF_ONE:
+            if not answer.is_of_one_object:
                 raise
             return self._refused(place, answer)
         return True
 
     def _refused(self, place: Place, answer: ClusterRefused) -> bool:
-        if answer.status == 404 or "being terminated" in answer.message:
-            # The namespace goes, or the kind has gone: the next look tells what is left to write.
+        if answer.is_gone:  # the namespace, or the kind: the next look tells what is left to write
             self._look_soon()
             return True
         self._troubles.tell(place.path, answer)

@@ -28,7 +28,7 @@ from kubernetes.client.rest import RESTClientObject
 from kubernetes.config import load_incluster_config, load_kube_config
 from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
-from webhook.errors import ClusterRefused, Conflict, FactsUnavailable, TooLarge
+from webhook.errors import ClusterRefused, Conflict, FactsUnavailable, TooLarge, one_line
 from webhook.objects.facts import Found, decode_fact
 from webhook.objects.names import is_object_name
 from webhook.objects.wire import UNDECODABLE, read_object
@@ -363,12 +363,6 @@ def _warnings(headers: Iterable[str]) -> Iterator[str]:
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
     value = response.headers.get("Retry-After", "")
     return min(float(value), 60.0) if value.isascii() and value.isdigit() else 0.0
-
-
-def one_line(error: BaseException) -> str:
-    if len(error.args) == 2 and isinstance(error.args[1], Exception):  # urllib3's ProtocolError wraps the cause so
-        error = error.args[1]
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _ssl_context(configuration: Configuration) -> ssl.SSLContext:

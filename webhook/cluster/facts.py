@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import structlog
 import urllib3
 
-from webhook.cluster.client import Cluster, one_line, path_of
+from webhook.cluster.client import Cluster, path_of
 from webhook.cluster.stored import Body, Unreadable, Unseen, read_at_once, unreadable
 from webhook.cluster.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
-from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.errors import ClusterRefused, FactsUnavailable, one_line
 from webhook.objects.facts import ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
 from webhook.policy import FactKind, FactReference

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError, TooLarge
+from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError, TooLarge, one_line
 from webhook.objects.wire import ITEM, UNDECODABLE, cut, find, read_name, read_object
 from webhook.objects.written import as_written
 from webhook.policy import AdmissionRequest, GroupKind, Object, Reference, is_custom
@@ -84,7 +84,7 @@ def show_reference(reference: Reference) -> str:
 def unreadable(kind: str, body: Body, error: Exception) -> Unreadable:
     """The object of this kind, which ended in the error."""
     reference = Reference(kind, *read_name(body))
-    why = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+    why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(error)
     return Unreadable(reference, why.removeprefix(f"{show_reference(reference)}: "))
 
 
@@ -158,7 +158,7 @@ class Pages:
             try:
                 page = msgspec.json.decode(cut(body, ("items",)), type=_List)
             except UNDECODABLE:
-                raise FactsUnavailable(f"GET {self._path}: no list: {' '.join(str(error).split())}") from error
+                raise FactsUnavailable(f"GET {self._path}: no list: {one_line(error)}") from error
             items: Sequence[Body] = [bytes(body[begins:ends]) for begins, ends in find(body, ("items", ITEM))]
             return Page(items, page.metadata.token, page.metadata.version)
         return Page(page.items or (), page.metadata.token, page.metadata.version)

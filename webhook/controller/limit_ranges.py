@@ -296,7 +296,7 @@ def _made(obj: Object, made: Mapping[NamespacedName, Made]) -> Made:
 
 def _is_race(answer: ClusterRefused) -> bool:
     """Whether the refusal only says that somebody else was first, or that the namespace is going or gone."""
-    return isinstance(answer, Conflict) or answer.status == 404 or "being terminated" in answer.message
+    return isinstance(answer, Conflict) or answer.is_gone
 
 
 def _path(namespace: str, plural: str, name: str = "") -> str:

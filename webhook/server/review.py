@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 import msgspec
 
 from webhook.config import Config
-from webhook.errors import BadReview
+from webhook.errors import BadReview, one_line
 from webhook.installation import PROBE_LABEL, probe_answer, undecided_answer
 from webhook.messages import audit_annotations, denial, warnings
 from webhook.objects.repair import repair
@@ -136,7 +136,7 @@ def read_review(body: bytes | bytearray, fields: tuple[str, ...] = (), unreadabl
         try:
             return _request(decode(repair(cut(body, *_UNREAD))))
         except UNDECODABLE as error:
-            return _read_head(body, " ".join(str(error).split()))
+            return _read_head(body, one_line(error))
 
 
 @lru_cache(maxsize=16)
