@@ -167,6 +167,15 @@ def test_an_owner_newer_than_its_list_lives() -> None:
     assert found(judged(replica_set, cluster=Late(groups=GROUPS))) == []
 
 
+@pytest.mark.parametrize("name", ["?watch=true&x=", "../../nodes/n", "web/scale", "Web", ""])
+def test_what_can_be_no_owner_s_name_is_never_asked_for(name: str) -> None:
+    """The API server takes any text as the name of an owner."""
+    cluster = MemoryCluster(groups=GROUPS)
+    audited = judged(owned(pod(), DEPLOYMENT | {"metadata": {"name": name}}, "u-gone"), cluster=cluster)
+    assert found(audited) == [("Pod shop/one", "denied")]
+    assert [path for verb, path in cluster.calls if verb == "get" and path.startswith("/apis/apps")] == []
+
+
 @pytest.mark.parametrize(
     ("error", "why", "forbidden"),
     [

@@ -383,8 +383,8 @@ def test_what_changes_while_a_list_is_read_is_newer_than_the_list(
         if lists == 0 and listed:  # after the first page of the Deployments
             lists = 1
             change(audited.cluster)
-            changes = audited.auditor.inventory._following._changes
-            eventually(lambda: not changes.empty(), "the change isn't heard", 5)
+            following = audited.auditor.inventory._following
+            eventually(lambda: following._waiting, "the change isn't heard", 5)
 
     audited.cluster.calls.clear()
     audited.during = during

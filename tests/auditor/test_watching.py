@@ -10,6 +10,7 @@ import pytest
 from tests.auditor.watched_cluster import WatchedCluster
 from tests.builders import workload
 from tests.loopback import eventually
+from webhook.auditor import watching
 from webhook.auditor.watching import Followed, Following, Known
 from webhook.policy import GroupKind, Object
 
@@ -87,19 +88,46 @@ class TestFollowing:
         eventually(lambda: cluster.is_watched("deployments"), "it isn't watched", 5)
         return following
 
-    def test_changes_come_in_their_order(self, cluster: WatchedCluster, followed: Followed) -> None:
+    def test_the_last_change_of_an_object_waits_in_its_place(self, cluster: WatchedCluster, followed: Followed) -> None:
         following = self.follow(cluster, followed)
         cluster.put(workload(name="new"))
+        cluster.put(workload(name="other"))
         cluster.remove("/apis/apps/v1/namespaces/shop/deployments/new")
-        taken: list[tuple[str, bool]] = []
+        cluster.put(workload(name="last"))
+        eventually(lambda: followed.since == "4", "changes are lost", 5)
+        assert [(of.key[1], of.is_deleted) for of in following.take()] == [
+            ("new", True),
+            ("other", False),
+            ("last", False),
+        ]
+        assert list(following.take()) == []
+        followed.stop()
 
-        def take() -> int:
-            changes = following.take()
-            taken.extend((json.loads(bytes(of.body))["metadata"]["name"], of.is_deleted) for of in changes)
-            return len(taken)
-
-        eventually(lambda: take() == 2, "changes are lost", 5)
-        assert taken == [("new", False), ("new", True)]
+    @pytest.mark.parametrize(
+        ("most", "limit", "first"),
+        [
+            pytest.param("_WAITING", 2, ["one", "two"], id="objects"),
+            pytest.param("_WAITING_BYTES", 1, ["one"], id="bytes-but-one-object-always-fits"),
+        ],
+    )
+    def test_no_more_is_read_than_there_is_room_for(
+        self,
+        cluster: WatchedCluster,
+        followed: Followed,
+        monkeypatch: pytest.MonkeyPatch,
+        most: str,
+        limit: int,
+        first: list[str],
+    ) -> None:
+        monkeypatch.setattr(watching, most, limit)
+        following = self.follow(cluster, followed)
+        for name in ("one", "two", "three"):
+            cluster.put(workload(name=name))
+        eventually(lambda: followed.since == str(1 + len(first)), "changes aren't heard", 5)
+        taken = [change.key[1] for change in following.take()]
+        assert taken == first
+        eventually(lambda: taken.extend(of.key[1] for of in following.take()) or len(taken) == 3, "some are lost", 5)
+        assert taken == ["one", "two", "three"]
         followed.stop()
 
     @pytest.mark.parametrize("code", [410, 404], ids=["expired", "no-longer-served"])

@@ -10,7 +10,7 @@ import msgspec
 from webhook.cluster.stored import Reader, Stored, full_resource, path_of
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.objects.names import SERVICE_ACCOUNT
+from webhook.objects.names import SERVICE_ACCOUNT, is_object_name
 from webhook.objects.owners import ControllerReference, controller_of
 from webhook.objects.pods import POD, items, mapping
 from webhook.policy import AdmissionRequest
@@ -20,6 +20,9 @@ _OPERATOR = f"{SERVICE_ACCOUNT}:unknown"
 that anybody has workloads in."""
 _NODE = ("", "Node")
 _CLAIM = ("", "PersistentVolumeClaim")
+
+_MOST_GONE = 10_000
+"""Owners that are remembered as gone, so that the next object of theirs asks for none of them again."""
 
 _Template = tuple[str, str]
 """Namespace, and the name without its ordinal, of the claims that a StatefulSet makes from one of its templates."""
@@ -101,7 +104,8 @@ class Owners:
         """Whether an owner that was not among those listed is there all the same: it is newer than their list, or could
         not be listed. An owner that can't be read counts as existing: its objects aren't judged."""
         kind = self._config.judged[owner.group, owner.kind].kind
-        if owner.uid in self._gone:
+        # The name is what somebody wrote: it must not lead to another path, nor ask for a watch that never ends.
+        if owner.uid in self._gone or not is_object_name(owner.name):
             return False
         if full_resource(kind) in self._stored.unseen.resources:
             return True
@@ -113,5 +117,7 @@ class Owners:
         if obj and obj["metadata"].get("uid") == owner.uid:
             self._living.add(owner.uid)
             return True
+        if len(self._gone) >= _MOST_GONE:
+            self._gone.clear()
         self._gone.add(owner.uid)
         return False

@@ -143,8 +143,7 @@ class Inventory:
     def take_changes(self) -> None:
         """Take in the changes that the watches have heard of."""
         for change in self._following.take():
-            followed = change.followed
-            key, known = followed.read_known(change.body)
+            followed, key, known = change.followed, change.key, change.known
             if self._touched is not None:
                 self._touched.add((followed.kind, key))
             if change.is_deleted:
@@ -216,7 +215,7 @@ class Inventory:
             return key
         before = followed.objects.get(key)
         if before is not None and before.uid != known.uid:
-            self._owners.forget(before.uid)
+            self._moves(key[0], self._owners.forget(before.uid) and moves)
         followed.objects[key] = known
         self._decide(followed, key, body, moves=moves)
         return key

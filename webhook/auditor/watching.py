@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -23,8 +22,9 @@ from webhook.policy import GroupKind
 _METADATA = "g=meta.k8s.io;v=v1,application/json"
 METADATA_OBJECT = f"application/json;as=PartialObjectMetadata;{_METADATA}"
 METADATA_LIST = f"application/json;as=PartialObjectMetadataList;{_METADATA}"
-_WAITING = 500
-"""Changes that wait to be taken. A watch with more of them isn't read meanwhile, and the API server holds them."""
+_WAITING, _WAITING_BYTES = 500, 16 << 20
+"""Objects whose changes wait to be taken, and bytes of them. Beyond either, watches aren't read meanwhile, and the API
+server holds the changes."""
 _GOOD_SECONDS = 10.0
 _LONGEST_PAUSE = 30.0
 _TICK = 0.5
@@ -121,14 +121,22 @@ class Change(NamedTuple):
     followed: Followed
     is_deleted: bool
     body: Body
+    key: Key
+    known: Known
 
 
 class Following:
-    """The watches, a thread for each kind, and the changes that they have heard of."""
+    """The watches, a thread for each kind, and the changes that they have heard of.
+
+    Of an object only the last change waits: whoever changes one all the time is judged no more often than changes are
+    taken.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._changes: queue.Queue[Change] = queue.Queue(_WAITING)
+        self._waiting: dict[tuple[Followed, Key], Change] = {}
+        self._bytes = 0
+        self._has_room = threading.Condition()
 
     def follow(self, followed: Followed, since: str) -> None:
         """Watch the kind from a list's version on, until it is stopped or only a new list helps."""
@@ -136,12 +144,11 @@ class Following:
         threading.Thread(target=self._keep, args=(followed,), name=f"watch {followed.resource}", daemon=True).start()
 
     def take(self) -> Iterator[Change]:
-        """The changes that wait."""
-        while True:
-            try:
-                change = self._changes.get_nowait()
-            except queue.Empty:
-                return
+        """The changes that wait now; those that are heard of meanwhile wait for the next time."""
+        with self._has_room:
+            changes, self._waiting, self._bytes = self._waiting, {}, 0
+            self._has_room.notify_all()
+        for change in changes.values():
             if not change.followed.is_stopped:
                 yield change
 
@@ -176,18 +183,24 @@ class Following:
 
         accept = METADATA_OBJECT if followed.is_partial else "application/json"
         for event in watch_events(self._cluster, followed.path, followed.since, opened, accept):
-            if event.change != "BOOKMARK" and not self._put(Change(followed, event.change == "DELETED", event.body)):
-                return
+            if event.change != "BOOKMARK":
+                key, known = followed.read_known(event.body)
+                if not self._put(Change(followed, event.change == "DELETED", event.body, key, known)):
+                    return
             followed.since = event.version
 
     def _put(self, change: Change) -> bool:
         """Hand the change on, once there is room; whether its kind was not stopped meanwhile."""
-        while not change.followed.is_stopped:
-            try:
-                self._changes.put(change, timeout=_TICK)
-            except queue.Full:
-                continue
-            return True
+        at = change.followed, change.key
+        with self._has_room:
+            while not change.followed.is_stopped:
+                before = self._waiting.get(at)
+                size = self._bytes + len(change.body) - (len(before.body) if before else 0)
+                fits = size <= _WAITING_BYTES and (before is not None or len(self._waiting) < _WAITING)
+                if fits or not self._waiting:
+                    self._waiting[at], self._bytes = change, size
+                    return True
+                self._has_room.wait(_TICK)
         return False
 
 
