@@ -70,6 +70,8 @@ class MemoryCluster:
         self._called("list", path, timeout)
         selector = dict(part.split("=") for part in query.get("labelSelector", "").split(",") if part)
         paths = sorted(at for at in {*self.objects, *self.bodies} if _is_in(at, path) and self._has(at, selector))
+        if name := query.get("fieldSelector", "").removeprefix("metadata.name="):
+            paths = [at for at in paths if at.endswith(f"/{name}")]
         after, limit = query.get("continue", ""), int(query.get("limit", 0)) or len(paths)
         left = [at for at in paths if at > after]
         items = b",".join(self.bodies.get(at) or json.dumps(self.objects[at]).encode() for at in left[:limit])

@@ -109,9 +109,11 @@ class ClusterRefused(ForestallError):
 
     @property
     def is_of_one_object(self) -> bool:
-        """Whether the next object may be taken: this one is forbidden, gone, changed or invalid. Any other status tells
-        of trouble with all objects."""
-        return self.status in (403, 404, 409, 422)
+        """Whether the next object may be taken: this one is forbidden, gone, changed, invalid or too large. Any other
+        status tells of trouble with all objects."""
+        # What the API server takes and etcd doesn't is an internal error to it.
+        is_too_large = self.status == 413 or (self.status == 500 and "request is too large" in self.message)
+        return is_too_large or self.status in (400, 403, 404, 409, 422)
 
     @property
     def is_gone(self) -> bool:

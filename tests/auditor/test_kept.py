@@ -97,3 +97,17 @@ def test_two_groups_may_have_a_kind_of_one_name() -> None:
     assert contents(found) == {"shop": {WEB: (finding(), finding(message="another"))}}
     found.drop(WEB, "apps")
     assert contents(found) == {"shop": {WEB: (finding(message="another"),)}}
+
+
+def test_of_an_object_the_worst_findings_are_kept_and_all_are_counted() -> None:
+    found = kept(*(finding("audited", f"{index}") for index in range(200)), finding(message="denied"))
+    (of_object,) = found.by_namespace["shop"].values()
+    assert (len(of_object), of_object[0].verdict.violation.message) == (100, "denied")
+    assert found.counts.total() == found.counts_of("shop").total() == 201
+    found.put(
+        WEB, "apps", "red", [*(finding("audited", f"{index}") for index in range(199)), finding(message="denied")]
+    )
+    assert found.counts.total() == 200
+    assert found.changed == {"shop"}
+    found.drop(WEB, "apps")
+    assert (found.counts, found.counts_of("shop")) == ({}, {})

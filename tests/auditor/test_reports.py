@@ -11,15 +11,16 @@ from tests.auditor.conftest import Logged
 from tests.auditor.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
 from webhook.auditor.kept import Kept
-from webhook.auditor.report import report_content, result_of
+from webhook.auditor.report import report_content
 from webhook.auditor.reports import Reports, delete_all
 from webhook.auditor.seen import Seen
+from webhook.auditor.severity import result_of
 from webhook.auditor.uninstall import remove_all
 from webhook.cluster.client import Cluster
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.findings import Finding
 from webhook.messages import incident
-from webhook.policy import Object, Reference
+from webhook.policy import Object
 
 OWN = "forestall-system"
 WG = "/apis/wgpolicyk8s.io/v1alpha2"
@@ -148,7 +149,21 @@ def test_a_report_says_what_policy_reporter_reads() -> None:
     ],
 )
 def test_results(found: Finding, result: str) -> None:
-    assert result_of(found) == result
+    assert result_of(found.verdict.outcome, found.enforcement) == result
+
+
+def content_of(found: list[Finding], most: int) -> Object:
+    kept = Kept()
+    put(kept, *found)
+    return report_content(kept.by_namespace["shop"], kept.counts_of("shop"), {}, lambda _: 0, most)
+
+
+def test_of_an_object_with_thousands_of_findings_all_are_counted() -> None:
+    found = [finding(subject=f"app-{index}", enforced="deny" if index == 2999 else "patch") for index in range(3000)]
+    content = content_of(found, 500)
+    assert len(content["results"]) == 100
+    assert content["results"][0]["properties"]["container"] == "app-2999"
+    assert content["summary"] == {"pass": 0, "fail": 3000, "warn": 0, "error": 0, "skip": 0}
 
 
 def test_the_worst_come_first_and_the_rest_is_counted() -> None:
@@ -159,8 +174,7 @@ def test_the_worst_come_first_and_the_rest_is_counted() -> None:
         finding("a", enforced="patch"),
         finding("z"),
     ]
-    by_object = {Reference("Deployment", "shop", one.object.name): (one,) for one in found}
-    content = report_content(by_object, {}, lambda _: 0, 4)
+    content = content_of(found, 4)
     assert [result["resources"][0]["name"] for result in content["results"]] == ["z", "a", "b", "c"]
     assert content["summary"] == {"pass": 0, "fail": 3, "warn": 1, "error": 0, "skip": 1}
 
@@ -181,8 +195,7 @@ def test_what_is_left_out_is_said_and_a_new_size_is_followed() -> None:
 def test_results_never_outgrow_an_object() -> None:
     wide = "\U0001f4a3" * 2000
     found = [finding(f"web-{index}", message=wide, path=wide, hint=wide) for index in range(500)]
-    by_object = {Reference("Deployment", "shop", one.object.name): (one,) for one in found}
-    content = report_content(by_object, {}, lambda _: 0, 500)
+    content = content_of(found, 500)
     assert 0 < len(content["results"]) < 500
     assert content["summary"]["fail"] == 500
 
@@ -358,6 +371,52 @@ def test_an_api_server_in_trouble_is_asked_again(error: Exception, logged: Logge
     assert here.paths() == {SHOP}
 
 
+REFUSALS = [
+    pytest.param(ClusterRefused(413, "RequestEntityTooLarge", "too large"), id="too-large"),
+    pytest.param(ClusterRefused(500, "InternalError", "etcdserver: request is too large"), id="too-large-for-etcd"),
+    pytest.param(ClusterRefused(429, "TooManyRequests", "busy"), id="busy"),
+    pytest.param(FactsUnavailable("no answer"), id="no-answer"),
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_report_that_is_never_taken_holds_up_no_other(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write a namespace's reports can make theirs too large to be written."""
+    here = World(WG)
+    create = here.cluster.create
+
+    def create_others(path: str, obj: Object, **options: Any) -> Any:
+        if "/evil/" in path:
+            raise error
+        return create(path, obj, **options)
+
+    monkeypatch.setattr(here.cluster, "create", create_others)
+    put(here.kept, finding(namespace="evil"), finding(namespace="shop"))
+    here.pass_time(20)
+    put(here.kept, finding(namespace="later"))
+    here.pass_time(20)
+    assert here.paths() == {SHOP, SHOP.replace("/shop/", "/later/")}
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_report_that_can_t_be_deleted_holds_up_no_other(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = World(WG)
+    delete = here.cluster.delete
+
+    def delete_others(path: str, *conditions: str) -> None:
+        if "/evil/" in path:
+            raise error
+        delete(path, *conditions)
+
+    monkeypatch.setattr(here.cluster, "delete", delete_others)
+    put(here.kept, finding(namespace="evil"), finding())
+    here.pass_time(2)
+    here.kept = Kept()
+    here.lead()
+    here.pass_time(80)
+    assert here.paths() == {SHOP.replace("/shop/", "/evil/")}
+
+
 def test_nothing_is_written_before_it_is_known_when_findings_were_seen() -> None:
     here = World(WG)
     put(here.kept, finding())
@@ -391,6 +450,16 @@ def test_an_uninstallation_deletes_all_of_them() -> None:
     here.pass_time(6)
     assert delete_all(cast("Cluster", here.cluster), OWN) == 2
     assert here.paths() == set()
+
+
+def test_a_report_that_can_t_be_deleted_is_told_once_all_others_are_gone() -> None:
+    here = world()
+    put(here.kept, finding(namespace="also"), finding(namespace="last"))
+    here.pass_time(6)
+    here.cluster.fail["delete", "/shop/policyreports/forestall"] = [ClusterRefused(403, "Forbidden", "no")]
+    with pytest.raises(ClusterRefused, match="no"):
+        delete_all(cast("Cluster", here.cluster), OWN)
+    assert here.paths() == {SHOP}
 
 
 def lease(holder: str) -> Object:

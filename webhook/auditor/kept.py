@@ -7,9 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from webhook.auditor.severity import severity
 from webhook.findings import Enforcement, Finding
 from webhook.observing.run import Observed
 from webhook.policy import Outcome, Reference
+
+MOST_OF_OBJECT = 100
+"""Findings of an object that are kept, the worst; all are counted. An object may have thousands of containers."""
 
 
 class Counted(NamedTuple):
@@ -23,10 +27,10 @@ class Counted(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """An object's findings: `body` holds them pickled, which takes a fifth of the memory."""
+    """An object's findings: `body` holds the worst of them pickled, which takes a fifth of the memory."""
 
     team: str
-    counted: tuple[Counted, ...]
+    counts: Mapping[Counted, int]
     body: bytes
 
 
@@ -73,8 +77,8 @@ class _ByNamespace(Mapping[str, Findings]):
 class Kept:
     """What the audit knows now. One thread changes it, and hands it to those who show it.
 
-    by_namespace  namespace -> object -> findings, for namespaces and objects that have any; objects that have no
-                  namespace are under ""
+    by_namespace  namespace -> object -> findings, the worst 100 of an object, for namespaces and objects that have
+                  any; objects that have no namespace are under ""
     changed       the namespaces whose findings are others than when `clear_changed` was called last
     counts        how many findings there are of each policy, outcome, namespace and team
     broken        what is broken now, the worst first
@@ -98,6 +102,14 @@ class Kept:
         entries = self._namespaces.get(namespace, {})
         return {reference: next(iter(by_group.values())).team for reference, by_group in entries.items()}
 
+    def counts_of(self, namespace: str) -> Counter[Counted]:
+        """How many findings a namespace has."""
+        counts: Counter[Counted] = Counter()
+        for by_group in self._namespaces.get(namespace, {}).values():
+            for entry in by_group.values():
+                counts.update(entry.counts)
+        return counts
+
     def objects(self, namespace: str) -> list[tuple[Reference, str]]:
         """A namespace's objects with findings, and their API groups."""
         entries = self._namespaces.get(namespace, {})
@@ -105,19 +117,20 @@ class Kept:
 
     def put(self, reference: Reference, group: str, team: str, findings: Iterable[Finding]) -> None:
         """Take in what was found on an object of an API group now: none is as good as `drop`."""
-        found = tuple(findings)
-        if not found:
+        every = tuple(findings)
+        if not every:
             self.drop(reference, group)
             return
-        counted = tuple(
+        counts = Counter(
             Counted(finding.verdict.policy, finding.verdict.outcome, finding.enforcement, reference.namespace, team)
-            for finding in found
+            for finding in every
         )
-        entry = _Entry(team, counted, pickle.dumps(found, pickle.HIGHEST_PROTOCOL))
+        found = tuple(sorted(every, key=severity)[:MOST_OF_OBJECT]) if len(every) > MOST_OF_OBJECT else every
+        entry = _Entry(team, counts, pickle.dumps(found, pickle.HIGHEST_PROTOCOL))
         entries = self._namespaces.setdefault(reference.namespace, {})
         before = entries.get(reference, {}).get(group)
         # The same findings need not pickle to the same bytes.
-        if before and before.team == team and _read(before) == found:
+        if before and before.counts == counts and _read(before) == found:
             return
         self._count(before, entry)
         entries.setdefault(reference, {})[group] = entry
@@ -137,9 +150,8 @@ class Kept:
         self.changed.add(reference.namespace)
 
     def _count(self, before: _Entry | None, after: _Entry | None) -> None:
-        for counted in after.counted if after else ():
-            self.counts[counted] += 1
-        for counted in before.counted if before else ():
-            self.counts[counted] -= 1
+        self.counts.update(after.counts if after else {})
+        for counted, count in (before.counts if before else {}).items():
+            self.counts[counted] -= count
             if not self.counts[counted]:
                 del self.counts[counted]

@@ -109,8 +109,11 @@ def stored_reports(cluster: Cluster, forms: Sequence[Form], own: str) -> Iterato
     served has none."""
     for form in forms:
         path = f"/api/v1/namespaces/{own}/configmaps" if form.is_config_map else f"{form.root}/{form.resource}"
+        # Of others that bear the label there may be any number.
+        fields = "" if form.is_config_map else f"metadata.name={NAME}"
+        found = read_objects(MetadataReader(cluster), path, form.kind, labels=_SELECTOR, fields=fields)
         try:
-            for report in readable(read_objects(MetadataReader(cluster), path, form.kind, labels=_SELECTOR)):
+            for report in readable(found):
                 if stored := _as_stored(form, report["metadata"], own):
                     yield stored
         except ClusterRefused as answer:

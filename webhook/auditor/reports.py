@@ -134,8 +134,8 @@ class Reports:
         for path, stored in list(self._strays.items()):
             if not self._may_go_on(began):
                 return
-            self._delete(stored)
             del self._strays[path]
+            self._delete(stored)
 
     def _may_go_on(self, began: float) -> bool:
         return self._clock() <= began + _BUDGET and self._pace.allows()
@@ -144,9 +144,12 @@ class Reports:
         """Bring a namespace's report up to date; whether nothing is left to do. Raises FactsUnavailable, and
         ClusterRefused where that is not about this report."""
         place = self._place(namespace)
+        # It comes last the next time: it may be this report alone that there is no answer to.
+        self._due[namespace] = self._due.pop(namespace)
         try:
             self._bring(place, kept, now)
         except Conflict:  # somebody wrote it in between: it is looked at again
+            self._due[namespace] = self._clock() + _NAMESPACE_EVERY
             return False
         except ClusterRefused as answer:
             if not answer.is_of_one_object:
@@ -176,7 +179,9 @@ class Reports:
             def since(finding: Finding) -> int:
                 return self._seen.since(finding, place.namespace, now)
 
-            content = report_content(findings, kept.teams(place.namespace), since, self._most)
+            content = report_content(
+                findings, kept.counts_of(place.namespace), kept.teams(place.namespace), since, self._most
+            )
             self._store(place, there, filled(place, there, content))
         elif there is not None:
             self._delete(Stored(place, there["metadata"]["uid"], there["metadata"]["resourceVersion"]))
@@ -208,16 +213,27 @@ class Reports:
             self._cluster.delete(stored.place.path, stored.uid, stored.version)
         except Conflict:  # written since: the next look decides anew
             self._look_soon()
+        except ClusterRefused as answer:
+            if not answer.is_of_one_object:
+                raise
+            self._troubles.tell(stored.place.path, answer)
         else:
             writes.labels("delete").inc()
             self._last[stored.place.namespace] = self._clock() + _NAMESPACE_EVERY
 
 
 def delete_all(cluster: Cluster, own: str) -> int:
-    """Delete every report of Forestall's, wherever it is; returns how many. Raises ClusterRefused, FactsUnavailable."""
+    """Delete every report of Forestall's, wherever it is; returns how many. Raises FactsUnavailable, and ClusterRefused
+    once all others are deleted."""
+    refusal: ClusterRefused | None = None
     reports = list(_all(cluster, own))
     for stored in reports:
-        cluster.delete(stored.place.path, stored.uid)
+        try:
+            cluster.delete(stored.place.path, stored.uid)
+        except ClusterRefused as answer:
+            refusal = answer
+    if refusal is not None:
+        raise refusal
     return len(reports)
 
 

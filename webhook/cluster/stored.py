@@ -184,13 +184,13 @@ def read_at_once(cluster: Reader, path: str, *, fields: str = "") -> Iterator[Pa
             return
 
 
-def read_bodies(cluster: Reader, path: str, *, labels: str = "") -> Iterator[Body]:
+def read_bodies(cluster: Reader, path: str, *, labels: str = "", fields: str = "") -> Iterator[Body]:
     """Each object's JSON of the collection at an API path, none of them twice.
 
     A page may be asked for so late that the API server no longer has the list as it was. Then it says where the list
     as it is now goes on; else everything is listed at once, which can't expire, and what was handed out is passed over.
     """
-    pages, token, last = Pages(cluster, path, labels), "", ""
+    pages, token, last = Pages(cluster, path, labels, fields), "", ""
     while True:
         try:
             page = pages.read(token)
@@ -215,12 +215,14 @@ def _key(item: Body) -> str:
     return "/".join(read_name(item))
 
 
-def read_objects(cluster: Reader, path: str, kind: str, *, labels: str = "") -> Iterator[Object | Unreadable]:
+def read_objects(
+    cluster: Reader, path: str, kind: str, *, labels: str = "", fields: str = ""
+) -> Iterator[Object | Unreadable]:
     """Each object of the collection at an API path, as the API server prints it in a list: without its kind.
 
     Raises ClusterRefused or FactsUnavailable, at the first object or in between.
     """
-    for item in read_bodies(cluster, path, labels=labels):
+    for item in read_bodies(cluster, path, labels=labels, fields=fields):
         try:
             yield read_object(item)
         except UNDECODABLE as error:
