@@ -191,6 +191,19 @@ def test_a_serving_certificate_is_no_authority():
     assert not read_certificates(LEAF)[0].has_issued(read_certificates(LEAF)[0])
 
 
+@pytest.mark.parametrize(
+    ("roots", "is_trusted"),
+    [
+        pytest.param([AUTHORITY.certificate], True, id="by-its-ca"),
+        pytest.param([FOREIGN.certificate], False, id="by-another-ca"),
+        pytest.param(read_certificates(LEAF)[:1], True, id="by-itself"),
+        pytest.param([], False, id="by-none"),
+    ],
+)
+def test_is_trusted_by(roots, is_trusted):
+    assert read_certificates(LEAF)[0].is_trusted_by(roots, ()) is is_trusted
+
+
 def test_read_chain():
     assert read_chain(LEAF, LEAF_KEY) == read_certificates(LEAF)
     assert read_chain(LEAF, AUTHORITY.key_pem) == read_chain(b"", b"") == ()

@@ -182,6 +182,15 @@ class Certificate:
             return False
         return self.is_ca
 
+    def is_trusted_by(self, roots: Collection[Certificate], between: Collection[Certificate]) -> bool:
+        """Whether a chain of certificates `between` leads from this one to a root; as in Go, every certificate among
+        the roots is trusted, whether it is a CA or not."""
+        if self in roots or any(root.has_issued(self) for root in roots):
+            return True
+        issuers = [certificate for certificate in between if certificate.has_issued(self)]
+        rest = [certificate for certificate in between if certificate not in issuers]
+        return any(issuer.is_trusted_by(roots, rest) for issuer in issuers)
+
 
 def read_certificates(pem: bytes) -> tuple[Certificate, ...]:
     """The certificates among the PEM blocks, each once; what cannot be read is left out."""

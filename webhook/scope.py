@@ -18,7 +18,7 @@ from webhook.errors import UNREADABLE
 from webhook.fixes import FIXED_AT_CREATION
 from webhook.objects.facts.deployments import DEPLOYMENTS
 from webhook.objects.images import match_image
-from webhook.objects.owners import AUTOSCALERS, Owner, metadata_of, owner_of, top_level
+from webhook.objects.owners import AUTOSCALERS, Owner, is_mirror, metadata_of, owner_of, top_level
 from webhook.objects.pods import Container, mapping, read_workload
 from webhook.policy import (
     OPERATIONS,
@@ -27,7 +27,6 @@ from webhook.policy import (
     FactKind,
     GroupKind,
     Mode,
-    Object,
     Policy,
     Stage,
     weakest,
@@ -187,7 +186,7 @@ def _left_alone(request: AdmissionRequest, config: Config, owner: Owner | None, 
         return "being deleted"
     if request.subresource == "scale" and request.user in AUTOSCALERS:
         return "scaled by its HorizontalPodAutoscaler"
-    if request.kind == "Pod" and "system:nodes" in request.groups and _is_mirror(request.object):
+    if request.kind == "Pod" and "system:nodes" in request.groups and is_mirror(request.object):
         return "mirror pod"
     if owner and owner.maker == "controller" and (stage == "validate" or not may_patch(request.kind, owner, config)):
         return f"{'judged at' if owner.is_judged else 'made by'} its {owner.kind}"
@@ -220,10 +219,6 @@ def _leniency(request: AdmissionRequest, owner: Owner | None, config: Config) ->
     if owner.maker == "resident" and owner.is_judged:
         return Leniency("audit", patches=False)
     return Leniency("warn", patches=config.operator_made == "patch")
-
-
-def _is_mirror(pod: Object | None) -> bool:
-    return "kubernetes.io/config.mirror" in mapping(metadata_of(pod), "annotations", "metadata")
 
 
 def _policies(

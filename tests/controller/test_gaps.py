@@ -35,7 +35,7 @@ from webhook.controller.gaps import (
     unanswered,
 )
 from webhook.controller.hooks import HooksState
-from webhook.controller.registration import configurations, path_of
+from webhook.controller.registration import configuration_path, configurations
 from webhook.engine import decide
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.facts import NO_FACTS
@@ -253,14 +253,14 @@ class TestProbing:
     )
     def test_a_new_installation_has_no_gap(self, probing: Probing, state: HooksState, gaps: tuple[Gap, ...]) -> None:
         for stage in BOTH:
-            probing.cluster.objects.pop(path_of(stage))
+            probing.cluster.objects.pop(configuration_path(stage))
         probing.remember(state)
         assert probing.at(0).gaps == gaps
         assert metric("forestall_gap", stage="mutate") == bool(gaps)
 
     def test_an_open_gap_goes_on_until_the_hooks_are_there_again(self, probing: Probing) -> None:
         for stage in BOTH:
-            probing.cluster.objects.pop(path_of(stage))
+            probing.cluster.objects.pop(configuration_path(stage))
         probing.at(0)
         state = probing.cluster.objects[STATE]
         probing.cluster.put({**state, "data": {**state["data"], "hooks": '{"owner": "role"}'}})  # `forestall hooks on`
@@ -291,13 +291,13 @@ class TestProbing:
     ) -> None:
         probing.register(text)
         for stage in removed:
-            del probing.cluster.objects[path_of(stage)]
+            del probing.cluster.objects[configuration_path(stage)]
         assert probing.at(0, *answers) == GapRecord((found,))
 
     def test_without_a_webhook_nothing_is_refused(self, probing: Probing) -> None:
         """Somebody took the webhooks out of the configuration that fails closed."""
         probing.register("webhooks: {failurePolicy: Fail}")
-        probing.cluster.objects[path_of("validate")]["webhooks"] = []
+        probing.cluster.objects[configuration_path("validate")]["webhooks"] = []
         assert probing.at(0, "mutate") == GapRecord((gap(0, None, "validate"),))
 
     @pytest.mark.parametrize(

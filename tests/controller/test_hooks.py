@@ -35,7 +35,7 @@ from webhook.controller.hooks import (
     turn_off,
     turn_on,
 )
-from webhook.controller.registration import STAGES, path_of
+from webhook.controller.registration import STAGES, configuration_path
 from webhook.errors import ClusterRefused, Conflict
 from webhook.installation import LABELS, NAMESPACE, STATE
 from webhook.policy import Object, Stage
@@ -111,7 +111,7 @@ class Installation:
             f"{OWN}/configmaps/{STATE}",
             f"{OWN}/services/forestall",
             f"{SLICES}/forestall",
-            *map(path_of, STAGES),
+            *map(configuration_path, STAGES),
         ):
             self.cluster.delete(path)
 
@@ -127,7 +127,7 @@ class Installation:
         return None
 
     def there(self) -> dict[Stage, Object]:
-        found = {stage: self.cluster.get(path_of(stage)) for stage in STAGES}
+        found = {stage: self.cluster.get(configuration_path(stage)) for stage in STAGES}
         return {stage: obj for stage, obj in found.items() if obj}
 
     def webhooks(self) -> list[Object]:
@@ -251,7 +251,7 @@ class TestHooks:
 
         installed.step()
         before = installed.there()
-        installed.edit(path_of("validate"), edit)
+        installed.edit(configuration_path("validate"), edit)
         installed.step()
         assert [obj["webhooks"] for obj in installed.there().values()] == [obj["webhooks"] for obj in before.values()]
 
@@ -283,7 +283,7 @@ class TestHooks:
         installed.step()
         told = len(installed.events())
         for stage in STAGES:
-            installed.cluster.delete(path_of(stage))
+            installed.cluster.delete(configuration_path(stage))
         for _ in range(3):
             installed.step()
         installed.hooks = installed.keeper()  # a new leader
@@ -302,7 +302,7 @@ class TestHooks:
 
     def test_one_that_was_deleted_stays_off_alone(self, installed: Installation) -> None:
         installed.step()
-        installed.cluster.delete(path_of("mutate"))
+        installed.cluster.delete(configuration_path("mutate"))
         installed.step()
         installed.config = config("webhooks: {timeoutSeconds: 1}")
         installed.step()
@@ -314,10 +314,10 @@ class TestHooks:
     def test_one_that_somebody_brings_back_is_on(self, installed: Installation) -> None:
         installed.step()
         saved = installed.there()["validate"]
-        installed.cluster.delete(path_of("validate"))
+        installed.cluster.delete(configuration_path("validate"))
         installed.step()
         metadata = {"labels": saved["metadata"]["labels"]}
-        collection, _, name = path_of("validate").rpartition("/")
+        collection, _, name = configuration_path("validate").rpartition("/")
         fields = {"metadata": metadata, "webhooks": saved["webhooks"][:1]}
         installed.create(collection, name, saved["apiVersion"], saved["kind"], **fields)
         installed.step()
@@ -336,7 +336,7 @@ class TestHooks:
         assert len(installed.events()) == told, "nobody is to be told what he did himself"
         # A leader that had decided a moment before makes one all the same, and then sees.
         body = {**made(bundle=BUNDLE, owner=None)["validate"], "webhooks": []}
-        installed.cluster.create(path_of("validate").rpartition("/")[0], body)
+        installed.cluster.create(configuration_path("validate").rpartition("/")[0], body)
         installed.step()
         assert installed.there() == {}
         turn_on(installed.cluster, NAMESPACE)
@@ -387,7 +387,7 @@ class TestHooks:
 
         def edited_since(path: str, **options: Any) -> Object | None:
             obj: Object | None = real(path, **options)
-            if obj and path == path_of("mutate"):
+            if obj and path == configuration_path("mutate"):
                 labels = {**obj["metadata"]["labels"], "by": "another"}
                 installed.cluster.replace(path, {**obj, "metadata": {**obj["metadata"], "labels": labels}})
             return obj
@@ -411,7 +411,7 @@ class TestHooks:
         installed.step()
         monkeypatch.setattr(installed.cluster, "get", noted)
         installed.step()
-        assert asked.index("forestall-tls") > max(asked.index(path_of(stage)) for stage in STAGES)
+        assert asked.index("forestall-tls") > max(asked.index(configuration_path(stage)) for stage in STAGES)
 
     def test_the_service_s_port_is_followed(self, installed: Installation) -> None:
         spec = {"ports": [{"port": 8443}], "selector": {"a": "b"}}
@@ -436,7 +436,7 @@ class TestHooks:
             for webhook in obj["webhooks"]:
                 webhook["clientConfig"]["caBundle"] = bundle
 
-        installed.edit(path_of("validate"), inject)
+        installed.edit(configuration_path("validate"), inject)
         installed.step()
         webhook = installed.there()["validate"]["webhooks"][0]
         assert (webhook["failurePolicy"], webhook["clientConfig"]["caBundle"]) == ("Fail", bundle)

@@ -14,6 +14,7 @@ from webhook.cluster.stored import Reader, Unreadable, Versions, path_of, read_o
 from webhook.config import Config
 from webhook.errors import UNREADABLE, BadObject, ClusterRefused, FactsUnavailable
 from webhook.objects.ended import is_over
+from webhook.objects.owners import controller_of, is_mirror
 from webhook.objects.pods import POD, Workload, read_workload
 from webhook.policy import AdmissionRequest, GroupKind, Object
 from webhook.scope import locate_pod_spec
@@ -59,7 +60,7 @@ class ContentsReader:
             self._discover(now)
             listed = _Listed(namespace, {kind: self._list(namespace, kind) for kind in self._kinds(config)}, config)
             seen = tuple(listed.seen())
-            lacks = any(container.memory("limits") is None for one in seen for container in one.workload.containers)
+            lacks = any(container.memory("limits") is None for _, workload in seen for container in workload.containers)
             return Contents(seen, self._use(namespace, listed) if lacks and listed.pods else {})
         except (ClusterRefused, FactsUnavailable, *UNREADABLE) as error:
             return Contents(unseen=str(error))
@@ -114,16 +115,16 @@ class _Listed:
         self._objects = objects
         self._config = config
         self._owners = {
-            (kind.kind, obj["metadata"]["name"]): owner
+            (kind.kind, obj["metadata"]["name"]): (owner.kind, owner.name)
             for kind, listed in objects.items()
             for obj in listed
-            if (owner := _controller(obj))
+            if (owner := controller_of(obj))
         }
         self._names = {(kind.kind, obj["metadata"]["name"]) for kind, listed in objects.items() for obj in listed}
         self.pods = {
             obj["metadata"]["name"]: self._top("Pod", obj["metadata"]["name"])
             for obj in objects.get(POD, ())
-            if not (is_over("", "Pod", obj) or _is_mirror(obj))
+            if not (is_over("", "Pod", obj) or is_mirror(obj))
         }
 
     def seen(self) -> Iterator[OwnedWorkload]:
@@ -133,7 +134,7 @@ class _Listed:
                 # A controller made it from its own template, which is listed as well, and would make it again from
                 # that.
                 is_made = kind.kind in ("ReplicaSet", "Job") and self._owners.get((kind.kind, name)) in self._names
-                if is_made or is_over(kind.group, kind.kind, obj) or _is_mirror(obj):
+                if is_made or is_over(kind.group, kind.kind, obj) or is_mirror(obj):
                     continue
                 workload = self._read(kind, obj)
                 if workload is not None:
@@ -154,15 +155,3 @@ class _Listed:
             passed.add((kind, name))
             kind, name = self._owners[kind, name]
         return f"{kind} {name}"
-
-
-def _controller(obj: Object) -> tuple[str, str] | None:
-    for reference in obj["metadata"].get("ownerReferences") or ():
-        if reference.get("controller"):
-            return str(reference["kind"]), str(reference["name"])
-    return None
-
-
-def _is_mirror(obj: Object) -> bool:
-    """Whether the kubelet made the pod from a file on its node."""
-    return "kubernetes.io/config.mirror" in (obj["metadata"].get("annotations") or {})

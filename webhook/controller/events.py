@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
+from webhook.controller.lease import wall_text
 from webhook.errors import ForestallError
 from webhook.policy import Object
 
@@ -43,7 +44,7 @@ def event(
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"generateName": "forestall-", "namespace": namespace or _WITHOUT_NAMESPACE},
-        "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "eventTime": wall_text(now),
         "reportingController": reporter,
         "reportingInstance": (os.environ.get("HOSTNAME") or socket.gethostname())[:128],
         "action": action,

@@ -18,14 +18,14 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
-from webhook import log as logs
 from webhook.cluster.gap_record import EVERY, KEY, Gap, GapRecord, Reason, read_record, record_of
 from webhook.cluster.record import Record
 from webhook.config import Config
 from webhook.controller import hooks
 from webhook.controller.events import report
-from webhook.controller.registration import STAGES, fails_closed, path_of
-from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
+from webhook.controller.parts import told
+from webhook.controller.registration import STAGES, configuration_path, fails_closed
+from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
 from webhook.installation import PROBE_LABEL, STATE, probe_answer, undecided_answer
 from webhook.objects.owners import controller_of
@@ -144,12 +144,7 @@ class Gaps:
         try:
             self.reconcile(datetime.now(UTC))
         except Exception as error:  # the thread must go on, whatever fails
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        # An error that the cluster reported needs no traceback; any other one is a bug of Forestall's.
-        detail = {} if isinstance(error, ForestallError) else {"exception": logs.describe(error)}
-        log.error("gaps not recorded", error=str(error), **detail)
+            log.error("gaps not recorded", **told(error))  # noqa: TRY400 - a refusal needs no traceback
 
     def _stand_by(self) -> None:
         """Forget the last probe and clear the metric: from now on the new leader reports whether there is a gap."""
@@ -186,7 +181,7 @@ class Gaps:
         try:
             warnings = self._cluster.create(self._path, obj, dry_run=True, timeout=_PROBE_SECONDS).warnings
             missing = unanswered(warnings, nonce)
-            stored = {stage: self._cluster.get(path_of(stage)) for stage in missing}
+            stored = {stage: self._cluster.get(configuration_path(stage)) for stage in missing}
             is_new = None in stored.values() and self._begins()
         except (FactsUnavailable, ClusterRefused) as error:
             if self._unknown != str(error):

@@ -16,7 +16,7 @@ from prometheus_client import Gauge
 from webhook.cluster.record import Kept, Record, read_value
 from webhook.config import Config
 from webhook.controller.events import report
-from webhook.controller.registration import STAGES, bundled, configurations, corrected, path_of
+from webhook.controller.registration import STAGES, bundled, configuration_path, configurations, corrected, service_port
 from webhook.errors import ClusterRefused, Conflict
 from webhook.installation import CONTROLLER, NAME, SECRET, STATE
 from webhook.policy import Object, Stage
@@ -118,7 +118,7 @@ class Hooks:
         state, before = _state_of(kept, owner), _state_of(kept, owner)
         # Read before the Secret: the write of a leader that was held up in between then fails by its version, instead
         # of putting an older bundle over a newer one.
-        existing = {stage: self._cluster.get(path_of(stage)) for stage in STAGES}
+        existing = {stage: self._cluster.get(configuration_path(stage)) for stage in STAGES}
         bundle = self._ca_bundle(config)
         wanted = configurations(
             config, bundle, namespace=self._namespace, port=port, owner=owner, earlier=self._earlier()
@@ -131,7 +131,7 @@ class Hooks:
             self._report_deleted(written or {}, state, before)
 
     def _keep(self, stage: Stage, existing: Object | None, wanted: Object, state: HooksState) -> None:
-        path = path_of(stage)
+        path = configuration_path(stage)
         match next_action(existing, state.uids.get(stage, ""), state.off.get(stage, "")):
             case "create":
                 if self._is_ready(wanted):
@@ -176,8 +176,7 @@ class Hooks:
         """The chart's ClusterRole and the port of the servers' Service, read once a minute."""
         if self._looked_at is None or self._installation[0] is None or now - self._looked_at > _LOOK_AGAIN:
             service = self._cluster.get(f"/api/v1/namespaces/{self._namespace}/services/{NAME}")
-            ports = ((service or {}).get("spec") or {}).get("ports") or ({"port": 443},)
-            self._installation = self._cluster.get(_OWNER_PATH), ports[0]["port"]
+            self._installation = self._cluster.get(_OWNER_PATH), service_port(service)
             self._looked_at = now
         return self._installation
 
@@ -200,7 +199,7 @@ def turn_off(cluster: Cluster, namespace: str) -> None:
     except ClusterRefused as error:
         trouble = error
     for stage in STAGES:
-        cluster.delete(path_of(stage))
+        cluster.delete(configuration_path(stage))
     # Where the namespace is gone no controller runs that could make them again.
     if trouble is not None and trouble.status != 404:
         text = f"deleted, but controllers can't be told to leave it so, and may write them again: {trouble.message}"

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import is_
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -100,7 +101,7 @@ class Limits:
             self._config, self._heard = config, None
             self._waits.clear()
         heard = self._listen()
-        if self._heard and heard and self._again and now < self._again and all(map(_is, heard, self._heard)):
+        if self._heard and heard and self._again and now < self._again and all(map(is_, heard, self._heard)):
             return
         self._heard = None  # in case this pass ends early
         state = self._read_state()
@@ -276,10 +277,6 @@ def _message(skip: Skip, own_namespace: str) -> str:
     if skip.dangers:
         lines.append(f"See ConfigMap {own_namespace}/{LIMIT_RANGES_RECORD}; force: true makes it nevertheless.")
     return " ".join(lines)
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
 
 
 def _key(of: Object | Action) -> NamespacedName:

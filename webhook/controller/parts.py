@@ -78,9 +78,13 @@ class Part:
     def _failed(self, error: Exception) -> None:
         self.failures += 1
         errors.labels(self.name).inc()
-        # An error that the cluster reported needs no traceback; any other one is a bug of Forestall's.
-        detail = {} if isinstance(error, ForestallError) else {"exception": logs.describe(error)}
-        log.error("failed", part=self.name, error=str(error), failures=self.failures, **detail)
+        log.error("failed", part=self.name, failures=self.failures, **told(error))
+
+
+def told(error: Exception) -> dict[str, str]:
+    """An error's fields in the log; one that the cluster reported needs no traceback, any other is Forestall's bug."""
+    detail = {} if isinstance(error, ForestallError) else {"exception": logs.describe(error)}
+    return {"error": str(error), **detail}
 
 
 class Loop:

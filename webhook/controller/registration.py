@@ -172,6 +172,12 @@ def _probing(stage: Stage, namespace: str, common: Object) -> Object:
     }
 
 
+def service_port(service: Object | None) -> int:
+    """The port of the servers' Service, on which the API server calls; the chart's own where there is no Service."""
+    ports = ((service or {}).get("spec") or {}).get("ports") or ({"port": 443},)
+    return int(ports[0]["port"])
+
+
 def needed_rules(config: Config, stage: Stage, earlier: Iterable[Config] = ()) -> list[Object]:
     """What some active policy judges, or for "mutate" can fix, as webhook rules; in a fixed order."""
     operations: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -342,5 +348,6 @@ def _said(webhook: Object) -> Object:
     return {field: webhook[field] for field in _FIELDS if webhook.get(field)}
 
 
-def path_of(stage: Stage) -> str:
+def configuration_path(stage: Stage) -> str:
+    """The API path of our webhook configuration."""
     return f"{_API}/{STAGES[stage].lower()}s/{NAME}"

@@ -32,7 +32,7 @@ from webhook.certs import (
 )
 from webhook.config import Config
 from webhook.controller.endpoints import Endpoint
-from webhook.controller.registration import STAGES, path_of
+from webhook.controller.registration import STAGES, configuration_path
 from webhook.errors import Conflict
 from webhook.installation import LABELS, NAME, SECRET
 from webhook.policy import Object
@@ -185,7 +185,7 @@ class _Held:
         ]
 
     def _is_good(self, leaf: Certificate, roots: Collection[Certificate], between: Collection[Certificate]) -> bool:
-        return leaf.ends > self.now and leaf.names.issuperset(self.names) and _verifies(leaf, roots, between)
+        return leaf.ends > self.now and leaf.names.issuperset(self.names) and leaf.is_trusted_by(roots, between)
 
     def is_served_by(self, authority: Authority) -> bool:
         return bool(self.chain) and authority.certificate.has_issued(self.chain[0])
@@ -227,14 +227,6 @@ class _Held:
         return None if data == self.data else Step(data, reason)
 
 
-def _verifies(leaf: Certificate, roots: Collection[Certificate], between: Collection[Certificate]) -> bool:
-    if any(root.has_issued(leaf) for root in roots):
-        return True
-    issuers = [certificate for certificate in between if certificate.has_issued(leaf)]
-    rest = [certificate for certificate in between if certificate not in issuers]
-    return any(_verifies(certificate, roots, rest) for certificate in issuers)
-
-
 class Rotation:
     """Keeps the Secret right. `endpoints` says where the replicas are, all of them, ready or not."""
 
@@ -264,7 +256,7 @@ class Rotation:
         log.info("certificates written", reason=step.reason)
 
     def _look(self, now: datetime) -> Sighting:
-        hooks = [hook for stage in STAGES if (hook := self._cluster.get(path_of(stage))) is not None]
+        hooks = [hook for stage in STAGES if (hook := self._cluster.get(configuration_path(stage))) is not None]
         bundles = [
             base64.b64decode(webhook["clientConfig"].get("caBundle") or "")
             for hook in hooks

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from webhook.cluster.stored import served_versions
 from webhook.config import Config
-from webhook.controller.registration import STAGES, path_of
+from webhook.controller.registration import STAGES, configuration_path
 from webhook.installation import CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, SERVER, STATE
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
 from webhook.scope import judged_kinds, looked_up_facts, needed_facts
@@ -96,7 +96,7 @@ def needs_of_controllers(config: Config, namespace: str) -> Iterator[Need]:
     for kind in (LIMIT_RANGES, NAMESPACES):
         yield Need(("list", "watch"), kind.resource)
     for stage in STAGES:
-        _, _, group, _, resource, name = path_of(stage).split("/")
+        _, _, group, _, resource, name = configuration_path(stage).split("/")
         yield Need(("create",), resource, group)
         yield Need(("get", "update", "delete"), resource, group, name=name)
     yield Need(("get",), "clusterroles", "rbac.authorization.k8s.io", name=CONTROLLER)

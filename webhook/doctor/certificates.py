@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from webhook.certs import Certificate, parse_certificate, read_certificates
@@ -15,6 +15,7 @@ from webhook.doctor.remark import Remark, Remarks, listed
 from webhook.doctor.survey import Survey, seen
 from webhook.errors import ForestallError
 from webhook.installation import SECRET
+from webhook.policy import Object
 
 
 def check_certificate(survey: Survey) -> Remarks:
@@ -24,9 +25,7 @@ def check_certificate(survey: Survey) -> Remarks:
         yield Remark("fail", f"{source}: no certificate", "see the controller's log; with certManager its Certificate")
         return
     names = set(service_names(survey.namespace)[:1])
-    webhooks = [
-        webhook for stage in STAGES if (one := survey.registered(stage)) for webhook in one.get("webhooks") or ()
-    ]
+    webhooks = _registered(survey)
     bundles: dict[str, list[str]] = defaultdict(list)
     for webhook in webhooks:
         bundles[webhook["clientConfig"].get("caBundle") or ""].append(webhook["name"])
@@ -38,7 +37,7 @@ def check_certificate(survey: Survey) -> Remarks:
             yield Remark("fail", f"{source}: a certificate {what}", f"renew it, for {listed(names)}")
         for bundle, whose in bundles.items():
             roots = [certificate for certificate in _decode(bundle) if certificate.is_valid(survey.now)]
-            if not _is_trusted(leaf, roots, between):
+            if not leaf.is_trusted_by(roots, between):
                 is_fine = False
                 wrong = "doesn't trust" if bundle else "is empty: it can't trust"
                 text = f"caBundle of {listed(whose)} {wrong} what is presented ({source})"
@@ -47,6 +46,12 @@ def check_certificate(survey: Survey) -> Remarks:
         yield Remark("unknown", f"cannot tell whom it is trusted by: no webhook is registered ({source})", "see hooks")
     elif is_fine:
         yield Remark("ok", f"{len(webhooks)} webhooks trust it ({source})")
+
+
+def _registered(survey: Survey) -> list[Object]:
+    """The webhooks of both of our configurations, as far as these exist."""
+    configurations = filter(None, map(survey.registered, STAGES))
+    return [webhook for configuration in configurations for webhook in configuration.get("webhooks") or ()]
 
 
 def _presented(survey: Survey) -> tuple[list[Certificate], Sequence[Certificate], str]:
@@ -69,29 +74,13 @@ def _decode(bundle: str) -> tuple[Certificate, ...]:
     return read_certificates(base64.b64decode(bundle))
 
 
-def _is_trusted(leaf: Certificate, roots: Collection[Certificate], between: Sequence[Certificate]) -> bool:
-    # As in Go, every certificate in the bundle is trusted, whether it is a CA or not.
-    if leaf in roots or any(root.has_issued(leaf) for root in roots):
-        return True
-    return any(
-        issuer.has_issued(leaf)
-        and _is_trusted(issuer, roots, [certificate for certificate in between if certificate != issuer])
-        for issuer in between
-    )
-
-
 def check_expiry(survey: Survey) -> Remarks:
     """How long certificates are still valid; our own are renewed with a third of their life left: a quarter is late."""
     leaves, between, source = _presented(survey)
-    bundles = {
-        webhook["clientConfig"].get("caBundle") or ""
-        for stage in STAGES
-        if (one := survey.registered(stage))
-        for webhook in one.get("webhooks") or ()
-    }
+    bundles = {webhook["clientConfig"].get("caBundle") or "" for webhook in _registered(survey)}
     roots = dict.fromkeys(root for bundle in bundles for root in _decode(bundle))
     # Where there are several CAs, only those that a server's certificate depends on.
-    used = [certificate for certificate in roots if any(_is_trusted(leaf, [certificate], between) for leaf in leaves)]
+    used = [certificate for certificate in roots if any(leaf.is_trusted_by([certificate], between) for leaf in leaves)]
     if not leaves:
         yield Remark("fail", f"{source}: no certificate", "see certificate")
     for what, certificates in (("the serving certificate", dict.fromkeys(leaves)), ("its CA", dict.fromkeys(used))):

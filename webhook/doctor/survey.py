@@ -18,7 +18,7 @@ from webhook.cluster.stored import Reader, Stored, Unreadable, Unseen, is_forbid
 from webhook.config import Config, read_config
 from webhook.controller.endpoints import ServerEndpoint, list_endpoints
 from webhook.controller.gaps import Unchecked, admitted_unchecked
-from webhook.controller.registration import STAGES, path_of
+from webhook.controller.registration import STAGES, configuration_path, service_port
 from webhook.controller.rotation import read_served, service_names
 from webhook.doctor.access import Binding, MissingRight, missing_bindings, missing_rights
 from webhook.engine import decide
@@ -139,8 +139,7 @@ class Survey:
         return _try(lambda: self.registered(stage))
 
     def service_port(self) -> int:
-        ports = ((seen(self.service) or {}).get("spec") or {}).get("ports") or ({"port": 443},)
-        return int(ports[0]["port"])
+        return service_port(seen(self.service))
 
 
 def survey_installation(cluster: Cluster, namespace: str, config: Path | None, now: Callable[[], datetime]) -> Survey:
@@ -198,7 +197,7 @@ def _try(read: Callable[[], T]) -> OrError[T]:
 
 
 def _lister(cluster: Cluster, stage: Stage) -> Callable[[], list[Object]]:
-    path = path_of(stage).rpartition("/")[0]
+    path = configuration_path(stage).rpartition("/")[0]
     return lambda: list(readable(read_objects(cluster, path, STAGES[stage])))
 
 

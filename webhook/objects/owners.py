@@ -121,6 +121,11 @@ def metadata_of(obj: Object | None) -> Mapping[str, Any]:
     return mapping(obj or {}, "metadata", "")
 
 
+def is_mirror(pod: Object | None) -> bool:
+    """Whether the kubelet made the pod, from a file on its node. Raises BadObject."""
+    return "kubernetes.io/config.mirror" in mapping(metadata_of(pod), "annotations", "metadata")
+
+
 def _controller_reference(obj: Object | None) -> Mapping[str, Any] | None:
     references = items(metadata_of(obj), "ownerReferences", "metadata")
     return next((reference for reference in references if reference.get("controller") is True), None)
