@@ -18,7 +18,7 @@ import yaml
 from bench.figures import Figure
 from bench.inputs import ROOT, recordings, shared
 from bench.programs import CertificateFiles, Served, program, recorded_creates, serving_forestall, wait_until_ready, wrk
-from webhook.cluster.client import path_of
+from webhook.cluster.paths import fact_path
 from webhook.loader import watched_kinds
 
 _CLAIMS, _NODES, _SERVICES, _MONITORS = 10_000, 1_000, 5_000, 1_000
@@ -79,7 +79,7 @@ def _api(folder: Path) -> Iterator[str]:
 def _read_plainly(kubeconfig: str) -> float:
     """Seconds that a Python process takes to list and decode what the replica lists, from its start to its end."""
     (cluster,) = yaml.safe_load(Path(kubeconfig).read_text())["clusters"]
-    paths = [path_of(kind) for kind in watched_kinds() if kind.on_servers]
+    paths = [fact_path(kind) for kind in watched_kinds() if kind.on_servers]
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", _PLAIN, cluster["cluster"]["server"], *paths], check=True)
     return time.monotonic() - began

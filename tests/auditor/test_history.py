@@ -18,7 +18,6 @@ from webhook.audit.history import (
     Day,
     history_csv,
     history_lines,
-    history_path,
     read_history,
     since_last_week,
     write_history,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from webhook.cluster.client import Cluster
 
 OWN = "forestall-system"
+PATH = f"/api/v1/namespaces/{OWN}/configmaps/forestall-audit-history"
 FIRST = datetime(2026, 11, 1, 12, tzinfo=UTC)
 COUNTS = {("memory-limits", "audited"): 3, ("zonal-volumes", "exempted"): 1}
 
@@ -63,7 +63,7 @@ class World:
 
     @property
     def days(self) -> list[Day]:
-        return read_history(self.cluster.objects[history_path(OWN)]).days
+        return read_history(self.cluster.objects[PATH]).days
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_days_follow_each_other_and_hold_changes_alone(here: World) -> None:
     drop(here.kept, "api")
     here.take(5)
     assert [(one.day.day, one.to_do) for one in here.days] == [(1, 2), (2, 2), (3, 1), (6, 0)]
-    text = here.cluster.objects[history_path(OWN)]["binaryData"]["history"]
+    text = here.cluster.objects[PATH]["binaryData"]["history"]
     changes = json.loads(zlib.decompress(base64.b64decode(text)))["days"]
     assert changes[1:] == [
         {"day": "2026-11-02"},
@@ -179,7 +179,7 @@ def test_a_history_that_cannot_be_read_is_kept_beside_the_new_one(here: World, t
     here.take(0)
     assert logged.count("the history is begun anew") == 1
     assert [one.to_do for one in here.days] == [1]
-    assert here.cluster.objects[history_path(OWN)]["binaryData"]["unreadable"] == text
+    assert here.cluster.objects[PATH]["binaryData"]["unreadable"] == text
     here.take(1)
     assert [one.to_do for one in here.days] == [1, 1]
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.memory_cluster import MemoryCluster, _is_in
+from webhook.cluster.client import Call
 from webhook.policy import Object
 
 
@@ -45,9 +46,10 @@ class WatchedCluster(MemoryCluster):
         self.accepts: dict[str, set[str]] = {}
         super().__init__(*objects, groups=groups)
 
-    def open(self, path: str, query: Mapping[str, str], _timeout: float, *, accept: str = "") -> Response:
+    def open(self, call: Call) -> Response:
+        path, query = call.path, call.query
         self._called("watch", path, 0)
-        self.accepts.setdefault(path.rpartition("/")[2], set()).add(accept)
+        self.accepts.setdefault(path.rpartition("/")[2], set()).add(call.accept)
         response = Response(path)
         self.watches.append(response)
         # What has happened since the list was made is told at once.

@@ -21,7 +21,7 @@ class Value(msgspec.Struct, frozen=True):
 
 
 def record(cluster: MemoryCluster, key: str = "names") -> Record[Value]:
-    return Record(cluster, "ns", "state", key, Value, Value)
+    return Record(cluster, "ns", "state", key, Value)
 
 
 def test_a_value_is_read_back_as_it_was_written() -> None:
@@ -97,7 +97,7 @@ def test_it_goes_with_its_owner() -> None:
 )
 def test_what_can_be_read(data: Any, lost: str) -> None:
     obj: Object = {"metadata": {"name": "state"}, "data": data}
-    kept = read_value(obj, "names", Value, Value)
+    kept = read_value(obj, "names", Value)
     assert (kept.value, kept.object) == (Value(), obj)
     assert lost in kept.lost
     assert bool(kept.lost) == bool(lost)

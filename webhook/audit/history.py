@@ -14,7 +14,6 @@ import msgspec
 
 from webhook.audit.spreadsheet import csv_row
 from webhook.errors import one_line
-from webhook.installation import HISTORY, NAMESPACE
 from webhook.objects.wire import UNDECODABLE
 from webhook.policy import Object
 
@@ -76,10 +75,6 @@ class Read(NamedTuple):
 
     days: list[Day]
     lost: str = ""
-
-
-def history_path(namespace: str = NAMESPACE) -> str:
-    return f"/api/v1/namespaces/{namespace}/configmaps/{HISTORY}"
 
 
 def read_history(obj: Object | None) -> Read:

@@ -10,15 +10,16 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webhook.audit.history import Day, history_path, read_history
+from webhook.audit.history import Day, read_history
 from webhook.audit.judge import Audit, Progress, audit
 from webhook.cluster.facts import list_facts
 from webhook.cluster.gap_record import read_record
 from webhook.cluster.in_force import config_in_force
+from webhook.cluster.paths import config_map_path
 from webhook.cluster.stored import Unreadable, Unseen, is_forbidden
 from webhook.config import Config, load_config, read_config
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.installation import CONFIG, NAMESPACE, STATE
+from webhook.installation import CONFIG, HISTORY, NAMESPACE, STATE
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.owners import metadata_of
 from webhook.observing import unchecked
@@ -138,7 +139,7 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
 
 def _history(cluster: Cluster) -> Sequence[Day]:
     try:
-        return read_history(cluster.get(history_path())).days
+        return read_history(cluster.get(config_map_path(NAMESPACE, HISTORY))).days
     except (ClusterRefused, FactsUnavailable):
         return ()
 
@@ -149,7 +150,7 @@ def _observing(
     """The things that are broken now. What could not be read for that is added to `found`."""
     asked = observers(config)
     try:
-        record = read_record(cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{STATE}"))
+        record = read_record(cluster.get(config_map_path(NAMESPACE, STATE)))
         asked.append(Observer(unchecked.NAME, (), unchecked.observer_of(record)))
     except (ClusterRefused, FactsUnavailable) as error:
         found.unseen.note("configmaps", error, NAMESPACE)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from webhook.cluster.stored import Reader, Stored, full_resource, path_of
+from webhook.cluster.paths import path_of
+from webhook.cluster.stored import Reader, Stored, full_resource
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.names import SERVICE_ACCOUNT, is_object_name
@@ -111,7 +112,7 @@ class Owners:
             return True
         try:
             version = self._stored.versions.of(kind)
-            obj = version and self._cluster.get(f"{path_of(kind, version, namespace)}/{owner.name}")
+            obj = version and self._cluster.get(path_of(kind, version, namespace, owner.name))
         except (ClusterRefused, FactsUnavailable):
             return True
         if obj and obj["metadata"].get("uid") == owner.uid:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 import urllib3
 
-from webhook.cluster.client import Cluster
+from webhook.cluster.client import Call, Cluster
 from webhook.errors import ClusterRefused
-from webhook.policy import Object
 
 _ATTEMPTS = 10
 _SHORTEST_WAIT = 1.0
@@ -22,19 +20,11 @@ class PatientCluster(Cluster):
     A token that has expired is read, or fetched, anew once: the second refusal is the answer.
     """
 
-    def open(
-        self,
-        path: str,
-        query: Mapping[str, str],
-        read_timeout: float,
-        method: str = "GET",
-        body: Object | None = None,
-        accept: str = "application/json",
-    ) -> urllib3.BaseHTTPResponse:
+    def open(self, call: Call) -> urllib3.BaseHTTPResponse:
         is_known = True
         for _ in range(_ATTEMPTS - 1):
             try:
-                return super().open(path, query, read_timeout, method, body, accept)
+                return super().open(call)
             except ClusterRefused as answer:
                 if answer.is_busy:
                     time.sleep(max(answer.retry_after, _SHORTEST_WAIT))
@@ -42,4 +32,4 @@ class PatientCluster(Cluster):
                     is_known = False
                 else:
                     raise
-        return super().open(path, query, read_timeout, method, body, accept)
+        return super().open(call)

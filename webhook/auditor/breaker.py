@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Literal
@@ -13,9 +13,8 @@ from typing import Literal
 import structlog
 import urllib3
 
-from webhook.cluster.client import Cluster
+from webhook.cluster.client import Call, Cluster
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.policy import Object
 
 Stopped = Literal["nothing", "writes", "everything"]
 
@@ -104,19 +103,11 @@ class GuardedCluster(Cluster):
         super().__init__(load, source)
         self.breaker = Breaker()
 
-    def open(
-        self,
-        path: str,
-        query: Mapping[str, str],
-        read_timeout: float,
-        method: str = "GET",
-        body: Object | None = None,
-        accept: str = "application/json",
-    ) -> urllib3.BaseHTTPResponse:
-        self.breaker.ask(is_write=method != "GET")
+    def open(self, call: Call) -> urllib3.BaseHTTPResponse:
+        self.breaker.ask(is_write=call.method != "GET")
         begun = time.monotonic()
         try:
-            response = super().open(path, query, read_timeout, method, body, accept)
+            response = super().open(call)
         except ClusterRefused as answer:
             if answer.message != _NEW_KIND:
                 self.breaker.took(None, answer.status)
@@ -126,5 +117,5 @@ class GuardedCluster(Cluster):
             if (seconds := time.monotonic() - begun) > _SLOW:
                 self.breaker.took(seconds)
             raise
-        self.breaker.took(None if "watch" in query else time.monotonic() - begun)
+        self.breaker.took(None if "watch" in call.query else time.monotonic() - begun)
         return response

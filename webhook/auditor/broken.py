@@ -10,6 +10,7 @@ import structlog
 from webhook.cluster.client import Cluster
 from webhook.cluster.facts import Watch
 from webhook.cluster.gap_record import GapRecord, read_record
+from webhook.cluster.paths import config_map_path
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.installation import STATE
@@ -27,7 +28,7 @@ class Broken:
     def __init__(self, cluster: Cluster, config: Config, namespace: str) -> None:
         self._cluster = cluster
         self._config = config
-        self._state = f"/api/v1/namespaces/{namespace}/configmaps/{STATE}"
+        self._state = config_map_path(namespace, STATE)
         self._observers = observers(config)
         self._watch = Watch(cluster, needed_lives(self._observers))
         self._watch.start()

@@ -13,6 +13,7 @@ import urllib3
 
 from webhook import __version__
 from webhook.auditor.notices import SCHEMA, Notice
+from webhook.cluster.paths import api_path
 from webhook.errors import BadConfig, Undelivered
 from webhook.policy import Object
 from webhook.sections import URL, Notifications
@@ -33,7 +34,7 @@ def read_url(notifications: Notifications, cluster: _Reader, namespace: str) -> 
     if secret is None:
         return notifications.url
     where = f"Secret {namespace}/{secret.name}"
-    stored = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{secret.name}")
+    stored = cluster.get(api_path("", "v1", "secrets", namespace, secret.name))
     if stored is None:
         raise BadConfig(f"there is no {where}, which notifications.secret names")
     data: Mapping[str, Any] = stored.get("data") or {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from webhook.auditor.kept import Kept
 from webhook.auditor.pace import Pace, Troubles
 from webhook.auditor.seen import News
-from webhook.cluster.stored import path_of
+from webhook.cluster.paths import path_of
 from webhook.config import Config
 from webhook.controller.events import event, send
 from webhook.errors import ClusterRefused, FactsUnavailable
@@ -104,7 +104,8 @@ class Events:
         known = self._config().judged.get((group, about.reference.kind))
         if known is None:
             return None
-        stored = self._cluster.get(f"{path_of(known.kind, version, about.reference.namespace)}/{about.reference.name}")
+        _, namespace, name = about.reference
+        stored = self._cluster.get(path_of(known.kind, version, namespace, name))
         return stored and {**stored, "apiVersion": about.api_version, "kind": about.reference.kind}
 
 

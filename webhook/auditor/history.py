@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from webhook.audit.history import KEY, REST, Counts, Day, Read, history_path, read_history, write_history
+from webhook.audit.history import KEY, REST, Counts, Day, Read, read_history, write_history
 from webhook.auditor.kept import Kept
 from webhook.auditor.pace import Troubles
+from webhook.cluster.paths import config_map_path
 from webhook.errors import ForestallError
 from webhook.installation import HISTORY, LABELS
 from webhook.policy import Object
@@ -34,7 +35,7 @@ class History:
 
     def __init__(self, cluster: Cluster, own: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
-        self._path = history_path(own)
+        self._path = config_map_path(own, HISTORY)
         self._own = own
         self._clock = clock
         self._day = date.min

@@ -14,6 +14,7 @@ from webhook.auditor.kept import Kept
 from webhook.auditor.watching import Followed, Following, Key, MetadataReader
 from webhook.cluster.client import Cluster
 from webhook.cluster.lookups import LookUps
+from webhook.cluster.paths import path_of
 from webhook.cluster.stored import (
     Body,
     Page,
@@ -23,7 +24,6 @@ from webhook.cluster.stored import (
     full_resource,
     is_namespace,
     owner_first,
-    path_of,
     read_at_once,
     request_of,
     served_versions,
@@ -246,7 +246,7 @@ class Inventory:
         self._moves(request.namespace, self._owners.take(request) and moves)
         asked = self._owners.as_asked(request)
         if asked is not None and followed.is_partial:
-            obj = self._cluster.get(f"{path_of(kind, followed.version, request.namespace)}/{request.name}")
+            obj = self._cluster.get(path_of(kind, followed.version, request.namespace, request.name))
             whole = obj and request_of(kind, followed.version, obj)
             is_there = whole and not is_over(kind.group, kind.kind, whole.object or {})
             asked = self._owners.as_asked(whole) if whole and is_there else None

@@ -20,8 +20,7 @@ from webhook.auditor.kept import Kept
 from webhook.auditor.notices import MOST_LINES, Notice, broken_name, broken_now, finding_line, summary
 from webhook.auditor.pace import Troubles
 from webhook.auditor.seen import News
-from webhook.cluster.record import Kept as Recorded
-from webhook.cluster.record import Record
+from webhook.cluster.record import Record, Recorded
 from webhook.config import Config
 from webhook.errors import BadConfig, ClusterRefused, Conflict, ForestallError
 from webhook.installation import NOTIFIED
@@ -85,7 +84,7 @@ class Notifications:
         self._config = config
         self._news = news
         self._clock = clock
-        self._record: Record[State] = Record(cluster, own, NOTIFIED, "notified", State, State)
+        self._record: Record[State] = Record(cluster, own, NOTIFIED, "notified", State)
         self._recorded: Recorded[State] | None = None
         self._state = State()
         self._written = b""

@@ -14,8 +14,7 @@ import structlog
 
 from webhook.auditor.kept import Kept
 from webhook.cluster.client import Cluster
-from webhook.cluster.record import Kept as Recorded
-from webhook.cluster.record import Record
+from webhook.cluster.record import Record, Recorded
 from webhook.errors import ForestallError
 from webhook.findings import Finding
 from webhook.installation import SEEN
@@ -79,7 +78,7 @@ class Seen:
     """
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self._record: Record[bytes] = Record(cluster, namespace, SEEN, "findings", bytes, bytes)
+        self._record: Record[bytes] = Record(cluster, namespace, SEEN, "findings", bytes)
         self._recorded: Recorded[bytes] | None = None
         self._stored: dict[bytes, int] | None = None
         """What was remembered, until the first findings are taken."""

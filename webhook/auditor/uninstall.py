@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from webhook.auditor.reports import delete_all
+from webhook.cluster.paths import api_path, config_map_path
 from webhook.controller.lease import RENEW_SECONDS, wall_text
 from webhook.errors import Conflict
 from webhook.installation import AUDITOR, HISTORY, NOTIFIED, SEEN
@@ -31,13 +32,13 @@ def remove_all(cluster: Cluster, own: str, sleep: Callable[[float], None] = time
         sleep(RENEW_SECONDS + 1)
     count = delete_all(cluster, own)
     for name in (SEEN, NOTIFIED, HISTORY):
-        cluster.delete(f"/api/v1/namespaces/{own}/configmaps/{name}")
+        cluster.delete(config_map_path(own, name))
     return count
 
 
 def _take_lease(cluster: Cluster, own: str) -> bool:
     """Hold the auditors' Lease; whether somebody may still believe to lead."""
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{own}/leases/{AUDITOR}"
+    path = api_path("coordination.k8s.io", "v1", "leases", own, AUDITOR)
     for attempts_left in reversed(range(_ATTEMPTS)):
         lease = cluster.get(path)
         if lease is None:  # no auditor has ever led

@@ -13,7 +13,8 @@ import structlog
 import urllib3
 
 from webhook.cluster.client import Cluster
-from webhook.cluster.stored import Body, full_resource, path_of
+from webhook.cluster.paths import path_of
+from webhook.cluster.stored import Body, full_resource
 from webhook.cluster.watch_stream import backoff, hang_up, is_expired, watch_events
 from webhook.errors import ClusterRefused, one_line
 from webhook.objects.wire import UNDECODABLE, read_name

@@ -15,6 +15,7 @@ from webhook.cli.clusters import reach_patiently
 from webhook.cli.options import AS_IF, FILE, KUBECONFIG
 from webhook.cli.terminal import note, put, style_of, tell_bugs, width
 from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.installation import HISTORY, NAMESPACE
 from webhook.policy import MODES, Mode
 
 if TYPE_CHECKING:
@@ -119,11 +120,12 @@ def audit(
 
 def _print_history(kubeconfig: Path | None, contexts: tuple[str, ...], output: AuditFormat) -> int:
     """Print what the auditors of the clusters have counted; 2 if a history can't be read."""
-    from webhook.audit.history import history_csv, history_lines, history_path, read_history  # noqa: PLC0415
+    from webhook.audit.history import history_csv, history_lines, read_history  # noqa: PLC0415
+    from webhook.cluster.paths import config_map_path  # noqa: PLC0415
 
     clusters, code = {}, 0
     for context in contexts or (None,):
-        read = read_history(reach_patiently(kubeconfig, context).get(history_path()))
+        read = read_history(reach_patiently(kubeconfig, context).get(config_map_path(NAMESPACE, HISTORY)))
         clusters[context or ""] = read.days
         if read.lost:
             where = f"context {context}: " if context else ""

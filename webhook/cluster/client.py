@@ -28,11 +28,12 @@ from kubernetes.client.rest import RESTClientObject
 from kubernetes.config import load_incluster_config, load_kube_config
 from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
+from webhook.cluster.paths import fact_path
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable, TooLarge, one_line
 from webhook.objects.facts import Found, decode_fact
 from webhook.objects.names import is_object_name
 from webhook.objects.wire import UNDECODABLE, read_object
-from webhook.policy import FactKind, FactReference, Object
+from webhook.policy import FactReference, Object
 from webhook.prepared import prepare
 
 log = structlog.get_logger()
@@ -72,6 +73,20 @@ class _Status(msgspec.Struct):
 prepare(_Status)
 
 _Fact = tuple[FactReference, Any]
+
+
+class Call(NamedTuple):
+    """A call of the Kubernetes API; at no point does it wait longer than `seconds` for the API server."""
+
+    path: str
+    query: Mapping[str, str]
+    seconds: float
+    method: str = "GET"
+    body: Object | None = None
+    accept: str = "application/json"
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
 
 
 class Written(NamedTuple):
@@ -148,7 +163,7 @@ class Cluster:
         return Found(found, absent)
 
     def _look_up(self, reference: FactReference, deadline: float) -> _Fact | None:
-        path = path_of(reference.kind, reference.namespace, reference.name)
+        path = fact_path(reference.kind, reference.namespace, reference.name)
         try:
             return decode_fact(reference.kind, self.read(path, {}, deadline - time.monotonic()))
         except ClusterRefused as answer:
@@ -162,7 +177,7 @@ class Cluster:
         Like the methods below: raises ClusterRefused for an answer that says no, FactsUnavailable for no answer.
         """
         try:
-            return self._call("GET", path, {}, timeout=timeout).object
+            return self._call(Call(path, {}, timeout)).object
         except ClusterRefused as answer:
             if answer.status == 404:
                 return None
@@ -170,7 +185,7 @@ class Cluster:
 
     def create(self, path: str, obj: Object, *, dry_run: bool = False, timeout: float = _CALL_SECONDS) -> Written:
         """Create the object in the collection at an API path; raises Conflict if there is one of that name."""
-        return self._call("POST", path, {"dryRun": "All"} if dry_run else {}, obj, timeout)
+        return self._call(Call(path, {"dryRun": "All"} if dry_run else {}, timeout, "POST", obj))
 
     def replace(self, path: str, obj: Object, *, timeout: float = _CALL_SECONDS) -> Object:
         """Replace the object at an API path, and return it as it then is.
@@ -181,9 +196,9 @@ class Cluster:
             raise ValueError(f"{path}: a write has to say which version it was decided on")
         # The API server keeps its managedFields where none are sent; of ours most is missing (wire.read_object).
         metadata = {field: value for field, value in obj["metadata"].items() if field != "managedFields"}
-        return self._call("PUT", path, {}, {**obj, "metadata": metadata}, timeout).object
+        return self._call(Call(path, {}, timeout, "PUT", {**obj, "metadata": metadata})).object
 
-    def delete(self, path: str, uid: str = "", version: str = "", *, timeout: float = _CALL_SECONDS) -> None:
+    def delete(self, path: str, uid: str = "", version: str = "") -> None:
         """Delete the object at an API path, if it is still there.
 
         Raises Conflict if it is another one than `uid` says, or no longer the resourceVersion `version`.
@@ -195,14 +210,15 @@ class Cluster:
             "preconditions": {key: value for key, value in conditions.items() if value},
         }
         try:
-            self._call("DELETE", path, {}, options, timeout)
+            self._call(Call(path, {}, _CALL_SECONDS, "DELETE", options))
         except ClusterRefused as answer:
             if answer.status != 404:
                 raise
 
     def now(self) -> datetime:
         """The API server's time, to the second: the Date header of an answer, for which no right is needed."""
-        with self.open("/version", {}, _CALL_SECONDS) as response, self._answering("GET /version"):
+        call = Call("/version", {}, _CALL_SECONDS)
+        with self.open(call) as response, self._answering(call):
             response.read()
             date = response.headers.get("Date", "")
         try:
@@ -210,15 +226,8 @@ class Cluster:
         except ValueError as error:
             raise FactsUnavailable(f"{self.host} gives no date: {date!r}") from error
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Object | None = None,
-        timeout: float = _CALL_SECONDS,
-    ) -> Written:
-        with self.open(path, query, timeout, method, body) as response, self._answering(f"{method} {path}"):
+    def _call(self, call: Call) -> Written:
+        with self.open(call) as response, self._answering(call):
             return Written(read_object(response.read()), tuple(_warnings(response.headers.getlist("Warning"))))
 
     def read(
@@ -236,44 +245,36 @@ class Cluster:
         """
         deadline = time.monotonic() + timeout
         body = bytearray()
-        with self.open(path, query, timeout, accept=accept) as response, self._answering(f"GET {path}"):
+        call = Call(path, query, timeout, accept=accept)
+        with self.open(call) as response, self._answering(call):
             while chunk := response.read1(1 << 20):
                 body += chunk
                 if most is not None and len(body) > most:
                     response.close()
-                    raise TooLarge(f"GET {path}: the answer has more than {most} bytes")
+                    raise TooLarge(f"{call}: the answer has more than {most} bytes")
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"it took longer than {timeout:.3g} s")
         return body
 
-    def open(
-        self,
-        path: str,
-        query: Mapping[str, str],
-        read_timeout: float,
-        method: str = "GET",
-        body: Object | None = None,
-        accept: str = "application/json",
-    ) -> urllib3.BaseHTTPResponse:
-        """The answer, with the body still to be read; at no point does it wait longer than `read_timeout` seconds.
+    def open(self, call: Call) -> urllib3.BaseHTTPResponse:
+        """The answer, with the body still to be read: every call goes through here.
 
         Raises ClusterRefused for any status but 2xx, FactsUnavailable for what a broken connection does.
         """
         pool, configuration = self._connection
-        call = f"{method} {path}"
         with self._answering(call):
-            if read_timeout <= 0:
+            if call.seconds <= 0:
                 raise TimeoutError("no time is left")
             with self._lock:  # the package may renew an expired token here; after one failure it isn't tried again
                 authorization = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
             response: urllib3.BaseHTTPResponse = pool.request(
-                method,
-                configuration.host + path + (f"?{urlencode(query)}" if query else ""),
-                body=None if body is None else msgspec.json.encode(body),
-                headers={"Accept": accept, "User-Agent": "forestall"}
-                | ({} if body is None else {"Content-Type": "application/json"})
+                call.method,
+                configuration.host + call.path + (f"?{urlencode(call.query)}" if call.query else ""),
+                body=None if call.body is None else msgspec.json.encode(call.body),
+                headers={"Accept": call.accept, "User-Agent": "forestall"}
+                | ({} if call.body is None else {"Content-Type": "application/json"})
                 | ({"Authorization": authorization} if authorization else {}),
-                timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, read_timeout), read=read_timeout),
+                timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, call.seconds), read=call.seconds),
                 retries=False,
                 preload_content=False,
             )
@@ -285,7 +286,7 @@ class Cluster:
             raise _refusal(response, call)
 
     @contextlib.contextmanager
-    def _answering(self, call: str) -> Iterator[None]:
+    def _answering(self, call: Call) -> Iterator[None]:
         """Turns every error that keeps a call from being answered into FactsUnavailable, in one line that names the
         call."""
         try:
@@ -324,14 +325,7 @@ class Cluster:
         return str(self._connection[1].host)
 
 
-def path_of(kind: FactKind[Any, Any], namespace: str = "", name: str = "") -> str:
-    """The API path of a kind's collection, in a namespace or in all, or of one object."""
-    prefix = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-    parts = [prefix, *(("namespaces", namespace) if namespace else ()), kind.resource]
-    return "/".join([*parts, name] if name else parts)
-
-
-def _refusal(response: urllib3.BaseHTTPResponse, call: str) -> ClusterRefused:
+def _refusal(response: urllib3.BaseHTTPResponse, call: Call) -> ClusterRefused:
     """The API server's refusal; its message is the beginning of the body if a proxy answered in the API server's
     place."""
     said = _Status()

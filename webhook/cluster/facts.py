@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import structlog
 import urllib3
 
-from webhook.cluster.client import Cluster, path_of
+from webhook.cluster.client import Cluster
+from webhook.cluster.paths import fact_path
 from webhook.cluster.stored import Body, Unreadable, Unseen, read_at_once, unreadable
 from webhook.cluster.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
 from webhook.errors import ClusterRefused, FactsUnavailable, one_line
@@ -81,7 +82,7 @@ class Listed(NamedTuple):
 def list_kind(cluster: Cluster, kind: FactKind[Any, Any], namespace: str = "") -> Listed:
     """List all of one kind, in a namespace or in all. Raises ClusterRefused or FactsUnavailable."""
     listed = Listed({}, {}, "")
-    for page in read_at_once(cluster, path_of(kind, namespace)):
+    for page in read_at_once(cluster, fact_path(kind, namespace)):
         if page.begins:
             listed = Listed({}, {}, page.version)
         for item in page.items:
@@ -254,7 +255,7 @@ class Watch:
                 hang_up(response)
             self._heard(followed)  # a connection may stay silent for a minute
 
-        for event in watch_events(self._cluster, path_of(followed.kind), followed.version, opened):
+        for event in watch_events(self._cluster, fact_path(followed.kind), followed.version, opened):
             self._take_in(followed, event.change, event.body)
             followed.version = event.version
             self._heard(followed)

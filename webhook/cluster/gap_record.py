@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from webhook.cluster.record import Kept, read_value
+from webhook.cluster.record import Recorded, read_value
 from webhook.policy import Object, Stage
 
 EVERY = timedelta(seconds=10)
@@ -58,8 +58,8 @@ class GapRecord(msgspec.Struct, frozen=True):
 
 def read_record(obj: Object | None) -> GapRecord:
     """What ConfigMap forestall-state says of gaps."""
-    return record_of(read_value(obj, KEY, GapRecord, GapRecord))
+    return record_of(read_value(obj, KEY, GapRecord))
 
 
-def record_of(kept: Kept[GapRecord]) -> GapRecord:
+def record_of(kept: Recorded[GapRecord]) -> GapRecord:
     return GapRecord(lost=True) if kept.lost else kept.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from webhook.cluster.paths import config_map_path
 from webhook.cluster.stored import Reader
 from webhook.config import Config, load_config
 from webhook.errors import BadConfig
@@ -13,7 +14,7 @@ def config_in_force(cluster: Reader, namespace: str) -> Config | None:
 
     Raises BadConfig if it can't be used, ClusterRefused or FactsUnavailable if it can't be read.
     """
-    obj = cluster.get(f"/api/v1/namespaces/{namespace}/configmaps/{CONFIG}")
+    obj = cluster.get(config_map_path(namespace, CONFIG))
     if obj is None:
         return None
     text = (obj.get("data") or {}).get(CONFIG_KEY)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from webhook.cluster.stored import Reader, Unreadable, Unseen, path_of
+from webhook.cluster.paths import fact_path
+from webhook.cluster.stored import Reader, Unreadable, Unseen
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.objects.facts import ClusterFacts, Found, read_fact
 from webhook.objects.names import is_object_name
-from webhook.policy import Decision, FactReference, GroupKind, Reference
+from webhook.policy import Decision, FactReference, Reference
 
 LookUp = Callable[[Collection[FactReference]], Found]
 
@@ -49,9 +50,8 @@ class LookUps:
         # The name is what somebody wrote into a pod: it must not lead to another path.
         if not (is_object_name(name) and is_object_name(namespace)):
             return Found([], [reference])
-        path = path_of(GroupKind(kind.group, kind.kind, kind.resource), kind.version, namespace)
         try:
-            obj = self._cluster.get(f"{path}/{name}")
+            obj = self._cluster.get(fact_path(kind, namespace, name))
             fact = obj and read_fact(obj, [kind], namespace=namespace)
         except (ClusterRefused, FactsUnavailable) as error:
             self._unseen.note(kind.full_resource, error, namespace)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from webhook.cluster.stored import Reader, Unreadable, path_of, read_bodies, unreadable
+from webhook.cluster.paths import path_of
+from webhook.cluster.stored import Reader, Unreadable, read_bodies, unreadable
 from webhook.errors import UNREADABLE
 from webhook.objects.quantities import parse_memory
 from webhook.objects.wire import UNDECODABLE

@@ -1,4 +1,4 @@
-"""The controller's own state, in a ConfigMap of Forestall's namespace: typed, of a known version, of bounded size.
+"""What controller and auditor remember, in ConfigMaps of Forestall's namespace: typed, of a known version, bounded.
 
 A ConfigMap holds several values, each under a key of its own, as JSON. Every write carries the version that it was
 decided on, so that of two writers one is told to look again.
@@ -6,12 +6,13 @@ decided on, so that of two writers one is told to look again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from webhook.cluster.paths import config_map_path
 from webhook.errors import BadObject, ClusterRefused, Conflict
 from webhook.installation import LABELS
 from webhook.policy import Object
@@ -37,7 +38,7 @@ class _Cluster(Protocol):
     def replace(self, path: str, obj: Object) -> Object: ...
 
 
-class Kept(NamedTuple, Generic[T]):
+class Recorded(NamedTuple, Generic[T]):
     """A value as it was read, to be given back to write(): with the ConfigMap, None where there is none.
 
     `lost` says why what is there can't be read, and is empty where it can.
@@ -48,46 +49,44 @@ class Kept(NamedTuple, Generic[T]):
     lost: str = ""
 
 
-def read_value(obj: Object | None, key: str, type_: Any, new: Callable[[], T]) -> Kept[T]:
-    """What the ConfigMap holds under the key; `new()` where it holds nothing that can be read."""
+def read_value(obj: Object | None, key: str, type_: type[T]) -> Recorded[T]:
+    """What the ConfigMap holds under the key; an empty value where it holds nothing that can be read."""
     data = (obj or {}).get("data") or {}
     text = data.get(key)
     if text is None:
-        return Kept(new(), obj)
+        return Recorded(type_(), obj)
     if data.get(_VERSION_KEY, VERSION) != VERSION:
-        return Kept(new(), obj, f"it is of version {data[_VERSION_KEY]}, not {VERSION}")
+        return Recorded(type_(), obj, f"it is of version {data[_VERSION_KEY]}, not {VERSION}")
     try:
-        return Kept(msgspec.json.decode(text, type=type_), obj)
+        return Recorded(msgspec.json.decode(text, type=type_), obj)
     except (msgspec.DecodeError, RecursionError) as error:
-        return Kept(new(), obj, str(error))
+        return Recorded(type_(), obj, str(error))
 
 
 class Record(Generic[T]):
-    """One value, under a key of a ConfigMap; `new` makes the one that counts before any was written."""
+    """One value, under a key of a ConfigMap; before any was written it is `type_()`."""
 
-    def __init__(
-        self, cluster: _Cluster, namespace: str, name: str, key: str, type_: Any, new: Callable[[], T]
-    ) -> None:
+    def __init__(self, cluster: _Cluster, namespace: str, name: str, key: str, type_: type[T]) -> None:
         self._cluster = cluster
-        self._collection = f"/api/v1/namespaces/{namespace}/configmaps"
+        self._collection = config_map_path(namespace, "")
+        self._path = config_map_path(namespace, name)
         self._metadata = {"name": name, "namespace": namespace, "labels": dict(LABELS)}
         self._key = key
         prepare(type_)
         self._type = type_
-        self._new = new
 
-    def read(self) -> Kept[T]:
+    def read(self) -> Recorded[T]:
         """The value as it is stored; raises FactsUnavailable or ClusterRefused."""
-        return read_value(self._cluster.get(self._path), self._key, self._type, self._new)
+        return read_value(self._cluster.get(self._path), self._key, self._type)
 
     def write(
         self,
-        kept: Kept[T],
+        kept: Recorded[T],
         value: T,
         *,
         beside: Mapping[str, str] = MappingProxyType({}),
         owner: Object | None = None,
-    ) -> Kept[T]:
+    ) -> Recorded[T]:
         """Write the value in place of the one that was read, if anything differs, and return what is then stored.
 
         `beside` are texts for people under other keys; with the `owner`, an object of the cluster, the ConfigMap goes
@@ -103,17 +102,13 @@ class Record(Generic[T]):
             return kept
         obj = {**there, "metadata": metadata, "data": data}
         if kept.object is None:
-            return Kept(value, self._cluster.create(self._collection, obj).object)
+            return Recorded(value, self._cluster.create(self._collection, obj).object)
         try:
-            return Kept(value, self._cluster.replace(self._path, obj))
+            return Recorded(value, self._cluster.replace(self._path, obj))
         except ClusterRefused as answer:
             if answer.status != 404:
                 raise
             raise Conflict(answer.status, answer.reason, answer.message) from answer
-
-    @property
-    def _path(self) -> str:
-        return f"{self._collection}/{self._metadata['name']}"
 
 
 def _excess(data: Mapping[str, str]) -> str:

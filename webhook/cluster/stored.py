@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from webhook.cluster.paths import api_path, path_of
 from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError, TooLarge, one_line
 from webhook.objects.wire import ITEM, UNDECODABLE, cut, find, read_name, read_object
 from webhook.objects.written import as_written
@@ -259,7 +260,7 @@ class Versions(dict[str, str]):
         return next((version for version in versions if kind.resource in self._served(kind.group, version)), preferred)
 
     def _served(self, group: str, version: str) -> frozenset[str]:
-        path = f"/apis/{group}/{version}"
+        path = api_path(group, version)
         if path not in self._resources:
             found = (self._cluster.get(path) if self._cluster else None) or {}
             self._resources[path] = frozenset(resource["name"] for resource in found.get("resources") or ())
@@ -269,12 +270,6 @@ class Versions(dict[str, str]):
 def served_versions(cluster: Reader) -> Versions:
     """The versions that the API server serves. Raises ClusterRefused or FactsUnavailable."""
     return Versions(cluster, (cluster.get("/apis") or {}).get("groups") or ())
-
-
-def path_of(kind: GroupKind, version: str, namespace: str = "") -> str:
-    """The API path of a kind's collection, in a namespace or in all."""
-    prefix = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
-    return "/".join([prefix, *(("namespaces", namespace) if namespace else ()), kind.resource])
 
 
 @dataclass
@@ -320,7 +315,7 @@ class Stored:
 
     def _objects(self, kind: GroupKind, version: str, namespace: str) -> Iterator[Object | Unreadable]:
         if namespace and is_namespace(kind.group, kind.kind):
-            obj = self.cluster.get(f"{path_of(kind, version)}/{namespace}")
+            obj = self.cluster.get(path_of(kind, version, name=namespace))
             return iter(() if obj is None else (obj,))
         return read_objects(self.cluster, path_of(kind, version, namespace), kind.kind)
 
@@ -346,7 +341,7 @@ def _is_served(cluster: Reader, kind: GroupKind, version: str, error: ForestallE
     if error.status == 404:
         return False
     try:
-        served = cluster.get(path_of(kind._replace(resource=""), version).rstrip("/"))
+        served = cluster.get(api_path(kind.group, version))
     except (ClusterRefused, FactsUnavailable):
         return True
     resources = (served or {}).get("resources")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import urllib3
 
-from webhook.cluster.client import Cluster
+from webhook.cluster.client import Call, Cluster
 from webhook.cluster.stored import Body
 from webhook.errors import ClusterRefused
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, decode
@@ -102,7 +102,7 @@ def watch_events(
         "resourceVersion": version,
         "timeoutSeconds": str(seconds),
     }
-    with contextlib.closing(cluster.open(path, query, seconds + _GRACE_SECONDS, accept=accept)) as response:
+    with contextlib.closing(cluster.open(Call(path, query, seconds + _GRACE_SECONDS, accept=accept))) as response:
         opened(response)
         for line in _lines(response):
             change, body = _read_event(line)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import structlog
 
+from webhook.cluster.paths import path_of
 from webhook.cluster.pod_metrics import POD_METRICS, read_pods
-from webhook.cluster.stored import Reader, Unreadable, Versions, path_of, read_objects, served_versions
+from webhook.cluster.stored import Reader, Unreadable, Versions, read_objects, served_versions
 from webhook.config import Config
 from webhook.errors import UNREADABLE, BadObject, ClusterRefused, FactsUnavailable
 from webhook.objects.ended import is_over

@@ -126,7 +126,7 @@ class Gaps:
         self._cluster = cluster
         self._path = f"/api/v1/namespaces/{namespace}/configmaps"
         self._namespace = namespace
-        self._stored = Record(cluster, namespace, STATE, KEY, GapRecord, GapRecord)
+        self._stored = Record(cluster, namespace, STATE, KEY, GapRecord)
         self._probed_at: datetime | None = None
         self._lost: tuple[Stage, ...] = ()
         """The stages that didn't answer the last probe."""

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from prometheus_client import Gauge
 
-from webhook.cluster.record import Kept, Record, read_value
+from webhook.cluster.record import Record, Recorded, read_value
 from webhook.config import Config
 from webhook.controller.events import report
 from webhook.controller.registration import STAGES, bundled, configuration_path, configurations, corrected, service_port
@@ -53,7 +53,7 @@ _KEY = "hooks"
 
 def read_state(obj: Object | None) -> HooksState:
     """What ConfigMap forestall-state says of the webhook configurations."""
-    return read_value(obj, _KEY, HooksState, HooksState).value
+    return read_value(obj, _KEY, HooksState).value
 
 
 def is_new(cluster: Cluster, state: Object | None) -> bool:
@@ -102,7 +102,7 @@ class Hooks:
         self._namespace = namespace
         self._endpoints = endpoints
         self._earlier = earlier
-        self._record = Record(cluster, namespace, STATE, _KEY, HooksState, HooksState)
+        self._record = Record(cluster, namespace, STATE, _KEY, HooksState)
         self._installation: tuple[Object | None, int] = (None, 443)
         self._looked_at: datetime | None = None
         self._waiting = ""
@@ -212,7 +212,7 @@ def turn_on(cluster: Cluster, namespace: str) -> None:
 
 
 def _remember(cluster: Cluster, namespace: str, off: dict[Stage, str]) -> None:
-    record = Record(cluster, namespace, STATE, _KEY, HooksState, HooksState)
+    record = Record(cluster, namespace, STATE, _KEY, HooksState)
     owner = cluster.get(_OWNER_PATH)
     for attempts_left in reversed(range(5)):
         kept = record.read()
@@ -227,7 +227,7 @@ def _remember(cluster: Cluster, namespace: str, off: dict[Stage, str]) -> None:
             return
 
 
-def _state_of(kept: Kept[HooksState], owner: Object | None) -> HooksState:
+def _state_of(kept: Recorded[HooksState], owner: Object | None) -> HooksState:
     """A copy of the record, or an empty one if the record is an earlier installation's."""
     if owner and kept.value.owner != owner["metadata"]["uid"]:
         return HooksState(owner=owner["metadata"]["uid"])

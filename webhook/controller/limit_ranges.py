@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from webhook.cluster.record import Kept, Record
+from webhook.cluster.record import Record, Recorded
 from webhook.cluster.stored import Reader, Unreadable, read_objects, readable
 from webhook.config import Config
 from webhook.controller.contents import Contents, ContentsReader, Objects
@@ -81,9 +81,7 @@ class Limits:
         self._cluster = cluster
         self._namespace = namespace
         self._watch = watch
-        self._record: Record[dict[str, Made]] = Record(
-            cluster, namespace, LIMIT_RANGES_RECORD, "made", dict[str, Made], dict
-        )
+        self._record: Record[dict[str, Made]] = Record(cluster, namespace, LIMIT_RANGES_RECORD, "made", dict[str, Made])
         self._contents = ContentsReader(cluster)
         self._config: Config | None = None
         self._heard: tuple[object, object] | None = None
@@ -118,7 +116,7 @@ class Limits:
             return None
         return facts.of(NAMESPACES), facts.of(LIMIT_RANGES)
 
-    def _keep(self, config: Config, state: Kept[dict[str, Made]], now: datetime) -> None:
+    def _keep(self, config: Config, state: Recorded[dict[str, Made]], now: datetime) -> None:
         recorded = _keys(state)
         namespaces = list(readable(read_objects(self._cluster, "/api/v1/namespaces", "Namespace")))
         limit_ranges, odd = self._read_limit_ranges()
@@ -229,13 +227,15 @@ class Limits:
         except (ClusterRefused, FactsUnavailable) as error:
             log.warning("no event", reason=reason, error=str(error))
 
-    def _read_state(self) -> Kept[dict[str, Made]]:
+    def _read_state(self) -> Recorded[dict[str, Made]]:
         kept = self._record.read()
         if kept.lost:  # LimitRanges that the controller made stay then, and count as made by others
             log.warning("record can't be read", config_map=f"{self._namespace}/{LIMIT_RANGES_RECORD}", error=kept.lost)
         return kept
 
-    def _write_state(self, kept: Kept[dict[str, Made]], made: dict[NamespacedName, Made]) -> Kept[dict[str, Made]]:
+    def _write_state(
+        self, kept: Recorded[dict[str, Made]], made: dict[NamespacedName, Made]
+    ) -> Recorded[dict[str, Made]]:
         """Write which LimitRanges are ours, and the report. Raises Conflict if somebody wrote in between."""
         if kept.object is None and not made and not self.skips:
             return kept
@@ -243,7 +243,7 @@ class Limits:
         return self._record.write(kept, value, beside={"report": json.dumps(report_skips(self.skips), indent=1)})
 
 
-def _keys(kept: Kept[dict[str, Made]]) -> dict[NamespacedName, Made]:
+def _keys(kept: Recorded[dict[str, Made]]) -> dict[NamespacedName, Made]:
     return {(key.partition("/")[0], key.partition("/")[2]): entry for key, entry in kept.value.items()}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from webhook.cluster.client import path_of
+from webhook.cluster.paths import fact_path
 from webhook.cluster.stored import Reader, Unreadable, Unseen, read_bodies, unreadable
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable, ForestallError
 from webhook.objects.facts import decode_fact
@@ -57,7 +57,7 @@ def read_live(cluster: Clock, kinds: Iterable[FactKind[Any, Any]], namespaces: S
 
 def _list(cluster: Reader, kind: FactKind[Any, Any], namespace: str, odd: list[Unreadable]) -> dict[Any, Any]:
     records = {}
-    for body in read_bodies(cluster, path_of(kind, namespace)):
+    for body in read_bodies(cluster, fact_path(kind, namespace)):
         try:
             reference, record = decode_fact(kind, body)
         except (*UNREADABLE, *UNDECODABLE) as error:
