@@ -7,11 +7,11 @@ from typing import Any, Literal, NamedTuple
 
 from policies.metrics_durability.pod import Pod
 from policies.metrics_durability.stores import Kept
-from webhook.errors import BadObject, BadQuantity
 from webhook.objects.facts import CLAIMS
+from webhook.objects.memory_volumes import size_limit
 from webhook.objects.mounts import Mount, mount_at, mounts_of
-from webhook.objects.pods import Workload, mapping, text
-from webhook.objects.quantities import parse_memory
+from webhook.objects.pods import Workload, bytes_at, mapping, text
+from webhook.objects.volumes import operated_storage
 
 Lifetime = Literal["kept", "emptyDir", "memory", "ephemeral", "inline", "container", "unknown"]
 """How long a place lasts; "kept" outlives the pod, and of "unknown" the pod doesn't tell."""
@@ -104,11 +104,8 @@ def _of_volume(pod: Pod, volume: Mapping[str, Any], path: str) -> Place:
 
 
 def _of_directory(directory: Mapping[str, Any], path: str) -> Place:
-    size = _size(directory.get("sizeLimit"), f"{path}.sizeLimit")
-    # 0 is no limit: the kubelet looks for one above it.
-    return Place(
-        "memory" if directory.get("medium") else "emptyDir", path, size or None, f"{path}.sizeLimit", f"{path}.medium"
-    )
+    lifetime: Lifetime = "memory" if directory.get("medium") else "emptyDir"
+    return Place(lifetime, path, size_limit(directory, path), f"{path}.sizeLimit", f"{path}.medium")
 
 
 def _of_template(lifetime: Lifetime, template: Mapping[str, Any], path: str) -> Place:
@@ -116,27 +113,18 @@ def _of_template(lifetime: Lifetime, template: Mapping[str, Any], path: str) -> 
     resources = mapping(spec, "resources", f"{path}.spec")
     requests = mapping(resources, "requests", f"{path}.spec.resources")
     size_path = f"{path}.spec.resources.requests.storage"
-    return Place(lifetime, path, _size(requests.get("storage"), size_path), size_path)
-
-
-def _size(written: Any, path: str) -> int | None:
-    try:
-        return None if written is None else parse_memory(written)
-    except BadQuantity as error:
-        raise BadObject(f"{path}: {error}") from error
+    asked = requests.get("storage")
+    return Place(lifetime, path, None if asked is None else bytes_at(asked, size_path), size_path)
 
 
 def _operated(workload: Workload) -> Place:
-    """The operator takes the first of emptyDir, ephemeral, volumeClaimTemplate; without storage it is an emptyDir."""
-    path = f"{workload.spec_path}.storage"
-    storage = mapping(workload.spec, "storage", workload.spec_path)
-    if workload.spec.get("storage") is None or storage.get("emptyDir") is not None:
-        place = _of_directory(mapping(storage, "emptyDir", path), f"{path}.emptyDir")
-    elif storage.get("ephemeral") is not None:
-        template = mapping(mapping(storage, "ephemeral", path), "volumeClaimTemplate", f"{path}.ephemeral")
-        place = _of_template("ephemeral", template, f"{path}.ephemeral.volumeClaimTemplate")
+    field, value, path = operated_storage(workload)
+    if field == "emptyDir":
+        place = _of_directory(value, path)
+    elif field == "ephemeral":
+        template = mapping(value, "volumeClaimTemplate", path)
+        place = _of_template("ephemeral", template, f"{path}.volumeClaimTemplate")
     else:
-        template = mapping(storage, "volumeClaimTemplate", path)
-        place = _of_template("kept", template, f"{path}.volumeClaimTemplate")
+        place = _of_template("kept", value, path)
     # Whichever field says so, and whether there is one yet: it is the same storage.
-    return place._replace(path=path, is_operated=True)
+    return place._replace(path=f"{workload.spec_path}.storage", is_operated=True)

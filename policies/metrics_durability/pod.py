@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from policies.metrics_durability.stores import thanos_command
-from webhook.objects.facts import STORAGE_CLASSES, ClusterFacts
+from webhook.objects.facts import ClusterFacts
 from webhook.objects.images import base_of
 from webhook.objects.nodes import read_placement
 from webhook.objects.pods import Workload
 from webhook.objects.products import product_of
 from webhook.objects.prometheus import flag_value
 from webhook.objects.reach import Reach, reach_of
-from webhook.objects.storage import Tie, may_share_files, tie_of_class
+from webhook.objects.storage import Tie, classes_to_choose, tie_of_class
 from webhook.objects.topology import Pin
 from webhook.objects.volumes import Template, claim_templates
 
 OBJECT_STORES = ("objstore.config-file", "objstore.config")
 """Thanos' flags that give it object storage."""
 _BACKUPS = frozenset({"vmbackup", "vmbackupmanager"})
-_MOST_CLASSES = 100
 
 
 class Pod:
@@ -61,13 +60,11 @@ class Pod:
         return self._reached(takes_files=False)
 
     def _reached(self, *, takes_files: bool) -> tuple[str, Pin | None]:
-        classes = sorted(self.facts.of(STORAGE_CLASSES).values(), key=lambda one: (not one.is_default, one.name))
-        for one in classes[:_MOST_CLASSES]:
-            if takes_files or not may_share_files(one):
-                tie = tie_of_class(one.name, self.facts)
-                reach = self._reach(tie)
-                if tie.extent == "nothing" or (reach.extent == "all" and not reach.elsewhere):
-                    return one.name, None
+        for name in classes_to_choose(self.facts, takes_files=takes_files):
+            tie = tie_of_class(name, self.facts)
+            reach = self._reach(tie)
+            if tie.extent == "nothing" or (reach.extent == "all" and not reach.elsewhere):
+                return name, None
         reach = self._reach(tie_of_class(None, self.facts))
         return "", reach.pin if reach.extent == "some" and reach.pin and reach.pin.value else None
 

@@ -86,11 +86,9 @@ def _with_command(violation: Violation, request: AdmissionRequest) -> Violation:
 
 
 def _mounts(workload: Workload) -> Iterator[_Mount]:
-    for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
-        path = f"{workload.spec_path}.volumes[{index}]"
+    for name, (volume, path) in workload.volumes.items():
         source = mapping(volume, "persistentVolumeClaim", path)
         if claim := text(source, "claimName", f"{path}.persistentVolumeClaim") if source else "":
-            name = text(volume, "name", path)
             yield _Mount(name, claim, f"{path}.persistentVolumeClaim.claimName", _is_raw(workload, name))
 
 

@@ -11,11 +11,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from policies.zonal_volumes.flaws import Flaw, Pods, flaw_of_tie
-from webhook.objects.facts import CLAIMS, STORAGE_CLASSES, ClusterFacts, claim_class
+from webhook.objects.facts import CLAIMS, ClusterFacts, claim_class
 from webhook.objects.helm_values import Value, helm_value
 from webhook.objects.pods import Workload
 from webhook.objects.prometheus import is_agent, sends_elsewhere, series_containers
-from webhook.objects.storage import Tie, kept_volume, may_share_files, tie_of_class
+from webhook.objects.storage import Tie, classes_to_choose, default_class, kept_volume, tie_of_class
 from webhook.objects.topology import Pin, as_yaml, called, is_node_key
 from webhook.objects.volumes import StoredVolume
 from webhook.policy import AdmissionRequest, Set, join_path
@@ -25,7 +25,6 @@ _CLASS_FIELD = "spec.storageClassName"
 _CLASS_ANNOTATION = 'metadata.annotations["volume.beta.kubernetes.io/storage-class"]'
 # Fields that give a claim its data or its volume, which it would lack with another class or as an emptyDir.
 _SOURCES = ("dataSource", "dataSourceRef", "selector", "volumeName")
-_MOST_CLASSES = 100
 _MOST_CLAIMS = 5
 
 
@@ -175,19 +174,15 @@ class Advice:
         named = claim.storage_class if claim else _class_of(volume.source)
         if named is not None:
             return named
-        return next((one.name for one in self._facts.of(STORAGE_CLASSES).values() if one.is_default), None)
+        default = default_class(self._facts)
+        return default.name if default else None
 
     @cached_property
     def _spanning(self) -> str:
         """The class of the cluster whose volumes all of the pods reach, or else most; empty if there is none."""
-        known = self._facts.of(STORAGE_CLASSES).values()
-        classes = sorted(known, key=lambda one: (not one.is_default, one.name))[:_MOST_CLASSES]
-        usable = [one.name for one in classes if self._takes_files or not may_share_files(one)]
-        found = [
-            (name, tie, flaw_of_tie("", tie, self._pods))
-            for name in usable
-            for tie in [tie_of_class(name, self._facts)]
-        ]
+        usable = classes_to_choose(self._facts, takes_files=self._takes_files)
+        ties = [(name, tie_of_class(name, self._facts)) for name in usable]
+        found = [(name, tie, flaw_of_tie("", tie, self._pods)) for name, tie in ties]
         for name, tie, flaw in found:
             if flaw is None and tie.extent != "unknown":
                 return name

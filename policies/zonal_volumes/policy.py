@@ -212,9 +212,7 @@ def _as_empty_dirs(workload: Workload, sized: Collection[tuple[StoredVolume, Any
         return tuple(Set("spec.storage", {"emptyDir": volume["emptyDir"]}) for volume in made)
     replaced, names = {id(volume.source) for volume, _ in sized}, {volume.name for volume, _ in sized}
     templates = items(mapping(workload.object, "spec", ""), "volumeClaimTemplates", "spec")
-    volumes = [
-        volume for volume in items(workload.spec, "volumes", workload.spec_path) if volume.get("name") not in names
-    ]
+    volumes = [volume for name, (volume, _) in workload.volumes.items() if name not in names]
     return (
         Set("spec.volumeClaimTemplates", [template for template in templates if id(template) not in replaced]),
         Set(f"{workload.spec_path}.volumes", [*volumes, *made]),

@@ -153,10 +153,9 @@ class Workload(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def volumes(self) -> Mapping[str, tuple[Mapping[str, Any], str]]:
         """The pods' volumes by name, each with the path at which it stands; raises BadObject where they are no list."""
-        found = enumerate(items(self.spec, "volumes", self.spec_path))
-        return {
-            str(volume.get("name") or ""): (volume, f"{self.spec_path}.volumes[{index}]") for index, volume in found
-        }
+        volumes = items(self.spec, "volumes", self.spec_path)
+        placed = [(volume, f"{self.spec_path}.volumes[{index}]") for index, volume in enumerate(volumes)]
+        return {text(volume, "name", path): (volume, path) for volume, path in placed}
 
     def container_of(self, violation: Violation) -> Container | None:
         """The container that the violation is about; a volume may have a container's name."""
@@ -194,13 +193,18 @@ def _amount(of: Container | Workload, part: ResourcePart) -> int | None:
     quantity = of.memory(part)
     if quantity is None:
         return None
-    try:
-        amount = parse_memory(quantity)
-    except BadQuantity as error:
-        raise BadObject(f"{of.memory_path(part)}: {error}") from error
+    amount = bytes_at(quantity, of.memory_path(part))
     if amount < 0:
         raise BadObject(f"{of.memory_path(part)}: {quantity} is negative, which the API server refuses")
     return amount
+
+
+def bytes_at(quantity: Any, path: str) -> int:
+    """An amount that stands at this path, in bytes; raises BadObject for no quantity."""
+    try:
+        return parse_memory(quantity)
+    except BadQuantity as error:
+        raise BadObject(f"{path}: {error}") from error
 
 
 def mapping(parent: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:

@@ -46,6 +46,7 @@ from webhook.policy import FactReference
 Extent = Literal["nodes", "group", "nothing", "unknown"]
 
 _MULTI_ZONE_DELIMITER = "__"
+_MOST_CLASSES = 100
 
 
 class Tie(msgspec.Struct, frozen=True, gc=False):
@@ -223,7 +224,7 @@ def tie_of_class(name: str | None, facts: ClusterFacts) -> Tie:
     if name == "":
         return Tie("unknown", ("no class", "a volume made by hand, known once it is bound"))
     if name is None:
-        default = _default_class(facts)
+        default = default_class(facts)
         if default is None:
             is_known = STORAGE_CLASSES in facts.known
             why = "of which there is none" if is_known else "unseen: storageclasses could not be read"
@@ -235,8 +236,9 @@ def tie_of_class(name: str | None, facts: ClusterFacts) -> Tie:
     return _unseen(FactReference(STORAGE_CLASSES, "", name), facts).after(f"class {name}")
 
 
-def _default_class(facts: ClusterFacts) -> StorageClass | None:
-    """Of several defaults the API server takes the newest, and of equally new ones the first by name."""
+def default_class(facts: ClusterFacts) -> StorageClass | None:
+    """The class of claims that name none: of several defaults the API server takes the newest, and of equally new ones
+    the first by name."""
     defaults = sorted(
         (storage_class for storage_class in facts.of(STORAGE_CLASSES).values() if storage_class.is_default),
         key=lambda storage_class: storage_class.name,
@@ -244,9 +246,18 @@ def _default_class(facts: ClusterFacts) -> StorageClass | None:
     return max(defaults, key=lambda storage_class: storage_class.created, default=None)
 
 
-def may_share_files(found: StorageClass) -> bool:
-    """Whether a class's volumes are, or may be, shares of a file system or a bucket: Prometheus supports none for its
-    own data."""
+def classes_to_choose(facts: ClusterFacts, *, takes_files: bool) -> list[str]:
+    """The cluster's classes by name, the default one first, of which data may get one; of very many the first hundred.
+
+    Without `takes_files` none is among them whose volumes are, or may be, shares of a file system or a bucket:
+    Prometheus supports none for its own data.
+    """
+    known = facts.of(STORAGE_CLASSES).values()
+    classes = sorted(known, key=lambda storage_class: (not storage_class.is_default, storage_class.name))
+    return [found.name for found in classes[:_MOST_CLASSES] if takes_files or not _may_share_files(found)]
+
+
+def _may_share_files(found: StorageClass) -> bool:
     rule = _rule_of(found.provisioner)
     return rule is None or rule.files
 
@@ -258,7 +269,7 @@ def disk_of(claim: Claim, facts: ClusterFacts) -> str:
     if volume is not None and volume.driver:
         return f"volume {volume.name} ({volume.driver})" if _makes_disks(volume.driver) else ""
     named = facts.of(STORAGE_CLASSES).get(claim.storage_class) if claim.storage_class else None
-    found = _default_class(facts) if claim.storage_class is None else named
+    found = default_class(facts) if claim.storage_class is None else named
     return f"class {found.name} ({found.provisioner})" if found and _makes_disks(found.provisioner) else ""
 
 

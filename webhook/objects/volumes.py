@@ -11,6 +11,7 @@ import msgspec
 
 from webhook.errors import BadObject
 from webhook.objects.facts import CLAIMS, ClusterFacts
+from webhook.objects.mounts import mounts_of
 from webhook.objects.pods import Workload, items, mapping, text
 from webhook.objects.storage import PLUGINS, Tie, kept_volume, tie_of_claim, tie_of_new, tie_of_source
 from webhook.policy import FactReference
@@ -47,11 +48,10 @@ def volumes_of(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume
     yield from _ephemeral_storage(workload, facts)
     templated = {template.name for template in templates}
     written = _written(workload)
-    for index, volume in enumerate(items(workload.spec, "volumes", workload.spec_path)):
-        path = f"{workload.spec_path}.volumes[{index}]"
+    for name, (volume, path) in workload.volumes.items():
         # A StatefulSet's template replaces the pod's volume of the same name.
-        if text(volume, "name", path) not in templated:
-            yield from _from_pod(workload, volume, path, written, facts)
+        if name not in templated:
+            yield from _from_pod(workload, name, volume, path, written, facts)
 
 
 def _written(workload: Workload) -> frozenset[str]:
@@ -59,17 +59,13 @@ def _written(workload: Workload) -> frozenset[str]:
     if workload.kind == "DaemonSet":
         return frozenset()
     return frozenset(
-        text(mount, "name", f"{container.path}.volumeMounts[{index}]")
-        for container in workload.containers
-        for index, mount in enumerate(items(container.spec, "volumeMounts", container.path))
-        if not mount.get("readOnly")
+        mount.volume for container in workload.containers for mount in mounts_of(container) if not mount.is_read_only
     )
 
 
 def _from_pod(
-    workload: Workload, volume: Mapping[str, Any], path: str, written: frozenset[str], facts: ClusterFacts
+    workload: Workload, name: str, volume: Mapping[str, Any], path: str, written: frozenset[str], facts: ClusterFacts
 ) -> Iterator[StoredVolume]:
-    name = volume.get("name") or ""
     if claim := mapping(volume, "persistentVolumeClaim", path):
         claim_name = text(claim, "claimName", f"{path}.persistentVolumeClaim")
         tie = tie_of_claim(workload.namespace, claim_name, facts)
@@ -221,16 +217,30 @@ Source: prometheus-operator pkg/{prometheus,alertmanager,thanos}, prefixedName a
 """
 
 
-def _operated_template(workload: Workload) -> Iterator[Template]:
+class OperatedStorage(NamedTuple):
+    """Where an operator's resource has its data: a field of its storage, what stands there, and the field's path."""
+
+    field: Literal["emptyDir", "ephemeral", "volumeClaimTemplate"]
+    value: Mapping[str, Any]
+    path: str
+
+
+def operated_storage(workload: Workload) -> OperatedStorage:
     """The operator takes the first of emptyDir, ephemeral, volumeClaimTemplate; without storage it is an emptyDir."""
-    storage = workload.spec.get("storage")
-    if storage is None:
+    path = f"{workload.spec_path}.storage"
+    storage = mapping(workload.spec, "storage", workload.spec_path)
+    if workload.spec.get("storage") is None or storage.get("emptyDir") is not None:
+        return OperatedStorage("emptyDir", mapping(storage, "emptyDir", path), f"{path}.emptyDir")
+    if storage.get("ephemeral") is not None:
+        return OperatedStorage("ephemeral", mapping(storage, "ephemeral", path), f"{path}.ephemeral")
+    template = mapping(storage, "volumeClaimTemplate", path)
+    return OperatedStorage("volumeClaimTemplate", template, f"{path}.volumeClaimTemplate")
+
+
+def _operated_template(workload: Workload) -> Iterator[Template]:
+    field, template, path = operated_storage(workload)
+    if field != "volumeClaimTemplate":
         return
-    storage = mapping(workload.spec, "storage", "spec")
-    if storage.get("emptyDir") is not None or storage.get("ephemeral") is not None:
-        return
-    path = "spec.storage.volumeClaimTemplate"
-    template = mapping(storage, "volumeClaimTemplate", "spec.storage")
     prefix, suffix = _OPERATED_NAMES[workload.kind]
     base = f"{prefix}-{workload.name}"
     name = text(mapping(template, "metadata", path), "name", f"{path}.metadata") or f"{base}-{suffix}"
@@ -242,7 +252,7 @@ def _operated_template(workload: Workload) -> Iterator[Template]:
 
 
 def _ephemeral_storage(workload: Workload, facts: ClusterFacts) -> Iterator[StoredVolume]:
-    storage = mapping(workload.spec, "storage", "spec") if workload.is_operated else {}
-    if storage.get("emptyDir") is None and (ephemeral := mapping(storage, "ephemeral", "spec.storage")):
+    storage = operated_storage(workload) if workload.is_operated else None
+    if storage and storage.field == "ephemeral" and storage.value:
         prefix, suffix = _OPERATED_NAMES[workload.kind]
-        yield _ephemeral(workload, f"{prefix}-{workload.name}-{suffix}", "spec.storage.ephemeral", ephemeral, facts)
+        yield _ephemeral(workload, f"{prefix}-{workload.name}-{suffix}", storage.path, storage.value, facts)
