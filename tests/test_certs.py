@@ -4,18 +4,27 @@ import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.loopback import eventually
-from tests.served import PATIENCE, post, review, served
+from tests.served import PATIENCE, Server, post, review, served
 from webhook.certs import (
     CLOCK_SKEW,
+    Authority,
+    Certificate,
     CertificateFiles,
     find_authority,
     load_certificate,
@@ -31,12 +40,12 @@ CHAIN, KEY = make_self_signed(("forestall.example",), days=10)
 OTHER_CHAIN, OTHER_KEY = make_self_signed(("forestall.example",))
 
 
-def rsa_key(encryption=None):
+def rsa_key(encryption: KeySerializationEncryption | None = None) -> bytes:
     key = rsa.generate_private_key(65537, 2048)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
 
 
-def test_reads_the_pair_and_when_it_ends(tmp_path):
+def test_reads_the_pair_and_when_it_ends(tmp_path: Path) -> None:
     files = CertificateFiles(tmp_path / "tls.crt", tmp_path / "tls.key")
     files.cert.write_bytes(CHAIN)
     files.key.write_bytes(KEY)
@@ -44,11 +53,11 @@ def test_reads_the_pair_and_when_it_ends(tmp_path):
     assert timedelta(days=9, hours=23) < remaining < timedelta(days=10, minutes=1)
 
 
-def test_the_chain_may_hold_more_certificates():
+def test_the_chain_may_hold_more_certificates() -> None:
     assert load_certificate(CHAIN + OTHER_CHAIN, KEY, "pair").expires == load_certificate(CHAIN, KEY, "pair").expires
 
 
-def make_pair_of_weak_key():
+def make_pair_of_weak_key() -> tuple[bytes, bytes]:
     key = rsa.generate_private_key(65537, 1024)
     name = x509.Name([])
     now = datetime.now(UTC)
@@ -73,25 +82,25 @@ def make_pair_of_weak_key():
         pytest.param(*make_pair_of_weak_key(), "EE_KEY_TOO_SMALL", id="a-key-that-OpenSSL-refuses"),
     ],
 )
-def test_refuses(chain, key, reason):
+def test_refuses(chain: bytes, key: bytes, reason: str) -> None:
     with pytest.raises(BadCertificate) as refused:
         load_certificate(chain, key, "pair")
     assert str(refused.value) == f"pair: {reason}"
 
 
-def test_says_which_file_is_missing(tmp_path):
+def test_says_which_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(BadCertificate, match=r"absent\.crt: No such file or directory$"):
         CertificateFiles(tmp_path / "absent.crt", tmp_path / "absent.key").read()
 
 
-def test_self_signed_names():
+def test_self_signed_names() -> None:
     chain, _ = make_self_signed()
     names = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost", "forestall.forestall-system.svc"]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
 
 
-def test_self_signed_certificate_serves():
+def test_self_signed_certificate_serves() -> None:
     assert load_certificate(*make_self_signed(), "self-signed").expires > datetime.now(UTC) + timedelta(days=89)
 
 
@@ -104,17 +113,17 @@ FOREIGN = make_authority(timedelta(days=3650), NOW)
 LEAF, LEAF_KEY = AUTHORITY.issue(NAMES, timedelta(days=90), NOW)
 
 
-def extensions(pem):
+def extensions(pem: bytes) -> dict[str, tuple[Any, bool]]:
     parsed = x509.load_pem_x509_certificate(pem)
     return {type(extension.value).__name__: (extension.value, extension.critical) for extension in parsed.extensions}
 
 
-def usages(usage):
+def usages(usage: x509.KeyUsage) -> list[str]:
     names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
     return [name for name in (*names, "key_cert_sign", "crl_sign") if getattr(usage, name)]
 
 
-def test_authority():
+def test_authority() -> None:
     pem = AUTHORITY.certificate.pem
     parsed, found = x509.load_pem_x509_certificate(pem), extensions(pem)
     assert found["BasicConstraints"] == (x509.BasicConstraints(ca=True, path_length=0), True)
@@ -123,12 +132,14 @@ def test_authority():
     assert found["AuthorityKeyIdentifier"][0].key_identifier == found["SubjectKeyIdentifier"][0].digest
     assert parsed.not_valid_before_utc == NOW - CLOCK_SKEW
     assert parsed.not_valid_after_utc == NOW + timedelta(days=3650)
-    assert parsed.public_key().curve.name == "secp256r1"
+    key = parsed.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert key.curve.name == "secp256r1"
     assert parsed.subject == parsed.issuer != x509.load_pem_x509_certificate(FOREIGN.certificate.pem).subject
     assert parsed.serial_number.bit_length() > 64
 
 
-def test_serving_certificate():
+def test_serving_certificate() -> None:
     parsed, found = x509.load_pem_x509_certificate(LEAF), extensions(LEAF)
     assert found["BasicConstraints"] == (x509.BasicConstraints(ca=False, path_length=None), True)
     usage, is_critical = found["KeyUsage"]
@@ -144,13 +155,13 @@ def test_serving_certificate():
     assert LEAF.endswith(AUTHORITY.certificate.pem)
 
 
-def test_no_certificate_outlives_its_authority():
+def test_no_certificate_outlives_its_authority() -> None:
     late = NOW + timedelta(days=3649)
     leaf, *_ = read_certificates(AUTHORITY.issue(NAMES, timedelta(days=90), late)[0])
     assert leaf.ends == AUTHORITY.certificate.ends
 
 
-def test_a_namespace_of_the_longest_name():
+def test_a_namespace_of_the_longest_name() -> None:
     name = f"forestall.{'n' * 63}.svc.cluster.local"
     assert read_certificates(AUTHORITY.issue([name], timedelta(days=1), NOW)[0])[0].names == {name}
 
@@ -167,7 +178,7 @@ def test_a_namespace_of_the_longest_name():
         pytest.param(LEAF_KEY, 0, id="a-key"),
     ],
 )
-def test_read_certificates(pem, count):
+def test_read_certificates(pem: bytes, count: int) -> None:
     assert len(read_certificates(pem)) == count
 
 
@@ -181,12 +192,12 @@ def test_read_certificates(pem, count):
         pytest.param(rsa_key(BestAvailableEncryption(b"x")), [AUTHORITY], False, id="encrypted"),
     ],
 )
-def test_find_authority(key, candidates, is_found):
+def test_find_authority(key: bytes, candidates: list[Authority], is_found: bool) -> None:
     found = find_authority(key, [candidate.certificate for candidate in candidates])
     assert (found and found.certificate) == (AUTHORITY.certificate if is_found else None)
 
 
-def test_a_serving_certificate_is_no_authority():
+def test_a_serving_certificate_is_no_authority() -> None:
     assert find_authority(LEAF_KEY, read_certificates(LEAF)) is None
     assert not read_certificates(LEAF)[0].has_issued(read_certificates(LEAF)[0])
 
@@ -200,11 +211,11 @@ def test_a_serving_certificate_is_no_authority():
         pytest.param([], False, id="by-none"),
     ],
 )
-def test_is_trusted_by(roots, is_trusted):
+def test_is_trusted_by(roots: list[Certificate], is_trusted: bool) -> None:
     assert read_certificates(LEAF)[0].is_trusted_by(roots, ()) is is_trusted
 
 
-def test_read_chain():
+def test_read_chain() -> None:
     assert read_chain(LEAF, LEAF_KEY) == read_certificates(LEAF)
     assert read_chain(LEAF, AUTHORITY.key_pem) == read_chain(b"", b"") == ()
     assert parse_certificate(read_certificates(LEAF)[0].der) == read_certificates(LEAF)[0]
@@ -214,7 +225,7 @@ def test_read_chain():
 # Clients' ------------------------------------------------------------------------------------------------------------
 
 
-def client_pair(authority, usage=ExtendedKeyUsageOID.CLIENT_AUTH):
+def client_pair(authority: Authority, usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH) -> bytes:
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     above, name = x509.load_pem_x509_certificate(authority.certificate.pem), x509.Name([])
     public, ends = key.public_key(), now + timedelta(days=1)
@@ -226,7 +237,7 @@ def client_pair(authority, usage=ExtendedKeyUsageOID.CLIENT_AUTH):
     return certificate.public_bytes(Encoding.PEM) + private
 
 
-def ask(server, pair: Path | None, version=ssl.TLSVersion.TLSv1_3) -> bool:
+def ask(server: Server, pair: Path | None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bool:
     """Whether a review by this client is answered; if not, the connection must end before anything is."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -241,7 +252,7 @@ def ask(server, pair: Path | None, version=ssl.TLSVersion.TLSv1_3) -> bool:
         return False
 
 
-def test_clients_have_to_show_their_certificate(tmp_path):
+def test_clients_have_to_show_their_certificate(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     one, two = make_authority(timedelta(days=9), now), make_authority(timedelta(days=9), now)
     authorities = tmp_path / "client-ca.crt"
@@ -273,7 +284,7 @@ def test_clients_have_to_show_their_certificate(tmp_path):
         assert not ask(server, None)
 
 
-def test_clients_are_refused_before_there_is_a_certificate(tmp_path):
+def test_clients_are_refused_before_there_is_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "tls").mkdir()
     cert, key, authorities = tmp_path / "tls/tls.crt", tmp_path / "tls/tls.key", tmp_path / "client-ca.crt"
     authority = make_authority(timedelta(days=9), datetime.now(UTC))

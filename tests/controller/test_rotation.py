@@ -11,8 +11,11 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from cryptography import x509
@@ -25,6 +28,7 @@ from tests.mounted import Mount
 from tests.served import PATIENCE, post, review, served
 from webhook.certs import (
     CLOCK_SKEW,
+    Certificate,
     find_authority,
     load_certificate,
     make_authority,
@@ -33,11 +37,16 @@ from webhook.certs import (
     read_certificates,
     read_chain,
 )
-from webhook.config import load_config
+from webhook.config import Config, load_config
 from webhook.controller import rotation
+from webhook.controller.endpoints import Endpoint
 from webhook.controller.rotation import Rotation, Sighting, next_step, service_names, settling
 from webhook.errors import Conflict
 from webhook.installation import LABELS
+from webhook.policy import Object
+from webhook.sections import Certificates
+
+Secret = Mapping[str, bytes]
 
 NAMESPACE = "forestall-system"
 NAMES = service_names(NAMESPACE)
@@ -45,7 +54,7 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def config(ca_life="3650d", serving_life="90d", mode="selfManaged"):
+def config(ca_life: str = "3650d", serving_life: str = "90d", mode: str = "selfManaged") -> Config:
     return load_config(f"certificates: {{mode: {mode}, caLife: {ca_life}, servingLife: {serving_life}}}".encode(), "x")
 
 
@@ -56,24 +65,34 @@ def der(chain: bytes) -> bytes:
     return read_certificates(chain)[0].der
 
 
-def seen(secret, *, bundles=None, served=None, since=DAY, now=NOW):
+def seen(
+    secret: Secret,
+    *,
+    bundles: Collection[bytes] | None = None,
+    served: Collection[bytes | None] | None = None,
+    since: timedelta = DAY,
+    now: datetime = NOW,
+) -> list[Sighting]:
     """Hooks and two replicas that have long been as the Secret says, or as told."""
     bundles = (secret["ca.crt"],) * 2 if bundles is None else bundles
     served = (der(secret["tls.crt"]),) * 2 if served is None else served
     return [Sighting(now - since, tuple(bundles), tuple(served))]
 
 
-def step(secret, history, now=NOW, certificates=CERTIFICATES):
+def step(
+    secret: Secret | None, history: list[Sighting], now: datetime = NOW, certificates: Certificates = CERTIFICATES
+) -> Any:
     return next_step(secret, certificates, NAMES, now, history)
 
 
-def first(now=NOW, certificates=CERTIFICATES):
-    made = step(None, [Sighting(now, (), ())], now, certificates)
+def first(now: datetime = NOW, certificates: Certificates = CERTIFICATES) -> dict[str, bytes]:
+    made = next_step(None, certificates, NAMES, now, [Sighting(now, (), ())])
+    assert made is not None
     assert made.reason == "there is no Secret: a new CA"
-    return made.data
+    return dict(made.data)
 
 
-def issuer_of(secret) -> int:
+def issuer_of(secret: Secret) -> int:
     """The place in the bundle of the CA by which the serving certificate is."""
     leaf = read_certificates(secret["tls.crt"])[0]
     return [ca.has_issued(leaf) for ca in read_certificates(secret["ca.crt"])].index(True)
@@ -87,7 +106,7 @@ LATER = NOW + DAY * 2500
 """When the CA is due."""
 
 
-def test_the_first():
+def test_the_first() -> None:
     chain = load_certificate(FIRST["tls.crt"], FIRST["tls.key"], "pair")
     assert chain.expires == NOW + DAY * 90
     assert CA.ends == NOW + DAY * 3650
@@ -106,7 +125,7 @@ def test_the_first():
         pytest.param(95, "the serving certificate is missing or of no use", id="nobody-looked-in-time"),
     ],
 )
-def test_the_serving_certificate_is_renewed_at_two_thirds(days, reason):
+def test_the_serving_certificate_is_renewed_at_two_thirds(days: float, reason: str | None) -> None:
     now = NOW + DAY * days
     made = step(FIRST, seen(FIRST, now=now), now)
     assert (made and made.reason) == reason
@@ -126,12 +145,12 @@ def test_the_serving_certificate_is_renewed_at_two_thirds(days, reason):
         pytest.param("2800d", "80d", None, id="hardly-shorter"),
     ],
 )
-def test_other_lives_count_at_once(ca_life, serving_life, reason):
+def test_other_lives_count_at_once(ca_life: str, serving_life: str, reason: str | None) -> None:
     made = step(FIRST, seen(FIRST), certificates=config(ca_life, serving_life).certificates)
     assert (made and made.reason) == reason
 
 
-def test_a_new_authority_step_by_step():
+def test_a_new_authority_step_by_step() -> None:
     # Just before it is due, and with a serving certificate of that day.
     old = {**FIRST, **dict(zip(("tls.crt", "tls.key"), _issue(FIRST, LATER - DAY * 80), strict=True))}
     added = step(old, seen(old, now=LATER), LATER)
@@ -175,11 +194,13 @@ def test_a_new_authority_step_by_step():
     assert step(dropped.data, seen(dropped.data, bundles=(used.data["ca.crt"],), now=LATER), LATER) is None
 
 
-def _issue(secret, now):
-    return find_authority(secret["ca.key"], read_certificates(secret["ca.crt"])).issue(NAMES, DAY * 90, now)
+def _issue(secret: Secret, now: datetime) -> tuple[bytes, bytes]:
+    authority = find_authority(secret["ca.key"], read_certificates(secret["ca.crt"]))
+    assert authority is not None
+    return authority.issue(NAMES, DAY * 90, now)
 
 
-def test_an_old_authority_goes_when_it_has_expired_whoever_cannot_be_reached():
+def test_an_old_authority_goes_when_it_has_expired_whoever_cannot_be_reached() -> None:
     other = make_authority(DAY, NOW - DAY * 2)
     secret = {**FIRST, "ca.crt": FIRST["ca.crt"] + other.certificate.pem}
     assert step(secret, seen(secret, served=(None,))).data["ca.crt"] == FIRST["ca.crt"]
@@ -229,7 +250,7 @@ def test_an_old_authority_goes_when_it_has_expired_whoever_cannot_be_reached():
         ),
     ],
 )
-def test_edited_by_hand(edit, reason):
+def test_edited_by_hand(edit: Secret, reason: str) -> None:
     """Whatever is edited, what hooks trust and replicas present stays trusted, and in the end all is in order."""
     edited = {**FIRST, **edit}
     history = seen(FIRST)
@@ -256,7 +277,7 @@ def test_edited_by_hand(edit, reason):
         pytest.param({}, [FIRST["ca.crt"]], [FOREIGN_PAIR[0]], True, id="deleted-and-nothing-works"),
     ],
 )
-def test_lost(secret, bundles, served, is_served):
+def test_lost(secret: Secret, bundles: list[bytes], served: list[bytes], is_served: bool) -> None:
     """Without a Secret, what hooks trust stays trusted; the new CA is used at once if that breaks nothing."""
     made = step(secret, [Sighting(NOW - DAY, tuple(bundles), tuple(map(der, served)))])
     assert read_certificates(made.data["ca.crt"])[1:] == (CA,)
@@ -268,7 +289,7 @@ def test_lost(secret, bundles, served, is_served):
         assert issuer_of(after.data) == 0
 
 
-def test_an_older_secret_put_back_is_trusted_beside_what_is_served():
+def test_an_older_secret_put_back_is_trusted_beside_what_is_served() -> None:
     old = first(NOW - DAY)
     made = step(old, seen(FIRST))
     assert made.reason == "the bundle was incomplete or not in order"
@@ -277,11 +298,11 @@ def test_an_older_secret_put_back_is_trusted_beside_what_is_served():
 
 
 @pytest.mark.parametrize("mode", ["certManager", "provided"])
-def test_others_certificates_are_left_alone(mode):
+def test_others_certificates_are_left_alone(mode: str) -> None:
     assert step({}, seen(FIRST), certificates=config(mode=mode).certificates) is None
 
 
-def test_from_somebody_elses_certificates_to_our_own():
+def test_from_somebody_elses_certificates_to_our_own() -> None:
     secret = {"ca.crt": FOREIGN.certificate.pem, "tls.crt": FOREIGN_PAIR[0], "tls.key": FOREIGN_PAIR[1]}
     made = step(secret, seen(secret))
     assert made.data["tls.crt"] == secret["tls.crt"]
@@ -291,13 +312,13 @@ def test_from_somebody_elses_certificates_to_our_own():
     assert len(read_certificates(step(made.data, seen(made.data)).data["ca.crt"])) == 1
 
 
-def test_somebody_elses_certificate_by_way_of_an_intermediate_is_in_use():
+def test_somebody_elses_certificate_by_way_of_an_intermediate_is_in_use() -> None:
     pair = _through_an_intermediate()
     secret = {"ca.crt": FOREIGN.certificate.pem, "tls.crt": pair[0], "tls.key": pair[1]}
     assert step(secret, seen(secret)).data["tls.crt"] == secret["tls.crt"]
 
 
-def _through_an_intermediate():
+def _through_an_intermediate() -> tuple[bytes, bytes]:
     below = make_authority(DAY * 50, NOW)
     issuer, subject = (x509.load_der_x509_certificate(issuer.certificate.der) for issuer in (FOREIGN, below))
     name, issuer_name, public = subject.subject, issuer.subject, subject.public_key()
@@ -306,29 +327,29 @@ def _through_an_intermediate():
     return below._replace(certificate=read_certificates(signed)[0]).issue(NAMES, DAY * 50, NOW)
 
 
-def test_the_authority_is_found_below_the_serving_certificate():
+def test_the_authority_is_found_below_the_serving_certificate() -> None:
     made = step({**FIRST, "ca.crt": b""}, seen(FIRST, bundles=()))
     assert made.data == FIRST
 
 
-def test_other_keys_of_the_secret_stay():
+def test_other_keys_of_the_secret_stay() -> None:
     now = NOW + DAY * 61
     assert step({**FIRST, "note": b"mine"}, seen(FIRST, now=now), now).data["note"] == b"mine"
 
 
 @pytest.mark.parametrize(("life", "seconds"), [("90d", 120), ("12s", 3), ("8m", 120), ("60s", 15)])
-def test_settling(life, seconds):
+def test_settling(life: str, seconds: int) -> None:
     assert settling(config(serving_life=life).certificates) == timedelta(seconds=seconds)
 
 
 # At random ----------------------------------------------------------------------------------------------------------
 
 
-def encoded(data):
+def encoded(data: Secret) -> dict[str, str]:
     return {name: base64.b64encode(value).decode() for name, value in data.items()}
 
 
-def decoded(obj):
+def decoded(obj: Object) -> dict[str, bytes]:
     return {name: base64.b64decode(value) for name, value in obj["data"].items()}
 
 
@@ -339,7 +360,7 @@ HOOKS = [
 ]
 
 
-def test_reconcile_makes_a_secret_and_leaves_it_alone(monkeypatch):
+def test_reconcile_makes_a_secret_and_leaves_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = MemoryCluster()
     monkeypatch.setattr(rotation, "read_served", lambda *_: [])
     keeper = Rotation(cluster, NAMESPACE, list)
@@ -352,7 +373,7 @@ def test_reconcile_makes_a_secret_and_leaves_it_alone(monkeypatch):
     load_certificate(decoded(obj)["tls.crt"], decoded(obj)["tls.key"], "pair")
 
 
-def test_reconcile_keeps_what_others_say_of_the_secret(monkeypatch):
+def test_reconcile_keeps_what_others_say_of_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = MemoryCluster()
     monkeypatch.setattr(rotation, "read_served", lambda *_: [])
     metadata = {"name": "forestall-tls", "labels": {"team": "a"}, "annotations": {"b": "c"}, "resourceVersion": "0"}
@@ -367,11 +388,11 @@ def test_reconcile_keeps_what_others_say_of_the_secret(monkeypatch):
     }
 
 
-def test_reconcile_of_who_came_second_writes_nothing(monkeypatch):
+def test_reconcile_of_who_came_second_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = MemoryCluster()
     first = Rotation(cluster, NAMESPACE, list)
 
-    def dial(*_):
+    def dial(*_: object) -> list[bytes | None]:
         monkeypatch.setattr(rotation, "read_served", lambda *_: [])
         first.reconcile(config(), NOW)
         return []
@@ -382,8 +403,8 @@ def test_reconcile_of_who_came_second_writes_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["certManager", "provided"])
-def test_reconcile_asks_nothing_where_others_make_certificates(mode):
-    def refuse():
+def test_reconcile_asks_nothing_where_others_make_certificates(mode: str) -> None:
+    def refuse() -> NoReturn:
         raise AssertionError
 
     cluster = MemoryCluster()
@@ -392,11 +413,11 @@ def test_reconcile_asks_nothing_where_others_make_certificates(mode):
 
 
 @contextlib.contextmanager
-def listening(context=None):
+def listening(context: ssl.SSLContext | None = None) -> Iterator[Endpoint]:
     """A port on which nobody answers, or with TLS."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def accept():
+        def accept() -> None:
             with contextlib.suppress(OSError):
                 while True:
                     client, _ = listener.accept()
@@ -409,10 +430,10 @@ def listening(context=None):
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_what_endpoints_present(monkeypatch):
+def test_what_endpoints_present(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "_DIAL_SECONDS", 0.3)
     context = load_certificate(FIRST["tls.crt"], FIRST["tls.key"], "pair").context
-    asked = []
+    asked: list[str] = []
     context.sni_callback = lambda _connection, name, _context: asked.append(name)
     with listening(context) as good, listening() as silent, socket.create_server(("127.0.0.1", 0)) as gone:
         endpoints = [silent, good, gone.getsockname(), good]
@@ -426,18 +447,18 @@ def test_what_endpoints_present(monkeypatch):
 class Server:
     """A replica: what the kubelet has mounted, and the certificate that each of its two workers presents."""
 
-    def __init__(self, mounted, now):
+    def __init__(self, mounted: Secret, now: datetime) -> None:
         self.mounted, self.at = mounted, now
-        self.chains = [None, None]
+        self.chains: list[tuple[Certificate, ...] | None] = [None, None]
         for worker in range(2):
             self.reload(worker)
 
-    def reload(self, worker):
+    def reload(self, worker: int) -> None:
         self.chains[worker] = _loaded(self.mounted["tls.crt"], self.mounted["tls.key"]) or self.chains[worker]
 
 
 @functools.cache
-def _loaded(chain, key):
+def _loaded(chain: bytes, key: bytes) -> tuple[Certificate, ...]:
     return read_chain(chain, key)
 
 
@@ -453,16 +474,18 @@ class World:
     RELOAD, KUBELET, API_SERVER, LOOP, START = 2.0, 240.0, 25.0, 8.0, 20.0
     """The longest that things take, in seconds."""
 
-    def __init__(self, seed, monkeypatch, lives, trouble=True):
+    def __init__(
+        self, seed: int, monkeypatch: pytest.MonkeyPatch, lives: tuple[str, str], trouble: bool = True
+    ) -> None:
         self.random = random.Random(seed)
         self.has_trouble = trouble
         self.now = NOW
         self.depth = 3  # nothing moves before all is there
-        self.problems = []
+        self.problems: list[tuple[timedelta, int, str, timedelta]] = []
         self.cluster = MemoryCluster()
         self.cluster.pause = self.pause
         self.config = config(*lives)
-        self.servers = []
+        self.servers: list[Server] = []
         self.rotations = [Rotation(self.cluster, NAMESPACE, self.endpoints) for _ in range(2)]
         monkeypatch.setattr(rotation, "read_served", self.dial)
         self.rotations[0].reconcile(self.config, self.now)
@@ -479,36 +502,36 @@ class World:
             (lambda index: self.servers[index].reload(1), self.RELOAD),
             (self.learn, self.API_SERVER),
         ]
-        self.due = {}
-        self.leaves = set()
+        self.due: dict[tuple[Callable[[int], None], int], datetime] = {}
+        self.leaves: set[bytes] = set()
         self.depth = 0
 
     @property
-    def secret(self):
+    def secret(self) -> Secret:
         obj = self.cluster.objects.get(SECRET)
         return decoded(obj) if obj else self.past[-1][1]  # a kubelet keeps what it has
 
-    def endpoints(self):
+    def endpoints(self) -> list[Endpoint]:
         return [("server", index) for index in range(len(self.servers))]
 
-    def _bundles(self):
+    def _bundles(self) -> list[tuple[str, str]]:
         return [(path, self.cluster.objects[path]["webhooks"][0]["clientConfig"]["caBundle"]) for path in HOOKS]
 
-    def pause(self):
+    def pause(self) -> None:
         """Called within every call of a controller."""
         while self.depth < 3 and self.random.random() < 0.4:
             self.move()
 
-    def dial(self, endpoints, name):
+    def dial(self, endpoints: Collection[Endpoint], name: str) -> list[bytes | None]:
         self.pause()
         assert name == NAMES[0]
         chains = [self.random.choice(self.servers[index].chains) for _, index in endpoints]
-        served = [chain[0].der if chain else None for chain in chains]
+        served: list[bytes | None] = [chain[0].der if chain else None for chain in chains]
         if served and self.has_trouble and self.random.random() < 0.02:
             served[self.random.randrange(2)] = None
         return served
 
-    def move(self):
+    def move(self) -> None:
         self.depth += 1
         self.now += timedelta(seconds=self.random.expovariate(1))
         for (act, longest), index in itertools.product(self.random.sample(self.acts, len(self.acts)), range(2)):
@@ -525,11 +548,11 @@ class World:
         self.check()
         self.depth -= 1
 
-    def rotate(self, index):
+    def rotate(self, index: int) -> None:
         if self.depth < 3:
             self.rotations[index].reconcile(self.config, self.now)
 
-    def write_hooks(self, _index):
+    def write_hooks(self, _index: int) -> None:
         """The writer of webhook configurations: reads one, then the Secret, then writes by the version it has read."""
         for path in HOOKS:
             hook = self.cluster.get(path)
@@ -540,18 +563,18 @@ class World:
                 with contextlib.suppress(Conflict):
                     self.cluster.replace(path, hook)
 
-    def sync(self, index):
+    def sync(self, index: int) -> None:
         self.servers[index].mounted = self.secret
 
-    def learn(self, index):
+    def learn(self, index: int) -> None:
         self.trusted[index] = dict(self._bundles())
 
-    def replace_pod(self, index):
+    def replace_pod(self, index: int) -> None:
         """By one that starts with what its kubelet still has in its cache."""
         cached = [secret for at, secret in self.past if self.now - at < timedelta(seconds=self.START)]
         self.servers[index] = Server((cached or [self.secret])[0], self.now)
 
-    def edit(self):
+    def edit(self) -> None:
         """Somebody's mistake that rotation can make good before anybody notices."""
         obj = self.cluster.objects.get(SECRET)
         if obj is None:
@@ -563,7 +586,7 @@ class World:
         emptied = dict.fromkeys(["ca.key", "tls.key"] if key == "both" else [key], "")
         self.cluster.put({**obj, "apiVersion": "v1", "kind": "Secret", "data": {**obj["data"], **emptied}})
 
-    def check(self):
+    def check(self) -> None:
         """Every replica is trusted by every hook in every API server."""
         chains = [chain for server in self.servers for chain in server.chains if chain]
         for server, trusted in enumerate(self.trusted):
@@ -576,16 +599,16 @@ class World:
 
 
 @functools.cache
-def _is_issued(leaf, roots):
+def _is_issued(leaf: Certificate, roots: tuple[Certificate, ...]) -> bool:
     return any(root.has_issued(leaf) for root in roots)
 
 
-def _webhook(secret):
+def _webhook(secret: Secret) -> Object:
     return {"clientConfig": {"caBundle": encoded(secret)["ca.crt"]}}
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nobody_meets_a_certificate_that_they_do_not_trust(seed, monkeypatch):
+def test_nobody_meets_a_certificate_that_they_do_not_trust(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(seed, monkeypatch, ("2400s", "900s"))
     authorities = set()
     while world.now < NOW + timedelta(seconds=7200):
@@ -598,7 +621,7 @@ def test_nobody_meets_a_certificate_that_they_do_not_trust(seed, monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nor_when_the_secret_is_edited(seed, monkeypatch):
+def test_nor_when_the_secret_is_edited(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With longer lives: whoever loses the CA's key late in a certificate's life needs time to replace both."""
     world = World(seed, monkeypatch, ("5000s", "2000s"), trouble=False)
     edited = world.now
@@ -617,23 +640,23 @@ def test_nor_when_the_secret_is_edited(seed, monkeypatch):
 class Caller(threading.Thread):
     """Asks a server for verdicts as the API server does, with the bundle that the hooks carry; counts what fails."""
 
-    def __init__(self, port, bundle, calls):
+    def __init__(self, port: int, bundle: Callable[[], bytes], calls: int) -> None:
         """So many calls are sent over one connection."""
         super().__init__()
         self.port, self.bundle, self.calls = port, bundle, calls
         self.answered = 0
-        self.failed = []
-        self.leaves = set()
+        self.failed: list[str] = []
+        self.leaves: set[bytes] = set()
         self.ended = threading.Event()
 
-    def run(self):
+    def run(self) -> None:
         while not self.ended.is_set():
             try:
                 self.call()
             except (OSError, AssertionError) as error:
                 self.failed.append(repr(error))
 
-    def call(self):
+    def call(self) -> None:
         context = ssl.create_default_context(cadata=self.bundle().decode())
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
@@ -650,7 +673,7 @@ class Caller(threading.Thread):
                 self.ended.wait(0.02)
 
 
-def test_no_call_fails_while_everything_is_replaced(tmp_path):
+def test_no_call_fails_while_everything_is_replaced(tmp_path: Path) -> None:
     """Two servers, lives of seconds: a serving certificate renewed, then the CA replaced, both under load."""
     lives = config("30s", "12s")
     cluster = MemoryCluster()
@@ -683,7 +706,7 @@ def test_no_call_fails_while_everything_is_replaced(tmp_path):
         keeper = Rotation(cluster, NAMESPACE, lambda: [("127.0.0.1", server.port) for server in servers])
         bundles = [data["ca.crt"]]
 
-        def go_on():
+        def go_on() -> bool:
             keeper.reconcile(lives, datetime.now(UTC))
             secret = decoded(cluster.objects[SECRET])
             _write_hooks(cluster, secret)
@@ -713,11 +736,11 @@ def test_no_call_fails_while_everything_is_replaced(tmp_path):
     assert len(set().union(*(caller.leaves for caller in callers))) >= 3
 
 
-def _write_hooks(cluster, secret):
+def _write_hooks(cluster: MemoryCluster, secret: Secret) -> None:
     for path in HOOKS:
         cluster.objects[path] = {"metadata": {"resourceVersion": "0"}, "webhooks": [_webhook(secret)]}
 
 
-def _carried(cluster):
+def _carried(cluster: MemoryCluster) -> bytes:
     hook = cluster.objects[random.choice(HOOKS)]
     return base64.b64decode(hook["webhooks"][0]["clientConfig"]["caBundle"])

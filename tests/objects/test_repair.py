@@ -42,7 +42,7 @@ def read(body: bytes) -> object:
         pytest.param(b"[1e-400]", ["1e-400"], id="below-what-floats-hold"),
     ],
 )
-def test_unreadable_values_are_written_anew(body, value):
+def test_unreadable_values_are_written_anew(body: bytes, value: object) -> None:
     assert read(body) == value
 
 
@@ -54,7 +54,7 @@ def test_unreadable_values_are_written_anew(body, value):
         pytest.param(100_000, DEPTH - 3, id="far-deeper"),
     ],
 )
-def test_depth(levels, kept):
+def test_depth(levels: int, kept: int) -> None:
     """Two levels lead to the lists, the map in them is the last one."""
     metadata = read(b'{"metadata": {"a": ' + nested(levels, b"{}") + b', "b": 1}}')["metadata"]
     assert metadata["b"] == 1
@@ -65,7 +65,7 @@ def test_depth(levels, kept):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"}", b'{"a"', b'{"a":', b'["', b"[1 2", b'{"a" 1}', b"1e1e1", b"]" * 200])
-def test_what_is_no_json_remains_none(body):
+def test_what_is_no_json_remains_none(body: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         read(body)
 
@@ -81,20 +81,20 @@ _JSON = st.recursive(
 
 
 @given(_JSON)
-def test_readable_texts_keep_their_meaning(value):
+def test_readable_texts_keep_their_meaning(value: object) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
         assert read(text.encode()) == json.loads(text)
 
 
 @given(st.binary() | st.text('[]{}",:\\ 1e-.0ud8', max_size=60).map(str.encode))
-def test_any_bytes_end(body):
+def test_any_bytes_end(body: bytes) -> None:
     repair(body)
 
 
 @pytest.mark.parametrize(
     "part", [b"[", b'{"a":', b'"', b"\\", b'["a",', b"1.", b"1e1", b"-", b"\\ud800", b"\xff", b"[]"]
 )
-def test_a_million_signs_are_no_more_than_a_million_steps(part):
+def test_a_million_signs_are_no_more_than_a_million_steps(part: bytes) -> None:
     """It would take hours if each were tried at every byte that follows."""
     repair(part * 300_000)
     repair(b'{"a":"' + part * 300_000)

@@ -31,7 +31,7 @@ from webhook.objects.wire import ITEM, MANAGED_FIELDS, UNDECODABLE, cut, decode,
         pytest.param(b'{"a":{"b', [("c",)], [], id="cut-off-in-what-is-passed-over"),
     ],
 )
-def test_found(body, paths, found):
+def test_found(body: bytes, paths: list[tuple[str, ...]], found: list[bytes]) -> None:
     assert [body[begins:ends] for begins, ends in find(body, *paths)] == found
 
 
@@ -52,7 +52,7 @@ _JSON = st.recursive(
 
 
 @given(document=_JSON, indent=st.sampled_from([None, 1]))
-def test_what_is_cut_is_what_json_has_there(document, indent):
+def test_what_is_cut_is_what_json_has_there(document: object, indent: int | None) -> None:
     body = json.dumps({"top": document, "after": 1}, indent=indent).encode()
     expected = json.loads(body)
     for item in expected["top"] if isinstance(expected["top"], list) else ():
@@ -76,7 +76,7 @@ def _with_managed_fields(managed: bytes) -> bytes:
         pytest.param(b'[{"fieldsV1":' + b'{"f:a":' * 9_000 + b"{}" + b"}" * 9_000 + b"}]", id="9000-levels"),
     ],
 )
-def test_managed_fields_cost_nothing_else(managed):
+def test_managed_fields_cost_nothing_else(managed: bytes) -> None:
     body = _with_managed_fields(managed)
     assert decode(body, dict[str, msgspec.Raw], MANAGED_FIELDS).keys() == {"metadata", "spec"}
     assert bytes(decode(body, Named, MANAGED_FIELDS).metadata["name"]) == b'"x"'
@@ -90,7 +90,7 @@ def test_managed_fields_cost_nothing_else(managed):
         pytest.param(b'{"metadata":{"a":' + b"[" * 9_000 + b"]" * 9_000 + b"}}", {"a"}, id="9000-levels"),
     ],
 )
-def test_what_is_read_is_repaired(body, names):
+def test_what_is_read_is_repaired(body: bytes, names: set[str]) -> None:
     assert decode(body, Named, MANAGED_FIELDS).metadata.keys() == names
 
 
@@ -101,7 +101,7 @@ def test_what_is_read_is_repaired(body, names):
         pytest.param(b'{"metadata":{', msgspec.DecodeError, id="cut-off"),
     ],
 )
-def test_anything_else_stays_an_error(body, error):
+def test_anything_else_stays_an_error(body: bytes, error: type[Exception]) -> None:
     with pytest.raises(UNDECODABLE) as raised:
         decode(body, Named, MANAGED_FIELDS)
     assert raised.type is error
@@ -118,7 +118,7 @@ def test_anything_else_stays_an_error(body, error):
         pytest.param(b"1,", id="numbers"),
     ],
 )
-def test_a_million_signs_are_no_more_than_a_million_steps(part):
+def test_a_million_signs_are_no_more_than_a_million_steps(part: bytes) -> None:
     """It would take hours if each sign were looked for in all that follows it."""
     assert list(find(b'{"i":[' + part * 1_000_000, ("j",))) == []
     list(find(b'{"i":[' + part * 100_000, ("i", ITEM, "i", ITEM)))

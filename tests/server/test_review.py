@@ -1,9 +1,10 @@
-"""AdmissionReview in and out. What is refused, tests/test_server.py sends over the wire."""
+"""AdmissionReview in and out. What is refused, tests/server/test_serve.py sends over the wire."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64decode
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,22 +13,22 @@ from tests.builders import SHARED, config, recordings, request, workload
 from tests.served import review
 from webhook.errors import BadReview
 from webhook.installation import PROBE_LABEL
-from webhook.policy import ALLOWED, AdmissionRequest, Decision, Verdict, Violation
+from webhook.policy import ALLOWED, AdmissionRequest, Decision, Mode, Object, Outcome, Stage, Verdict, Violation
 from webhook.server.review import probe_nonce, read_review, render_probe, render_review
 
 PATCH = ({"op": "add", "path": "/metadata/labels/a~1b", "value": "c"},)
 VIOLATION = Violation("spec.replicas", "web", "too\nmany replicas", fix=None)
 
 
-def verdict(mode, outcome):
+def verdict(mode: Mode, outcome: Outcome) -> Verdict:
     return Verdict("memory-limits", mode, outcome, VIOLATION)
 
 
-def answer(decision, stage="validate", uid="7"):
+def answer(decision: Decision, stage: Stage = "validate", uid: str = "7") -> Any:
     return json.loads(render_review(request(workload(), uid=uid), decision, stage, config()))
 
 
-def test_reads_every_field():
+def test_reads_every_field() -> None:
     body = review(
         "u-1",
         kind={"group": "apps", "version": "v1", "kind": "StatefulSet"},
@@ -65,7 +66,9 @@ def test_reads_every_field():
         pytest.param("apps", "deployments", "", ("autoscaling", "v1", "Scale"), id="no-subresource"),
     ],
 )
-def test_a_scale_is_a_request_for_what_it_scales(group, resource, subresource, kind):
+def test_a_scale_is_a_request_for_what_it_scales(
+    group: str, resource: str, subresource: str, kind: tuple[str, str, str]
+) -> None:
     scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": {"replicas": 2}}
     body = review(
         "u-1",
@@ -90,7 +93,7 @@ def test_a_scale_is_a_request_for_what_it_scales(group, resource, subresource, k
         pytest.param({"operation": "DELETE", "object": None}, "object", None, id="delete-has-no-object"),
     ],
 )
-def test_reads_what_may_be_missing(changes, field, value):
+def test_reads_what_may_be_missing(changes: Object, field: str, value: object) -> None:
     assert getattr(read_review(review(**changes)), field) == value
 
 
@@ -103,14 +106,14 @@ def test_reads_what_may_be_missing(changes, field, value):
         pytest.param({"operation": "UPDATE", "object": None}, "UPDATE without an object", id="update-without-object"),
     ],
 )
-def test_refuses(changes, message):
+def test_refuses(changes: Object, message: str) -> None:
     with pytest.raises(BadReview) as refused:
         read_review(review(**changes))
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_every_recorded_review_is_read_as_it_was_sent():
+def test_every_recorded_review_is_read_as_it_was_sent() -> None:
     if not (SHARED / "recordings").is_dir():
         pytest.skip("no ../shared/recordings")
     for line in recordings("people.jsonl", "charts.jsonl"):
@@ -123,7 +126,7 @@ def test_every_recorded_review_is_read_as_it_was_sent():
         assert read.subresource == sent.get("subResource", "")
 
 
-def _judged(obj):
+def _judged(obj: Object | None) -> Object | None:
     """What is read of an object."""
     if obj is None:
         return None
@@ -158,7 +161,7 @@ def with_fields(metadata: bytes = b"", root: bytes = b"", spec: bytes = b"") -> 
         pytest.param(with_fields(root=b'"extra": ' + DEEP + b","), id="an-unknown-key-deep"),
     ],
 )
-def test_what_is_not_read_makes_no_difference(body):
+def test_what_is_not_read_makes_no_difference(body: bytes) -> None:
     assert read_review(body) == TWIN
 
 
@@ -173,19 +176,19 @@ def test_what_is_not_read_makes_no_difference(body):
         pytest.param(b'"1","more": "2"', "2", id="twice"),
     ],
 )
-def test_what_is_read_is_read_as_the_api_server_does(more, value):
+def test_what_is_read_is_read_as_the_api_server_does(more: bytes, value: object) -> None:
     request = read_review(with_fields(spec=b'"more": ' + more + b", "))
     assert request.object == {**TWIN.object, "spec": {"more": value, **TWIN.object["spec"]}}
 
 
-def test_what_is_too_deep_is_null_and_the_rest_is_read():
+def test_what_is_too_deep_is_null_and_the_rest_is_read() -> None:
     request = read_review(with_fields(spec=b'"more": ' + DEEP + b", ", metadata=b'"labels": {"a": "\xff"}, '))
     assert request.object["metadata"]["labels"] == {"a": "\ufffd"}
     assert request.object["spec"]["template"] == TWIN.object["spec"]["template"]
     assert request.unreadable == ""
 
 
-def test_the_first_steps_of_configured_paths_are_read():
+def test_the_first_steps_of_configured_paths_are_read() -> None:
     body = with_fields(root=b'"jobs": {"pod": 1}, "data": 2, ')
     assert read_review(body, ("jobs",)).object == {**TWIN.object, "jobs": {"pod": 1}}
 
@@ -213,13 +216,13 @@ def test_the_first_steps_of_configured_paths_are_read():
         pytest.param(review().replace(b'"spec"', b'"spec":nul,"x"'), "JSON is malformed", id="malformed"),
     ],
 )
-def test_of_an_unreadable_object_the_head_is_read(body, why):
+def test_of_an_unreadable_object_the_head_is_read(body: bytes, why: str) -> None:
     request = read_review(body)
     assert request.unreadable.startswith(why)
     assert request == msgspec.structs.replace(TWIN, object=None, unreadable=request.unreadable)
 
 
-def test_of_what_need_not_be_tried_the_head_is_read():
+def test_of_what_need_not_be_tried_the_head_is_read() -> None:
     assert read_review(review()[:400], unreadable="too large") == msgspec.structs.replace(
         TWIN, object=None, unreadable="too large"
     )
@@ -238,18 +241,18 @@ TOO_MUCH = "it holds more maps and lists than there is memory for"
         pytest.param(with_fields(root=b'"status": [' + b'{"":0},' * 700_000 + b"0], "), "", id="in-the-status"),
     ],
 )
-def test_maps_take_more_memory_than_their_text(body, why):
+def test_maps_take_more_memory_than_their_text(body: bytes, why: str) -> None:
     assert read_review(body).unreadable == why
 
 
-def test_a_user_s_name_is_no_object():
+def test_a_user_s_name_is_no_object() -> None:
     """Nothing that somebody chose reads like the key behind which the object stands."""
     info = {"username": 'a"object":{', "groups": ['"object": {']}
     request = read_review(review(userInfo=info, object=[]))
     assert (request.user, request.groups, request.uid) == ('a"object":{', ('"object": {',), "1")
 
 
-def test_allowed_says_nothing_more():
+def test_allowed_says_nothing_more() -> None:
     assert answer(ALLOWED) == {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -257,18 +260,18 @@ def test_allowed_says_nothing_more():
     }
 
 
-def test_patch():
+def test_patch() -> None:
     response = answer(Decision(True, (), PATCH), "mutate")["response"]
     assert response["patchType"] == "JSONPatch"
     assert json.loads(b64decode(response["patch"])) == list(PATCH)
 
 
-def test_validate_never_patches():
+def test_validate_never_patches() -> None:
     """The API server takes a validating answer with a patch for a failed call."""
     assert set(answer(Decision(True, (), PATCH))["response"]) == {"uid", "allowed"}
 
 
-def test_denial():
+def test_denial() -> None:
     response = answer(Decision(False, (verdict("deny", "denied"),)))["response"]
     assert response["allowed"] is False
     assert (response["status"]["code"], response["status"]["reason"]) == (403, "Forbidden")
@@ -276,7 +279,7 @@ def test_denial():
     assert "warnings" not in response
 
 
-def test_warnings_and_annotations():
+def test_warnings_and_annotations() -> None:
     response = answer(Decision(True, (verdict("warn", "warned"), verdict("audit", "audited"))))["response"]
     (warning,) = response["warnings"]
     assert "\n" not in warning
@@ -286,7 +289,13 @@ def test_warnings_and_annotations():
     assert all("/" not in key and 0 < len(key) <= 63 for key in response["auditAnnotations"])
 
 
-def _probe(operation="CREATE", group="", kind="ConfigMap", dry_run=True, labels=None):
+def _probe(
+    operation: str = "CREATE",
+    group: str = "",
+    kind: str = "ConfigMap",
+    dry_run: bool = True,
+    labels: Object | None = None,
+) -> AdmissionRequest:
     labels = {PROBE_LABEL: "n-1"} if labels is None else labels
     obj = {"kind": kind, "metadata": {"name": "probe", "labels": labels}}
     return AdmissionRequest(operation, group, "v1", kind, "forestall-system", "", obj, dry_run=dry_run, uid="7")
@@ -305,12 +314,12 @@ def _probe(operation="CREATE", group="", kind="ConfigMap", dry_run=True, labels=
         pytest.param(AdmissionRequest("CREATE", "", "v1", "ConfigMap", "", "", None, dry_run=True), "", id="no-object"),
     ],
 )
-def test_probe_nonce(probe, nonce):
+def test_probe_nonce(probe: AdmissionRequest, nonce: str | None) -> None:
     assert probe_nonce(probe) == nonce
 
 
 @pytest.mark.parametrize("stage", ["mutate", "validate"])
-def test_a_probe_is_answered_with_its_nonce(stage):
+def test_a_probe_is_answered_with_its_nonce(stage: Stage) -> None:
     assert json.loads(render_probe(_probe(), "n-1", stage, [(1.5, 60.25)]))["response"] == {
         "uid": "7",
         "allowed": True,

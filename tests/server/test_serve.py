@@ -15,8 +15,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -26,16 +28,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.builders import KINDS, ROOT, SHARED, request, workload
 from tests.loopback import eventually
-from tests.served import Server, post, review, served
+from tests.served import Client, Server, post, review, served
 from webhook.certs import make_self_signed
-from webhook.config import load_config
+from webhook.config import Config, load_config
 from webhook.engine import decide
 from webhook.errors import FactsUnavailable
 from webhook.files.facts import read_facts
 from webhook.installation import PROBE_LABEL
 from webhook.log import ReviewLine
-from webhook.objects.facts import CLAIMS, NO_FACTS, STORAGE_CLASSES, Claim, Found
-from webhook.policy import AdmissionRequest, Decision, FactReference, Verdict, Violation
+from webhook.objects.facts import CLAIMS, NO_FACTS, STORAGE_CLASSES, Claim, ClusterFacts, Found
+from webhook.policy import AdmissionRequest, Decision, FactReference, Object, Verdict, Violation
 from webhook.server import judge as judge_module
 from webhook.server import serve as server_module
 from webhook.server.judge import Judge
@@ -48,13 +50,13 @@ QUICK = "workers.READ_SECONDS = 0.8; workers._IDLE_SECONDS = 0.3; workers.BEAT_S
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with served(tmp_path_factory.mktemp("server"), QUICK) as running:
         yield running
 
 
 @pytest.fixture
-def own_server(tmp_path):
+def own_server(tmp_path: Path) -> Iterator[Server]:
     """For tests that change or end it."""
     with served(tmp_path, QUICK) as running:
         yield running
@@ -72,7 +74,7 @@ def headed(head: str) -> bytes:
 # Answers -------------------------------------------------------------------------------------------------------------
 
 
-def test_denies(server):
+def test_denies(server: Server) -> None:
     response = server.ask(post(review("a-1"))).json
     assert response["apiVersion"] == "admission.k8s.io/v1"
     assert response["kind"] == "AdmissionReview"
@@ -84,30 +86,30 @@ def test_denies(server):
     assert "patch" not in response["response"]
 
 
-def test_patches(server):
+def test_patches(server: Server) -> None:
     response = server.ask(post(review("a-2"), "/mutate?timeout=5s")).response
     assert (response["uid"], response["allowed"], response["patchType"]) == ("a-2", True, "JSONPatch")
     assert "status" not in response
 
 
-def test_several_requests_on_one_connection(server):
+def test_several_requests_on_one_connection(server: Server) -> None:
     with server.client() as client:
         uids = [client.ask(post(review(str(number)))).response["uid"] for number in range(5)]
     assert uids == ["0", "1", "2", "3", "4"]
 
 
-def test_pipelined_requests_are_answered_in_order(server):
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     with server.client() as client:
         client.send(b"".join(post(review(str(number))) for number in range(4)))
         assert [client.receive().response["uid"] for _ in range(4)] == ["0", "1", "2", "3"]
 
 
-def test_chunked_body(server):
+def test_chunked_body(server: Server) -> None:
     body = review("chunks")
     assert server.ask(chunked(body[:10], body[10:500], body[500:])).response["uid"] == "chunks"
 
 
-def test_expect_continue(server):
+def test_expect_continue(server: Server) -> None:
     body = review("waited")
     with server.client() as client:
         client.send(headed(f"POST /validate HTTP/1.1\nHost: x\nExpect: 100-continue\nContent-Length: {len(body)}"))
@@ -115,13 +117,13 @@ def test_expect_continue(server):
         assert client.ask(body).response["uid"] == "waited"
 
 
-def test_http2_is_not_negotiated(server):
+def test_http2_is_not_negotiated(server: Server) -> None:
     with server.client(alpn=["h2", "http/1.1"]) as client:
         assert client.socket.selected_alpn_protocol() == "http/1.1"
         assert client.socket.version() == "TLSv1.3"
 
 
-def test_one_log_line_per_review_without_the_object(server):
+def test_one_log_line_per_review_without_the_object(server: Server) -> None:
     server.ask(
         post(review("logged", name="", object=workload(image="secret/image:1", metadata={"generateName": "web-"})))
     )
@@ -156,14 +158,14 @@ def test_one_log_line_per_review_without_the_object(server):
     assert "secret/image" not in json.dumps(server.log())
 
 
-def test_the_log_says_where_tls_is_spoken(server):
+def test_the_log_says_where_tls_is_spoken(server: Server) -> None:
     (line,) = [str(entry["event"]) for entry in server.log() if "Listening at" in str(entry["event"])]
     assert re.fullmatch(rf"Listening at: https://\S+:{server.port},http://\S+:{server.metrics_port} \(\d+\)", line)
 
 
 @pytest.mark.skipif(not (SHARED / "recordings").is_dir(), reason="no ../shared/recordings")
 @pytest.mark.parametrize("file", ["people.jsonl", "charts.jsonl"])
-def test_every_recorded_review_gets_the_verdict_of_decide(server, file):
+def test_every_recorded_review_gets_the_verdict_of_decide(server: Server, file: Path) -> None:
     config, facts = load_config(b"", ""), read_facts(server.folder / "facts.yaml", KINDS)
     today = datetime.now(UTC).date()
     with server.client() as client:
@@ -225,7 +227,7 @@ MIB = 2**20
         pytest.param(b"\x16\x03\x01 hello\r\n\r\n", 400, "", id="garbage"),
     ],
 )
-def test_refused_in_one_line(server, data, status, text):
+def test_refused_in_one_line(server: Server, data: bytes, status: int, text: str) -> None:
     with server.client() as client:
         with contextlib.suppress(OSError):
             client.send(data)
@@ -247,7 +249,7 @@ def test_refused_in_one_line(server, data, status, text):
         pytest.param(review().replace(b'"spec"', b'"spec": nul, "x"', 1), "JSON is malformed", id="malformed"),
     ],
 )
-def test_an_unreadable_object_is_undecided(server, body, text):
+def test_an_unreadable_object_is_undecided(server: Server, body: bytes, text: str) -> None:
     undecided = server.metric('forestall_undecided_reviews_total{stage="validate"')
     for path in ("/mutate", "/validate"):
         response = server.ask(post(body, path)).response
@@ -262,7 +264,7 @@ def test_an_unreadable_object_is_undecided(server, body, text):
     )
 
 
-def test_a_probe_is_told_of_undecided_reviews(own_server):
+def test_a_probe_is_told_of_undecided_reviews(own_server: Server) -> None:
     config_map = {"group": "", "version": "v1", "kind": "ConfigMap"}
     labelled = {"metadata": {"labels": {PROBE_LABEL: "n-1"}}}
     probe = post(review(kind=config_map, object=labelled, dryRun=True))
@@ -276,21 +278,21 @@ def test_a_probe_is_told_of_undecided_reviews(own_server):
     assert now <= int(began) <= int(ended) <= time.time()
 
 
-def test_the_largest_review_is_read(server):
+def test_the_largest_review_is_read(server: Server) -> None:
     body = review("large")
     response = server.ask(post(body + b" " * (20 * MIB - len(body)), "/mutate")).response
     assert (response["uid"], "patch" in response) == ("large", True)
 
 
 @pytest.mark.parametrize("path", ["/mutate", "/validate"])
-def test_a_larger_review_is_undecided(server, path):
+def test_a_larger_review_is_undecided(server: Server, path: str) -> None:
     body = review("larger", object={**workload(), "status": "<" * (20 * MIB)})
     response = server.ask(post(body, path)).response
     assert (response["uid"], response["allowed"], "patch" in response) == ("larger", True, False)
     assert "could not decide: the object can't be read: it is larger than 20 MiB" in response["warnings"][0]
 
 
-def test_on_error_decides_about_a_larger_review(own_server):
+def test_on_error_decides_about_a_larger_review(own_server: Server) -> None:
     own_server.config.write_text("policies: {memory-limits: {mode: deny, onError: deny}}\n")
     eventually(lambda: own_server.logged("configuration reloaded"))
     body = review("larger", object={**workload(), "status": "<" * (20 * MIB)})
@@ -299,7 +301,7 @@ def test_on_error_decides_about_a_larger_review(own_server):
     assert (response["allowed"], "patch" in response) == (True, False)
 
 
-def test_more_than_announced_is_another_request(server):
+def test_more_than_announced_is_another_request(server: Server) -> None:
     with server.client() as client:
         body = review("first")
         client.send(post(body) + b"surplus\r\n\r\n")
@@ -318,7 +320,7 @@ def test_more_than_announced_is_another_request(server):
         pytest.param(post(review()) + b"POST /validate HT", id="half-a-second-request"),
     ],
 )
-def test_half_a_request_is_cut_off_and_holds_up_nobody(server, part):
+def test_half_a_request_is_cut_off_and_holds_up_nobody(server: Server, part: bytes) -> None:
     slow = [server.client() for _ in range(30)]
     began = time.monotonic()
     for client in slow:
@@ -331,7 +333,7 @@ def test_half_a_request_is_cut_off_and_holds_up_nobody(server, part):
     assert time.monotonic() - began < 10
 
 
-def test_a_request_in_drops_is_cut_off(server):
+def test_a_request_in_drops_is_cut_off(server: Server) -> None:
     with server.client() as client:
         for byte in post(review()):
             if select.select([client.socket], [], [], 0.01)[0]:
@@ -343,14 +345,14 @@ def test_a_request_in_drops_is_cut_off(server):
         assert client.receive() is None
 
 
-def test_idle_connections_stay(server):
+def test_idle_connections_stay(server: Server) -> None:
     with server.client() as client:
         client.ask(post(review()))
         time.sleep(1.7)  # more than twice what half a request is given
         assert client.ask(post(review("later"))).response["uid"] == "later"
 
 
-def test_connections_are_bounded(tmp_path):
+def test_connections_are_bounded(tmp_path: Path) -> None:
     with served(tmp_path, "workers.CONNECTIONS = 8", workers=1) as running, running.client() as used:
         for _ in range(5):
             used.ask(post(review()))
@@ -366,7 +368,7 @@ def test_connections_are_bounded(tmp_path):
             client.close()
 
 
-def test_the_connection_of_a_client_that_has_few_stays(tmp_path):
+def test_the_connection_of_a_client_that_has_few_stays(tmp_path: Path) -> None:
     with (
         served(tmp_path, "workers.CONNECTIONS = 8", workers=1) as running,
         running.client(address="127.0.0.2") as used,
@@ -383,7 +385,7 @@ def test_the_connection_of_a_client_that_has_few_stays(tmp_path):
 FEW_DESCRIPTORS = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))"
 
 
-def test_connections_without_a_handshake_make_way(tmp_path):
+def test_connections_without_a_handshake_make_way(tmp_path: Path) -> None:
     """More of them than the process has descriptors, from one address: another one's handshake succeeds."""
     with served(tmp_path, FEW_DESCRIPTORS, workers=1) as running, contextlib.ExitStack() as stack:
         children = running.children()
@@ -396,7 +398,7 @@ def test_connections_without_a_handshake_make_way(tmp_path):
         assert (running.children(), running.logged("connection not accepted")) == (children, [])
 
 
-def test_who_holds_bodies_back_costs_no_other_review(tmp_path):
+def test_who_holds_bodies_back_costs_no_other_review(tmp_path: Path) -> None:
     patch = "from webhook.server import connection; connection.HELD_BYTES = 3_000_000"
     body = review("large")
     body += b" " * (900_000 - len(body))
@@ -430,7 +432,7 @@ class Pipe:
         os.close(self._end)
 
 
-def test_a_log_that_nobody_reads_stops_no_answer(tmp_path):
+def test_a_log_that_nobody_reads_stops_no_answer(tmp_path: Path) -> None:
     pipe = Pipe(tmp_path / "log")
     with contextlib.closing(pipe), served(tmp_path, "logs._KEPT_BYTES = 50_000", stdout=pipe.stdout) as running:
         pipe.is_read.clear()
@@ -446,7 +448,7 @@ def test_a_log_that_nobody_reads_stops_no_answer(tmp_path):
         assert line["lines"] > 0
 
 
-def test_probes_survive_half_a_request(server):
+def test_probes_survive_half_a_request(server: Server) -> None:
     slow = [socket.create_connection(("127.0.0.1", server.metrics_port)) for _ in range(20)]
     for connection in slow:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHo")
@@ -455,7 +457,7 @@ def test_probes_survive_half_a_request(server):
         connection.close()
 
 
-def test_no_tls_is_no_harm(server):
+def test_no_tls_is_no_harm(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         plain.settimeout(10)
@@ -496,7 +498,7 @@ policy.read_workload = unread
 """
 
 
-def test_facts_that_could_not_be_read_are_told_as_that(tmp_path):
+def test_facts_that_could_not_be_read_are_told_as_that(tmp_path: Path) -> None:
     with served(tmp_path, UNREAD, workers=1) as running:
         response = running.ask(post(review("unread"))).response
         assert response["warnings"] == [
@@ -509,7 +511,7 @@ def test_facts_that_could_not_be_read_are_told_as_that(tmp_path):
 
 
 @pytest.mark.parametrize("patch", [pytest.param(RUNAWAY, id="loop"), pytest.param(SWALLOWING, id="swallows-errors")])
-def test_time_up_is_answered_as_on_error_says(tmp_path, patch):
+def test_time_up_is_answered_as_on_error_says(tmp_path: Path, patch: str) -> None:
     with served(tmp_path, QUICK + patch, workers=1) as running:
         began = time.monotonic()
         response = running.ask(post(review("late"), "/validate?timeout=1s")).response
@@ -534,7 +536,7 @@ def test_time_up_is_answered_as_on_error_says(tmp_path, patch):
         pytest.param("٣s", None, id="other-digits"),
     ],
 )
-def test_parse_duration(text, seconds):
+def test_parse_duration(text: str, seconds: float | None) -> None:
     assert parse_duration(text) == (pytest.approx(seconds) if seconds else None)
 
 
@@ -549,7 +551,7 @@ def test_parse_duration(text, seconds):
         pytest.param(b"a=b&timeout=1s", 0.9, id="among-others"),
     ],
 )
-def test_time_for_an_answer(query, seconds):
+def test_time_for_an_answer(query: bytes, seconds: float) -> None:
     assert server_module._seconds_for(query) == pytest.approx(seconds)
 
 
@@ -564,11 +566,11 @@ class Source:
     facts = NO_FACTS
     can_look_up = True
 
-    def __init__(self, answers):
+    def __init__(self, answers: list[Any]) -> None:
         self.answers = answers
-        self.asked = []
+        self.asked: list[list[FactReference]] = []
 
-    def look_up(self, references, timeout):
+    def look_up(self, references: Collection[FactReference], timeout: float) -> Found:
         assert 0 < timeout <= 0.5
         self.asked.append(sorted(references, key=str))
         answer = self.answers.pop(0)
@@ -580,9 +582,9 @@ class Source:
         return Found(*answer)
 
 
-def _decide_by_facts(request, facts, config, **_):
+def _decide_by_facts(request: AdmissionRequest, facts: ClusterFacts, config: Config, **_: object) -> Decision:
     """Sees the claim first, then the class that it names."""
-    unseen = ()
+    unseen: tuple[FactReference, ...] = ()
     if ("shop", "data") not in facts.of(CLAIMS):
         unseen = () if CLAIM in facts.absent else (CLAIM,)
     elif CLASS not in facts.absent:
@@ -607,7 +609,9 @@ def _decide_by_facts(request, facts, config, **_):
         pytest.param([None], [[CLAIM]], "claims=0 absent=0", id="too-slow"),
     ],
 )
-def test_look_up(monkeypatch, tmp_path, answers, asked, text):
+def test_look_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answers: list[Any], asked: list[list[FactReference]], text: str
+) -> None:
     monkeypatch.setattr(judge_module, "decide_in_transition", _decide_by_facts)
     source = Source(answers)
     judge = Judge(lambda: load_config(b"", ""), source, Metrics(tmp_path, 0, set(), []))
@@ -635,7 +639,14 @@ OLD, NEW = {"name": "old", "image": "old:1"}, {"name": "new", "image": "new:1"}
         ),
     ],
 )
-def test_the_log_tells_exempted_from_violated(monkeypatch, tmp_path, containers, violated, exempted, outcomes):
+def test_the_log_tells_exempted_from_violated(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    containers: list[Object],
+    violated: list[str],
+    exempted: list[str],
+    outcomes: list[tuple[str, str]],
+) -> None:
     lines: list[ReviewLine] = []
     monkeypatch.setattr(judge_module.logs, "write_review", lines.append)
     judge = Judge(lambda: load_config(EXEMPTED, ""), Source([]), Metrics(tmp_path, 0, set(), []))
@@ -646,7 +657,7 @@ def test_the_log_tells_exempted_from_violated(monkeypatch, tmp_path, containers,
     assert [(told.container, told.outcome) for told in line.violations] == outcomes
 
 
-def test_a_probe_is_answered_before_anything_is_decided(monkeypatch, tmp_path):
+def test_a_probe_is_answered_before_anything_is_decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(judge_module, "decide_in_transition", None)
     judge = Judge(lambda: load_config(b"", ""), Source([]), Metrics(tmp_path, 0, set(), []))
     obj = {"kind": "ConfigMap", "metadata": {"labels": {PROBE_LABEL: "n-1"}}}
@@ -658,7 +669,7 @@ def test_a_probe_is_answered_before_anything_is_decided(monkeypatch, tmp_path):
 # Changing files ------------------------------------------------------------------------------------------------------
 
 
-def _rsa_pair():
+def _rsa_pair() -> tuple[bytes, bytes]:
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([])
     now = datetime.now(UTC)
@@ -681,7 +692,7 @@ def _serial(chain: bytes) -> int:
     return x509.load_pem_x509_certificate(chain).serial_number
 
 
-def test_certificate_is_reloaded_without_dropping_connections(own_server):
+def test_certificate_is_reloaded_without_dropping_connections(own_server: Server) -> None:
     with own_server.client() as old:
         old.ask(post(review()))
         # A key of another type: OpenSSL would keep the old pair beside it.
@@ -699,7 +710,7 @@ def test_certificate_is_reloaded_without_dropping_connections(own_server):
     assert expiry == x509.load_pem_x509_certificate(chain).not_valid_after_utc.timestamp()
 
 
-def test_waits_for_its_first_certificate(tmp_path):
+def test_waits_for_its_first_certificate(tmp_path: Path) -> None:
     (tmp_path / "tls").mkdir()
     cert, key = tmp_path / "tls" / "tls.crt", tmp_path / "tls" / "tls.key"
     with served(tmp_path, QUICK, ready=503, tls_cert=cert, tls_key=key) as server:
@@ -722,7 +733,7 @@ def _verdicts(server: Server) -> set[bool]:
     return {server.ask(post(review())).response["allowed"] for _ in range(10)}
 
 
-def test_configuration_is_reloaded_and_a_bad_one_refused(own_server):
+def test_configuration_is_reloaded_and_a_bad_one_refused(own_server: Server) -> None:
     assert _verdicts(own_server) == {False}
     own_server.configure("mode: audit\n")
     eventually(lambda: own_server.logged("configuration reloaded") and _verdicts(own_server) == {True})
@@ -739,7 +750,7 @@ def test_configuration_is_reloaded_and_a_bad_one_refused(own_server):
     assert own_server.metric("forestall_config_last_reload_successful") == 1
 
 
-def test_all_workers_follow_the_one_reader(tmp_path):
+def test_all_workers_follow_the_one_reader(tmp_path: Path) -> None:
     """They look every five seconds here, and have no chance to meet the good file themselves."""
     with served(tmp_path, "workers.BEAT_SECONDS = 5") as server:
         server.configure("mode: audit\n")
@@ -752,7 +763,7 @@ def test_all_workers_follow_the_one_reader(tmp_path):
         assert len(server.logged("configuration refused, the last good one stays")) == 1
 
 
-def test_goes_on_patching_for_a_while_what_it_patched_before(tmp_path):
+def test_goes_on_patching_for_a_while_what_it_patched_before(tmp_path: Path) -> None:
     with served(tmp_path, "reloading.SETTLING = 60") as server:
         server.configure("mode: audit\n")
         eventually(lambda: _verdicts(server) == {True})
@@ -773,7 +784,7 @@ def _kill_reviewers(server: Server) -> None:
 # Processes -----------------------------------------------------------------------------------------------------------
 
 
-def test_metrics_add_up_over_workers_and_their_deaths(own_server):
+def test_metrics_add_up_over_workers_and_their_deaths(own_server: Server) -> None:
     reviews = "forestall_reviews_total"
     for _ in range(20):
         own_server.ask(post(review()))
@@ -791,13 +802,13 @@ def test_metrics_add_up_over_workers_and_their_deaths(own_server):
     assert f'{reviews}{{kind="other"' in own_server.get("/metrics")[1]
 
 
-def test_dead_probes_come_back(own_server):
+def test_dead_probes_come_back(own_server: Server) -> None:
     os.kill(own_server.children()[0], signal.SIGKILL)
     eventually(lambda: own_server.get("/readyz") == (200, "ok\n"))
     assert len(eventually(lambda: len(own_server.children()) == 3 and own_server.children())) == 3
 
 
-def test_workers_end_with_their_parent(own_server):
+def test_workers_end_with_their_parent(own_server: Server) -> None:
     children = own_server.children()
     os.kill(own_server.process.pid, signal.SIGKILL)
     own_server.process.wait()
@@ -814,14 +825,14 @@ def test_workers_end_with_their_parent(own_server):
         pytest.param("POST /healthz", 405, "pages are only read\n", id="post"),
     ],
 )
-def test_probes(server, request_, status, text):
+def test_probes(server: Server, request_: str, status: int, text: str) -> None:
     with socket.create_connection(("127.0.0.1", server.metrics_port), timeout=10) as plain:
         plain.sendall(headed(f"{request_} HTTP/1.1\nHost: x\nConnection: close"))
         head, _, body = b"".join(iter(lambda: plain.recv(4096), b"")).decode().partition("\r\n\r\n")
     assert (int(head.split()[1]), body) == (status, text)
 
 
-def test_a_server_loads_nothing_for_people():
+def test_a_server_loads_nothing_for_people() -> None:
     program = "import sys, webhook.server.serve; print(*sorted({'flask', 'jinja2', 'werkzeug'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
@@ -835,7 +846,7 @@ def test_a_server_loads_nothing_for_people():
         pytest.param({"config": Path("/absent.yaml")}, "BadConfig: /absent.yaml", id="no-config"),
     ],
 )
-def test_does_not_begin(tmp_path, settings, error):
+def test_does_not_begin(tmp_path: Path, settings: Mapping[str, Any], error: str) -> None:
     with pytest.raises(AssertionError, match=error), served(tmp_path, **settings):
         pass
 
@@ -862,7 +873,7 @@ class Hammer(threading.Thread):
                 if not self._use(client):
                     return
 
-    def _use(self, client) -> bool:
+    def _use(self, client: Client) -> bool:
         while True:
             try:
                 client.send(post(review()))
@@ -878,7 +889,7 @@ class Hammer(threading.Thread):
                 return True
 
 
-def test_the_end_cuts_no_request(own_server):
+def test_the_end_cuts_no_request(own_server: Server) -> None:
     idle = own_server.client()
     idle.ask(post(review()))
     hammers = [Hammer(own_server) for _ in range(6)]
@@ -898,7 +909,7 @@ def test_the_end_cuts_no_request(own_server):
     assert own_server.process.wait(15) == 0
 
 
-def test_our_own_namespace_is_left_alone(tmp_path):
+def test_our_own_namespace_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "namespace").write_text("policies\n")
     config = load_config(b"excludeNamespaces: [tmp-*]", "config.yaml")
     assert server_module._without_ourselves(config, tmp_path / "namespace").exclude_namespaces == ("tmp-*", "policies")
