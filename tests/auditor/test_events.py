@@ -10,6 +10,7 @@ import pytest
 from tests.auditor.conftest import Logged
 from tests.auditor.findings import drop, finding, put
 from tests.memory_cluster import MemoryCluster
+from webhook.auditor import events
 from webhook.auditor.events import Events
 from webhook.auditor.kept import Kept
 from webhook.auditor.seen import Seen
@@ -46,9 +47,9 @@ class World:
         self.events.take(self.kept, now)
         self.kept.clear_changed()
 
-    def store(self, *names: str) -> None:
+    def store(self, *names: str, namespace: str = "shop") -> None:
         for name in names:
-            metadata = {"name": name, "namespace": "shop", "uid": f"uid-of-{name}"}
+            metadata = {"name": name, "namespace": namespace, "uid": f"uid-of-{name}"}
             self.cluster.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata})
 
     def pass_time(self, seconds: int) -> None:
@@ -135,6 +136,41 @@ def test_thirty_are_written_in_a_minute(here: World) -> None:
     assert len(here.notes) == 60
     here.pass_time(60)
     assert len(here.notes) == 70
+
+
+def test_a_namespace_with_much_that_is_new_crowds_out_no_other(here: World) -> None:
+    names = [f"web-{number:03}" for number in range(400)]
+    here.store(*names, namespace="evil")
+    here.store("web")
+    put(here.kept, finding(message="of shop"), *(finding(name, namespace="evil") for name in names))
+    here.pass_time(1)
+    assert "memory-limits: of shop" in [note.split(" (")[0] for note in here.notes[:2]]
+    assert len(here.notes) == 30
+    here.pass_time(60)
+    here.store("late")
+    put(here.kept, finding("late", message="later"))
+    here.pass_time(61)
+    assert "memory-limits: later" in [note.split(" (")[0] for note in here.notes]
+
+
+def test_an_object_to_which_there_is_no_answer_holds_up_no_other(here: World) -> None:
+    here.store("web", "hanging")
+    here.cluster.fail["get", "/deployments/hanging"] = [FactsUnavailable("no answer")] * 9
+    put(here.kept, finding("hanging"), finding(message="of web"))
+    here.pass_time(10)
+    assert [note.split(" (")[0] for note in here.notes] == ["memory-limits: of web"]
+
+
+def test_what_was_told_today_is_bounded(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_MOST_TOLD", 2)
+    here.store("one", "two", "three")
+    for _ in range(2):
+        for name in ("one", "two", "three"):
+            put(here.kept, finding(name, message=name))
+            here.pass_time(2)
+            drop(here.kept, name)
+            here.pass_time(2)
+    assert len(here.notes) == 6
 
 
 @pytest.mark.parametrize("is_mended", [True, False], ids=["mended", "gone"])

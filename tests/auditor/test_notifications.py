@@ -43,8 +43,8 @@ def config_of(url: str, rest: str = "when: change", more: str = "") -> Config:
     return load_config(f"notifications: {{{url}, {rest}}}\n{more}".encode(), "")
 
 
-def broken(name: str = "prometheus") -> Observed:
-    reference = Reference("StatefulSet", "monitoring", name)
+def broken(name: str = "prometheus", namespace: str = "monitoring") -> Observed:
+    reference = Reference("StatefulSet", namespace, name)
     message = "no node has room for its pod"
     return Observed(
         "zonal-volumes", Observation(reference, f"{name}-0", message, run=("kubectl get nodes",), since=NOON)
@@ -228,7 +228,7 @@ def test_a_queue_that_nobody_takes_stays_short(receiving: Receiver, logged: Logg
     here = world(receiving)
     receiving.status = 503
     for number in range(25):
-        here.kept.broken = [*here.kept.broken, broken(f"db-{number:02}")]
+        here.kept.broken = [*here.kept.broken, broken(f"db-{number:02}", f"team-{number % 5}")]
         here.pass_time(31)
     receiving.status = 200
     here.pass_time(400)
@@ -322,6 +322,37 @@ def test_slack_is_sent_text_that_calls_nobody(receiving: Receiver) -> None:
     here.pass_time(70)
     assert [list(posted) for posted in receiving.posted] == [["text"]]
     assert "image &lt;!here&gt; @\u200bchannel &amp; co" in here.texts[0]
+
+
+def test_a_namespace_with_much_that_is_new_crowds_out_no_other(receiving: Receiver) -> None:
+    here = world(receiving)
+    put(here.kept, *(finding(f"web-{number:04}", namespace="evil") for number in range(1000)))
+    here.pass_time(1)
+    put(here.kept, finding("late"), finding("later"))
+    here.pass_time(70)
+    (posted,) = receiving.posted
+    assert (posted["new"], len(posted["findings"])) == (1002, 20)
+    named = [line.partition(",")[0] for line in posted["findings"] if "shop" in line]
+    assert named == ["Deployment shop/late", "Deployment shop/later"]
+
+
+def test_a_namespace_with_much_that_is_broken_crowds_out_no_other(receiving: Receiver) -> None:
+    here = world(receiving)
+    here.kept.broken = [*(broken(f"db-{number:04}", "evil") for number in range(1000)), broken()]
+    here.pass_time(2)
+    (posted,) = receiving.posted
+    assert (len(posted["broken"]), posted["broken"][1]["name"]) == (20, "prometheus")
+    assert posted["text"].splitlines()[0] == "Forestall: 101 things broken now"
+
+
+def test_a_namespace_in_which_all_is_new_all_the_time_has_twelve_notifications_an_hour(receiving: Receiver) -> None:
+    here = world(receiving)
+    for number in range(180):
+        here.kept.broken = [broken(f"db-{number}", "evil"), *([broken()] if number > 100 else [])]
+        here.pass_time(20)
+    told = [[one["namespace"] for one in posted["broken"]] for posted in receiving.posted]
+    assert [namespaces for namespaces in told if "evil" not in namespaces] == [["monitoring"]]
+    assert len([namespaces for namespaces in told if "evil" in namespaces]) == 12
 
 
 def test_long_lists_are_counted() -> None:

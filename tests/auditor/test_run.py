@@ -226,3 +226,14 @@ def test_beyond_two_hundred_pairs_the_rest_are_together() -> None:
     assert found["memory-limits", "deny", "n249", "red"] == 3
     assert sum(found.values()) == kept.counts.total()
     assert Counted("memory-limits", "denied", "deny", "n000", "red") in kept.counts
+
+
+def test_a_namespace_with_thousands_of_teams_crowds_out_no_other() -> None:
+    kept = Kept()
+    for number in range(1000):
+        kept.put(WEB._replace(namespace="evil", name=f"w{number}"), "apps", f"team-{number}", [finding()] * 3)
+    for number in range(50):
+        kept.put(WEB._replace(namespace=f"n{number}"), "apps", "red", [finding()])
+    found = metrics.bounded(kept)
+    assert len(found) == metrics.OWN_SERIES + 1
+    assert {namespace for _, _, namespace, team in found if team == "red"} == {f"n{number}" for number in range(50)}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from webhook.auditor.in_turn import InTurn
 from webhook.auditor.kept import Kept
 from webhook.auditor.pace import Pace, Troubles
 from webhook.auditor.seen import News
@@ -26,7 +27,9 @@ REPORTER = "forestall.dev/auditor"
 REASON = "PolicyViolation"
 _PER_MINUTE = 30
 _MOST_WAITING = 300
-"""Objects that wait for their Event; beyond that the oldest get none."""
+"""Objects that wait for their Event; beyond that the oldest get none, those of the namespace with most of them."""
+_MOST_TOLD = 20_000
+"""Objects that are remembered as told of today; beyond that the oldest may be told of again."""
 _PAUSE = 5.0
 """Seconds without an Event after the API server had trouble with one."""
 
@@ -62,8 +65,8 @@ class Events:
         self._clock = clock
         self._pace = Pace(_PER_MINUTE, 60.0, clock)
         self._troubles = Troubles("no event")
-        self._waiting: deque[_About] = deque(maxlen=_MOST_WAITING)
-        self._told: set[_About] = set()
+        self._waiting: InTurn[_About] = InTurn(_MOST_WAITING)
+        self._told: dict[_About, None] = {}
         self._day = date.min
         self._pause_until = 0.0
 
@@ -71,23 +74,30 @@ class Events:
         """Write the Events that are due, as far as pace and API server allow; the others wait."""
         if self._day != now.date():
             self._day = now.date()
-            self._told = set(self._waiting)
+            self._told = dict.fromkeys(self._waiting)
         for finding in self._news.take().findings:
             about = _about(finding)
             if about not in self._told:
-                self._told.add(about)
-                self._waiting.append(about)
+                self._tell(about)
         while self._waiting and self._clock() >= self._pause_until and self._pace.allows():
+            about = self._waiting.pop()
             try:
-                self._write(self._waiting[0], kept, now)
+                self._write(about, kept, now)
             except (ClusterRefused, FactsUnavailable) as error:
                 self._troubles.tell("events", error)
                 if not (isinstance(error, ClusterRefused) and error.is_of_one_object):
+                    # It waits behind the others: it may be this object alone that there is no answer to.
+                    self._waiting.add(about.reference.namespace, about)
                     self._pause_until = self._clock() + _PAUSE
                     return
             else:
                 self._troubles.over("events")
-            self._waiting.popleft()
+
+    def _tell(self, about: _About) -> None:
+        self._waiting.add(about.reference.namespace, about)
+        self._told[about] = None
+        if len(self._told) > _MOST_TOLD:
+            del self._told[next(iter(self._told))]
 
     def _write(self, about: _About, kept: Kept, now: datetime) -> None:
         on_object = kept.by_namespace.get(about.reference.namespace, {}).get(about.reference, ())

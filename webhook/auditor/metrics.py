@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from prometheus_client import REGISTRY, Gauge, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from webhook.auditor.breaker import Breaker, Stopped
+from webhook.auditor.in_turn import in_turn
 from webhook.auditor.kept import Kept
 from webhook.auditor.status import Status
 
 OWN_SERIES = 200
-"""Pairs of namespace and team that have series of their own, those with most findings; the rest are "others"."""
+"""Pairs of namespace and team that have series of their own: each namespace's team with most findings, then its second,
+and so on; the rest are "others"."""
 _OTHERS = ("others", "others")
 STOPPED: tuple[Stopped, ...] = ("nothing", "writes", "everything")
 
@@ -73,7 +76,8 @@ def bounded(kept: Kept) -> Counts[tuple[str, ...]]:
     sizes: Counts[tuple[str, str]] = Counts()
     for counted, count in kept.counts.items():
         sizes[counted.namespace, counted.team] += count
-    own = {pair for pair, _ in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:OWN_SERIES]}
+    largest = sorted(sizes, key=lambda pair: (-sizes[pair], pair))
+    own = set(islice(in_turn(largest, lambda pair: pair[0]), OWN_SERIES))
     found: Counts[tuple[str, ...]] = Counts()
     for counted, count in kept.counts.items():
         pair = counted.namespace, counted.team

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from webhook.auditor.delivery import body_of, post, read_url
+from webhook.auditor.in_turn import in_turn
 from webhook.auditor.kept import Kept
 from webhook.auditor.notices import MOST_LINES, Notice, broken_name, broken_now, finding_line, summary
-from webhook.auditor.pace import Troubles
+from webhook.auditor.pace import Pace, Troubles
 from webhook.auditor.seen import News
 from webhook.cluster.record import Record, Recorded
 from webhook.config import Config
@@ -41,6 +44,10 @@ _BROKEN_EVERY = 10.0
 _OVER_AFTER = 300.0
 """Seconds for which nothing must have been broken any more until it counts as over."""
 _MOST_BROKEN = 500
+_OF_NAMESPACE = 100
+"""Things of a namespace that are remembered as told, those that aren't broken any more until they count as over."""
+_NAMESPACE_PACE = 12, 3600.0
+"""Notifications about what is broken that one namespace may be the cause of, and in how many seconds."""
 _SOON = (1, 14)
 """Days before an exemption's end on which it is told."""
 _WRITE_EVERY = 60.0
@@ -54,7 +61,7 @@ class State(msgspec.Struct, omit_defaults=True):
 
     day         the last day that was summed up
     told_at     when changes were last told
-    added       policy -> new findings that no summary has told yet; `lines` name some of them
+    added       policy -> new findings that no summary has told yet; `lines`, by namespace, name some of them
     broken      what is broken and was told, by its identity -> as a person names it
     exemptions  those whose end was told, and how early
     waiting     notifications that no receiver has taken yet
@@ -63,7 +70,7 @@ class State(msgspec.Struct, omit_defaults=True):
     day: date | None = None
     told_at: datetime | None = None
     added: dict[str, int] = msgspec.field(default_factory=dict)
-    lines: list[str] = msgspec.field(default_factory=list)
+    lines: dict[str, list[str]] = msgspec.field(default_factory=dict)
     mended: int = 0
     broken: dict[str, str] = msgspec.field(default_factory=dict)
     exemptions: list[str] = msgspec.field(default_factory=list)
@@ -93,6 +100,8 @@ class Notifications:
         self._broken_at = -_BROKEN_EVERY
         self._gone: dict[str, float] = {}
         """Identity of what was broken -> since when it no longer is."""
+        self._paces: dict[str, Pace] = {}
+        """Namespace -> how often what is broken in it may be told."""
         self._delivery = Delivery(cluster, own, clock)
         self._troubles = Troubles("no notification")
 
@@ -141,24 +150,33 @@ class Notifications:
         for policy, count in news.added.items():
             self._state.added[policy] = self._state.added.get(policy, 0) + count
         for finding in news.findings:
-            if len(self._state.lines) < MOST_LINES:
-                self._state.lines.append(finding_line(finding))
+            _add_line(self._state.lines, finding.object.namespace, finding_line(finding))
         self._state.mended += news.mended
 
     def _tell_broken(self, kept: Kept, now: datetime) -> bool:
         told = self._state.broken
-        broken = {_identity(observed): observed for observed in kept.broken[:_MOST_BROKEN]}
+        first = islice(in_turn(kept.broken, lambda one: one.observation.reference.namespace), _MOST_BROKEN)
+        broken = {_identity(observed): observed for observed in first}
         self._gone = {of: self._gone.get(of, self._clock()) for of in told if of not in broken}
         if self._clock() - self._broken_at < _BROKEN_EVERY:
             return False
-        began = [observed for of, observed in broken.items() if of not in told]
-        over = [of for of, since in self._gone.items() if self._clock() - since >= _OVER_AFTER]
+        room = Counter(map(_namespace_of, told))
+        began, over = [], [of for of, since in self._gone.items() if self._clock() - since >= _OVER_AFTER]
+        for of in broken:
+            if of not in told and room[_namespace_of(of)] < _OF_NAMESPACE:
+                room[_namespace_of(of)] += 1
+                began.append(of)
+        may_be_told = {namespace for namespace in set(map(_namespace_of, (*began, *over))) if self._allows(namespace)}
+        began, over = ([of for of in found if _namespace_of(of) in may_be_told] for found in (began, over))
         if not (began or over):
             return False
-        self._wait(broken_now(now, began, [told.pop(of) for of in over]))
-        told |= {_identity(observed): broken_name(observed) for observed in began}
+        self._wait(broken_now(now, [broken[of] for of in began], [told.pop(of) for of in over]))
+        told |= {of: broken_name(broken[of]) for of in began}
         self._broken_at = self._clock()
         return True
+
+    def _allows(self, namespace: str) -> bool:
+        return self._paces.setdefault(namespace, Pace(*_NAMESPACE_PACE, self._clock)).allows()
 
     def _tell_summary(self, config: Config, notifications: Section, now: datetime) -> bool:
         ending = dict(self._ending(config, now.date()))
@@ -168,8 +186,8 @@ class Notifications:
         state.day = now.date()
         if not (state.added or state.mended or ending):
             return is_new_day
-        self._wait(summary(now, state.added, state.lines, state.mended, list(ending.values())))
-        state.added, state.lines, state.mended = {}, [], 0
+        self._wait(summary(now, state.added, _lines_in_turn(state.lines), state.mended, list(ending.values())))
+        state.added, state.lines, state.mended = {}, {}, 0
         still = [of for of in state.exemptions if of.rpartition(" ")[0] in _identities(config)]
         state.exemptions = [*still, *ending]
         state.told_at, self._changed_at = now, None
@@ -288,6 +306,26 @@ class Delivery:
             if of not in self._urls:
                 raise
         return self._urls[of]
+
+
+def _add_line(lines: dict[str, list[str]], namespace: str, line: str) -> None:
+    """Add the line of a namespace; where there are enough, in place of one of the namespace that has most."""
+    count = len(lines.get(namespace, ()))
+    if sum(map(len, lines.values())) >= MOST_LINES:
+        largest = max(lines.values(), key=len)
+        if len(largest) <= count + 1:
+            return
+        largest.pop()
+    lines.setdefault(namespace, []).append(line)
+
+
+def _lines_in_turn(lines: Mapping[str, Sequence[str]]) -> list[str]:
+    pairs = ((namespace, line) for namespace, of in lines.items() for line in of)
+    return [line for _, line in in_turn(pairs, lambda pair: pair[0])]
+
+
+def _namespace_of(identity: str) -> str:
+    return identity.split("/")[2]
 
 
 def _identity(observed: Observed) -> str:

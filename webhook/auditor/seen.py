@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,6 +12,7 @@ from itertools import chain
 
 import structlog
 
+from webhook.auditor.in_turn import InTurn
 from webhook.auditor.kept import Kept
 from webhook.cluster.client import Cluster
 from webhook.cluster.record import Record, Recorded
@@ -46,24 +47,24 @@ class News:
     """What has changed since somebody was last told; nothing of what the first audit of an installation has met, or of
     a leader whose record was lost.
 
-    findings  new ones, the last of them where there are many
+    findings  new ones, of each namespace in turn, and the last of them where there are many
     added     policy -> how many are new
     mended    how many are no longer found
     """
 
-    findings: deque[Finding] = field(default_factory=lambda: deque(maxlen=_MOST_NEWS))
+    findings: InTurn[Finding] = field(default_factory=lambda: InTurn(_MOST_NEWS))
     added: Counter[str] = field(default_factory=Counter)
     mended: int = 0
 
     def take(self) -> News:
         """The news, which are then no longer news."""
         taken = News(self.findings, self.added, self.mended)
-        self.findings, self.added, self.mended = deque(maxlen=_MOST_NEWS), Counter(), 0
+        self.findings, self.added, self.mended = InTurn(_MOST_NEWS), Counter(), 0
         return taken
 
     def add(self, finding: Finding) -> None:
         if finding.needs_action:
-            self.findings.append(finding)
+            self.findings.add(finding.object.namespace, finding)
             self.added[finding.verdict.policy] += 1
 
     def __bool__(self) -> bool:
