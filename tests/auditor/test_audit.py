@@ -211,10 +211,11 @@ class TestOwners:
         replica_set = with_uid(owned(workload("ReplicaSet", name="web-1"), deployment, "u-web"), "u-1")
         audited = audit_of(deployment, replica_set)
         assert audited.found() == []
-        audited.cluster.put(with_uid(workload("Deployment", FINE), "u-again"))
+        audited.cluster.put(with_uid(workload(), "u-again"))
+        audited.sees("Deployment shop/web")  # watches of two kinds are in no order to each other
         replica_set["metadata"]["labels"] = {"changed": "yes"}
         audited.cluster.put(replica_set)
-        audited.sees("ReplicaSet shop/web-1")
+        audited.sees("Deployment shop/web", "ReplicaSet shop/web-1")
 
     def test_an_owner_that_is_heard_of_later_is_asked_for(self, audit_of: AuditOf) -> None:
         audited = audit_of()
