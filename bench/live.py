@@ -78,7 +78,7 @@ def _pod(number: int) -> dict[str, Any]:
             "creationTimestamp": _SINCE,
             "labels": {"app": workload, "pod-template-hash": "5d9c", "helm.sh/chart": "app-1.2.3"},
             "ownerReferences": [owner],
-            "managedFields": [{"manager": "kubelet", "fieldsV1": {f"f:field-{each}": {} for each in range(40)}}],
+            "managedFields": [{"manager": "kubelet", "fieldsV1": {f"f:field-{field}": {} for field in range(40)}}],
         },
         "spec": {
             "nodeName": f"node-{number % _NODES}",
@@ -99,7 +99,7 @@ def _container(name: str, workload: str) -> dict[str, Any]:
         "name": name,
         "image": f"registry.example.com/{workload}/{name}:1.2.3",
         "args": ["--listen", ":8080", "--config", "/etc/app/config.yaml"],
-        "env": [{"name": f"SETTING_{each}", "value": "value"} for each in range(20)],
+        "env": [{"name": f"SETTING_{setting}", "value": "value"} for setting in range(20)],
         "resources": {"limits": {"memory": "512Mi", "cpu": "1"}, "requests": {"memory": "256Mi", "cpu": "100m"}},
     }
 

@@ -180,9 +180,10 @@ def test_the_volume_is_one_that_the_pods_reach(
     )
     assert violation.message.endswith(f", or keep them {words}")
     found: dict[str, str | None] = {}
-    for one in violation.advice:
-        is_storage = one.path == "spec.storage"
-        found[one.path] = one.value["volumeClaimTemplate"]["spec"].get("storageClassName") if is_storage else one.value
+    for advised in violation.advice:
+        is_storage = advised.path == "spec.storage"
+        value = advised.value
+        found[advised.path] = value["volumeClaimTemplate"]["spec"].get("storageClassName") if is_storage else value
     assert found == advice
 
 

@@ -202,7 +202,7 @@ class _Judgement:
 
     def _examine(self, request: AdmissionRequest) -> list[_Ruling]:
         """The violations of every policy that has not failed yet, and what becomes of each."""
-        found = [
+        met = [
             _Found(active, violation)
             for active in self.scope.policies
             if active.policy.id not in self.failures
@@ -210,7 +210,7 @@ class _Judgement:
         ]
         # The rulings are complete before any is returned: a policy may still fail on the old object, and then none of
         # its own count.
-        rulings = [self._rule(one) for one in found]
+        rulings = [self._rule(found) for found in met]
         return [ruling for ruling in rulings if ruling.found.active.policy.id not in self.failures]
 
     def _examine_one(self, active: ActivePolicy, request: AdmissionRequest) -> list[Violation]:

@@ -181,8 +181,11 @@ def _folder_of(container: Container, store: Store) -> str:
 
 
 def _variable(container: Container, name: str) -> str:
-    variables = items(container.spec, "env", container.path)
-    return next((str(one.get("value") or "") for one in variables if one.get("name") == name), "") if name else ""
+    """The value that is written for an environment variable; empty without one."""
+    for variable in items(container.spec, "env", container.path) if name else ():
+        if variable.get("name") == name:
+            return str(variable.get("value") or "")
+    return ""
 
 
 _COMMANDS = frozenset({"compact", "query", "query-frontend", "receive", "rule", "sidecar", "store", "tools"})

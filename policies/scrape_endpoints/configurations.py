@@ -62,14 +62,12 @@ def _of_text(path: str, key: str, text: str, request: AdmissionRequest, facts: C
     yield from examine_times(of_all, _DEFAULT_INTERVAL)
     interval = str(values.get("scrape_interval") or _DEFAULT_INTERVAL)
     ports = _ports(facts)
-    for job in root[_JOBS]:
-        if not isinstance(job, dict):
-            continue
+    for job in _maps(root, _JOBS):
         name = str(job.get("job_name") or "")[:_LONGEST_NAME]
         scrape = Scrape(name, _FIELDS, job, lambda _: path, f"job {name!r} of {key}: ", False)
         yield from examine_times(scrape, interval)
         yield from examine_request(scrape)
-        for rule in _rules(job):
+        for rule in _maps(job, "relabel_configs"):
             yield from _of_rule(path, scrape, rule, ports, request.namespace, facts)
 
 
@@ -83,11 +81,10 @@ def _ports(facts: ClusterFacts) -> _Ports:
     )
 
 
-def _rules(job: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    rules = job.get("relabel_configs")
-    for rule in rules if isinstance(rules, list) else ():
-        if isinstance(rule, dict):
-            yield rule
+def _maps(parent: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
+    """The maps in a list of the configuration; what is anything else, Prometheus refuses."""
+    found = parent.get(key)
+    yield from (item for item in found if isinstance(item, dict)) if isinstance(found, list) else ()
 
 
 def _of_rule(
@@ -109,13 +106,14 @@ def _of_address(
         return
     host, port = found["host"], int(found["port"])
     if "$" in host:
-        if _POD_ROLES.isdisjoint(_roles(scrape.values)) or not ports.numbers or port in ports.numbers:
+        roles = {str(discovery.get("role")) for discovery in _maps(scrape.values, "kubernetes_sd_configs")}
+        if _POD_ROLES.isdisjoint(roles) or not ports.numbers or port in ports.numbers:
             return
         wrong = f"it relabels its targets to port {port}, which no container"
         yield _undeclared(path, scrape, wrong, str(port), listed(ports.numbers), ports)
     elif service := _SERVICE.fullmatch(host):
         known = facts.of(SERVICES).get((service["namespace"] or namespace, service["name"]))
-        numbers = {one.port for one in known.ports} if known else set()
+        numbers = {port.port for port in known.ports} if known else set()
         if known and port not in numbers:
             yield violation(
                 path,
@@ -156,8 +154,3 @@ def _undeclared(path: str, scrape: Scrape, wrong: str, value: str, there: str, p
         value=value,
         is_unknown=not ports.are_known,
     )
-
-
-def _roles(job: Mapping[str, Any]) -> set[str]:
-    found = job.get("kubernetes_sd_configs")
-    return {str(one.get("role")) for one in found if isinstance(one, dict)} if isinstance(found, list) else set()

@@ -60,7 +60,9 @@ def _of_inherited(scrape: Scrape, takers: Sequence[Prometheus]) -> Iterator[Viol
     timeout = parse_duration(written)
     if timeout is None or scrape.values.get(scrape.fields.interval):
         return
-    refusing = [one for one in takers if one.interval is not None and timeout > one.interval]
+    refusing = [
+        prometheus for prometheus in takers if prometheus.interval is not None and timeout > prometheus.interval
+    ]
     if refusing:
         interval = shown(refusing[0].interval or 0)
         yield violation(
@@ -109,7 +111,7 @@ def _of_services(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
         if service.selector is not None
         for pod in selected_templates(service.selector, (service.namespace,), facts)
     ]
-    declared = {one.name for pod in pods for one in pod.ports} | {one.number for pod in pods for one in pod.ports}
+    declared = {port.name for pod in pods for port in pod.ports} | {port.number for pod in pods for port in pod.ports}
     for index, endpoint in enumerate(monitor.endpoints):
         path = f"spec.endpoints[{index}]"
         if endpoint.port:
@@ -150,7 +152,11 @@ def _without_services(
 ) -> Violation:
     is_known = SERVICES in facts.known
     elsewhere = next(
-        (one for one in facts.of(SERVICES).values() if not selector.is_everything and selector.selects(one.labels)),
+        (
+            service
+            for service in facts.of(SERVICES).values()
+            if not selector.is_everything and selector.selects(service.labels)
+        ),
         None,
     )
     where = "in any namespace" if monitor.namespaces is None else f"in namespace {listed(monitor.namespaces)}"
@@ -165,10 +171,13 @@ def _without_services(
         path, advice = "spec.namespaceSelector", (Set("spec.namespaceSelector", {"matchNames": [elsewhere.namespace]}),)
     else:
         remedy = "select by the labels of the Service itself, not those of its pods or its selector"
-        near = [(one, list(selector.lacking(one.labels))) for one in reached]
-        close = next((one for one in near if len(one[1]) == 1 and len(selector.labels.keys) > 1), None)
+        near = [(service, list(selector.lacking(service.labels))) for service in reached]
+        close = next(
+            ((service, lacks) for service, lacks in near if len(lacks) == 1 and len(selector.labels.keys) > 1), None
+        )
         if close:
-            remedy = f"Service {close[0].name!r} lacks {close[1][0]} alone: {remedy}"
+            service, [label] = close
+            remedy = f"Service {service.name!r} lacks {label} alone: {remedy}"
     return violation(path, monitor.name, wrong, remedy, value=str(selector), advice=advice, is_unknown=not is_known)
 
 
@@ -191,8 +200,8 @@ def _of_pods(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
                 is_unknown=not is_known,
             )
         return
-    names = {one.name for pod in pods for one in pod.ports if one.name}
-    numbers = {one.number for pod in pods for one in pod.ports}
+    names = {port.name for pod in pods for port in pod.ports if port.name}
+    numbers = {port.number for pod in pods for port in pod.ports}
     for index, endpoint in enumerate(monitor.endpoints):
         wanted = endpoint.port or endpoint.target
         if not wanted or wanted in (numbers if isinstance(wanted, int) else names):

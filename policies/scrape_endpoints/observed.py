@@ -35,12 +35,12 @@ def observe(live: Live, facts: ClusterFacts, _params: object) -> Iterator[Observ
 
 def _unanswered(live: Live, facts: ClusterFacts) -> Iterator[Observation]:
     slices: dict[tuple[str, str], list[EndpointSlice]] = {}
-    for one in live.of(ENDPOINT_SLICES).values():
-        slices.setdefault((one.namespace, one.service), []).append(one)
-    workloads = {(one.kind, one.namespace, one.name): one for one in live.workloads()}
+    for endpoint_slice in live.of(ENDPOINT_SLICES).values():
+        slices.setdefault((endpoint_slice.namespace, endpoint_slice.service), []).append(endpoint_slice)
+    workloads = {(workload.kind, workload.namespace, workload.name): workload for workload in live.workloads()}
     for service in facts.of(SERVICES).values():
         own = slices.get((service.namespace, service.name), [])
-        if service.selector is None or any(one.ready for one in own):
+        if service.selector is None or any(endpoint_slice.ready for endpoint_slice in own):
             continue
         why = why_scraped(service, facts)
         pods = selected_templates(service.selector, (service.namespace,), facts)
@@ -54,7 +54,7 @@ _Workloads = Mapping[tuple[str, str, str], LiveWorkload]
 def _is_scaled_down(pods: list[Template], workloads: _Workloads) -> bool:
     """Whether all that the Service selects is to have no pods."""
     found = [workloads.get((pod.kind, pod.namespace, pod.name)) for pod in pods]
-    return bool(found) and all(one is not None and not one.desired for one in found)
+    return bool(found) and all(workload is not None and not workload.desired for workload in found)
 
 
 def _observation(
@@ -65,7 +65,7 @@ def _observation(
     pods: list[Template],
     workloads: _Workloads,
 ) -> Observation:
-    there = sum(one.there for one in slices)
+    there = sum(endpoint_slice.there for endpoint_slice in slices)
     known = [found for pod in pods if (found := workloads.get((pod.kind, pod.namespace, pod.name)))]
     state = f"none of its {there} pods is ready" if there else f"no pod has its labels ({selector})"
     return Observation(
@@ -79,7 +79,7 @@ def _observation(
                 namespace=service.namespace,
             ),
         ),
-        since=max((one.changed for one in slices if one.changed is not None), default=None),
+        since=max(filter(None, (endpoint_slice.changed for endpoint_slice in slices)), default=None),
         hold=_ROLLOUT,
         severity="error",
     )

@@ -113,7 +113,7 @@ def _without_pods(service: Service, selector: Selector, why: str, facts: Cluster
 
 
 def _unnamed(path: str, port: ServicePort, service: Service, pods: Sequence[Template]) -> Iterator[Violation]:
-    declared = {one.name for pod in pods for one in pod.ports}
+    declared = {port.name for pod in pods for port in pod.ports}
     if port.target in declared:
         return
     yield violation(

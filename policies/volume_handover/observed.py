@@ -214,8 +214,12 @@ def _beside(live: Live, wait: _Wait) -> Observation | None:
 
 def _is_old(pod: LivePod, new: LivePod) -> bool:
     """Whether both pods are of one Deployment, and of different ReplicaSets."""
-    versions = (one.shape.workload.labels.get("pod-template-hash") for one in (pod, new))
-    return pod.owner == new.owner and pod.owner.kind == "Deployment" and len(set(versions)) > 1
+    return pod.owner == new.owner and pod.owner.kind == "Deployment" and _version(pod) != _version(new)
+
+
+def _version(pod: LivePod) -> str | None:
+    """The hash of the ReplicaSet's template that a Deployment's pod is made from."""
+    return pod.shape.workload.labels.get("pod-template-hash")
 
 
 def _recreate(owner: Reference) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def looping(restarts: int, since: str = ago(minutes=1)) -> Object:
 
 def observed(alive: Live) -> str:
     asked = Observer("monitoring-down", LIVES, observe_monitoring)
-    return told(each.observation for each in observe([asked], alive, NO_FACTS, config()).observed)
+    return told(found.observation for found in observe([asked], alive, NO_FACTS, config()).observed)
 
 
 OTHER = container("grafana", "example.com/shop:1")
@@ -153,4 +153,4 @@ HOOK = "ValidatingWebhookConfiguration forestall: objects"
 def test_objects_that_were_admitted_unchecked(found: Gap, expected: str) -> None:
     asked = Observer("admitted-unchecked", (), observer_of(GapRecord((found,))))
     result = observe([asked], live(), NO_FACTS, config())
-    assert told(each.observation for each in result.observed) == expected
+    assert told(found.observation for found in result.observed) == expected

@@ -39,7 +39,7 @@ def finding(*found: Observation) -> Observer:
 )
 def test_what_is_told(found: list[Observation], told: list[Observation]) -> None:
     result = observe([finding(*found)], LIVE, NO_FACTS, config("excludeNamespaces: [infra]"))
-    assert [one.observation for one in result.observed] == told
+    assert [found.observation for found in result.observed] == told
 
 
 def test_an_observer_that_raises_costs_itself_alone() -> None:
@@ -52,7 +52,7 @@ def test_an_observer_that_raises_costs_itself_alone() -> None:
 
     asked = [Observer("one", (), unknown), Observer("two", (), bug), finding(NODE)]
     result = observe(asked, LIVE, NO_FACTS, config())
-    assert [one.observation for one in result.observed] == [NODE]
+    assert [found.observation for found in result.observed] == [NODE]
     assert result.unknown == {"one": "nodes could not be read"}
     assert [(name, type(error)) for name, error in result.bugs.items()] == [("two", ZeroDivisionError)]
 

@@ -23,7 +23,7 @@ def endpoints(*ready: bool | None, changed: str = ago(minutes=11), name: str = "
     labels = {"kubernetes.io/service-name": "web"}
     metadata = {"name": name, "namespace": "shop", "labels": labels, "annotations": annotations}
     metadata["creationTimestamp"] = ago(days=9)
-    found = [{"conditions": {} if one is None else {"ready": one}} for one in ready]
+    found = [{"conditions": {} if is_ready is None else {"ready": is_ready}} for is_ready in ready]
     return {"kind": "EndpointSlice", "metadata": metadata, "endpoints": found or None}
 
 
@@ -31,9 +31,9 @@ def observed(known: Iterable[Object], *living: Object, unseen: Iterable[str] = (
     assert POLICY.observe is not None
     run = POLICY.observe
     observer = Observer(POLICY.id, POLICY.lives, lambda seen, facts: run(seen, facts, Params()))
-    found = observe([observer], live(*living, unseen=unseen), facts_of(known), config())
-    assert (found.bugs, found.unknown) == ({}, {})
-    return [one.observation for one in found.observed]
+    result = observe([observer], live(*living, unseen=unseen), facts_of(known), config())
+    assert (result.bugs, result.unknown) == ({}, {})
+    return [found.observation for found in result.observed]
 
 
 NONE_READY = (

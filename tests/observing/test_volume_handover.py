@@ -108,7 +108,7 @@ def seen(*objects: Object, unseen: tuple[str, ...] = ()) -> list[Observation]:
     assert POLICY.observe is not None
     of_policy = POLICY.observe
     asked = Observer(POLICY.id, POLICY.lives, lambda live, facts: of_policy(live, facts, Params()))
-    return [one.observation for one in observe([asked], alive, known, config()).observed]
+    return [found.observation for found in observe([asked], alive, known, config()).observed]
 
 
 UP = (node("node-1"), node("node-2"))

@@ -48,7 +48,7 @@ def observed(*objects: Object, unseen: tuple[str, ...] = ()) -> str:
     assert POLICY.observe is not None
     of_policy = POLICY.observe
     asked = Observer(POLICY.id, POLICY.lives, lambda live, facts: of_policy(live, facts, Params()))
-    return told(one.observation for one in observe([asked], alive, known, config()).observed)
+    return told(found.observation for found in observe([asked], alive, known, config()).observed)
 
 
 @pytest.mark.parametrize(

@@ -181,8 +181,8 @@ def service_port(service: Object | None) -> int:
 def needed_rules(config: Config, stage: Stage, earlier: Iterable[Config] = ()) -> list[Object]:
     """What some active policy judges, or for "mutate" can fix, as webhook rules; in a fixed order."""
     operations: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for one in (config, *earlier):
-        for call in calls(one, stage):
+    for configured in (config, *earlier):
+        for call in calls(configured, stage):
             resource = "/".join(filter(None, (call.kind.resource, call.subresource)))
             operations[call.kind.group, resource].add(call.operation)
     resources: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)

@@ -101,10 +101,10 @@ def check_order(survey: Survey) -> Remarks:
         name = config["metadata"]["name"]
         for webhook in config.get("webhooks") or ():
             asked = asked_about(webhook)
-            shared = sorted(one for one in patched if one[1] != "configmaps" and covers(asked, one))
+            shared = sorted(triple for triple in patched if triple[1] != "configmaps" and covers(asked, triple))
             if name > NAME and webhook.get("reinvocationPolicy") == "IfNeeded" and shared:
                 found += 1
-                about = listed({show_resource(one) for one in shared})
+                about = listed(set(map(show_resource, shared)))
                 text = f"{STAGES['mutate']} {name}: {webhook['name']} has the last word on {about}, after our patches"
                 advice = "see that it leaves what policies ask for: what it undoes is refused or warned of at /validate"
                 yield Remark("warn", text, advice)

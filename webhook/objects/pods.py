@@ -274,7 +274,9 @@ def _read_workload(request: AdmissionRequest) -> Workload | None:
     if len(found) < 2:
         return found[0] if found else None
     # Of several, what each of them has: policies are given them one by one.
-    return msgspec.structs.replace(found[0], containers=tuple(c for one in found for c in one.containers))
+    return msgspec.structs.replace(
+        found[0], containers=tuple(container for part in found for container in part.containers)
+    )
 
 
 def pod_specs(request: AdmissionRequest) -> tuple[str, ...]:

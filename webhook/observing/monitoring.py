@@ -88,7 +88,7 @@ def _worst(pods: Sequence[LivePod]) -> tuple[LivePod, ContainerTrouble] | None:
         for container in (pod.trouble.containers if pod.trouble else ())
         if container.waiting == _LOOPING
     ]
-    return max(found, key=lambda each: (each[1].restarts, each[0].name), default=None)
+    return max(found, key=lambda looping: (looping[1].restarts, looping[0].name), default=None)
 
 
 def _why(lacking: LiveWorkload, pods: Sequence[LivePod], looping: tuple[LivePod, ContainerTrouble] | None) -> str:

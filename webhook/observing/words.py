@@ -22,11 +22,11 @@ def observation_lines(observed: Sequence[Observed], width: int, style: Style) ->
     counts = [
         style(counted(number, severity), _COLOURS[severity])
         for severity in SEVERITIES
-        if (number := sum(one.observation.severity == severity for one in observed))
+        if (number := sum(found.observation.severity == severity for found in observed))
     ]
     yield f"{style('== broken now', 'bold')}: {', '.join(counts)}"
     yield ""
-    for reference, group in groupby(observed, key=lambda one: one.observation.reference):
+    for reference, group in groupby(observed, key=lambda found: found.observation.reference):
         yield style(show_reference(reference), "bold")
         of_object = list(group)
         for number, found in enumerate(of_object):

@@ -96,7 +96,7 @@ def kills(live: Live) -> Iterator[Killed]:
                 continue
             key = killed.owner, trouble.name
             if (known := found.get(key)) is not None:
-                latest = max(known, killed, key=lambda each: each.at)
+                latest = max(known, killed, key=lambda kill: kill.at)
                 killed = latest._replace(
                     restarts=known.restarts + killed.restarts,
                     pods=known.pods + 1,

@@ -84,7 +84,9 @@ def _reader(kind: str) -> Callable[[FactReference, LiveMetadata, _Workload], Liv
             ready = status.ready_replicas or 0
         is_well = ready >= desired or metadata.deletion_timestamp is not None
         # A rollout that waits for itself keeps the old pods, which are ready.
-        is_stalled = any(one.type == "Progressing" and one.status == "False" for one in status.conditions or ())
+        is_stalled = any(
+            condition.type == "Progressing" and condition.status == "False" for condition in status.conditions or ()
+        )
         conditions = () if is_well and not is_stalled else status.conditions or ()
         return LiveWorkload(
             kind=kind,
