@@ -62,14 +62,8 @@ def build_kube_linter() -> Path:
     if not built.exists():
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "go.mod").write_text(_KUBE_LINTER)
-            command = [
-                program("go"),
-                "build",
-                "-mod=mod",
-                "-o",
-                built,
-                "golang.stackrox.io/kube-linter/cmd/kube-linter",
-            ]
+            linter = "golang.stackrox.io/kube-linter/cmd/kube-linter"
+            command = [program("go"), "build", "-mod=mod", "-o", str(built), linter]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise Skipped(f"kube-linter can't be built: {done.stderr.splitlines()[-1]}")
