@@ -21,8 +21,8 @@ from jsonschema import Draft7Validator
 from charts.generate import CHART, read_values
 from tests.builders import ROOT, TODAY
 from webhook import __version__
+from webhook.auditor.facts import facts_to_watch
 from webhook.auditor.inventory import kinds_to_judge
-from webhook.auditor.judged_by import facts_to_watch
 from webhook.check import check_files
 from webhook.cli import cli
 from webhook.config import Config, load_config

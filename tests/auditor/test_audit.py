@@ -263,16 +263,16 @@ class TestFacts:
 
     def test_a_namespace_is_listed_at_most_every_five_seconds(self, audit_of: AuditOf) -> None:
         audited = audit_of(workload())
-        audited.auditor.inventory.moved.add("shop")
+        audited.auditor.inventory.stale.add("shop")
         audited.reconcile()
-        audited.auditor.inventory.moved.add("shop")
+        audited.auditor.inventory.stale.add("shop")
         audited.cluster.calls.clear()
         audited.reconcile()
         assert audited.cluster.calls == []
         audited.pass_time(5.1)
         audited.reconcile()
         assert ("list", f"{SHOP}/deployments") in audited.cluster.calls
-        assert audited.auditor.inventory.moved == set()
+        assert audited.auditor.inventory.stale == set()
 
     def test_changed_nodes_judge_everything_again_at_most_every_five_minutes(self, audit_of: AuditOf) -> None:
         text = every_policy(prometheus_memory="mode: deny")
@@ -285,7 +285,7 @@ class TestFacts:
             "status": {"allocatable": {"memory": "8Gi"}},
         }
         audited.cluster.put(node)
-        eventually(lambda: audited.reconcile() or audited.auditor._is_again, "the node is not seen", 5)
+        eventually(lambda: audited.reconcile() or audited.auditor._is_stale, "the node is not seen", 5)
         audited.pass_time(298)
         audited.reconcile()
         assert audited.kept.whole_at == first

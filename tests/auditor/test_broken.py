@@ -73,6 +73,9 @@ def test_gaps_are_told(cluster: WatchedCluster, broken: Broken) -> None:
     metadata = {"name": "forestall-state", "namespace": "forestall-system"}
     cluster.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"gaps": gap}})
     assert seen(broken) == ["admitted-unchecked forestall", "monitoring-down grafana"]
+    cluster.fail["get", "/forestall-state"] = [ClusterRefused(500, "InternalError", "no")]
+    assert seen(broken) == ["admitted-unchecked forestall", "monitoring-down grafana"]
+    assert cluster.fail["get", "/forestall-state"] == []
 
 
 def test_without_the_cluster_s_time_nothing_is_told(

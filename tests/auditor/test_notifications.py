@@ -17,7 +17,7 @@ from tests.memory_cluster import MemoryCluster
 from tests.receiver import Receiver, receiver
 from webhook.auditor.kept import Kept
 from webhook.auditor.notices import broken_now, summary
-from webhook.auditor.notifications import Notifications
+from webhook.auditor.notifications import Notifier
 from webhook.auditor.seen import Seen
 from webhook.cli import main
 from webhook.config import Config, load_config
@@ -65,9 +65,7 @@ class World:
     def lead(self) -> None:
         cluster = cast("Cluster", self.cluster)
         self.seen = Seen(cluster, OWN)
-        self.notifications = Notifications(
-            cluster, OWN, lambda: self.config, self.seen.since_record, lambda: self.seconds
-        )
+        self.notifications = Notifier(cluster, OWN, lambda: self.config, self.seen.since_record, lambda: self.seconds)
         self.kept.changed = set(self.kept.by_namespace)
         self.take()
 

@@ -151,6 +151,5 @@ HOOK = "ValidatingWebhookConfiguration forestall: objects"
     ],
 )
 def test_objects_that_were_admitted_unchecked(found: Gap, expected: str) -> None:
-    asked = Observer("admitted-unchecked", (), observer_of(GapRecord((found,))))
-    result = observe([asked], live(), NO_FACTS, config())
+    result = observe([observer_of(GapRecord((found,)))], live(), NO_FACTS, config())
     assert told(found.observation for found in result.observed) == expected

@@ -8,8 +8,8 @@ from datetime import datetime
 
 import structlog
 
+from webhook.auditor.facts import concerned, facts_to_watch
 from webhook.auditor.inventory import Inventory
-from webhook.auditor.judged_by import facts_to_watch, followup
 from webhook.auditor.kept import Kept
 from webhook.cluster.client import Cluster
 from webhook.cluster.facts import Watch
@@ -19,13 +19,17 @@ from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.policy import GroupKind
 
 _WHOLE_EVERY = 6 * 3600.0
+"""Seconds from the beginning of an audit of everything to that of the next, at most."""
 _AGAIN_AFTER = 300.0
 """Seconds between two audits of everything at least, where nodes or classes go on changing."""
 _NAMESPACE_AFTER = 5.0
 """Seconds between two lists of a namespace at least."""
 _FACTS_WITHIN = 60.0
 """Seconds that the first audit waits for the facts of a kind that neither come nor are refused."""
-_RETRY, _LONGEST_PAUSE = 5.0, 60.0
+_ASK_AGAIN_AFTER = 5.0
+"""Seconds until a cluster that didn't answer is asked again."""
+_LIST_AGAIN_AFTER = 60.0
+"""Seconds until a kind that could not be listed is listed again."""
 _BUDGET = 2.0
 """Seconds of a round after which no further namespace is listed in it."""
 
@@ -52,7 +56,7 @@ class Auditor:
         self.inventory = Inventory(cluster, config, kept)
         self.watch = Watch(cluster, facts_to_watch(config))
         self.watch.start()
-        self.seconds = 0.0
+        self.whole_seconds = 0.0
         """How long the last audit of everything took; 0 before the first has ended."""
         self._needed = {kind.full_resource for kind in facts_to_watch(config)}
         self._facts_by = clock() + _FACTS_WITHIN
@@ -60,7 +64,7 @@ class Auditor:
         """When the last audit of everything began."""
         self._due: set[GroupKind] = set()
         """The kinds that the audit under way has yet to list."""
-        self._is_again = False
+        self._is_stale = False
         """Whether everything has to be judged again, since nodes or classes have changed."""
         self._is_under_way = False
         self._retry_at: dict[GroupKind, float] = {}
@@ -89,7 +93,7 @@ class Auditor:
         self._begin(now)
         self._list_kinds()
         if self._is_under_way and not self._due:
-            self._ended()
+            self._end_whole()
         self._list_namespaces()
 
     def _has_facts(self) -> bool:
@@ -100,21 +104,21 @@ class Auditor:
         before, after = self.inventory.facts, self.watch.facts
         if before is after:
             return
-        changed = followup(before, after)
+        changed = concerned(before, after)
         self.inventory.facts = after
-        self.inventory.moved |= changed.namespaces
-        self._is_again |= changed.everything
+        self.inventory.stale |= changed.namespaces
+        self._is_stale |= changed.everything
 
     def _begin(self, now: datetime) -> None:
         """Begin an audit of everything, if it is time for one."""
         since = None if self._began_at is None else self._clock() - self._began_at
         is_new_day = self.inventory.today != now.date()  # on which exemptions end
-        is_again = self._is_again and since is not None and since > _AGAIN_AFTER
-        if since is None or since > _WHOLE_EVERY or is_new_day or is_again:
+        is_stale = self._is_stale and since is not None and since > _AGAIN_AFTER
+        if since is None or since > _WHOLE_EVERY or is_new_day or is_stale:
             self.inventory.today = now.date()
             self._began_at = self._clock()
-            self._is_again = False
-            self.inventory.moved.clear()
+            self._is_stale = False
+            self.inventory.stale.clear()
             self._due, self._is_under_way = set(self.inventory.kinds), True
             self._retry_at.clear()
 
@@ -130,7 +134,7 @@ class Auditor:
         except FactsUnavailable as error:
             if not self._is_lost:
                 log.warning("the cluster doesn't answer", error=str(error))
-            self._is_lost, self._ask_at = True, self._clock() + _RETRY
+            self._is_lost, self._ask_at = True, self._clock() + _ASK_AGAIN_AFTER
         else:
             self._is_lost = False
 
@@ -143,34 +147,34 @@ class Auditor:
         try:
             self.inventory.list(kind, self._beat)
         except ClusterRefused as answer:
-            self._retry_at[kind] = self._clock() + max(_LONGEST_PAUSE, answer.retry_after)
+            self._retry_at[kind] = self._clock() + max(_LIST_AGAIN_AFTER, answer.retry_after)
             if answer.is_busy:
                 return
         except FactsUnavailable:
-            self._retry_at[kind] = self._clock() + _LONGEST_PAUSE
+            self._retry_at[kind] = self._clock() + _LIST_AGAIN_AFTER
             raise
         else:
             if not self.inventory.is_current(kind):
-                self._retry_at[kind] = self._clock() + _LONGEST_PAUSE
+                self._retry_at[kind] = self._clock() + _LIST_AGAIN_AFTER
         self._due.discard(kind)
 
-    def _ended(self) -> None:
+    def _end_whole(self) -> None:
         self._is_under_way = False
         self.inventory.sweep()
-        self.seconds = self._clock() - (self._began_at or 0.0)
+        self.whole_seconds = self._clock() - (self._began_at or 0.0)
         self._kept.whole_at = time.time()
         findings = self._kept.counts.total()
-        log.info("audited", objects=self.inventory.count, findings=findings, seconds=round(self.seconds, 1))
+        log.info("audited", objects=self.inventory.count, findings=findings, seconds=round(self.whole_seconds, 1))
 
     def _list_namespaces(self) -> None:
         began = self._clock()
         self._list_at = {namespace: at for namespace, at in self._list_at.items() if at > began}
-        for namespace in sorted(self.inventory.moved - self._list_at.keys()):
+        for namespace in sorted(self.inventory.stale - self._list_at.keys()):
             self._list_at[namespace] = self._clock() + _NAMESPACE_AFTER
             try:
                 self.inventory.list_namespace(namespace, self._beat)
             except (ClusterRefused, FactsUnavailable):
                 return  # tried again; if it goes on, the kind's watch says so as well
-            self.inventory.moved.discard(namespace)
+            self.inventory.stale.discard(namespace)
             if self._clock() > began + _BUDGET:
                 return

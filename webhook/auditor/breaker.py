@@ -22,8 +22,10 @@ _BUSY = (429, 504)
 _NEW_KIND = "storage is (re)initializing"
 """What the API server says, with 429, of a kind whose CustomResourceDefinition was made a moment ago."""
 _SLOW = 2.0
+"""Seconds that half of the last calls may take."""
 _CALLS = 20
 _SHORTEST_STOP, _LONGEST_STOP = 300.0, 3600.0
+"""Seconds for which calls aren't made."""
 _READS_GO_ON = 30.0
 """Seconds for which reads go on after writes have stopped: a starting API server is busy for some of them."""
 _FORGOTTEN_AFTER = 3600.0
@@ -93,7 +95,7 @@ class Breaker:
         else:
             return
         self._until, self._why = now + self._length, why
-        log.warning("stopped", why=self.why)
+        log.warning("calls stopped", why=self.why)
 
 
 class GuardedCluster(Cluster):

@@ -9,7 +9,7 @@ import structlog
 
 from webhook.cluster.client import Cluster
 from webhook.cluster.facts import Watch
-from webhook.cluster.gap_record import GapRecord, read_record
+from webhook.cluster.gap_record import read_record
 from webhook.cluster.paths import config_map_path
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
@@ -17,7 +17,7 @@ from webhook.installation import STATE
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.live import Live
 from webhook.observing import unchecked
-from webhook.observing.run import Observed, Observer, needed_lives, observe, observers
+from webhook.observing.run import Observed, Observer, needed_lives, observe, observers, rank
 
 log = structlog.get_logger()
 
@@ -53,18 +53,20 @@ class Broken:
         if any(kind.full_resource in troubled for kind in lives.known):
             return self._observed  # with old pods and new workloads, healthy ones would look broken
         live = Live(lives.records, dict.fromkeys(lives.known, now), now)
-        result = observe([*self._observers, *self._gaps()], live, facts, self._config)
+        gaps = self._gaps()
+        result = observe([*self._observers, *gaps], live, facts, self._config)
         for name, bug in result.bugs.items():
             if name not in self._bugs:
                 self._bugs.add(name)
                 log.error("an observer failed", observer=name, exception="".join(traceback.format_exception(bug)))
-        untold = {*result.unknown, *result.bugs}
-        self._observed = [*result.observed, *(told for told in self._observed if told.observer in untold)]
+        untold = {*result.unknown, *result.bugs, *(() if gaps else (unchecked.NAME,))}
+        earlier = (told for told in self._observed if told.observer in untold)
+        self._observed = sorted([*result.observed, *earlier], key=rank)
         return self._observed
 
     def _gaps(self) -> list[Observer]:
+        """The observer of gaps; none if the record of them can't be read now."""
         try:
-            record = read_record(self._cluster.get(self._state))
+            return [unchecked.observer_of(read_record(self._cluster.get(self._state)))]
         except (ClusterRefused, FactsUnavailable):
-            record = GapRecord()
-        return [Observer(unchecked.NAME, (), unchecked.observer_of(record))]
+            return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from webhook.audit.history import KEY, REST, Counts, Day, Read, read_history, write_history
-from webhook.auditor.kept import Kept
+from webhook.auditor.kept import Kept, most_first
 from webhook.auditor.pace import Troubles
 from webhook.cluster.paths import config_map_path
 from webhook.errors import ForestallError
@@ -24,8 +23,11 @@ if TYPE_CHECKING:
 _NAMESPACES = 200
 """Namespaces that have counts of their own, those with most findings."""
 _AGAIN_AFTER = 60.0
+"""Seconds until a write that failed is tried again."""
 _LOST_KEY = "unreadable"
+"""The key under which a history that can't be read is kept."""
 _MOST_LOST = 256 * 1024
+"""Characters of such a history at most: a longer one would leave no room for the new one, and is dropped."""
 
 log = structlog.get_logger()
 
@@ -67,7 +69,8 @@ class History:
             log.warning("the history is begun anew, the old one is kept beside it", error=read.lost)
         # A day to come is of somebody's edit, or of a clock that was wrong.
         before = [day for day in read.days if day.day < today]
-        text = write_history([*before, Day(today, _by_policy(kept), _by_namespace(kept))])
+        by_policy = kept.count_by(lambda of: (of.policy, of.outcome))
+        text = write_history([*before, Day(today, by_policy, _by_namespace(kept))])
         metadata = {"name": HISTORY, "namespace": self._own, "labels": dict(LABELS)}
         obj = there or {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
         data = {**(obj.get("binaryData") or {}), **_lost(read, there), KEY: text}
@@ -83,19 +86,6 @@ def _lost(read: Read, there: Object | None) -> dict[str, str]:
     return {_LOST_KEY: text} if 0 < len(text) <= _MOST_LOST else {}
 
 
-def _by_policy(kept: Kept) -> Counts:
-    counts: Counter[tuple[str, str]] = Counter()
-    for counted, count in kept.counts.items():
-        counts[counted.policy, counted.outcome] += count
-    return counts
-
-
 def _by_namespace(kept: Kept) -> Counts:
-    totals: Counter[str] = Counter()
-    for counted, count in kept.counts.items():
-        totals[counted.namespace] += count
-    own = {namespace for namespace, _ in sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:_NAMESPACES]}
-    counts: Counter[tuple[str, str]] = Counter()
-    for counted, count in kept.counts.items():
-        counts[counted.namespace if counted.namespace in own else REST, counted.outcome] += count
-    return counts
+    own = set(most_first(kept.count_by(lambda of: of.namespace))[:_NAMESPACES])
+    return kept.count_by(lambda of: (of.namespace if of.namespace in own else REST, of.outcome))

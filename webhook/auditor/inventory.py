@@ -8,8 +8,8 @@ from datetime import date
 import structlog
 
 from webhook.audit.judge import Judgement, bugs, judge
-from webhook.audit.look import team_by
 from webhook.audit.owners import Owners
+from webhook.audit.run import team_by
 from webhook.auditor.kept import Kept
 from webhook.auditor.watching import Followed, Following, Key, MetadataReader
 from webhook.cluster.client import Cluster
@@ -61,7 +61,7 @@ class Inventory:
     """The stored objects of the kinds that one configuration judges, kept current from lists and watches.
 
     facts       what objects are judged by, as is `today`
-    moved       namespaces in which objects have to be judged again, since what they belong to has changed
+    stale       namespaces whose objects have to be judged again, since what they are judged by has changed
     unread      kind -> why it could not be listed
     unreadable  object -> why it can't be read
     """
@@ -80,7 +80,7 @@ class Inventory:
         self._bugs: set[str] = set()
         self.facts: ClusterFacts = NO_FACTS
         self.today = date.min
-        self.moved: set[str] = set()
+        self.stale: set[str] = set()
         self.unread: dict[GroupKind, str] = {}
         self.unreadable: dict[Reference, str] = {}
 
@@ -124,11 +124,11 @@ class Inventory:
             self._list(followed, "", on_page)
         except ClusterRefused as answer:
             if answer.status != 404:
-                self._note(kind, answer)
+                self._note_unread(kind, answer)
                 raise
-            self._absent(kind)
+            self._forget_kind(kind)
         except FactsUnavailable as error:
-            self._note(kind, error)
+            self._note_unread(kind, error)
             raise
         else:
             self.unread.pop(kind, None)
@@ -149,7 +149,7 @@ class Inventory:
             if change.is_deleted:
                 self._forget(followed, key)
             elif followed.objects.get(key) != known:
-                self._take(followed, change.body, moves=True)
+                self._take(followed, change.body, is_change=True)
 
     def sweep(self) -> None:
         """Forget the findings of kinds that are no longer judged, or no longer there."""
@@ -186,7 +186,7 @@ class Inventory:
                 seen.clear()
                 since = page.version
             for body in page.items:
-                seen.add(self._take(followed, body, moves=False))
+                seen.add(self._take(followed, body, is_change=False))
             on_page()
             self.take_changes()
         for key in followed.objects.keys() - seen:
@@ -205,60 +205,60 @@ class Inventory:
             return read_at_once(reader, followed.path, fields=f"metadata.name={namespace}")
         return read_at_once(reader, path_of(kind, followed.version, namespace))
 
-    def _take(self, followed: Followed, body: Body, *, moves: bool) -> Key:
-        """Judge an object, and return its name; one from a list that has changed since is passed over.
+    def _take(self, followed: Followed, body: Body, *, is_change: bool) -> Key:
+        """Judge an object, and return its name.
 
-        `moves`: what it owns was judged before it, and has to be judged again.
+        `is_change`: a watch tells of it, so that claims which it makes were judged before it. What a list tells of an
+        object that has changed since is passed over.
         """
         key, known = followed.read_known(body)
-        if not moves and self._is_touched(followed, key):
+        if not is_change and self._is_touched(followed, key):
             return key
         before = followed.objects.get(key)
         if before is not None and before.uid != known.uid:
-            self._moves(key[0], self._owners.forget(before.uid) and moves)
+            self._mark_claims(key[0], self._owners.forget(before.uid) and is_change)
         followed.objects[key] = known
-        self._decide(followed, key, body, moves=moves)
+        self._decide(followed, key, body, is_change=is_change)
         return key
 
-    def _decide(self, followed: Followed, key: Key, body: Body, *, moves: bool) -> None:
+    def _decide(self, followed: Followed, key: Key, body: Body, *, is_change: bool) -> None:
         kind = followed.kind
         reference = Reference(kind.kind, *key)
         try:
             request = request_of(kind, followed.version, read_object(body))
-            judgement = self._judge(followed, request, moves=moves)
+            judgement = self._judge(followed, request, is_change=is_change)
         except UNDECODABLE as error:
-            self._unreadable(kind, reference, unreadable(kind.kind, body, error).why)
+            self._pass_over(kind, reference, unreadable(kind.kind, body, error).why)
         except UNREADABLE as error:
-            self._unreadable(kind, reference, str(error))
+            self._pass_over(kind, reference, str(error))
         except (ClusterRefused, FactsUnavailable):
-            self.moved.add(reference.namespace)
+            self.stale.add(reference.namespace)
         else:
             self.unreadable.pop(reference, None)
             self._keep(reference, kind.group, judgement)
 
-    def _judge(self, followed: Followed, request: AdmissionRequest, *, moves: bool) -> Judgement | None:
+    def _judge(self, followed: Followed, request: AdmissionRequest, *, is_change: bool) -> Judgement | None:
         """The object's judgement; None if there is nothing to say of it. Raises one of UNREADABLE, ClusterRefused or
         FactsUnavailable."""
         kind = followed.kind
         if is_over(kind.group, kind.kind, request.object or {}):
-            self._moves(request.namespace, self._owners.forget(request.uid) and moves)
+            self._mark_claims(request.namespace, self._owners.forget(request.uid) and is_change)
             return None
-        self._moves(request.namespace, self._owners.take(request) and moves)
+        self._mark_claims(request.namespace, self._owners.take(request) and is_change)
         asked = self._owners.as_asked(request)
         if asked is not None and followed.is_partial:
             obj = self._cluster.get(path_of(kind, followed.version, request.namespace, request.name))
             whole = obj and request_of(kind, followed.version, obj)
             is_there = whole and not is_over(kind.group, kind.kind, whole.object or {})
             asked = self._owners.as_asked(whole) if whole and is_there else None
-        return (
-            None
-            if asked is None
-            else judge(asked, self.facts, self._config, self.today, LookUps(self._cluster, Unseen()))
-        )
+        if asked is None:
+            return None
+        return judge(asked, self.facts, self._config, self.today, LookUps(self._cluster, Unseen()))
 
-    def _moves(self, namespace: str, has_moved: bool) -> None:
-        if has_moved and any(kind.kind == "PersistentVolumeClaim" for kind in self._followed):
-            self.moved.add(namespace)
+    def _mark_claims(self, namespace: str, have_changed: bool) -> None:
+        """Have a namespace's claims judged again, where StatefulSets make others now than before."""
+        if have_changed and any(kind.kind == "PersistentVolumeClaim" for kind in self._followed):
+            self.stale.add(namespace)
 
     def _keep(self, reference: Reference, group: str, judgement: Judgement | None) -> None:
         if judgement is None:
@@ -277,22 +277,22 @@ class Inventory:
         self._kept.drop(reference, followed.kind.group)
         self.unreadable.pop(reference, None)
         if known is not None:
-            self._moves(reference.namespace, self._owners.forget(known.uid))
+            self._mark_claims(reference.namespace, self._owners.forget(known.uid))
 
-    def _absent(self, kind: GroupKind) -> None:
+    def _forget_kind(self, kind: GroupKind) -> None:
         followed = self._followed.pop(kind)
         followed.stop()
         for key in list(followed.objects):
             self._forget(followed, key)
         self.unread.pop(kind, None)
 
-    def _note(self, kind: GroupKind, error: ClusterRefused | FactsUnavailable) -> None:
+    def _note_unread(self, kind: GroupKind, error: ClusterRefused | FactsUnavailable) -> None:
         if self.unread.get(kind) != str(error):
             log.warning("cannot list", resource=full_resource(kind), error=str(error))
         self.unread[kind] = str(error)
         self._stored.unseen.note(full_resource(kind), error)
 
-    def _unreadable(self, kind: GroupKind, reference: Reference, why: str) -> None:
+    def _pass_over(self, kind: GroupKind, reference: Reference, why: str) -> None:
         if self.unreadable.get(reference) != why:
             log.warning("passed over", object=show_reference(reference), error=why)
         self.unreadable[reference] = why

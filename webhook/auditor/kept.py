@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from webhook.auditor.severity import severity
 from webhook.findings import Enforcement, Finding
@@ -14,6 +14,8 @@ from webhook.policy import Outcome, Reference
 
 MOST_OF_OBJECT = 100
 """Findings of an object that are kept, the worst; all are counted. An object may have thousands of containers."""
+
+Key = TypeVar("Key", str, tuple[str, str], tuple[str, ...])
 
 
 class Counted(NamedTuple):
@@ -38,7 +40,7 @@ _Entries = dict[Reference, dict[str, _Entry]]
 """Object -> API group -> entry: a Reference doesn't tell apps' StatefulSet from another group's."""
 
 
-class Findings(Mapping[Reference, tuple[Finding, ...]]):
+class _Findings(Mapping[Reference, tuple[Finding, ...]]):
     """The findings of one namespace, by object; each look-up builds them anew."""
 
     def __init__(self, entries: Mapping[Reference, Mapping[str, _Entry]]) -> None:
@@ -60,12 +62,12 @@ def _read(entry: _Entry) -> tuple[Finding, ...]:
     return findings
 
 
-class _ByNamespace(Mapping[str, Findings]):
+class _ByNamespace(Mapping[str, _Findings]):
     def __init__(self, namespaces: Mapping[str, _Entries]) -> None:
         self._namespaces = namespaces
 
-    def __getitem__(self, namespace: str) -> Findings:
-        return Findings(self._namespaces[namespace])
+    def __getitem__(self, namespace: str) -> _Findings:
+        return _Findings(self._namespaces[namespace])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._namespaces)
@@ -101,6 +103,13 @@ class Kept:
         """Object -> team, of a namespace's objects with findings."""
         entries = self._namespaces.get(namespace, {})
         return {reference: next(iter(by_group.values())).team for reference, by_group in entries.items()}
+
+    def count_by(self, key: Callable[[Counted], Key]) -> Counter[Key]:
+        """How many findings there are by what `key` makes of that which they are counted by."""
+        counts: Counter[Key] = Counter()
+        for counted, count in self.counts.items():
+            counts[key(counted)] += count
+        return counts
 
     def counts_of(self, namespace: str) -> Counter[Counted]:
         """How many findings a namespace has."""
@@ -155,3 +164,8 @@ class Kept:
             self.counts[counted] -= count
             if not self.counts[counted]:
                 del self.counts[counted]
+
+
+def most_first(counts: Mapping[Key, int]) -> list[Key]:
+    """What was counted, that with the largest count first."""
+    return sorted(counts, key=lambda key: (-counts[key], key))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter as Counts
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from webhook.auditor.breaker import Breaker, Stopped
 from webhook.auditor.in_turn import in_turn
-from webhook.auditor.kept import Kept
+from webhook.auditor.kept import Counted, Kept, most_first
 from webhook.auditor.status import Status
 
 OWN_SERIES = 200
@@ -41,7 +41,7 @@ stopped = Gauge(
 )
 
 
-class Shown(Collector):
+class _Shown(Collector):
     """The findings, and what is broken, as one value each: a scrape never sees half of them."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Shown(Collector):
         )
         yield _family(
             "forestall_audit_broken",
-            "Things that are broken in the cluster now, by the policy or other observer that sees it.",
+            "Things that are broken in the cluster now, by the policy or other observer that sees them.",
             ["observer", "severity"],
             self.broken,
         )
@@ -71,21 +71,19 @@ def _family(name: str, text: str, labels: list[str], values: Mapping[tuple[str, 
     return family
 
 
-def bounded(kept: Kept) -> Counts[tuple[str, ...]]:
+def bounded(kept: Kept) -> Counter[tuple[str, ...]]:
     """Policy, enforcement, namespace and team -> findings."""
-    sizes: Counts[tuple[str, str]] = Counts()
-    for counted, count in kept.counts.items():
-        sizes[counted.namespace, counted.team] += count
-    largest = sorted(sizes, key=lambda pair: (-sizes[pair], pair))
-    own = set(islice(in_turn(largest, lambda pair: pair[0]), OWN_SERIES))
-    found: Counts[tuple[str, ...]] = Counts()
-    for counted, count in kept.counts.items():
-        pair = counted.namespace, counted.team
-        found[counted.policy, counted.enforcement, *(pair if pair in own else _OTHERS)] += count
-    return found
+    pairs = most_first(kept.count_by(lambda of: (of.namespace, of.team)))
+    own = set(islice(in_turn(pairs, lambda pair: pair[0]), OWN_SERIES))
+
+    def labels(of: Counted) -> tuple[str, ...]:
+        pair = of.namespace, of.team
+        return of.policy, of.enforcement, *(pair if pair in own else _OTHERS)
+
+    return kept.count_by(labels)
 
 
-_shown = Shown()
+_shown = _Shown()
 REGISTRY.register(_shown)
 
 
@@ -102,7 +100,7 @@ def show(kept: Kept, status: Status, seconds: float) -> None:
     objects.set(status.objects)
     unreadable.set(status.unreadable)
     unread_kinds.set(len(status.unread))
-    _shown.broken = Counts((found.observer, found.observation.severity) for found in kept.broken)
+    _shown.broken = Counter((found.observer, found.observation.severity) for found in kept.broken)
 
 
 def hide() -> None:

@@ -55,7 +55,7 @@ def summary(
     new = sum(added.values())
     by_policy = ", ".join(f"{policy} {count}" for policy, count in sorted(added.items()))
     text = [f"Forestall: {counted(new, 'new finding')}{f' ({by_policy})' if new else ''}, {mended} mended"]
-    text += listed(lines, new)
+    text += _bullets(lines, new)
     text += [
         f"Exemption from {one.policy} ends on {one.until} (owner {_line(one.owner)}): {_line(one.reason)}"
         for one in ending
@@ -78,10 +78,10 @@ def broken_now(now: datetime, began: Sequence[Observed], recovered: Sequence[str
     text = []
     if began:
         text.append(f"Forestall: {counted(len(began), 'thing')} broken now")
-        text += listed([broken_line(one) for one in began[:MOST_LINES]], len(began))
+        text += _bullets([broken_line(one) for one in began[:MOST_LINES]], len(began))
     if recovered:
         text.append(f"Forestall: {len(recovered)} no longer broken")
-        text += listed(recovered[:MOST_LINES], len(recovered))
+        text += _bullets(recovered[:MOST_LINES], len(recovered))
     return Notice(
         *_head("broken", now, text),
         broken=tuple(json_observation(one) for one in began[:MOST_LINES]),
@@ -106,7 +106,8 @@ def broken_name(observed: Observed) -> str:
     return f"{show_reference(observed.observation.reference)}: {observed.observer}"
 
 
-def listed(lines: Iterable[str], count: int) -> list[str]:
+def _bullets(lines: Iterable[str], count: int) -> list[str]:
+    """The lines of a list; of `count` things that it is about the others are counted."""
     shown = [f"- {line}" for line in lines]
     return [*shown, f"- and {count - len(shown)} more"] if count > len(shown) else shown
 

@@ -28,8 +28,7 @@ from webhook.config import Config
 from webhook.errors import BadConfig, ClusterRefused, Conflict, ForestallError
 from webhook.installation import NOTIFIED
 from webhook.observing.run import Observed
-from webhook.sections import Exemption
-from webhook.sections import Notifications as Section
+from webhook.sections import Exemption, Notifications
 
 if TYPE_CHECKING:
     from webhook.cluster.client import Cluster
@@ -77,7 +76,7 @@ class State(msgspec.Struct, omit_defaults=True):
     waiting: list[Notice] = msgspec.field(default_factory=list)
 
 
-class Notifications:
+class Notifier:
     """Tells one receiver, for one leadership; `own` is Forestall's namespace."""
 
     def __init__(
@@ -178,7 +177,7 @@ class Notifications:
     def _allows(self, namespace: str) -> bool:
         return self._paces.setdefault(namespace, Pace(*_NAMESPACE_PACE, self._clock)).allows()
 
-    def _tell_summary(self, config: Config, notifications: Section, now: datetime) -> bool:
+    def _tell_summary(self, config: Config, notifications: Notifications, now: datetime) -> bool:
         ending = dict(self._ending(config, now.date()))
         state, is_new_day = self._state, self._state.day != now.date()
         if not (is_new_day if notifications.when == "daily" else self._is_time(now) or ending):
@@ -259,7 +258,7 @@ class Delivery:
         """Secret and key -> the URL that was last read there, for when the API server doesn't answer."""
         self._troubles = Troubles("no notification")
 
-    def send(self, notice: Notice, to: Section) -> None:
+    def send(self, notice: Notice, to: Notifications) -> None:
         """Begin to send it, unless one is being sent, or it is too early to try again."""
         with self._lock:
             is_delivered = notice.id in self._delivered
@@ -275,7 +274,7 @@ class Delivery:
             delivered, self._delivered = self._delivered, set()
         return delivered
 
-    def _send(self, notice: Notice, to: Section) -> None:
+    def _send(self, notice: Notice, to: Notifications) -> None:
         try:
             post(self._url(to), body_of(notice, to))
         except ForestallError as error:
@@ -296,7 +295,7 @@ class Delivery:
         self._not_before = self._clock() + pause
         self._troubles.tell("receiver", error)
 
-    def _url(self, to: Section) -> str:
+    def _url(self, to: Notifications) -> str:
         of = str(to.secret)
         try:
             self._urls[of] = read_url(to, self._cluster, self._own)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from webhook.auditor.watching import MetadataReader
+from webhook.cluster.paths import api_path
 from webhook.cluster.stored import read_objects, readable
 from webhook.errors import ClusterRefused
 from webhook.installation import LABELS, NAME, REPORT_LABEL
@@ -35,9 +36,14 @@ class Form(NamedTuple):
     resource: str
     is_namespaced: bool
 
+    def collection(self, namespace: str) -> str:
+        """The API path of its objects in a namespace, or of all."""
+        return api_path(self.group, self.version, self.resource, namespace)
+
     @property
     def root(self) -> str:
-        return f"/apis/{self.group}/{self.version}"
+        """The API path that says which kinds the group serves."""
+        return api_path(self.group, self.version)
 
     @property
     def is_config_map(self) -> bool:
@@ -73,7 +79,7 @@ class Place(NamedTuple):
         return {"name": self.name} | ({"namespace": within.partition("/")[0]} if within else {})
 
 
-class Stored(NamedTuple):
+class StoredReport(NamedTuple):
     """A report that is stored, and where."""
 
     place: Place
@@ -97,18 +103,17 @@ def served_forms(cluster: Cluster) -> tuple[Form, ...]:
 def place_of(form: Form, namespace: str, own: str) -> Place | None:
     """Where a report of this form about the namespace is stored; None if the form isn't for it."""
     if form.is_config_map:
-        return Place(form, namespace, f"/api/v1/namespaces/{own}/configmaps", f"{_PREFIX}{namespace or _CLUSTER}")
+        return Place(form, namespace, form.collection(own), f"{_PREFIX}{namespace or _CLUSTER}")
     if form.is_namespaced != bool(namespace):
         return None
-    within = f"/namespaces/{namespace}" if namespace else ""
-    return Place(form, namespace, f"{form.root}{within}/{form.resource}", NAME)
+    return Place(form, namespace, form.collection(namespace), NAME)
 
 
-def stored_reports(cluster: Cluster, forms: Sequence[Form], own: str) -> Iterator[Stored]:
+def stored_reports(cluster: Cluster, forms: Sequence[Form], own: str) -> Iterator[StoredReport]:
     """Forestall's reports of these kinds. Raises ClusterRefused or FactsUnavailable; a kind that has just ceased to be
     served has none."""
     for form in forms:
-        path = f"/api/v1/namespaces/{own}/configmaps" if form.is_config_map else f"{form.root}/{form.resource}"
+        path = form.collection(own if form.is_config_map else "")
         # Of others that bear the label there may be any number.
         fields = "" if form.is_config_map else f"metadata.name={NAME}"
         found = read_objects(MetadataReader(cluster), path, form.kind, labels=_SELECTOR, fields=fields)
@@ -121,7 +126,7 @@ def stored_reports(cluster: Cluster, forms: Sequence[Form], own: str) -> Iterato
                 raise
 
 
-def _as_stored(form: Form, metadata: Object, own: str) -> Stored | None:
+def _as_stored(form: Form, metadata: Object, own: str) -> StoredReport | None:
     """The report; None for an object to which somebody copied the label."""
     namespace = metadata.get("namespace") or ""
     if form.is_config_map:
@@ -130,7 +135,7 @@ def _as_stored(form: Form, metadata: Object, own: str) -> Stored | None:
     place = place_of(form, namespace, own)
     if place is None or place.name != metadata["name"]:
         return None
-    return Stored(place, metadata["uid"], metadata["resourceVersion"])
+    return StoredReport(place, metadata["uid"], metadata["resourceVersion"])
 
 
 def filled(place: Place, there: Object | None, content: Object) -> Object:

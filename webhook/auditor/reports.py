@@ -6,7 +6,7 @@ What somebody edits or deletes is written again, and what nobody needs any more 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from prometheus_client import Counter
 
 from webhook.auditor.kept import Kept
 from webhook.auditor.pace import Pace, Troubles
-from webhook.auditor.places import Form, Place, Stored, filled, place_of, served_forms, stored_reports
+from webhook.auditor.places import Form, Place, StoredReport, filled, place_of, served_forms, stored_reports
 from webhook.auditor.report import report_content
 from webhook.auditor.seen import Seen
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
@@ -71,7 +71,7 @@ class Reports:
         """Namespace -> when its report may be written."""
         self._last: dict[str, float] = {}
         """Namespace -> when its report was last written."""
-        self._strays: dict[str, Stored] = {}
+        self._strays: dict[str, StoredReport] = {}
         """Path -> a report that is not needed any more."""
         self._known: dict[str, tuple[str, str]] = {}
         """Path -> uid and version of a report as it was left: what was Forestall's stays so, whatever becomes of its
@@ -184,7 +184,7 @@ class Reports:
             )
             self._store(place, there, filled(place, there, content))
         elif there is not None:
-            self._delete(Stored(place, there["metadata"]["uid"], there["metadata"]["resourceVersion"]))
+            self._delete(StoredReport(place, there["metadata"]["uid"], there["metadata"]["resourceVersion"]))
         self._troubles.over(place.path)
 
     def _is_ours(self, place: Place, there: Object) -> bool:
@@ -208,7 +208,7 @@ class Reports:
     def _remember(self, place: Place, report: Object) -> None:
         self._known[place.path] = report["metadata"]["uid"], report["metadata"]["resourceVersion"]
 
-    def _delete(self, stored: Stored) -> None:
+    def _delete(self, stored: StoredReport) -> None:
         try:
             self._cluster.delete(stored.place.path, stored.uid, stored.version)
         except Conflict:  # written since: the next look decides anew
@@ -226,7 +226,7 @@ def delete_all(cluster: Cluster, own: str) -> int:
     """Delete every report of Forestall's, wherever it is; returns how many. Raises FactsUnavailable, and ClusterRefused
     once all others are deleted."""
     refusal: ClusterRefused | None = None
-    reports = list(_all(cluster, own))
+    reports = list(stored_reports(cluster, served_forms(cluster), own))
     for stored in reports:
         try:
             cluster.delete(stored.place.path, stored.uid)
@@ -235,7 +235,3 @@ def delete_all(cluster: Cluster, own: str) -> int:
     if refusal is not None:
         raise refusal
     return len(reports)
-
-
-def _all(cluster: Cluster, own: str) -> Iterator[Stored]:
-    return stored_reports(cluster, served_forms(cluster), own)

@@ -24,7 +24,7 @@ from webhook.auditor.broken import Broken
 from webhook.auditor.events import Events
 from webhook.auditor.history import History
 from webhook.auditor.kept import Kept
-from webhook.auditor.notifications import Notifications
+from webhook.auditor.notifications import Notifier
 from webhook.auditor.reports import Reports
 from webhook.auditor.seen import Seen
 from webhook.auditor.status import Status
@@ -175,7 +175,7 @@ class Leader:
             unread=dict(auditor.troubles),
             reports=self._reports.kind if self._reports else "",
         )
-        metrics.show(self.kept, self.status, auditor.seconds)
+        metrics.show(self.kept, self.status, auditor.whole_seconds)
 
 
 def _takers(cluster: Cluster, config: Callable[[], Config], settings: AuditorSettings) -> dict[str, Taker]:
@@ -187,7 +187,7 @@ def _takers(cluster: Cluster, config: Callable[[], Config], settings: AuditorSet
         "reports": Reports(cluster, own, seen, settings.report_results),
         "history": History(cluster, own),
         "events": Events(cluster, config, seen.since_start),
-        "notifications": Notifications(cluster, own, config, seen.since_record),
+        "notifications": Notifier(cluster, own, config, seen.since_record),
     }
 
 

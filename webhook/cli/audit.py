@@ -19,7 +19,7 @@ from webhook.installation import HISTORY, NAMESPACE
 from webhook.policy import MODES, Mode
 
 if TYPE_CHECKING:
-    from webhook.audit.look import Audited
+    from webhook.audit.run import Audited
 
 
 AuditFormat = Literal["text", "json", "csv", "sarif", "html"]
@@ -87,8 +87,8 @@ def audit(
     forestall audit --as-if deny --output csv > findings.csv
     """
     from webhook.audit.judge import COLLECTOR  # noqa: PLC0415
-    from webhook.audit.look import AuditOptions, audit_cluster  # noqa: PLC0415
     from webhook.audit.progress import Bar  # noqa: PLC0415
+    from webhook.audit.run import AuditOptions, audit_cluster  # noqa: PLC0415
 
     if is_history:
         if output not in ("text", "csv"):

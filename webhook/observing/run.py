@@ -73,7 +73,7 @@ def observe(observers: Sequence[Observer], live: Live, facts: ClusterFacts, conf
             result.observed += [
                 Observed(observer.name, observation) for observation in found if _is_told(observation, live, config)
             ]
-    result.observed.sort(key=_rank)
+    result.observed.sort(key=rank)
     return result
 
 
@@ -84,7 +84,8 @@ def _is_told(observation: Observation, live: Live, config: Config) -> bool:
     return observation.since is None or live.now - observation.since >= observation.hold
 
 
-def _rank(observed: Observed) -> tuple[int, str, Any, str]:
+def rank(observed: Observed) -> tuple[int, str, Any, str]:
+    """By which observations are sorted, the worst first."""
     observation = observed.observation
     return SEVERITIES.index(observation.severity), observed.observer, observation.reference, observation.subject
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 from webhook.cluster.gap_record import Gap, GapRecord
 from webhook.installation import NAME as FORESTALL
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.live import Live
+from webhook.observing.run import Observer
 from webhook.policy import Observation, Reference
 
 NAME = "admitted-unchecked"
@@ -20,8 +21,8 @@ _DOCTOR = "forestall doctor"
 _HOOK = Reference("ValidatingWebhookConfiguration", "", FORESTALL)
 
 
-def observer_of(record: GapRecord) -> Callable[[Live, ClusterFacts], Iterator[Observation]]:
-    """The function that tells of this record's gaps."""
+def observer_of(record: GapRecord) -> Observer:
+    """The observer that tells of this record's gaps."""
 
     def observe(live: Live, _facts: ClusterFacts) -> Iterator[Observation]:
         for gap in record.gaps:
@@ -32,7 +33,7 @@ def observer_of(record: GapRecord) -> Callable[[Live, ClusterFacts], Iterator[Ob
             elif live.now - gap.ended < _RECENT:
                 yield _closed(gap)
 
-    return observe
+    return Observer(NAME, (), observe)
 
 
 def _open(gap: Gap) -> Observation:

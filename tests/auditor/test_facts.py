@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.builders import KINDS, config, every_policy, facts_of, limit_range
-from webhook.auditor.judged_by import Followup, facts_to_watch, followup
+from webhook.auditor.facts import Concerned, concerned, facts_to_watch
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
 from webhook.policy import Object
 
@@ -48,18 +48,18 @@ CLASS = named("StorageClass", "gp3", version="storage.k8s.io/v1", provisioner="e
         pytest.param([limit_range(namespace="gone", default="1Gi")], [], [], False, id="a-namespace-that-is-gone"),
     ],
 )
-def test_followup(before: list[Object], after: list[Object], namespaces: list[str], everything: bool) -> None:
+def test_what_changes(before: list[Object], after: list[Object], namespaces: list[str], everything: bool) -> None:
     old, new = (facts_of([SHOP, OTHER, *objects]) for objects in (before, after))
-    assert followup(old, new) == Followup(frozenset(namespaces), everything)
+    assert concerned(old, new) == Concerned(frozenset(namespaces), everything)
 
 
 def test_a_namespace_s_labels_are_its_own_objects_matter() -> None:
-    assert followup(facts_of([SHOP, OTHER]), facts_of([LABELLED, OTHER])) == Followup(frozenset({"shop"}), False)
+    assert concerned(facts_of([SHOP, OTHER]), facts_of([LABELLED, OTHER])) == Concerned(frozenset({"shop"}), False)
 
 
 def test_a_kind_that_becomes_known_may_change_everything() -> None:
     known = facts_of([SHOP])
-    assert followup(known.without([LIMIT_RANGES]), known).everything
+    assert concerned(known.without([LIMIT_RANGES]), known).everything
 
 
 def test_the_facts_of_active_policies_are_watched_and_namespaces() -> None:

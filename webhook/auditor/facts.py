@@ -19,15 +19,15 @@ def facts_to_watch(config: Config) -> set[FactKind[Any, Any]]:
     return {NAMESPACES, *(kind for kind in facts_of(config) if kind.is_watched)}
 
 
-class Followup(NamedTuple):
+class Concerned(NamedTuple):
     """What may be judged otherwise now: the objects in some namespaces, or all of them."""
 
     namespaces: frozenset[str]
     everything: bool
 
 
-def followup(before: ClusterFacts, after: ClusterFacts) -> Followup:
-    """What may be judged otherwise by the facts `after` than by those `before`."""
+def concerned(before: ClusterFacts, after: ClusterFacts) -> Concerned:
+    """What a change of the facts concerns: what may be judged otherwise by those `after` than by those `before`."""
     namespaces: set[str] = set()
     everything = before.known != after.known
     for kind in {**before.records, **after.records}:
@@ -39,7 +39,7 @@ def followup(before: ClusterFacts, after: ClusterFacts) -> Followup:
                 concerned = _namespaces(kind, key, old, new)
                 namespaces |= concerned
                 everything |= not concerned
-    return Followup(frozenset(namespaces & after.of(NAMESPACES).keys()), everything)
+    return Concerned(frozenset(namespaces & after.of(NAMESPACES).keys()), everything)
 
 
 def _namespaces(kind: FactKind[Any, Any], key: Any, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> set[str]:

@@ -24,7 +24,7 @@ from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.owners import metadata_of
 from webhook.observing import unchecked
 from webhook.observing.read import read_live
-from webhook.observing.run import Observer, Observing, needed_lives, observe, observers
+from webhook.observing.run import Observing, needed_lives, observe, observers
 from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
 from webhook.scope import exclude_own_namespace, facts_of
 
@@ -151,7 +151,7 @@ def _observing(
     asked = observers(config)
     try:
         record = read_record(cluster.get(config_map_path(NAMESPACE, STATE)))
-        asked.append(Observer(unchecked.NAME, (), unchecked.observer_of(record)))
+        asked.append(unchecked.observer_of(record))
     except (ClusterRefused, FactsUnavailable) as error:
         found.unseen.note("configmaps", error, NAMESPACE)
     # What could not be listed before isn't asked for, and waited for, again.
