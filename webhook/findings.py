@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from webhook.config import Config
 from webhook.errors import UNREADABLE
 from webhook.objects.owners import operator_of
-from webhook.objects.pods import Workload, read_workload
+from webhook.objects.pods import readable_workload
 from webhook.policy import AdmissionRequest, Decision, Reference, Verdict
 
 Enforcement = Literal["deny", "patch", "nothing"]
@@ -83,7 +83,7 @@ class Finding:
 
 def object_of(request: AdmissionRequest, place: Place = IN_CLUSTER) -> JudgedObject:
     """The object that the request is about."""
-    workload = _workload(request)
+    workload = readable_workload(request)
     # The API server gives the request for a Namespace that namespace's own name.
     is_namespace = (request.group, request.kind) == ("", "Namespace")
     return JudgedObject(
@@ -115,7 +115,7 @@ def findings_of(
     """The decision's verdicts as findings on the request's object; `place_of` turns a path in it into a place to look
     at."""
     judged = judged or object_of(request)
-    workload = _workload(request)
+    workload = readable_workload(request)
     findings = []
     for verdict in decision.verdicts:
         container = workload.container_of(verdict.violation) if workload else None
@@ -129,14 +129,6 @@ def findings_of(
             )
         )
     return findings
-
-
-def _workload(request: AdmissionRequest) -> Workload | None:
-    """The workload that the object is; None if it carries no pod, or none that can be read."""
-    try:
-        return read_workload(request)
-    except UNREADABLE:
-        return None
 
 
 def _is_ratcheted(verdict: Verdict, decision: Decision, config: Config) -> bool:

@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 
 from webhook.config import Config
-from webhook.errors import UNREADABLE
 from webhook.fixes import can_change, fails_again, sets_of
 from webhook.loader import load_policies
 from webhook.objects.commands import kubectl
-from webhook.objects.pods import Container, read_workload
+from webhook.objects.pods import Container, readable_workload
 from webhook.objects.topology import as_yaml
 from webhook.policy import AdmissionRequest, Brief, Decision, Set, Verdict, Violation
 
@@ -220,11 +219,8 @@ def _who(request: AdmissionRequest, container: Container | None = None) -> str:
 
 def container_of(request: AdmissionRequest, violation: Violation) -> Container | None:
     """The container that the violation is about; None if it is about none, or the object can't be read."""
-    try:
-        workload = read_workload(request)
-        return workload.container_of(violation) if workload else None
-    except UNREADABLE:
-        return None
+    workload = readable_workload(request)
+    return workload.container_of(violation) if workload else None
 
 
 def _enforced(verdict: Verdict) -> str:

@@ -14,12 +14,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from webhook.config import ActivePolicy, Config
-from webhook.errors import UNREADABLE
 from webhook.fixes import FIXED_AT_CREATION
 from webhook.objects.facts.deployments import DEPLOYMENTS
 from webhook.objects.images import match_image
 from webhook.objects.owners import AUTOSCALERS, Owner, is_mirror, metadata_of, owner_of, top_level
-from webhook.objects.pods import Container, mapping, read_workload
+from webhook.objects.pods import Container, mapping, readable_workload
 from webhook.policy import (
     OPERATIONS,
     SUBRESOURCES,
@@ -294,10 +293,7 @@ def _has_only(patterns: tuple[str, ...], request: AdmissionRequest) -> bool:
     """Whether the image of every container matches one of the patterns; False for an object that can't be read."""
     if not patterns:
         return True
-    try:
-        workload = read_workload(request)
-    except UNREADABLE:
-        return False
+    workload = readable_workload(request)
     return workload is not None and have_images(workload.containers, patterns)
 
 

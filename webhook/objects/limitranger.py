@@ -140,6 +140,17 @@ class _Whole(NamedTuple):
     copied: frozenset[str]
     summed: frozenset[tuple[str, str]] = frozenset()
 
+    def amounts_of(self, resource: str) -> Iterator[tuple[str, Decimal | None]]:
+        """Request and limit; of a request that is the limit's copy, which nobody wrote, the limit alone."""
+        if resource not in self.copied:
+            yield "requests", self.requests.get(resource)
+        yield "limits", self.limits.get(resource)
+
+    def refusal(self, part: str, resource: str, wrong: str, advice: str) -> Refusal:
+        of_all = not self.name and ((part, resource) in self.summed or resource not in getattr(self, part))
+        advice = f"{part}.{resource} of {advice}" if of_all else advice
+        return Refusal(self.name, resource, wrong, f"{self.path}.{part}.{resource}", advice, of_all)
+
 
 class _Pod(NamedTuple):
     workload: Workload
@@ -317,46 +328,43 @@ def _refused_by_the_pod(pod: _Pod) -> Iterator[Refusal]:
 
 
 def _bounded(item: Item, whole: _Whole) -> Iterator[Refusal]:
-    """What min, max and maxLimitRequestRatio refuse (LimitRanger's three constraints).
-
-    A request that is a limit's copy, which nobody wrote, is told with that limit alone.
-    """
-    requests, limits = whole.requests, whole.limits
-
-    def refusal(part: str, resource: str, wrong: str, advice: str) -> Refusal:
-        of_all = not whole.name and ((part, resource) in whole.summed or resource not in getattr(whole, part))
-        advice = f"{part}.{resource} of {advice}" if of_all else advice
-        return Refusal(whole.name, resource, wrong, f"{whole.path}.{part}.{resource}", advice, of_all)
-
-    def amounts_of(resource: str) -> Iterator[tuple[str, Decimal | None]]:
-        if resource not in whole.copied:
-            yield "requests", requests.get(resource)
-        yield "limits", limits.get(resource)
-
+    """What min, max and maxLimitRequestRatio refuse (LimitRanger's three constraints)."""
     for resource, least in item.min.items():
-        shown = show_amount(resource, least)
-        for part, amount in amounts_of(resource):
-            if amount is None and part == "requests":
-                wrong = f"no request for {resource}, where the minimum is {shown}"
-                yield refusal(part, resource, wrong, f"{shown} or more")
-            elif amount is not None and amount < least:
-                wrong = f"{part}.{resource} {show_amount(resource, amount)} is below the minimum {shown}"
-                yield refusal(part, resource, wrong, f"{shown} or more")
+        yield from _below(whole, resource, least)
     for resource, most in item.max.items():
-        shown = show_amount(resource, most)
-        for part, amount in amounts_of(resource):
-            if amount is None and part == "limits":
-                wrong = f"no limit for {resource}, where the maximum is {shown}"
-                yield refusal(part, resource, wrong, f"{shown} or less")
-            elif amount is not None and amount > most:
-                wrong = f"{part}.{resource} {show_amount(resource, amount)} is above the maximum {shown}"
-                yield refusal(part, resource, wrong, f"{shown} or less")
+        yield from _above(whole, resource, most)
     for resource, ratio in item.max_ratio.items():
-        request, limit = requests.get(resource), limits.get(resource)
-        if not limit:
-            wrong = f"no limit for {resource}, where its ratio to the request is bounded"
-            yield refusal("limits", resource, wrong, "an amount")
-        elif not request or limit > request * ratio:
-            wrong = f"limits.{resource} {show_amount(resource, limit)} is more than {ratio.normalize():f} times the "
-            wrong += f"request {show_amount(resource, request or Decimal(0))}"
-            yield refusal("requests", resource, wrong, f"{show_amount(resource, limit / ratio)} or more")
+        yield from _beyond(whole, resource, ratio)
+
+
+def _below(whole: _Whole, resource: str, least: Decimal) -> Iterator[Refusal]:
+    shown = show_amount(resource, least)
+    for part, amount in whole.amounts_of(resource):
+        if amount is None and part == "requests":
+            wrong = f"no request for {resource}, where the minimum is {shown}"
+            yield whole.refusal(part, resource, wrong, f"{shown} or more")
+        elif amount is not None and amount < least:
+            wrong = f"{part}.{resource} {show_amount(resource, amount)} is below the minimum {shown}"
+            yield whole.refusal(part, resource, wrong, f"{shown} or more")
+
+
+def _above(whole: _Whole, resource: str, most: Decimal) -> Iterator[Refusal]:
+    shown = show_amount(resource, most)
+    for part, amount in whole.amounts_of(resource):
+        if amount is None and part == "limits":
+            wrong = f"no limit for {resource}, where the maximum is {shown}"
+            yield whole.refusal(part, resource, wrong, f"{shown} or less")
+        elif amount is not None and amount > most:
+            wrong = f"{part}.{resource} {show_amount(resource, amount)} is above the maximum {shown}"
+            yield whole.refusal(part, resource, wrong, f"{shown} or less")
+
+
+def _beyond(whole: _Whole, resource: str, ratio: Decimal) -> Iterator[Refusal]:
+    request, limit = whole.requests.get(resource), whole.limits.get(resource)
+    if not limit:
+        wrong = f"no limit for {resource}, where its ratio to the request is bounded"
+        yield whole.refusal("limits", resource, wrong, "an amount")
+    elif not request or limit > request * ratio:
+        wrong = f"limits.{resource} {show_amount(resource, limit)} is more than {ratio.normalize():f} times the "
+        wrong += f"request {show_amount(resource, request or Decimal(0))}"
+        yield whole.refusal("requests", resource, wrong, f"{show_amount(resource, limit / ratio)} or more")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from webhook.errors import BadObject, BadQuantity
+from webhook.errors import UNREADABLE, BadObject, BadQuantity
 from webhook.objects.quantities import parse_memory
 from webhook.policy import AdmissionRequest, GroupKind, Object, Violation, join_path
 
@@ -261,6 +261,14 @@ def read_workload(request: AdmissionRequest) -> Workload | None:
     if "workload" not in kept:
         kept["workload"] = _read_workload(request)
     return kept["workload"]
+
+
+def readable_workload(request: AdmissionRequest) -> Workload | None:
+    """The workload that the request's object is; None also if its fields are of the wrong kind."""
+    try:
+        return read_workload(request)
+    except UNREADABLE:
+        return None
 
 
 def _read_workload(request: AdmissionRequest) -> Workload | None:

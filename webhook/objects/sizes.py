@@ -105,24 +105,8 @@ class Bounds:
         # Only those of type Container give anything, or bound a container from below. A container can't have more than
         # its whole pod may, though, and where each keeps to a ratio their sum does.
         ours = [limit_range for limit_range in ranges if limit_range.type == "Container"]
-        minima = [
-            Bound(
-                limit_range.min,
-                f"the minimum {format_memory(limit_range.min)} of {_called(limit_range)}",
-                f"lower the min of {_called(limit_range)} to",
-            )
-            for limit_range in ours
-            if limit_range.min
-        ]
-        maxima = [
-            Bound(
-                limit_range.max,
-                f"{_called(limit_range)} allows {format_memory(limit_range.max)} at most",
-                f"raise the max of {_called(limit_range)} to",
-            )
-            for limit_range in ranges
-            if limit_range.max is not None
-        ]
+        minima = [_least_of(limit_range, limit_range.min) for limit_range in ours if limit_range.min]
+        maxima = [_most_of(limit_range, limit_range.max) for limit_range in ranges if limit_range.max is not None]
         # Through text, since a float can't hold 1.1 exactly.
         ratios = [
             _Ratio(Fraction(str(limit_range.max_ratio)), _called(limit_range))
@@ -171,6 +155,16 @@ def _contradiction(least: Bound, most: Bound) -> str:
     ways = [(most.moved, least.amount), (least.moved, most.amount)] if least != _ANY_LIMIT else []
     moved = " or ".join(f"{way} {format_memory(amount)}" for way, amount in ways if way)
     return f"{most.words}, below {least.words}" + (f": {moved}" if moved else "")
+
+
+def _least_of(limit_range: LimitRange, amount: int) -> Bound:
+    named = _called(limit_range)
+    return Bound(amount, f"the minimum {format_memory(amount)} of {named}", f"lower the min of {named} to")
+
+
+def _most_of(limit_range: LimitRange, amount: int) -> Bound:
+    named = _called(limit_range)
+    return Bound(amount, f"{named} allows {format_memory(amount)} at most", f"raise the max of {named} to")
 
 
 def _called(limit_range: LimitRange) -> str:

@@ -33,14 +33,19 @@ class Node(msgspec.Struct, frozen=True, gc=False):
         return zone_of(self.labels)
 
 
-class _Taint(WirePart):
+class WiredTaint(WirePart):
+    """A taint as it arrives."""
+
     key: str = ""
     value: str | None = None
     effect: str | None = None
 
+    def read(self) -> Taint:
+        return Taint(intern(self.key), intern(self.value or ""), intern(self.effect or ""))
+
 
 class _Spec(WirePart):
-    taints: list[_Taint] | None = None
+    taints: list[WiredTaint] | None = None
 
 
 class _Status(WirePart):
@@ -57,20 +62,18 @@ def _read(reference: FactReference, metadata: Metadata, wired: _Node) -> Node:
     return Node(
         name=reference.name,
         labels=read_texts(metadata.labels, "metadata.labels"),
-        taints=tuple(
-            Taint(intern(taint.key), intern(taint.value or ""), intern(taint.effect or ""))
-            for taint in spec.taints or ()
-        ),
-        memory=_memory(status.allocatable or {}),
+        taints=tuple(taint.read() for taint in spec.taints or ()),
+        memory=memory_of(status.allocatable, "status.allocatable"),
     )
 
 
-def _memory(allocatable: Mapping[str, Any]) -> int:
-    memory = allocatable.get("memory")
+def memory_of(amounts: Mapping[str, Any] | None, path: str) -> int:
+    """The memory among the amounts that stand at a path, in bytes; 0 without one. Raises BadQuantity."""
+    memory = (amounts or {}).get("memory")
     try:
         return 0 if memory is None else parse_memory(memory)
     except BadQuantity as error:
-        raise BadQuantity(f"status.allocatable.memory: {error}") from error
+        raise BadQuantity(f"{path}.memory: {error}") from error
 
 
 NODES: FactKind[str, Node] = FactKind(group="", kind="Node", resource="nodes", wire=_Node, read=_read)

@@ -9,11 +9,10 @@ from typing import Any
 
 import msgspec
 
-from webhook.errors import BadQuantity
 from webhook.objects.facts import Taint, Wire, WirePart
 from webhook.objects.facts.decoding import read_texts, shared_texts
+from webhook.objects.facts.nodes import WiredTaint, memory_of
 from webhook.objects.live.top_level import LiveMetadata
-from webhook.objects.quantities import parse_memory
 from webhook.policy import FactKind, FactReference
 
 
@@ -76,14 +75,8 @@ class WiredCondition(WirePart):
         )
 
 
-class _Taint(WirePart):
-    key: str = ""
-    value: str | None = None
-    effect: str | None = None
-
-
 class _Spec(WirePart):
-    taints: list[_Taint] | None = None
+    taints: list[WiredTaint] | None = None
 
 
 class _Status(WirePart):
@@ -104,19 +97,11 @@ def _read(reference: FactReference, metadata: LiveMetadata, wired: _Node) -> Liv
         name=intern(reference.name),
         created=metadata.created_at,
         labels=shared_texts(tuple(read_texts(metadata.labels, "metadata.labels").items())),
-        taints=tuple(Taint(taint.key, taint.value or "", taint.effect or "") for taint in spec.taints or ()),
+        taints=tuple(taint.read() for taint in spec.taints or ()),
         conditions=tuple(condition.read() for condition in status.conditions or ()),
-        capacity=_memory(status.capacity, "status.capacity"),
-        allocatable=_memory(status.allocatable, "status.allocatable"),
+        capacity=memory_of(status.capacity, "status.capacity"),
+        allocatable=memory_of(status.allocatable, "status.allocatable"),
     )
-
-
-def _memory(amounts: Mapping[str, Any] | None, path: str) -> int:
-    memory = (amounts or {}).get("memory")
-    try:
-        return 0 if memory is None else parse_memory(memory)
-    except BadQuantity as error:
-        raise BadQuantity(f"{path}.memory: {error}") from error
 
 
 LIVE_NODES: FactKind[str, LiveNode] = FactKind(group="", kind="Node", resource="nodes", wire=_Node, read=_read)
