@@ -62,7 +62,7 @@ LAYERS: dict[str, set[str]] = {
     "observing": DECIDING | {"formats", "cluster"},
     "audit": DECIDING | {"formats", "cluster", "observing"},
     "auditor": DECIDING | {"formats", "cluster", "reloading", "observing", "audit", "controller"},
-    "doctor": DECIDING | {"formats", "certs", "cluster", "controller", "auditor"},
+    "doctor": DECIDING | {"formats", "certs", "cluster", "observing", "controller", "auditor"},
     "cli": DECIDING | {"check", "formats", "cluster", "server", "controller", "audit", "auditor", "doctor"},
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.

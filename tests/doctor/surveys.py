@@ -65,6 +65,7 @@ def healthy(**changed: Any) -> Survey:
         secret={"tls.crt": CHAIN, "tls.key": KEY},
         lease=lease,
         audit_lease=None,
+        has_auditor=True,
         nodes=3,
         facts=facts_of([]),
         limit_ranges=[],

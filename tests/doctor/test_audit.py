@@ -77,3 +77,9 @@ def lease(status: Status | None = WELL, holder: str = "a", renewed: str = "11:59
 )
 def test_audit(found: Object | None, expected: list[tuple[str, str]]) -> None:
     assert said("audit", healthy(audit_lease=found)) == expected
+
+
+@pytest.mark.parametrize("found", [lease(), lease(holder="")], ids=["led-a-moment-ago", "given-back"])
+def test_an_auditor_that_is_turned_off_is_not_missed(found: Object) -> None:
+    text = "the auditor is turned off (audit.enabled); what it wrote stays until somebody deletes it"
+    assert said("audit", healthy(audit_lease=found, has_auditor=False)) == [("ok", text)]

@@ -43,7 +43,7 @@ GRANT = (
 @pytest.mark.parametrize(
     ("missing", "expected"),
     [
-        pytest.param([], ("ok", "servers and controllers may do all that they need", ""), id="all"),
+        pytest.param([], ("ok", "servers, controllers and auditors may do all that they need", ""), id="all"),
         pytest.param(
             [LIMITS],
             (
@@ -71,6 +71,22 @@ GRANT = (
                 ),
             ),
             id="one-object-in-one-namespace",
+        ),
+        pytest.param(
+            [MissingRight("forestall-controller", "auditors", Need(("watch",), "pods"))],
+            (
+                "fail",
+                (
+                    f"auditors (ServiceAccount {SYSTEM}/forestall-controller) may not watch pods: their audit isn't "
+                    "whole, or isn't told"
+                ),
+                (
+                    "grant it: kubectl create clusterrole forestall-controller-pods --verb=watch --resource=pods && "
+                    "kubectl create clusterrolebinding forestall-controller-pods "
+                    f"--clusterrole=forestall-controller-pods --serviceaccount={SYSTEM}:forestall-controller"
+                ),
+            ),
+            id="an-auditor-s",
         ),
         pytest.param(
             FORBIDDEN,
@@ -167,7 +183,9 @@ GROUPS = (
     "discovery.k8s.io",
     "events.k8s.io",
     "rbac.authorization.k8s.io",
+    "openreports.io",
     "storage.k8s.io",
+    "wgpolicyk8s.io",
 )
 
 
@@ -191,6 +209,65 @@ def test_where_limit_ranges_are_to_be_made_more_is_asked() -> None:
     assert {"verb": "list", "resource": "deployments", "group": "apps"} in attributes
     # What isn't served needs no right.
     assert not [one for one in attributes if one.get("group") == "monitoring.coreos.com"]
+
+
+def controllers(*containers: str) -> Object:
+    spec = {"template": {"spec": {"containers": [{"name": name} for name in containers]}}}
+    metadata = {"name": "forestall-controller", "namespace": SYSTEM}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        ("watch", "deployments.apps"),
+        ("get", "replicasets.apps"),
+        ("list", "nodes"),
+        ("watch", "pods"),
+        ("update", "policyreports.wgpolicyk8s.io"),
+        ("delete", "clusterpolicyreports.wgpolicyk8s.io"),
+        ("create", "reports.openreports.io"),
+        ("list", "configmaps"),
+        ("delete", "configmaps"),
+    ],
+)
+def test_a_right_that_only_auditors_need_is_asked_for_where_there_is_one(verb: str, resource: str) -> None:
+    cluster = Authorizing(("forestall-controller", verb, resource))
+    cluster.put(controllers("controller", "auditor"))
+    missing = missing_rights(cluster, SYSTEM, config(""))  # type: ignore[arg-type]
+    assert [(right.who, right.need.verbs, right.need.full_resource) for right in missing] == [
+        ("auditors", (verb,), resource)
+    ]
+    cluster.put(controllers("controller"))
+    assert missing_rights(cluster, SYSTEM, config("")) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("resource", "name"),
+    [
+        pytest.param("leases.coordination.k8s.io", "forestall-auditor", id="its-lease"),
+        pytest.param("secrets", "hook", id="the-url-that-is-notified"),
+    ],
+)
+def test_an_auditor_needs_objects_of_its_own(resource: str, name: str) -> None:
+    cluster = Authorizing(("forestall-controller", "get", resource))
+    notifying = config("notifications: {secret: {name: hook}}")
+    missing = missing_rights(cluster, SYSTEM, notifying)  # type: ignore[arg-type]
+    assert [right.need.name for right in missing if right.who == "auditors"] == [name]
+
+
+def test_what_controllers_and_auditors_lack_is_told_once() -> None:
+    cluster = Authorizing(("forestall-controller", "create", "configmaps"))
+    missing = missing_rights(cluster, SYSTEM, config(""))  # type: ignore[arg-type]
+    assert [(right.who, right.need.verbs) for right in missing] == [("controllers", ("create",))]
+
+
+def test_a_binding_of_both_controllers_and_auditors() -> None:
+    watch = MissingRight("forestall-controller", "auditors", Need(("watch",), "pods"))
+    namespaces = MissingRight("forestall-controller", "controllers", Need(("list", "watch"), "namespaces"))
+    survey = healthy(missing_rights=[namespaces, watch], bindings=[BINDINGS[1]])
+    text = "ClusterRoleBinding forestall-controller is not there: controllers and auditors lack 3 rights that they need"
+    assert said("rights", survey) == [("fail", text)]
 
 
 @pytest.mark.parametrize(

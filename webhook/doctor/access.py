@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from webhook.auditor.inventory import kinds_to_judge
+from webhook.auditor.judged_by import facts_to_watch
+from webhook.auditor.places import CUSTOM
 from webhook.cluster.stored import served_versions
 from webhook.config import Config
 from webhook.controller.registration import STAGES, configuration_path
-from webhook.installation import CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, SERVER, STATE
+from webhook.installation import AUDITOR, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, SERVER, STATE
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
+from webhook.observing.run import needed_lives, observers
+from webhook.policy import Object
 from webhook.scope import judged_kinds, looked_up_facts, needed_facts
 
 if TYPE_CHECKING:
@@ -17,7 +23,10 @@ if TYPE_CHECKING:
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
-Who = Literal["servers", "controllers"]
+_AUDITOR = "auditor"
+"""The container's name."""
+
+Who = Literal["servers", "controllers", "auditors"]
 
 
 class Need(NamedTuple):
@@ -45,7 +54,10 @@ class MissingRight(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """A binding of the chart's: its ServiceAccount has that name, too, unless the Deployment names another."""
+    """A binding of the chart's: its ServiceAccount has that name, too, unless the Deployment names another.
+
+    The controllers' is the auditors', too, which run in their pods.
+    """
 
     kind: Literal["ClusterRoleBinding", "RoleBinding"]
     name: str
@@ -70,18 +82,36 @@ def missing_bindings(cluster: Cluster, namespace: str) -> list[Binding]:
 
 
 def missing_rights(cluster: Cluster, namespace: str, config: Config) -> list[MissingRight]:
-    """What servers and controllers need and may not do. Raises ClusterRefused or FactsUnavailable."""
+    """What servers, controllers and auditors need and may not do. Raises ClusterRefused or FactsUnavailable."""
     served = served_versions(cluster)
+    controllers = _account(cluster, namespace, CONTROLLER, CONTROLLER)
     accounts: list[tuple[str, Who, Iterable[Need]]] = [
         (_account(cluster, namespace, NAME, SERVER), "servers", needs_of_servers(config)),
-        (_account(cluster, namespace, CONTROLLER, CONTROLLER), "controllers", needs_of_controllers(config, namespace)),
+        (controllers, "controllers", needs_of_controllers(config, namespace)),
     ]
-    return [
-        MissingRight(account, who, need._replace(verbs=tuple(missing)))
-        for account, who, needs in accounts
-        for need in needs
-        if need.group in served and (missing := list(_refused(cluster, namespace, account, need)))
-    ]
+    if has_auditor(cluster, namespace):
+        accounts.append((controllers, "auditors", needs_of_auditors(config, namespace)))
+    found: list[MissingRight] = []
+    asked: set[tuple[str, Need]] = set()
+    for account, who, need in ((account, who, need) for account, who, needs in accounts for need in needs):
+        if need.group not in served:
+            continue
+        # What both controllers and auditors need is asked for once.
+        single = {verb: (account, need._replace(verbs=(verb,))) for verb in need.verbs}
+        verbs = tuple(verb for verb, one in single.items() if one not in asked)
+        asked.update(single.values())
+        if missing := tuple(_refused(cluster, namespace, account, need._replace(verbs=verbs))):
+            found.append(MissingRight(account, who, need._replace(verbs=missing)))
+    return found
+
+
+def has_auditor(cluster: Cluster, namespace: str) -> bool:
+    """Whether the controllers' pods have an auditor; also where there is no Deployment that tells.
+
+    Raises ClusterRefused or FactsUnavailable.
+    """
+    containers = _pod_spec(cluster, namespace, CONTROLLER).get("containers")
+    return containers is None or any(container.get("name") == _AUDITOR for container in containers)
 
 
 def needs_of_servers(config: Config) -> Iterator[Need]:
@@ -119,11 +149,38 @@ def needs_of_controllers(config: Config, namespace: str) -> Iterator[Need]:
             yield Need(("list",), resource, group)
 
 
+def needs_of_auditors(config: Config, namespace: str) -> Iterator[Need]:
+    """What the auditor reads, and what it writes its reports, Events, history and records with."""
+    read: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for judged in kinds_to_judge(config):
+        read[judged.resource, judged.group] |= {"get", "list", "watch"}
+    for kind in {*facts_to_watch(config), *needed_lives(observers(config))}:
+        if kind.is_served:
+            read[kind.resource, kind.group] |= {"list", "watch"}
+    for resource, group in sorted(read):
+        yield Need(tuple(sorted(read[resource, group])), resource, group)
+    for form in CUSTOM:
+        yield Need(("get", "list", "create", "update", "delete"), form.resource, form.group)
+    yield Need(("create",), "events", "events.k8s.io")
+    own = {"namespace": namespace}
+    yield Need(("create",), "leases", "coordination.k8s.io", **own)
+    yield Need(("get", "update"), "leases", "coordination.k8s.io", **own, name=AUDITOR)
+    yield Need(("create",), "configmaps", **own)
+    yield Need(("get", "list", "update", "delete"), "configmaps", **own)
+    if config.notifications is not None and config.notifications.secret is not None:
+        yield Need(("get",), "secrets", **own, name=config.notifications.secret.name)
+
+
 def _account(cluster: Cluster, namespace: str, deployment: str, usual: str) -> str:
     """The ServiceAccount that the Deployment's pods run as."""
+    return str(_pod_spec(cluster, namespace, deployment).get("serviceAccountName") or usual)
+
+
+def _pod_spec(cluster: Cluster, namespace: str, deployment: str) -> Object:
+    """The spec of the Deployment's pods, empty if there is no such Deployment."""
     obj = cluster.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}") or {}
-    template = (obj.get("spec") or {}).get("template") or {}
-    return str((template.get("spec") or {}).get("serviceAccountName") or usual)
+    spec: Object = ((obj.get("spec") or {}).get("template") or {}).get("spec") or {}
+    return spec
 
 
 def _refused(cluster: Cluster, namespace: str, account: str, need: Need) -> Iterator[str]:

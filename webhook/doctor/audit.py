@@ -21,6 +21,9 @@ def check_audit(survey: Survey) -> Remarks:
     if lease is None:
         yield Remark("ok", "no auditor has run (audit.enabled): `forestall audit` asks the cluster anew")
         return
+    if survey.has_auditor is False:
+        yield Remark("ok", "the auditor is turned off (audit.enabled); what it wrote stays until somebody deletes it")
+        return
     advice = f"see why: kubectl -n {survey.namespace} logs deploy/forestall-controller -c auditor"
     silent = silence_of(lease, survey)
     if silent is None or silent > _SILENT:

@@ -1,11 +1,17 @@
-"""Whether servers and controllers may do what they need to do."""
+"""Whether servers, controllers and auditors may do what they need to do."""
 
 from __future__ import annotations
 
-from webhook.doctor.access import Binding, MissingRight
+from webhook.doctor.access import Binding, MissingRight, Who
 from webhook.doctor.remark import Remark, Remarks, cannot_tell
 from webhook.doctor.survey import Survey, seen
 from webhook.errors import ForestallError
+
+_CONSEQUENCES: dict[Who, str] = {
+    "servers": "what they need to know of them is missing",
+    "controllers": "they can't do their work",
+    "auditors": "their audit isn't whole, or isn't told",
+}
 
 
 def check_rights(survey: Survey) -> Remarks:
@@ -18,26 +24,25 @@ def check_rights(survey: Survey) -> Remarks:
             yield _without(binding, lost, survey)
     for right in missing:
         account = f"{right.who} (ServiceAccount {survey.namespace}/{right.account})"
-        consequence = (
-            "what they need to know of them is missing" if right.who == "servers" else "they can't do their work"
-        )
-        text = f"{account} may not {_joined(right)}: {consequence}"
+        text = f"{account} may not {_joined(right)}: {_CONSEQUENCES[right.who]}"
         yield Remark("fail", text, f"grant it: {grant(right, survey)}")
     if missing and isinstance(survey.bindings, ForestallError):
         yield cannot_tell(survey.bindings)
     if not seen(survey.missing_rights):
-        yield Remark("ok", "servers and controllers may do all that they need")
+        yield Remark("ok", "servers, controllers and auditors may do all that they need")
 
 
 def _gives(binding: Binding, right: MissingRight) -> bool:
     is_namespaced = bool(right.need.namespace)
-    return binding.who == right.who and is_namespaced == (binding.kind == "RoleBinding")
+    who = "controllers" if right.who == "auditors" else right.who
+    return binding.who == who and is_namespaced == (binding.kind == "RoleBinding")
 
 
 def _without(binding: Binding, lost: list[MissingRight], survey: Survey) -> Remark:
     """One remark on a binding that is gone, in place of one for every right that its account lacks."""
     count = sum(len(right.need.verbs) for right in lost)
-    text = f"{binding.kind} {binding.name} is not there: {binding.who} lack {count} rights that they need"
+    whose = " and ".join(dict.fromkeys(right.who for right in lost))
+    text = f"{binding.kind} {binding.name} is not there: {whose} lack {count} rights that they need"
     account = f"--serviceaccount={survey.namespace}:{lost[0].account}"
     if binding.kind == "RoleBinding":
         made = f"kubectl -n {survey.namespace} create rolebinding {binding.name} --role={binding.name} {account}"

@@ -20,7 +20,7 @@ from webhook.controller.endpoints import ServerEndpoint, list_endpoints
 from webhook.controller.gaps import Unchecked, admitted_unchecked
 from webhook.controller.registration import STAGES, configuration_path, service_port
 from webhook.controller.rotation import read_served, service_names
-from webhook.doctor.access import Binding, MissingRight, missing_bindings, missing_rights
+from webhook.doctor.access import Binding, MissingRight, has_auditor, missing_bindings, missing_rights
 from webhook.engine import decide
 from webhook.errors import BadConfig, ForestallError
 from webhook.findings import JudgedObject, findings_of
@@ -103,6 +103,8 @@ class Survey:
     lease: OrError[Object | None]
     audit_lease: OrError[Object | None]
     """The auditor's, which also tells of its audit."""
+    has_auditor: OrError[bool]
+    """Whether the controllers' pods have one."""
     nodes: OrError[int]
     facts: OrError[ClusterFacts]
     limit_ranges: OrError[list[Object]]
@@ -171,6 +173,7 @@ def survey_installation(cluster: Cluster, namespace: str, config: Path | None, n
         secret=_try(lambda: _secret(cluster, own)),
         lease=_try(lambda: cluster.get(f"{leases}/{CONTROLLER}")),
         audit_lease=_try(lambda: cluster.get(f"{leases}/{AUDITOR}")),
+        has_auditor=_try(lambda: has_auditor(cluster, namespace)),
         nodes=_try(lambda: sum(1 for _ in read_objects(cluster, "/api/v1/nodes", "Node"))),
         facts=facts,
         limit_ranges=limit_ranges,
