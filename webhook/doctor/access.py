@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from webhook.auditor.facts import facts_to_watch
 from webhook.auditor.inventory import kinds_to_judge
-from webhook.auditor.judged_by import facts_to_watch
 from webhook.auditor.places import CUSTOM
 from webhook.cluster.stored import served_versions
 from webhook.config import Config
