@@ -29,7 +29,7 @@ _READ = frozenset({"configMap", "secret", "downwardAPI", "projected", "image", "
 class Place(NamedTuple):
     """Where data is.
 
-    path      the field that says so; of an operator's resource its storage, which need not be there
+    path      the field that says where it is; of an operator's resource its storage, which need not be there
     size      bytes that it holds, as far as that is known; None without a limit, too
     size_path the field that says how large it is
     medium    the field that says whether an emptyDir is in memory
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
     @property
     def owner(self) -> str:
-        """What it is gone with."""
+        """The thing with which the data is gone."""
         return "container" if self.lifetime == "container" else "pod"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import NamedTuple
 
 from policies.metrics_durability.stores import thanos_command
 from webhook.objects.facts import ClusterFacts
@@ -20,6 +21,14 @@ from webhook.objects.volumes import Template, claim_templates
 OBJECT_STORES = ("objstore.config-file", "objstore.config")
 """Thanos' flags that give it object storage."""
 _BACKUPS = frozenset({"vmbackup", "vmbackupmanager"})
+
+
+class Reached(NamedTuple):
+    """How a new volume is one that the pods reach: by its class, the first of the cluster that does it, or else by a
+    label that keeps the pods where a volume of the default class is. Without either nothing is known to help."""
+
+    storage_class: str = ""
+    pin: Pin | None = None
 
 
 class Pod:
@@ -49,24 +58,23 @@ class Pod:
         return any(base_of(container.image) in _BACKUPS for container in self.workload.containers)
 
     @cached_property
-    def reached(self) -> tuple[str, Pin | None]:
-        """What makes a volume that the pods reach wherever they run: the first class of the cluster whose volumes they
-        do reach, or else the label that keeps them where one of the default class is; as far as that is known."""
+    def reached(self) -> Reached:
+        """How a new volume is one that the pods reach wherever they run."""
         return self._reached(takes_files=True)
 
     @cached_property
-    def reached_by_disks(self) -> tuple[str, Pin | None]:
+    def reached_by_disks(self) -> Reached:
         """The same without file shares, of which Prometheus supports none."""
         return self._reached(takes_files=False)
 
-    def _reached(self, *, takes_files: bool) -> tuple[str, Pin | None]:
+    def _reached(self, *, takes_files: bool) -> Reached:
         for name in classes_to_choose(self.facts, takes_files=takes_files):
             tie = tie_of_class(name, self.facts)
             reach = self._reach(tie)
             if tie.extent == "nothing" or (reach.extent == "all" and not reach.elsewhere):
-                return name, None
+                return Reached(name)
         reach = self._reach(tie_of_class(None, self.facts))
-        return "", reach.pin if reach.extent == "some" and reach.pin and reach.pin.value else None
+        return Reached(pin=reach.pin if reach.extent == "some" and reach.pin and reach.pin.value else None)
 
     def _reach(self, tie: Tie) -> Reach:
         if tie.extent not in ("group", "nodes"):

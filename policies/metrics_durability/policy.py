@@ -71,8 +71,8 @@ def _examine_store(pod: Pod, kept: Kept, place: Place, params: Params) -> Iterat
         elif not way.is_sent:
             yield _lost(kept, place, remedies)
             yield from _replicated(pod.workload, kept, place, remedies)
-        yield from _memory(kept, place)
-        yield from _unlimited(kept, place, remedies, params, is_lost=way.is_sent is False)
+        yield from _in_memory(kept, place)
+        yield from _without_limit(kept, place, remedies, params, is_lost=way.is_sent is False)
     if retention is not None and place.size:
         yield from too_little(pod.workload, kept, place, retention, params.ingestion_per_day)
 
@@ -125,7 +125,7 @@ def _replicated(workload: Workload, kept: Kept, place: Place, remedies: Remedies
     )
 
 
-def _memory(kept: Kept, place: Place) -> Iterator[Violation]:
+def _in_memory(kept: Kept, place: Place) -> Iterator[Violation]:
     if place.lifetime != "memory":
         return
     wrong = f"keeps {kept.store.data} in memory, which counts against the memory limits of its pod's containers"
@@ -140,7 +140,9 @@ def _memory(kept: Kept, place: Place) -> Iterator[Violation]:
     )
 
 
-def _unlimited(kept: Kept, place: Place, remedies: Remedies, params: Params, *, is_lost: bool) -> Iterator[Violation]:
+def _without_limit(
+    kept: Kept, place: Place, remedies: Remedies, params: Params, *, is_lost: bool
+) -> Iterator[Violation]:
     """An emptyDir without a size limit. With one, its pod alone is evicted when it is full."""
     if place.lifetime != "emptyDir" or place.size is not None or not kept.store.grows:
         return

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from policies.metrics_durability.pod import Pod
+from policies.metrics_durability.pod import Pod, Reached
 from policies.metrics_durability.retention import Retention
 from policies.metrics_durability.space import volume_for
 from policies.metrics_durability.stores import ALERTMANAGER, PROMETHEUS, Kept
 from webhook.objects.helm_values import helm_value
 from webhook.objects.quantities import Memory
-from webhook.objects.topology import Pin, called
+from webhook.objects.topology import called
 from webhook.policy import Set, join_path
 
 _USUAL = Memory.parse("50Gi")
@@ -100,7 +100,7 @@ class Remedies:
         return {"volumeClaimTemplate": {"spec": {**named, "resources": {"requests": {"storage": str(self.size)}}}}}
 
     @property
-    def _reached(self) -> tuple[str, Pin | None]:
+    def _reached(self) -> Reached:
         return self._pod.reached_by_disks if self._is_prometheus else self._pod.reached
 
 

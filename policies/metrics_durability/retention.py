@@ -21,8 +21,12 @@ _OPERATORS_TIME = "24h"
 
 
 class Retention(NamedTuple):
-    """What is kept: at most `size` bytes, if they are not None, and for `seconds`, 0 for ever, both also as they were
-    written, and the field that says so."""
+    """What a Prometheus keeps.
+
+    size       bytes at most, None for any number; `size_told` is the same as it was written
+    seconds    how long at most, 0 for ever; `time_told` is the same as it was written
+    path       the field that says so
+    """
 
     size: int | None
     size_told: str

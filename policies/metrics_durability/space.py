@@ -15,7 +15,7 @@ from webhook.policy import Brief, Mode, Set, Violation
 
 _GIBIBYTE = 2**30
 _DAY = 86400
-PART = 0.8
+_USABLE = 0.8
 """The part of its volume that a Prometheus may fill: the write-ahead log and compaction need room besides.
 
 Source: Prometheus docs/storage.md, "80-85% of your allocated disk space".
@@ -33,7 +33,7 @@ class _Need(NamedTuple):
 
 def volume_for(amount: int) -> Memory:
     """The size of a volume that holds that many bytes, in whole GiB."""
-    return Memory(-(-int(amount / PART) // _GIBIBYTE) * _GIBIBYTE)
+    return Memory(-(-int(amount / _USABLE) // _GIBIBYTE) * _GIBIBYTE)
 
 
 def too_little(
@@ -45,7 +45,7 @@ def too_little(
         return
     holds = f"its volume holds {format_memory(size)}"
     end = "its pod is evicted" if place.lifetime == "emptyDir" else "Prometheus stops when it is full"
-    most, enough = _as_prometheus(int(size * PART)), volume_for(need.amount)
+    most, enough = _as_prometheus(int(size * _USABLE)), volume_for(need.amount)
     remedy = f"give it {enough}, or set {_SETTING[place.is_operated]} to {most}"
     what = _SIZES.get(place.lifetime)
     value = helm_value(workload.object, kept.container.name, what) if what else None

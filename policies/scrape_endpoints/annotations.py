@@ -53,11 +53,11 @@ def examine_annotations(annotated: Annotated) -> Iterator[Violation]:
         if value is not None and not isinstance(value, str):
             yield _unquoted(annotated, key, value)
         entries[name] = _Entry(key, _as_text(value))
-    yield from _of_switches(annotated, entries)
+    yield from _examine_switches(annotated, entries)
     if any(entries[name].value.casefold() in _YES for name in (SCRAPE, SLOW) if name in entries):
-        yield from _of_port(annotated, entries)
-        yield from _of_path(annotated, entries)
-        yield from _of_scheme(annotated, entries)
+        yield from _examine_port(annotated, entries)
+        yield from _examine_path(annotated, entries)
+        yield from _examine_scheme(annotated, entries)
 
 
 def _as_text(value: Any) -> str:
@@ -87,7 +87,7 @@ def _unquoted(annotated: Annotated, key: str, value: Any) -> Violation:
     )
 
 
-def _of_switches(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
+def _examine_switches(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
     for name in (SCRAPE, SLOW):
         if name not in entries or entries[name].value in ("true", "false"):
             continue
@@ -105,27 +105,11 @@ def _of_switches(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterato
         )
 
 
-def _of_port(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
-    numbers = {port.number for port in annotated.ports}
+def _examine_port(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
     if "port" not in entries:
-        switch = entries.get(SCRAPE) or entries[SLOW]
-        if len(annotated.ports) > 1:
-            yield violation(
-                annotated.place(switch.key),
-                switch.key,
-                f"no annotation names the port, and Prometheus scrapes every one of {annotated.whose}: "
-                f"{listed(port.number or port.name for port in annotated.ports)}",
-                "name the one with metrics in prometheus.io/port",
-            )
-        elif not annotated.ports:
-            yield violation(
-                annotated.place(switch.key),
-                switch.key,
-                f"no annotation names the port of {annotated.whose}, and nothing declares one, so that Prometheus asks "
-                "port 80",
-                "name the port with metrics in prometheus.io/port",
-            )
+        yield from _examine_unnamed_port(annotated, entries.get(SCRAPE) or entries[SLOW])
         return
+    numbers = {port.number for port in annotated.ports}
     key, value = entries["port"]
     number = port_of(value)
     if number is None:
@@ -149,7 +133,26 @@ def _of_port(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Vi
         )
 
 
-def _of_path(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
+def _examine_unnamed_port(annotated: Annotated, switch: _Entry) -> Iterator[Violation]:
+    if len(annotated.ports) > 1:
+        yield violation(
+            annotated.place(switch.key),
+            switch.key,
+            f"no annotation names the port, and Prometheus scrapes every one of {annotated.whose}: "
+            f"{listed(port.number or port.name for port in annotated.ports)}",
+            "name the one with metrics in prometheus.io/port",
+        )
+    elif not annotated.ports:
+        yield violation(
+            annotated.place(switch.key),
+            switch.key,
+            f"no annotation names the port of {annotated.whose}, and nothing declares one, so that Prometheus asks "
+            "port 80",
+            "name the port with metrics in prometheus.io/port",
+        )
+
+
+def _examine_path(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
     if "path" not in entries:
         return
     key, value = entries["path"]
@@ -175,7 +178,7 @@ def _of_path(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Vi
         )
 
 
-def _of_scheme(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
+def _examine_scheme(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
     if "scheme" not in entries or entries["scheme"].value in ("http", "https"):
         return
     key, value = entries["scheme"]

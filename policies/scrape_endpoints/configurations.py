@@ -47,10 +47,12 @@ class _Ports(NamedTuple):
 def examine_config_map(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
     for key, text in mapping(request.object or {}, "data", "").items():
         if isinstance(text, str) and _JOBS in text:
-            yield from _of_text(join_path("data", key), key, text, request, facts)
+            yield from _examine_text(join_path("data", key), key, text, request, facts)
 
 
-def _of_text(path: str, key: str, text: str, request: AdmissionRequest, facts: ClusterFacts) -> Iterator[Violation]:
+def _examine_text(
+    path: str, key: str, text: str, request: AdmissionRequest, facts: ClusterFacts
+) -> Iterator[Violation]:
     root = read_yaml(text)
     # A template of one, or something else, may name the word as well.
     if root is None or not isinstance(root.get(_JOBS), list) or not _OTHERS.isdisjoint(root):
@@ -68,7 +70,7 @@ def _of_text(path: str, key: str, text: str, request: AdmissionRequest, facts: C
         yield from examine_times(scrape, interval)
         yield from examine_request(scrape)
         for rule in _maps(job, "relabel_configs"):
-            yield from _of_rule(path, scrape, rule, ports, request.namespace, facts)
+            yield from _examine_rule(path, scrape, rule, ports, request.namespace, facts)
 
 
 def _ports(facts: ClusterFacts) -> _Ports:
@@ -87,17 +89,17 @@ def _maps(parent: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
     yield from (item for item in found if isinstance(item, dict)) if isinstance(found, list) else ()
 
 
-def _of_rule(
+def _examine_rule(
     path: str, scrape: Scrape, rule: Mapping[str, Any], ports: _Ports, namespace: str, facts: ClusterFacts
 ) -> Iterator[Violation]:
     action = str(rule.get("action") or "replace").lower()
     if action == "replace" and rule.get("target_label") == "__address__":
-        yield from _of_address(path, scrape, str(rule.get("replacement") or ""), ports, namespace, facts)
+        yield from _examine_address(path, scrape, str(rule.get("replacement") or ""), ports, namespace, facts)
     elif action == "keep":
-        yield from _of_kept(path, scrape, rule, ports)
+        yield from _examine_keep(path, scrape, rule, ports)
 
 
-def _of_address(
+def _examine_address(
     path: str, scrape: Scrape, replacement: str, ports: _Ports, namespace: str, facts: ClusterFacts
 ) -> Iterator[Violation]:
     """A rule that gives every target another address."""
@@ -125,7 +127,7 @@ def _of_address(
             )
 
 
-def _of_kept(path: str, scrape: Scrape, rule: Mapping[str, Any], ports: _Ports) -> Iterator[Violation]:
+def _examine_keep(path: str, scrape: Scrape, rule: Mapping[str, Any], ports: _Ports) -> Iterator[Violation]:
     """A rule that drops every target but those with a certain port."""
     sources, regex = rule.get("source_labels"), str(rule.get("regex") or "")
     if not isinstance(sources, list) or len(sources) != 1 or not _WORDS.fullmatch(regex):

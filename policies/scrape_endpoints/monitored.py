@@ -30,12 +30,12 @@ def examine_monitor(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[
     spec = mapping(obj, "spec", "")
     for scrape in _scrapes(monitor, spec):
         yield from examine_times(scrape)
-        yield from _of_inherited(scrape, takers)
+        yield from _examine_inherited_interval(scrape, takers)
         yield from examine_request(scrape)
     if monitor.kind == "ServiceMonitor":
-        yield from _of_services(monitor, facts)
+        yield from _examine_services(monitor, facts)
     elif monitor.kind == "PodMonitor":
-        yield from _of_pods(monitor, facts)
+        yield from _examine_pods(monitor, facts)
     if not takers:
         yield from examine_taking(monitor, facts)
 
@@ -54,7 +54,7 @@ def _scrapes(monitor: Monitor, spec: Mapping[str, Any]) -> Iterator[Scrape]:
         yield Scrape(monitor.name, Fields(), mapping(spec, "prober", "spec"), at("spec.prober"))
 
 
-def _of_inherited(scrape: Scrape, takers: Sequence[Prometheus]) -> Iterator[Violation]:
+def _examine_inherited_interval(scrape: Scrape, takers: Sequence[Prometheus]) -> Iterator[Violation]:
     """A timeout without an interval, which is then that of the Prometheus that takes the monitor."""
     field, written = scrape.fields.timeout, scrape.values.get(scrape.fields.timeout)
     timeout = parse_duration(written)
@@ -100,7 +100,7 @@ def _reached(monitor: Monitor, facts: ClusterFacts) -> Iterable[Service]:
     return (service for namespace in monitor.namespaces for service in SERVICES_IN.concerning(namespace, facts))
 
 
-def _of_services(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
+def _examine_services(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
     selected = selected_services(monitor, facts)
     if not selected:
         yield _without_services(monitor, monitor.selector or EVERYTHING, list(_reached(monitor, facts)), facts)
@@ -115,7 +115,7 @@ def _of_services(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
     for index, endpoint in enumerate(monitor.endpoints):
         path = f"spec.endpoints[{index}]"
         if endpoint.port:
-            yield from _of_port_name(f"{path}.port", endpoint.port, selected)
+            yield from _examine_port_name(f"{path}.port", endpoint.port, selected)
         elif endpoint.target and pods and endpoint.target not in declared:
             yield violation(
                 f"{path}.targetPort",
@@ -127,7 +127,7 @@ def _of_services(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
             )
 
 
-def _of_port_name(path: str, name: str, selected: Sequence[Service]) -> Iterator[Violation]:
+def _examine_port_name(path: str, name: str, selected: Sequence[Service]) -> Iterator[Violation]:
     ports = [port for service in selected for port in service.ports]
     names = {port.name for port in ports if port.name}
     if name in names:
@@ -181,7 +181,7 @@ def _without_services(
     return violation(path, monitor.name, wrong, remedy, value=str(selector), advice=advice, is_unknown=not is_known)
 
 
-def _of_pods(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
+def _examine_pods(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
     selector = monitor.selector or EVERYTHING
     pods = selected_templates(selector, monitor.namespaces, facts)
     is_known = templates.are_known(facts) and (SERVICES in facts.known or monitor.namespaces == (monitor.namespace,))

@@ -29,7 +29,7 @@ def examine_service(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[
     pods = selected_templates(service.selector, (service.namespace,), facts) if service.selector else []
     ports = [Port(port.name, _number(port, pods)) for port in service.ports]
     whose = f"Service {service.name!r}"
-    yield from _of_annotations(
+    yield from _examine_own_annotations(
         Annotated("metadata.annotations", annotations, ports, whose, f"{whose} sends to"), service
     )
     why = why_scraped(service, facts)
@@ -41,7 +41,7 @@ def examine_service(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[
         return
     for index, port in enumerate(service.ports):
         if isinstance(port.target, str) and _is_scraped(port, service, monitors):
-            yield from _unnamed(f"spec.ports[{index}].targetPort", port, service, pods)
+            yield from _examine_target(f"spec.ports[{index}].targetPort", port, service, pods)
 
 
 def monitors_of(service: Service, facts: ClusterFacts) -> Iterator[Monitor]:
@@ -69,7 +69,7 @@ def _number(port: ServicePort, pods: Sequence[Template]) -> int | None:
     return next((declared.number for pod in pods for declared in pod.ports if declared.name == port.target), None)
 
 
-def _of_annotations(annotated: Annotated, service: Service) -> Iterator[Violation]:
+def _examine_own_annotations(annotated: Annotated, service: Service) -> Iterator[Violation]:
     for found in examine_annotations(annotated):
         mistaken = [port for port in service.ports if str(port.port) == found.value and port.target != port.port]
         if found.at_most == "warn" and found.subject.endswith("port") and mistaken:
@@ -112,7 +112,7 @@ def _without_pods(service: Service, selector: Selector, why: str, facts: Cluster
     )
 
 
-def _unnamed(path: str, port: ServicePort, service: Service, pods: Sequence[Template]) -> Iterator[Violation]:
+def _examine_target(path: str, port: ServicePort, service: Service, pods: Sequence[Template]) -> Iterator[Violation]:
     declared = {port.name for pod in pods for port in pod.ports}
     if port.target in declared:
         return

@@ -24,7 +24,7 @@ def examine_workload(workload: Workload, facts: ClusterFacts) -> Iterator[Violat
     yield from examine_annotations(annotated)
     keys = keys_of(annotations)
     if keys is not None and keys.is_scraped:
-        yield from _twice(workload, annotated, keys, facts)
+        yield from _examine_twice(workload, annotated, keys, facts)
 
 
 def _ports(workload: Workload) -> Iterator[Port]:
@@ -38,7 +38,7 @@ def _ports(workload: Workload) -> Iterator[Port]:
                 yield found
 
 
-def _twice(workload: Workload, annotated: Annotated, keys: Keys, facts: ClusterFacts) -> Iterator[Violation]:
+def _examine_twice(workload: Workload, annotated: Annotated, keys: Keys, facts: ClusterFacts) -> Iterator[Violation]:
     """The same targets by the pods' annotations and by those of a Service."""
     own = _scraped(keys, annotated.ports)
     key = next(key for key in annotated.annotations if (one := keys_of({key: "true"})) and one.is_scraped)

@@ -109,6 +109,8 @@ def _observation(live: Live, wait: _Wait, lost: LostNodes) -> Observation | None
 
 
 class _Lost(NamedTuple):
+    """A lost node that keeps a claim from a pod: by a pod that it had, by an attachment of the volume, or by both."""
+
     node: LostNode
     holder: LivePod | None
     attachment: Attachment | None
