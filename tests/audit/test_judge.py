@@ -230,6 +230,12 @@ def test_a_claim_of_a_stateful_set_is_judged_there(name: str, others: int) -> No
     assert audited.tally.others == others
 
 
+def test_what_is_served_is_asked_for_once() -> None:
+    cluster = MemoryCluster(groups=GROUPS)
+    judged(workload(), cluster=cluster)
+    assert [path for verb, path in cluster.calls if (verb, path) == ("get", "/apis")] == ["/apis"]
+
+
 def test_counts() -> None:
     exempted = workload(name="old")
     text = f"""

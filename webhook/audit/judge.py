@@ -64,7 +64,7 @@ def audit(
 ) -> Audit:
     """Judge every stored object of the kinds that policies judge, in these namespaces or in all."""
     unasked = {kind for active in active_policies(config) for kind in active.policy.unasked}
-    stored = Stored(cluster, stored_kinds(config), namespaces, unasked)
+    stored = Stored(cluster, stored_kinds(config), namespaces, unasked, served_versions(cluster))
     run = _Run(cluster, config, facts, team_of, today, stored)
     run.found.usage = Usage(_read_usage(cluster, namespaces, stored))
     for number, request in enumerate(stored):
@@ -78,7 +78,7 @@ def audit(
 def _read_usage(cluster: Reader, namespaces: Sequence[str], stored: Stored) -> dict[tuple[str, str], dict[str, int]]:
     """The memory that pods use, if the cluster serves metrics and they may be read."""
     pods: dict[tuple[str, str], dict[str, int]] = {}
-    version = served_versions(cluster).get(POD_METRICS.group)
+    version = stored.versions.get(POD_METRICS.group)
     for namespace in (namespaces or ("",)) if version else ():
         try:
             read = read_pods(cluster, version or "", namespace)

@@ -6,7 +6,6 @@ repeats nothing.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from webhook.auditor.delivery import body_of, post, read_url
+from webhook.auditor.delivery import SHORTEST_PAUSE, Delivery
 from webhook.auditor.in_turn import in_turn
 from webhook.auditor.kept import Kept
 from webhook.auditor.notices import MOST_LINES, Notice, broken_name, broken_now, finding_line, summary
@@ -25,7 +24,7 @@ from webhook.auditor.pace import Pace, Troubles
 from webhook.auditor.seen import News
 from webhook.cluster.record import Record, Recorded
 from webhook.config import Config
-from webhook.errors import BadConfig, ClusterRefused, Conflict, ForestallError
+from webhook.errors import Conflict, ForestallError
 from webhook.installation import NOTIFIED
 from webhook.observing.run import Observed
 from webhook.sections import Exemption, Notifications
@@ -50,7 +49,6 @@ _NAMESPACE_PACE = 12, 3600.0
 _SOON = (1, 14)
 """Days before an exemption's end on which it is told."""
 _WRITE_EVERY = 60.0
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
 
 log = structlog.get_logger()
 
@@ -132,7 +130,7 @@ class Notifier:
             recorded = self._record.read()
         except ForestallError as error:
             self._troubles.tell("what was told", error)
-            self._read_at = self._clock() + _SHORTEST_PAUSE
+            self._read_at = self._clock() + SHORTEST_PAUSE
             return False
         if recorded.lost:
             log.warning("what was notified is forgotten", error=recorded.lost)
@@ -227,7 +225,7 @@ class Notifier:
             self._recorded = self._record.write(self._recorded, self._state)
         except ForestallError as error:
             self._troubles.tell("what was told", error)
-            self._write_at = self._clock() + _SHORTEST_PAUSE
+            self._write_at = self._clock() + SHORTEST_PAUSE
             if isinstance(error, Conflict):
                 self._reread()
         else:
@@ -240,71 +238,6 @@ class Notifier:
             self._recorded = self._record.read()
         except ForestallError as error:
             self._troubles.tell("what was told", error)
-
-
-class Delivery:
-    """Sends one notification at a time, in a thread of its own; what fails is tried again, ever more rarely."""
-
-    def __init__(self, cluster: Cluster, own: str, clock: Callable[[], float]) -> None:
-        self._cluster = cluster
-        self._own = own
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._delivered: set[str] = set()
-        self._failures = 0
-        self._not_before = 0.0
-        self._urls: dict[str, str] = {}
-        """Secret and key -> the URL that was last read there, for when the API server doesn't answer."""
-        self._troubles = Troubles("no notification")
-
-    def send(self, notice: Notice, to: Notifications) -> None:
-        """Begin to send it, unless one is being sent, or it is too early to try again."""
-        with self._lock:
-            is_delivered = notice.id in self._delivered
-        is_busy = self._thread is not None and self._thread.is_alive()
-        if is_busy or is_delivered or self._clock() < self._not_before:
-            return
-        self._thread = threading.Thread(target=self._send, args=(notice, to), name="notification", daemon=True)
-        self._thread.start()
-
-    def delivered(self) -> set[str]:
-        """The ids of what was sent since this was last asked."""
-        with self._lock:
-            delivered, self._delivered = self._delivered, set()
-        return delivered
-
-    def _send(self, notice: Notice, to: Notifications) -> None:
-        try:
-            post(self._url(to), body_of(notice, to))
-        except ForestallError as error:
-            self._failed(error)
-        except Exception as error:
-            log.exception("a notification failed")
-            self._failed(error)
-        else:
-            log.info("notified", kind=notice.kind, id=notice.id)
-            self._failures, self._not_before = 0, 0.0
-            self._troubles.over("receiver")
-            with self._lock:
-                self._delivered.add(notice.id)
-
-    def _failed(self, error: Exception) -> None:
-        pause = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2.0 ** min(self._failures, 10))
-        self._failures += 1
-        self._not_before = self._clock() + pause
-        self._troubles.tell("receiver", error)
-
-    def _url(self, to: Notifications) -> str:
-        of = str(to.secret)
-        try:
-            self._urls[of] = read_url(to, self._cluster, self._own)
-        except (BadConfig, ClusterRefused):
-            raise
-        except ForestallError:
-            if of not in self._urls:
-                raise
-        return self._urls[of]
 
 
 def _add_line(lines: dict[str, list[str]], namespace: str, line: str) -> None:

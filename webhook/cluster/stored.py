@@ -276,8 +276,9 @@ def served_versions(cluster: Reader) -> Versions:
 class Stored:
     """Every stored object of these kinds, as the request that would create it; owners come before what they own.
 
-    `namespaces` are those to look in, by default all. After iterating, `unseen` says what could not be read, but not
-    which `optional` kinds may not be listed.
+    `namespaces` are those to look in, by default all; `versions` those in which kinds are served, by default what the
+    API server says. After iterating, `unseen` says what could not be read, but not which `optional` kinds may not be
+    listed.
     """
 
     cluster: Reader
@@ -290,7 +291,7 @@ class Stored:
     """The part of the kinds that has been read, from 0 to 1."""
 
     def __iter__(self) -> Iterator[AdmissionRequest]:
-        self.versions = served_versions(self.cluster)
+        self.versions = self.versions or served_versions(self.cluster)
         for number, kind in enumerate(sorted(self.kinds, key=owner_first)):
             self.done = number / len(self.kinds)
             if version := self.versions.of(kind):
