@@ -27,9 +27,10 @@ from webhook.findings import Finding, JudgedObject, Place, findings_of, object_o
 from webhook.halves import in_two, is_worth_two, split
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
 from webhook.objects.facts.limit_ranges import read_items
+from webhook.objects.fields import mapping
 from webhook.objects.limitranger import refusals, wrong_with_items
 from webhook.objects.owners import controller_of, metadata_of
-from webhook.objects.pods import is_validated, mapping, read_workload
+from webhook.objects.pods import is_validated, read_workload
 from webhook.objects.unjudged import Unjudged, unjudged_kind
 from webhook.policy import AdmissionRequest, Decision, FactKind, FactReference, Object, Outcome, Violation, weakest
 from webhook.scope import facts_of, locate_pod_spec, stored_kinds

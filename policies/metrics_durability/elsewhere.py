@@ -9,7 +9,7 @@ from policies.metrics_durability.pod import OBJECT_STORES, Pod
 from policies.metrics_durability.stores import Elsewhere, Kept
 from webhook.objects.config_maps import mounted_file
 from webhook.objects.config_text import inside, read_ini, read_yaml
-from webhook.objects.pods import items, mapping
+from webhook.objects.fields import items, mapping
 from webhook.objects.prometheus import flag_value, sends_elsewhere
 from webhook.policy import FactReference
 

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 from policies.metrics_durability.pod import Pod
 from policies.metrics_durability.stores import Kept
 from webhook.objects.facts import CLAIMS
+from webhook.objects.fields import bytes_at, mapping, text
 from webhook.objects.memory_volumes import size_limit
 from webhook.objects.mounts import Mount, mount_at, mounts_of
-from webhook.objects.pods import Workload, bytes_at, mapping, text
+from webhook.objects.pods import Workload
 from webhook.objects.volumes import operated_storage
 
 Lifetime = Literal["kept", "emptyDir", "memory", "ephemeral", "inline", "container", "unknown"]

@@ -17,7 +17,8 @@ from policies.metrics_durability.space import too_little
 from policies.metrics_durability.stores import PROMETHEUS, Kept, kept_by
 from webhook.objects.config_maps import CONFIG_MAPS
 from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, ClusterFacts
-from webhook.objects.pods import Workload, mapping, read_workload
+from webhook.objects.fields import mapping
+from webhook.objects.pods import Workload, read_workload
 from webhook.objects.quantities import Memory
 from webhook.policy import AdmissionRequest, Brief, Policy, Set, Violation
 

@@ -14,8 +14,8 @@ from msgspec import Meta
 from policies.namespace_defaults.observed import observe
 from webhook.errors import FactsUnavailable
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
+from webhook.objects.fields import mapping
 from webhook.objects.live import LIVE_WORKLOADS
-from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
 
 _NAMESPACE = GroupKind("", "Namespace", "namespaces")

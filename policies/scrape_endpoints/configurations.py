@@ -16,8 +16,8 @@ from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import all_templates
 from webhook.objects.config_text import read_yaml
 from webhook.objects.facts import ClusterFacts
+from webhook.objects.fields import mapping
 from webhook.objects.helm_values import helm_value
-from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, GroupKind, Violation, join_path
 
 CONFIG_MAP = GroupKind("", "ConfigMap", "configmaps")

@@ -15,8 +15,8 @@ from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import selected_templates
 from webhook.objects.durations import OPERATED_INTERVAL, parse_duration, shown
 from webhook.objects.facts import ClusterFacts, record_of
+from webhook.objects.fields import items, mapping
 from webhook.objects.label_selectors import EVERYTHING, Selector
-from webhook.objects.pods import items, mapping
 from webhook.policy import AdmissionRequest, Set, Violation
 
 _ENDPOINTS: Mapping[str, str] = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}

@@ -29,9 +29,10 @@ from policies.scrape_endpoints.taken import examine_selections
 from policies.scrape_endpoints.templates import TEMPLATES
 from policies.scrape_endpoints.workloads import examine_workload
 from webhook.objects.facts import NAMESPACES, ClusterFacts, record_of
+from webhook.objects.fields import mapping
 from webhook.objects.helm_values import helm_value
 from webhook.objects.live import ENDPOINT_SLICES, LIVE_WORKLOADS
-from webhook.objects.pods import mapping, read_workload
+from webhook.objects.pods import read_workload
 from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
 
 SERVICE = GroupKind("", "Service", "services")

@@ -12,8 +12,8 @@ from policies.scrape_endpoints.services import SERVICES, Service, ServicePort
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import Template, selected_templates
 from webhook.objects.facts import ClusterFacts, record_of
+from webhook.objects.fields import mapping
 from webhook.objects.label_selectors import EVERYTHING, Selector
-from webhook.objects.pods import mapping
 from webhook.policy import AdmissionRequest, Violation
 
 # The pods of the operator's resources, which it labels so.

@@ -9,7 +9,8 @@ from policies.scrape_endpoints.keys import Keys, keys_of, port_of
 from policies.scrape_endpoints.services import SERVICES_IN, Service
 from policies.scrape_endpoints.telling import listed, violation
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.pods import Workload, items
+from webhook.objects.fields import items
+from webhook.objects.pods import Workload
 from webhook.policy import Violation
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from webhook.errors import BadObject
 from webhook.objects.facts import Claim, ClusterFacts, claim_class
-from webhook.objects.pods import mapping
+from webhook.objects.fields import mapping
 from webhook.objects.storage import disk_of
 
 _ONCE, _ONE_POD, _MANY = "ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"

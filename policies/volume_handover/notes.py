@@ -8,8 +8,9 @@ from policies.volume_handover.access import access_of_template
 from policies.volume_handover.databases import HUB, Database
 from policies.volume_handover.lost_nodes import FREED
 from webhook.objects.facts import ClusterFacts
+from webhook.objects.fields import mapping
 from webhook.objects.helm_values import helm_value
-from webhook.objects.pods import Workload, mapping
+from webhook.objects.pods import Workload
 from webhook.objects.volumes import claim_templates
 from webhook.policy import Violation
 

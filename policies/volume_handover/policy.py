@@ -14,9 +14,10 @@ from policies.volume_handover.observed import observe
 from policies.volume_handover.rollout import Rollout, read_rollout, recreate_command
 from policies.volume_handover.spreading import keeps_apart
 from webhook.objects.facts import CLAIMS, STORAGE_CLASSES, VOLUMES, Claim, ClusterFacts
+from webhook.objects.fields import items, mapping, text
 from webhook.objects.helm_values import helm_value
 from webhook.objects.live import ATTACHMENTS, LIVE_DEPLOYMENTS, LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
-from webhook.objects.pods import Workload, items, mapping, read_workload, text
+from webhook.objects.pods import Workload, read_workload
 from webhook.policy import AdmissionRequest, Brief, FactReference, Mode, Policy, Set, Violation
 
 RECREATE = {"type": "Recreate"}

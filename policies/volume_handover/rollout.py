@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from webhook.errors import BadObject
 from webhook.objects.commands import kubectl
-from webhook.objects.pods import mapping
+from webhook.objects.fields import mapping
 
 _DEFAULT = "25%"
 

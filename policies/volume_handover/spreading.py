@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from webhook.objects.fields import items, mapping
 from webhook.objects.label_selectors import Selector, read_selector
-from webhook.objects.pods import Workload, items, mapping
+from webhook.objects.pods import Workload
 from webhook.objects.topology import HOST_LABEL
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

@@ -12,11 +12,12 @@ from policies.zonal_volumes.advice import Advice, Remedy, has_source
 from policies.zonal_volumes.flaws import Flaw, Pods, flaw_of, flaw_of_tie
 from policies.zonal_volumes.observed import observe
 from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, VOLUMES, ClusterFacts, claim_class
+from webhook.objects.fields import items, mapping
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
 from webhook.objects.monitoring import is_monitoring, is_monitoring_claim
 from webhook.objects.names import ObjectName
 from webhook.objects.nodes import ANYWHERE, read_placement
-from webhook.objects.pods import Workload, items, mapping, read_workload
+from webhook.objects.pods import Workload, read_workload
 from webhook.objects.quantities import Quantity
 from webhook.objects.storage import tie_of_claim, tie_of_class, tie_of_new
 from webhook.objects.volumes import StoredVolume, volumes_of

@@ -11,9 +11,10 @@ from webhook.cluster.paths import path_of
 from webhook.cluster.stored import Reader, Stored, full_resource
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
+from webhook.objects.fields import items, mapping
 from webhook.objects.names import SERVICE_ACCOUNT, is_object_name
 from webhook.objects.owners import ControllerReference, controller_of
-from webhook.objects.pods import POD, items, mapping
+from webhook.objects.pods import POD
 from webhook.policy import AdmissionRequest
 
 _OPERATOR = f"{SERVICE_ACCOUNT}:unknown"

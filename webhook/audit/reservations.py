@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from webhook.objects.facts.limit_ranges import Item
+from webhook.objects.fields import mapping
 from webhook.objects.limitranger import reserved
-from webhook.objects.pods import mapping, read_workload
+from webhook.objects.pods import read_workload
 from webhook.policy import AdmissionRequest, Object
 
 

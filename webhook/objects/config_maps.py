@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from webhook.objects.facts import ClusterFacts, Metadata, Wire
+from webhook.objects.fields import items, mapping, text
 from webhook.objects.mounts import mount_at
-from webhook.objects.pods import Container, Workload, items, mapping, text
+from webhook.objects.pods import Container, Workload
 from webhook.policy import FactKind, FactReference
 
 

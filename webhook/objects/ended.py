@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from webhook.objects.fields import items, mapping
 from webhook.objects.owners import controller_of
-from webhook.objects.pods import items, mapping
 from webhook.policy import Object
 
 _FINISHED = ("Complete", "Failed")

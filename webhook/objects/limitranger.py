@@ -13,7 +13,8 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from webhook.objects.facts.limit_ranges import Amounts, Item
-from webhook.objects.pods import Container, ResourcePart, Workload, mapping
+from webhook.objects.fields import mapping
+from webhook.objects.pods import Container, ResourcePart, Workload
 from webhook.objects.quantities import format_memory, parse_quantity
 
 _MILLI = Decimal("0.001")

@@ -14,7 +14,8 @@ import msgspec
 
 from webhook.objects.facts import NODES, ClusterFacts, Node, Requirement, Taint, Term, read_terms
 from webhook.objects.facts.selectors import holds
-from webhook.objects.pods import Workload, items, mapping, text
+from webhook.objects.fields import items, mapping, text
+from webhook.objects.pods import Workload
 from webhook.objects.topology import HOST_LABEL, NAME_FIELD, ZONE_KEYS, ZONE_LABEL, is_node_key
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from webhook.objects.fields import items, mapping
 from webhook.objects.names import SERVICE_ACCOUNT
-from webhook.objects.pods import items, mapping
 from webhook.policy import AdmissionRequest, Object
 
 _KUBE_SYSTEM = f"{SERVICE_ACCOUNT}kube-system:"

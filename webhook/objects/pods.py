@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from webhook.errors import UNREADABLE, BadObject, BadQuantity
-from webhook.objects.quantities import parse_memory
+from webhook.errors import UNREADABLE, BadObject
+from webhook.objects.fields import bytes_at, items, map_at, mapping, text
 from webhook.policy import AdmissionRequest, GroupKind, Object, Violation, join_path
 
 Role = Literal["container", "init", "sidecar"]
@@ -148,7 +148,7 @@ class Workload(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def annotations(self) -> Mapping[str, Any]:
         """The annotations of the pods; raises BadObject where they are no map."""
-        return mapping(_map_at(self.object, self.metadata_path), "annotations", self.metadata_path)
+        return mapping(map_at(self.object, self.metadata_path), "annotations", self.metadata_path)
 
     @cached_property
     def volumes(self) -> Mapping[str, tuple[Mapping[str, Any], str]]:
@@ -197,54 +197,6 @@ def _amount(of: Container | Workload, part: ResourcePart) -> int | None:
     if amount < 0:
         raise BadObject(f"{of.memory_path(part)}: {quantity} is negative, which the API server refuses")
     return amount
-
-
-def bytes_at(quantity: Any, path: str) -> int:
-    """An amount that stands at this path, in bytes; raises BadObject for no quantity."""
-    try:
-        return parse_memory(quantity)
-    except BadQuantity as error:
-        raise BadObject(f"{path}: {error}") from error
-
-
-def mapping(parent: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
-    """The map at `parent[key]`, empty if absent or null; raises BadObject for anything else."""
-    value = parent.get(key)
-    if value is None:
-        return _NOTHING
-    if not isinstance(value, dict):
-        raise BadObject(f"{join_path(path, key)} is {_kind_of(value)}, not a map")
-    return value
-
-
-def items(parent: Mapping[str, Any], key: str, path: str) -> list[Mapping[str, Any]]:
-    """The maps in the list at `parent[key]`, empty if absent or null; raises BadObject for anything else."""
-    value = parent.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise BadObject(f"{join_path(path, key)} is {_kind_of(value)}, not a list")
-    for index, item in enumerate(value):
-        if not isinstance(item, dict):
-            raise BadObject(f"{join_path(path, key)}[{index}] is {_kind_of(item)}, not a map")
-    return value
-
-
-def text(parent: Mapping[str, Any], key: str, path: str) -> str:
-    """The text at `parent[key]`, empty if absent or null; raises BadObject for anything else, such as `name: on`."""
-    value = parent.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise BadObject(f"{join_path(path, key)} is {_kind_of(value)}, not a string")
-    return value
-
-
-def _kind_of(value: object) -> str:
-    if value is None:
-        return "null"
-    kinds: Mapping[type, str] = {str: "a string", bool: "a boolean", list: "a list", dict: "a map"}
-    return f"{kinds.get(type(value), 'a number')}{f' ({value!r})' if isinstance(value, str) else ''}"
 
 
 def is_validated(group: str, kind: str) -> bool:
@@ -303,29 +255,13 @@ def _expanded(obj: Object, pattern: str) -> Iterator[str]:
         yield pattern
         return
     parent, _, key = before.rpartition(".")
-    for index in range(len(items(_map_at(obj, parent), key, parent))):
+    for index in range(len(items(map_at(obj, parent), key, parent))):
         yield from _expanded(obj, f"{before}[{index}]{after}")
-
-
-def _map_at(obj: Object, path: str) -> Mapping[str, Any]:
-    """The map at a path without [*], empty where there is none. Raises BadObject for anything else."""
-    value: Mapping[str, Any] = obj
-    above = ""
-    for part in filter(None, path.split(".")):
-        key, _, index = part.partition("[")
-        if index:
-            listed = items(value, key, above)
-            position = int(index.removesuffix("]"))
-            value = listed[position] if position < len(listed) else _NOTHING
-        else:
-            value = mapping(value, key, above)
-        above = join_path(above, part)
-    return value
 
 
 def _at(request: AdmissionRequest, obj: Object, path: str) -> Workload:
     above, _, last = path.rpartition(".")
-    parent = _map_at(obj, above)
+    parent = map_at(obj, above)
     spec = mapping(parent, last, above)
     labels = mapping(mapping(parent, "metadata", above), "labels", f"{above}.metadata")
     return _workload(request, obj, spec, path, labels, _read_containers(spec, path))

@@ -7,7 +7,7 @@ import msgspec
 from webhook.errors import BadObject
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.facts.deployments import DEPLOYMENTS
-from webhook.objects.pods import mapping
+from webhook.objects.fields import mapping
 from webhook.policy import AdmissionRequest, Brief, FactReference, Object, Violation
 
 

@@ -11,8 +11,9 @@ import msgspec
 
 from webhook.errors import BadObject
 from webhook.objects.facts import CLAIMS, ClusterFacts
+from webhook.objects.fields import items, mapping, text
 from webhook.objects.mounts import mounts_of
-from webhook.objects.pods import Workload, items, mapping, text
+from webhook.objects.pods import Workload
 from webhook.objects.storage import PLUGINS, Tie, kept_volume, tie_of_claim, tie_of_new, tie_of_source
 from webhook.policy import FactReference
 

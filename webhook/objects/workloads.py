@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from webhook.objects.fields import mapping
 from webhook.objects.images import match_image
-from webhook.objects.pods import Container, Workload, mapping
+from webhook.objects.pods import Container, Workload
 
 
 class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

@@ -10,7 +10,8 @@ from msgspec import Meta
 
 from known_priority_classes.priority_classes import PRIORITY_CLASSES
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.pods import read_workload, text
+from webhook.objects.fields import text
+from webhook.objects.pods import read_workload
 from webhook.policy import AdmissionRequest, FactReference, Policy, Violation
 
 
