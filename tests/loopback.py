@@ -7,16 +7,25 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from random import SystemRandom
 from typing import Any
+
+_PORTS = range(10_000, 32_768)
+"""Below those that Linux gives to outgoing connections, one of which would take a port before its program starts."""
 
 
 def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
+    """Ports of 127.0.0.1 on which nobody listens now."""
+    found: list[int] = []
+    with ExitStack() as held:
+        while len(found) < count:
+            port = SystemRandom().choice(_PORTS)  # what a seeded generator gives, another process gets as well
+            listener = held.enter_context(socket.socket())
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 def eventually(is_so: Callable[[], Any], what: str = "", seconds: float = 60) -> Any:
