@@ -17,7 +17,7 @@ import msgspec
 import yaml
 from msgspec import UNSET, Meta, UnsetType
 
-from webhook.config import config_schema
+from webhook.config_schema import config_schema
 from webhook.loader import load_policies
 from webhook.objects.facts.deployments import DEPLOYMENTS
 from webhook.objects.names import NamespaceGlob

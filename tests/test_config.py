@@ -12,7 +12,8 @@ import yaml
 
 from tests.builders import config
 from tests.growth import Call, assert_linear, measure
-from webhook.config import config_schema, read_config
+from webhook.config import read_config
+from webhook.config_schema import config_schema
 from webhook.errors import BadConfig
 from webhook.loader import load_policies
 from webhook.objects.quantities import Memory

@@ -48,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
     "loader": {"errors", "policy"},
     "sections": {"errors", "policy", "objects", "files", "loader"},
     "config": {"errors", "policy", "objects", "files", "loader", "sections"},
+    "config_schema": {"files", "loader", "objects", "sections", "config"},
     "scope": {"errors", "policy", "objects", "fixes", "sections", "config"},
     "ratchet": {"errors", "policy", "objects"},
     "engine": {"errors", "policy", "objects", "fixes", "sections", "config", "scope", "ratchet"},
@@ -63,7 +64,8 @@ LAYERS: dict[str, set[str]] = {
     "audit": DECIDING | {"formats", "cluster", "observing"},
     "auditor": DECIDING | {"formats", "cluster", "reloading", "observing", "audit", "controller"},
     "doctor": DECIDING | {"formats", "certs", "cluster", "observing", "controller", "auditor"},
-    "cli": DECIDING | {"check", "formats", "cluster", "server", "controller", "audit", "auditor", "doctor"},
+    "cli": DECIDING
+    | {"check", "config_schema", "formats", "cluster", "server", "controller", "audit", "auditor", "doctor"},
 }
 # What policies may use: the policy types, and the readers of Kubernetes objects, none of which knows the engine.
 READERS = {"errors", "policy", "objects"}

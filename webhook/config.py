@@ -1,6 +1,6 @@
 """The configuration: one YAML file, typed, the same for server, command line and CI.
 
-`load_config` reads it; every refusal names file, line, field and value. `config_schema` is its JSON Schema.
+`load_config` reads it; every refusal names file, line, field and value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from msgspec import Meta
 
 from webhook.errors import BadConfig
 from webhook.files.typed_yaml import (
-    Duration,
     YamlNode,
     all_of,
     check_text,
@@ -29,7 +28,6 @@ from webhook.files.typed_yaml import (
 from webhook.loader import load_policies
 from webhook.objects.names import LabelKey, NamespaceGlob, UserName
 from webhook.objects.pods import WORKLOADS
-from webhook.objects.quantities import Memory, Quantity
 from webhook.policy import GroupKind, Mode, Policy, is_weaker
 from webhook.sections import (
     Certificates,
@@ -73,7 +71,7 @@ class _Excluded:
         return text
 
 
-class _File(Section, frozen=True):
+class ConfigFile(Section, frozen=True):
     """The configuration file."""
 
     mode: Annotated[
@@ -254,7 +252,7 @@ def load_config(text: bytes, file: str, *, is_values: bool = False) -> Config:
         root = compose(text, file)
         if is_values and root is not None and not root.is_null:
             root = dict(root.entries()).get("config")
-        return _config(_File(), {}) if root is None or root.is_null else _load(root)
+        return _config(ConfigFile(), {}) if root is None or root.is_null else _load(root)
     except BadConfig:
         raise
     except Exception as error:  # a bug of Forestall's: it must end neither a running server nor the controller
@@ -266,7 +264,10 @@ UNEXPECTED = "the configuration could not be read, which is a bug in Forestall o
 
 def _load(root: YamlNode) -> Config:
     entries = dict(root.entries())
-    reads = partial(_read_policies, entries.get("policies")), partial(convert_struct, _without(root, "policies"), _File)
+    reads = (
+        partial(_read_policies, entries.get("policies")),
+        partial(convert_struct, _without(root, "policies"), ConfigFile),
+    )
     sections, parsed = all_of(*reads)
     config = _config(parsed, sections)
     each_of(_kinds_matched(entries), partial(_check_kind, config))
@@ -328,7 +329,7 @@ def _activate(policy: Policy, read: _PolicyRead, on_error: OnError) -> ActivePol
     return ActivePolicy(policy, section.mode or policy.mode, otherwise, section.on_error or on_error, read.params)
 
 
-def _config(parsed: _File, sections: Mapping[str, _PolicyRead]) -> Config:
+def _config(parsed: ConfigFile, sections: Mapping[str, _PolicyRead]) -> Config:
     declared = {name: loaded.policy for name, loaded in load_policies().items()}
     return Config(
         mode=parsed.mode,
@@ -378,67 +379,6 @@ def read_text(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise BadConfig(f"{path}: {error.strerror}") from error
-
-
-def config_schema() -> dict[str, Any]:
-    """The JSON Schema of the configuration file, with every policy's parameters."""
-    params = [_for_schema(loaded.policy.params, name) for name, loaded in load_policies().items()]
-    (root, section, *schemas), components = msgspec.json.schema_components(
-        [_File, PolicySection, *params], schema_hook=_schema_of, ref_template="#/$defs/{name}"
-    )
-    definitions = dict(components)
-    installed = {"enum": list(load_policies())}
-    definitions["Override"]["properties"]["policies"]["propertyNames"] = installed
-    definitions["Exemption"]["properties"]["policy"] |= installed
-    base = definitions.pop(section["$ref"].rpartition("/")[2])
-    sections = {}
-    for (name, loaded), schema in zip(load_policies().items(), schemas, strict=True):
-        properties = {**base["properties"], "params": schema}
-        sections[name] = {**base, "title": name, "description": loaded.policy.summary, "properties": properties}
-    top = definitions.pop(root["$ref"].rpartition("/")[2])
-    top["properties"]["policies"] = {"type": "object", "properties": sections, "additionalProperties": False}
-    _let_off_be_false([top, definitions])
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Forestall's configuration",
-        **{key: value for key, value in top.items() if key not in ("title", "description")},
-        "$defs": definitions,
-    }
-
-
-def _let_off_be_false(schema: Any) -> None:
-    """Wherever a mode may be "off", it may be what YAML 1.1 makes of an off without quotes."""
-    if isinstance(schema, dict) and "off" in schema.get("enum", ()) and False not in schema["enum"]:
-        schema["enum"] = [*schema["enum"], False]
-    for child in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
-        _let_off_be_false(child)
-
-
-def _for_schema(params: type[msgspec.Struct], policy_id: str) -> type[msgspec.Struct]:
-    """A copy of a policy's parameter type for the JSON Schema: under the policy's name, with defaults that JSON can
-    hold."""
-    fields = [
-        (field.name, field.type, str(field.default) if isinstance(field.default, Memory) else _default(field))
-        for field in msgspec.structs.fields(params)
-    ]
-    return msgspec.defstruct(policy_id, fields, rename="camel", forbid_unknown_fields=True)
-
-
-def _default(field: msgspec.structs.FieldInfo) -> Any:
-    if field.default_factory is not msgspec.NODEFAULT:
-        return msgspec.field(default_factory=field.default_factory)
-    return field.default
-
-
-def _schema_of(wanted: type) -> dict[str, Any]:
-    if wanted is Memory:
-        amounts = {"pattern": Quantity.PATTERN, "minimum": 0}
-        return {"type": ["string", "integer"], **amounts, "description": "An amount of memory, such as 512Mi."}
-    if wanted is Quantity:
-        return {"type": ["string", "number"], "pattern": Quantity.PATTERN, "minimum": 0}
-    if wanted is Duration:
-        return {"type": "string", "pattern": Duration.PATTERN, "description": "A length of time, such as 90d or 12h."}
-    raise NotImplementedError(wanted)
 
 
 def capped_overrides(config: Config) -> Iterator[tuple[str, Mode]]:

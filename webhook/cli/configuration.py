@@ -21,7 +21,7 @@ def schema() -> None:
     """Print the configuration's JSON Schema, for editors."""
     import json  # noqa: PLC0415
 
-    from webhook.config import config_schema  # noqa: PLC0415
+    from webhook.config_schema import config_schema  # noqa: PLC0415
 
     put(json.dumps(config_schema(), indent=2) + "\n")
 
