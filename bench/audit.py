@@ -21,8 +21,8 @@ import msgspec
 from bench.figures import Figure, interleaved
 from bench.inputs import ROOT, read_recordings, small_cluster
 from webhook.audit.judge import COLLECTOR, audit
+from webhook.cluster.lists import PAGE
 from webhook.cluster.paths import path_of
-from webhook.cluster.stored import PAGE
 from webhook.config import Config, load_config
 from webhook.loader import fact_kinds
 from webhook.objects.facts import CLAIMS, ClusterFacts, facts_of

@@ -15,7 +15,8 @@ import msgspec
 
 from bench.figures import Figure
 from bench.inputs import ROOT
-from webhook.cluster.stored import PAGE, Unseen
+from webhook.cluster.lists import PAGE
+from webhook.cluster.unseen import Unseen
 from webhook.objects.live import LIVE_PODS, LivePod
 from webhook.observing.read import read_live
 

@@ -36,6 +36,15 @@ class GroupKind(NamedTuple):
     kind: str
     resource: str
 
+    @property
+    def full_resource(self) -> str:
+        """The plural as kubectl takes it: "pods", "deployments.apps"."""
+        return _full_resource(self.group, self.resource)
+
+
+def _full_resource(group: str, resource: str) -> str:
+    return f"{resource}.{group}" if group else resource
+
 
 SUBRESOURCES: Mapping[str, GroupKind] = {
     "resize": GroupKind("", "Pod", "pods"),
@@ -108,7 +117,7 @@ class FactKind(Generic[RecordKey, FactRecord]):
     @property
     def full_resource(self) -> str:
         """The plural as kubectl takes it: "nodes", "storageclasses.storage.k8s.io"."""
-        return f"{self.resource}.{self.group}" if self.group else self.resource
+        return _full_resource(self.group, self.resource)
 
     @property
     def is_namespaced(self) -> bool:
@@ -140,6 +149,10 @@ class Reference(NamedTuple):
     kind: str
     namespace: str
     name: str
+
+    def __str__(self) -> str:
+        """As a person names it: "PersistentVolumeClaim web/data"; "?" stands for a name that isn't known."""
+        return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name or '?')))}"
 
 
 class FactReference(NamedTuple):

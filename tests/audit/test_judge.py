@@ -9,7 +9,7 @@ import pytest
 from tests.builders import TODAY, config, container, custom, every_policy, facts_of, sized, workload
 from tests.memory_cluster import MemoryCluster
 from webhook.audit.judge import Audit, audit
-from webhook.cluster.stored import Unreadable
+from webhook.cluster.unseen import Unreadable
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.pods import OPERATED
 from webhook.policy import Object

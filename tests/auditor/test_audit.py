@@ -374,7 +374,7 @@ class AsItWas(WatchedCluster):
 def test_what_changes_while_a_list_is_read_is_newer_than_the_list(
     audit_of: AuditOf, monkeypatch: pytest.MonkeyPatch, change: Callable[[WatchedCluster], object], left: list[str]
 ) -> None:
-    monkeypatch.setattr("webhook.cluster.stored.PAGE", 1)
+    monkeypatch.setattr("webhook.cluster.lists.PAGE", 1)
     audited = audit_of(workload(name="a"), workload(name="b"), cluster=AsItWas())
     lists = 0
 

@@ -12,8 +12,9 @@ from tests.builders import TODAY, config, config_map, container, every_policy, r
 from tests.memory_cluster import MemoryCluster
 from webhook.audit.judge import audit
 from webhook.check import check_files
+from webhook.cluster.lists import Reader
 from webhook.cluster.lookups import LookUps, decide_looking
-from webhook.cluster.stored import Reader, Unseen
+from webhook.cluster.unseen import Unseen
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import ClusterRefused, FactsUnavailable

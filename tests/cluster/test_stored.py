@@ -9,7 +9,10 @@ import pytest
 
 from tests.builders import config
 from tests.memory_cluster import MemoryCluster
-from webhook.cluster.stored import PAGE, PAGE_BYTES, Stored, Unreadable, read_objects, readable, served_versions
+from webhook.cluster.lists import PAGE, PAGE_BYTES
+from webhook.cluster.served import served_versions
+from webhook.cluster.stored import Stored, read_objects, readable
+from webhook.cluster.unseen import Unreadable
 from webhook.errors import ClusterRefused, FactsUnavailable, TooLarge
 from webhook.policy import GroupKind, Object, Reference
 from webhook.scope import judged_kinds
@@ -107,7 +110,7 @@ def test_a_page_of_large_objects_holds_fewer(sizes: list[int], limits: list[int]
 
 
 def test_what_expires_is_read_whole_only_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhook.cluster.stored.WHOLE_BYTES", 1000)
+    monkeypatch.setattr("webhook.cluster.lists.WHOLE_BYTES", 1000)
     cluster = Expiring(*(config_map(f"map-{number:04}") for number in range(PAGE + 1)), token=False)
     with pytest.raises(TooLarge, match=rf"^GET {MAPS}: the answer has more than 1000 bytes$"):
         list(read_objects(cluster, MAPS, "ConfigMap"))

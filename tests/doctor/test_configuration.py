@@ -9,7 +9,7 @@ import pytest
 from tests.builders import config, container
 from tests.doctor.surveys import FORBIDDEN, NOW, healthy, said, template
 from tests.memory_cluster import MemoryCluster
-from webhook.cluster.stored import Unseen
+from webhook.cluster.unseen import Unseen
 from webhook.doctor.survey import StoredObjects, _stored
 from webhook.errors import BadConfig
 from webhook.loader import load_policies

@@ -12,7 +12,7 @@ from tests.builders import TODAY, config, container, sized
 from tests.doctor.surveys import DAY, NOW, healthy, said, template
 from tests.memory_cluster import MemoryCluster
 from webhook.cluster.gap_record import Gap
-from webhook.cluster.stored import Unseen
+from webhook.cluster.unseen import Unseen
 from webhook.controller.gaps import Unchecked
 from webhook.doctor.checks import diagnose
 from webhook.doctor.remark import Check

@@ -9,7 +9,7 @@ import pytest
 
 from tests.builders import config, container, facts_of, sized
 from tests.doctor.surveys import healthy, said, template
-from webhook.cluster.stored import Unseen
+from webhook.cluster.unseen import Unseen
 from webhook.doctor.checks import diagnose
 from webhook.doctor.survey import Templates
 from webhook.policy import AdmissionRequest, Object

@@ -11,7 +11,7 @@ from tests.builders import KINDS, config, every_policy, facts_of
 from tests.doctor.surveys import FORBIDDEN, SYSTEM, healthy, said
 from tests.memory_cluster import MemoryCluster
 from webhook.cluster.client import Written
-from webhook.cluster.stored import Unreadable, Unseen
+from webhook.cluster.unseen import Unreadable, Unseen
 from webhook.doctor.access import (
     BINDINGS,
     Binding,

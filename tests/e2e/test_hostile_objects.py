@@ -18,7 +18,8 @@ from tests.e2e.test_hostile_bytes import FIELDS_V1, VALUES, with_bytes
 from tests.loopback import eventually
 from webhook.cluster.client import Cluster
 from webhook.cluster.facts import Watch, list_facts
-from webhook.cluster.stored import Stored, Unseen
+from webhook.cluster.stored import Stored
+from webhook.cluster.unseen import Unseen
 from webhook.controller.contents import ContentsReader
 from webhook.objects.facts import CLAIMS, LIMIT_RANGES
 from webhook.policy import Object

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from tests.builders import container, pod_spec, workload
-from webhook.cluster.stored import show_reference
 from webhook.loader import load_policies
 from webhook.objects.facts import decode_fact
 from webhook.objects.live import Live
@@ -93,8 +92,7 @@ def killed(at: str, restarts: int = 1, waiting: str = "") -> Object:
 def told(observations: Iterable[Observation]) -> str:
     """A line an observation: how bad it is, about whom, and the text."""
     return "\n".join(
-        f"{observation.severity} {show_reference(observation.reference)}: {observation.message}"
-        for observation in observations
+        f"{observation.severity} {observation.reference}: {observation.message}" for observation in observations
     )
 
 

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from webhook.audit.run import Audited
 from webhook.audit.spill import WORST_FIRST
 from webhook.audit.text import exemptions, judged, sentences
-from webhook.cluster.stored import show_reference
 from webhook.formats import whereabouts
 from webhook.messages import advice, incident, told
 from webhook.observing.words import observed_advice
@@ -49,7 +48,6 @@ def render_html(audits: Sequence[Audited], today: date) -> Iterator[str]:
         incident=incident,
         judged=judged,
         observed_advice=observed_advice,
-        show_reference=show_reference,
         sentences=sentences,
         exemptions=lambda audited: exemptions(audited, today).values(),
         rows=_rows(audits),

@@ -13,9 +13,12 @@ from webhook.audit.reservations import added
 from webhook.audit.spill import Findings
 from webhook.audit.tally import Tally
 from webhook.audit.usage import Usage
+from webhook.cluster.lists import Reader
 from webhook.cluster.lookups import LookUp, LookUps, decide_looking
 from webhook.cluster.pod_metrics import POD_METRICS, read_pods
-from webhook.cluster.stored import Reader, Stored, Unreadable, Unseen, full_resource, served_versions
+from webhook.cluster.served import served_versions
+from webhook.cluster.stored import Stored
+from webhook.cluster.unseen import Unreadable, Unseen
 from webhook.config import Config
 from webhook.engine import decide
 from webhook.errors import NOT_OURS, UNREADABLE, ClusterRefused, FactsUnavailable
@@ -85,7 +88,7 @@ def _read_usage(cluster: Reader, namespaces: Sequence[str], stored: Stored) -> d
             pods |= read.memory
             stored.unseen.objects += read.unreadable
         except (ClusterRefused, FactsUnavailable) as error:
-            stored.unseen.note(full_resource(POD_METRICS), error, namespace)
+            stored.unseen.note(POD_METRICS.full_resource, error, namespace)
     return pods
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from webhook.cluster.lists import Reader
 from webhook.cluster.paths import path_of
-from webhook.cluster.stored import Reader, Stored, full_resource
+from webhook.cluster.stored import Stored
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.objects.fields import items, mapping
@@ -109,7 +110,7 @@ class Owners:
         # The name is what somebody wrote: it must not lead to another path, nor ask for a watch that never ends.
         if owner.uid in self._gone or not is_object_name(owner.name):
             return False
-        if full_resource(kind) in self._stored.unseen.resources:
+        if kind.full_resource in self._stored.unseen.resources:
             return True
         try:
             version = self._stored.versions.of(kind)

@@ -16,7 +16,7 @@ from webhook.cluster.facts import list_facts
 from webhook.cluster.gap_record import read_record
 from webhook.cluster.in_force import config_in_force
 from webhook.cluster.paths import config_map_path
-from webhook.cluster.stored import Unreadable, Unseen, is_forbidden
+from webhook.cluster.unseen import Unreadable, Unseen, is_forbidden
 from webhook.config import Config, load_config, read_config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.installation import CONFIG, HISTORY, NAMESPACE, STATE

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from webhook.cluster.stored import show_reference
 from webhook.findings import Finding
 from webhook.fixes import sets_of
 from webhook.objects.owners import controller_of
@@ -39,7 +38,7 @@ class Near(NamedTuple):
 
     def __str__(self) -> str:
         of_limit = f"{_whole(self.amount)} of its {format_memory(self.limit)}, {self.percent} %"
-        return f"{show_reference(self.workload)}, container {self.container!r} uses {of_limit}"
+        return f"{self.workload}, container {self.container!r} uses {of_limit}"
 
 
 class Usage:

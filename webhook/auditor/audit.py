@@ -13,7 +13,6 @@ from webhook.auditor.inventory import Inventory
 from webhook.auditor.kept import Kept
 from webhook.cluster.client import Cluster
 from webhook.cluster.facts import Watch
-from webhook.cluster.stored import full_resource
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.policy import GroupKind
@@ -81,7 +80,7 @@ class Auditor:
     @property
     def troubles(self) -> Mapping[str, str]:
         """Full resource -> why it can't be listed or watched now."""
-        of_judged = {full_resource(kind): why for kind, why in self.inventory.troubles.items()}
+        of_judged = {kind.full_resource: why for kind, why in self.inventory.troubles.items()}
         return {**self.watch.unread, **of_judged}
 
     def reconcile(self, now: datetime) -> None:

@@ -13,23 +13,12 @@ from webhook.audit.run import team_by
 from webhook.auditor.kept import Kept
 from webhook.auditor.watching import Followed, Following, Key, MetadataReader
 from webhook.cluster.client import Cluster
+from webhook.cluster.lists import Body, Page, Reader, read_at_once
 from webhook.cluster.lookups import LookUps
 from webhook.cluster.paths import path_of
-from webhook.cluster.stored import (
-    Body,
-    Page,
-    Reader,
-    Stored,
-    Unseen,
-    full_resource,
-    is_namespace,
-    owner_first,
-    read_at_once,
-    request_of,
-    served_versions,
-    show_reference,
-    unreadable,
-)
+from webhook.cluster.served import served_versions
+from webhook.cluster.stored import Stored, is_namespace, owner_first, request_of
+from webhook.cluster.unseen import Unseen, unreadable
 from webhook.config import Config
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.objects.ended import is_over
@@ -132,7 +121,7 @@ class Inventory:
             raise
         else:
             self.unread.pop(kind, None)
-            self._stored.unseen.resources.pop(full_resource(kind), None)
+            self._stored.unseen.resources.pop(kind.full_resource, None)
 
     def list_namespace(self, namespace: str, on_page: Callable[[], None]) -> None:
         """Judge every object in a namespace, and the Namespace itself. Raises ClusterRefused or FactsUnavailable."""
@@ -288,13 +277,13 @@ class Inventory:
 
     def _note_unread(self, kind: GroupKind, error: ClusterRefused | FactsUnavailable) -> None:
         if self.unread.get(kind) != str(error):
-            log.warning("cannot list", resource=full_resource(kind), error=str(error))
+            log.warning("cannot list", resource=kind.full_resource, error=str(error))
         self.unread[kind] = str(error)
-        self._stored.unseen.note(full_resource(kind), error)
+        self._stored.unseen.note(kind.full_resource, error)
 
     def _pass_over(self, kind: GroupKind, reference: Reference, why: str) -> None:
         if self.unreadable.get(reference) != why:
-            log.warning("passed over", object=show_reference(reference), error=why)
+            log.warning("passed over", object=str(reference), error=why)
         self.unreadable[reference] = why
         self._kept.drop(reference, kind.group)
 

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import msgspec
 
-from webhook.cluster.stored import show_reference
 from webhook.findings import Finding
 from webhook.formats import counted
 from webhook.messages import cut, told
@@ -103,7 +102,7 @@ def broken_line(observed: Observed) -> str:
 
 def broken_name(observed: Observed) -> str:
     """The object that is broken, and who says so."""
-    return f"{show_reference(observed.observation.reference)}: {observed.observer}"
+    return f"{observed.observation.reference}: {observed.observer}"
 
 
 def _bullets(lines: Iterable[str], count: int) -> list[str]:

@@ -13,8 +13,8 @@ import structlog
 import urllib3
 
 from webhook.cluster.client import Cluster
+from webhook.cluster.lists import Body
 from webhook.cluster.paths import path_of
-from webhook.cluster.stored import Body, full_resource
 from webhook.cluster.watch_stream import backoff, hang_up, is_expired, watch_events
 from webhook.errors import ClusterRefused, one_line
 from webhook.objects.wire import UNDECODABLE, read_name
@@ -81,7 +81,7 @@ class Followed:
 
     @property
     def resource(self) -> str:
-        return full_resource(self.kind)
+        return self.kind.full_resource
 
     def read_known(self, body: Body) -> tuple[Key, Known]:
         """What to remember of the object; of one that can't be decoded its name alone, and a digest that tells nothing.

@@ -207,7 +207,7 @@ def _view(config: Path | None, kubeconfig: Path | None, context: str | None, nam
 def _look_ups(kubeconfig: Path | None, context: str | None) -> LookUps:
     from webhook.cluster.client import Cluster  # noqa: PLC0415
     from webhook.cluster.lookups import LookUps  # noqa: PLC0415
-    from webhook.cluster.stored import Unseen  # noqa: PLC0415
+    from webhook.cluster.unseen import Unseen  # noqa: PLC0415
 
     # What can't be read is told by the verdict that needed it.
     return LookUps(Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context), Unseen())

@@ -12,8 +12,9 @@ import structlog
 import urllib3
 
 from webhook.cluster.client import Cluster
+from webhook.cluster.lists import Body, read_at_once
 from webhook.cluster.paths import fact_path
-from webhook.cluster.stored import Body, Unreadable, Unseen, read_at_once, unreadable
+from webhook.cluster.unseen import Unreadable, Unseen, unreadable
 from webhook.cluster.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
 from webhook.errors import ClusterRefused, FactsUnavailable, one_line
 from webhook.objects.facts import ClusterFacts, decode_fact

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from webhook.cluster.lists import Reader
 from webhook.cluster.paths import config_map_path
-from webhook.cluster.stored import Reader
 from webhook.config import Config, load_config
 from webhook.errors import BadConfig
 from webhook.installation import CONFIG, CONFIG_KEY

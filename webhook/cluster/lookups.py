@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from webhook.cluster.lists import Reader
 from webhook.cluster.paths import fact_path
-from webhook.cluster.stored import Reader, Unreadable, Unseen
+from webhook.cluster.unseen import Unreadable, Unseen
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.objects.facts import ClusterFacts, Found, read_fact
 from webhook.objects.names import is_object_name

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from webhook.cluster.lists import Reader, read_bodies
 from webhook.cluster.paths import path_of
-from webhook.cluster.stored import Reader, Unreadable, read_bodies, unreadable
+from webhook.cluster.unseen import Unreadable, unreadable
 from webhook.errors import UNREADABLE
 from webhook.objects.quantities import parse_memory
 from webhook.objects.wire import UNDECODABLE

@@ -9,7 +9,7 @@ from typing import Any
 from webhook.cluster.client import Cluster
 from webhook.cluster.facts import list_facts
 from webhook.cluster.in_force import config_in_force
-from webhook.cluster.stored import is_forbidden
+from webhook.cluster.unseen import is_forbidden
 from webhook.config import Config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.installation import CONFIG, NAMESPACE, READER

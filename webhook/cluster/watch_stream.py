@@ -12,7 +12,7 @@ import msgspec
 import urllib3
 
 from webhook.cluster.client import Call, Cluster
-from webhook.cluster.stored import Body
+from webhook.cluster.lists import Body
 from webhook.errors import ClusterRefused
 from webhook.objects.wire import MANAGED_FIELDS, UNDECODABLE, decode
 from webhook.prepared import prepare

@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import structlog
 
+from webhook.cluster.lists import Reader
 from webhook.cluster.paths import path_of
 from webhook.cluster.pod_metrics import POD_METRICS, read_pods
-from webhook.cluster.stored import Reader, Unreadable, Versions, read_objects, served_versions
+from webhook.cluster.served import Versions, served_versions
+from webhook.cluster.stored import read_objects
+from webhook.cluster.unseen import Unreadable
 from webhook.config import Config
 from webhook.errors import UNREADABLE, BadObject, ClusterRefused, FactsUnavailable
 from webhook.objects.ended import is_over

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from webhook.cluster.stored import Reader, read_objects, readable
+from webhook.cluster.lists import Reader
+from webhook.cluster.stored import read_objects, readable
 from webhook.errors import BadConfig
 from webhook.installation import NAME
 

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import NamedTuple
 
-from webhook.cluster.stored import Unreadable
+from webhook.cluster.unseen import Unreadable
 from webhook.config import Config
 from webhook.controller.contents import Contents, Objects
 from webhook.controller.dangers import Danger, dangers

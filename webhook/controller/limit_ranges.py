@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from webhook.cluster.lists import Reader
 from webhook.cluster.record import Record, Recorded
-from webhook.cluster.stored import Reader, Unreadable, read_objects, readable
+from webhook.cluster.stored import read_objects, readable
+from webhook.cluster.unseen import Unreadable
 from webhook.config import Config
 from webhook.controller.contents import Contents, ContentsReader, Objects
 from webhook.controller.events import event

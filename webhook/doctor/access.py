@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from webhook.auditor.facts import facts_to_watch
 from webhook.auditor.inventory import kinds_to_judge
 from webhook.auditor.places import CUSTOM
-from webhook.cluster.stored import served_versions
+from webhook.cluster.served import served_versions
 from webhook.config import Config
 from webhook.controller.registration import STAGES, configuration_path
 from webhook.installation import AUDITOR, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, SERVER, STATE

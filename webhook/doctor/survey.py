@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, Union
 from webhook.cluster.facts import list_facts
 from webhook.cluster.gap_record import Gap, GapRecord, read_record
 from webhook.cluster.in_force import config_in_force
-from webhook.cluster.stored import Reader, Stored, Unreadable, Unseen, is_forbidden, read_objects, readable
+from webhook.cluster.lists import Reader
+from webhook.cluster.stored import Stored, read_objects, readable
+from webhook.cluster.unseen import Unreadable, Unseen, is_forbidden
 from webhook.config import Config, read_config
 from webhook.controller.endpoints import ServerEndpoint, list_endpoints
 from webhook.controller.gaps import Unchecked, admitted_unchecked

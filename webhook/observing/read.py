@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from webhook.cluster.lists import Reader, read_bodies
 from webhook.cluster.paths import fact_path
-from webhook.cluster.stored import Reader, Unreadable, Unseen, read_bodies, unreadable
+from webhook.cluster.unseen import Unreadable, Unseen, unreadable
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable, ForestallError
 from webhook.objects.facts import decode_fact
 from webhook.objects.live import Live

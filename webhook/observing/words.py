@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from webhook.cluster.stored import show_reference
 from webhook.formats import Style, counted, labelled, wrapped
 from webhook.loader import load_policies
 from webhook.observing.run import Observed
@@ -27,7 +26,7 @@ def observation_lines(observed: Sequence[Observed], width: int, style: Style) ->
     yield f"{style('== broken now', 'bold')}: {', '.join(counts)}"
     yield ""
     for reference, group in groupby(observed, key=lambda found: found.observation.reference):
-        yield style(show_reference(reference), "bold")
+        yield style(str(reference), "bold")
         of_object = list(group)
         for number, found in enumerate(of_object):
             following = of_object[number + 1 :]
@@ -89,7 +88,7 @@ def sarif_observation(observed: Observed, location: dict[str, Any]) -> dict[str,
     """A result; `location` is the object's address."""
     observation, policies = observed.observation, list(load_policies())
     index = {"ruleIndex": policies.index(observed.observer)} if observed.observer in policies else {}
-    name = show_reference(observation.reference)
+    name = str(observation.reference)
     return {
         "ruleId": observed.observer,
         **index,
