@@ -545,7 +545,7 @@ def test_the_message_says_where_to_write_it(obj: Object, known: ClusterFacts, pa
 def test_a_config_map_is_looked_up_where_that_is_allowed() -> None:
     [violation] = found(prometheus(), params=Params(read_config_maps=True))
     assert violation.unseen == (FactReference(CONFIG_MAPS, "shop", "prometheus"),)
-    assert "which was not seen; if it doesn't" in violation.message
+    assert violation.message == CANNOT_TELL.format(why="is in ConfigMap 'prometheus', which was not seen")
 
 
 def retaining(*args: str, source: Object = CLAIM) -> Object:

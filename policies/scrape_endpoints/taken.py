@@ -73,11 +73,11 @@ def _reason(prometheus: Prometheus, monitor: Monitor, facts: ClusterFacts) -> _R
         remedy = f"move it there, or let {namespace_field(kind)} select namespace {monitor.namespace!r}"
         return _Reason(100 + len(list(labels.lacking(monitor.labels))), "metadata.namespace", wrong, remedy)
     lacking = list(labels.lacking(monitor.labels))
-    wrong = f"{prometheus} selects by labels, of which it lacks {', '.join(lacking)}"
+    wrong = f"{prometheus} selects by labels, of which this {kind} lacks {', '.join(lacking)}"
     missing = [(key, value) for key, value in labels.labels.items() if monitor.labels.get(key) != value]
     advice = tuple(Set(join_path("metadata.labels", key), value) for key, value in missing)
     is_advised = len(advice) == len(lacking)
-    remedy = f"give it {'that label' if len(lacking) == 1 else 'those labels'}"
+    remedy = f"give the {kind} {'that label' if len(lacking) == 1 else 'those labels'}"
     return _Reason(len(lacking), "metadata.labels", wrong, remedy, advice if is_advised else (), _hint(labels, kind))
 
 

@@ -17,12 +17,14 @@ from tests.builders import ROOT, SHARED, TODAY, config, every_policy
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.loopback import eventually
 from webhook.cluster.client import Cluster
-from webhook.controller import registration as under_test
+from webhook.controller.match_conditions import regex_of
 from webhook.controller.registration import STAGES, configurations, corrected, needed_rules
 from webhook.engine import decide
 from webhook.fixes import can_change
 from webhook.objects.facts import NO_FACTS
+from webhook.objects.owners import IDENTITIES
 from webhook.policy import AdmissionRequest, Object, Set, Stage
+from webhook.scope import ALWAYS_EXCLUDED
 from webhook.server.review import read_review
 
 BUNDLE = "Y2E="
@@ -298,7 +300,7 @@ class TestConfigurations:
     def test_what_cannot_be_a_namespace_is_not_named(self) -> None:
         webhook = made(f"excludeNamespaces: [a, 'b-*', '[c]', {'d' * 64}]")["mutate"]["webhooks"][0]
         values = webhook["namespaceSelector"]["matchExpressions"][0]["values"]
-        assert set(values) - under_test.ALWAYS_EXCLUDED == {"a"}
+        assert set(values) - ALWAYS_EXCLUDED == {"a"}
 
     def test_cert_manager_brings_the_bundle(self) -> None:
         configuration = made("certificates: {mode: certManager}", bundle="")["validate"]
@@ -322,7 +324,7 @@ class TestConfigurations:
     ],
 )
 def test_globs_as_conditions(globs: list[str], names: list[str]) -> None:
-    expression = re.compile(under_test._regex(globs))
+    expression = re.compile(regex_of(globs))
     assert [bool(expression.search(name)) for name in names] == [
         any(fnmatchcase(name, glob) for glob in globs) for name in names
     ]
@@ -578,7 +580,7 @@ def variants(recorded: Object) -> Iterator[Object]:
     """The request, and others like it that somebody might send to be let through, or that come close to a condition."""
     yield recorded
     accounts = [f"system:serviceaccount:{namespace}:operator" for namespace in ("ops", recorded["namespace"])]
-    for user in ("ann", "operator", "system:kube-controller-manager", *accounts, *set(under_test.IDENTITIES.values())):
+    for user in ("ann", "operator", "system:kube-controller-manager", *accounts, *set(IDENTITIES.values())):
         yield {**recorded, "userInfo": {**recorded["userInfo"], "username": user}}
     old, obj = recorded.get("oldObject"), recorded["object"]
     if old:

@@ -69,7 +69,7 @@ def test_services_and_monitors_are_matched(cluster: Guarded, namespace: str) -> 
         # The server hears of both a moment later.
         eventually(lambda: answer(cluster, monitor(namespace, RELEASE)) == (0, ""))
         code, said = answer(cluster, monitor(namespace))
-        assert (code, "of which it lacks release=stack: give it that label" in said) == (0, True)
+        assert (code, "lacks release=stack: give the ServiceMonitor that label" in said) == (0, True)
         code, said = answer(cluster, monitor(namespace, RELEASE, port="9102"))
         assert (code, "port '9102' is the name of no port of Service 'web'" in said) == (0, True)
         code, said = answer(cluster, monitor(namespace, RELEASE, scrapeTimeout="20s"))
