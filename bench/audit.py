@@ -20,7 +20,7 @@ import msgspec
 
 from bench.figures import Figure, interleaved
 from bench.inputs import ROOT, read_recordings, small_cluster
-from webhook.audit.judge import COLLECTOR, audit
+from webhook.audit.judge import GC_THRESHOLDS, audit
 from webhook.cluster.lists import PAGE
 from webhook.cluster.paths import path_of
 from webhook.config import Config, load_config
@@ -73,7 +73,7 @@ def _time() -> Iterator[Figure]:
             "audit": partial(_audit, cluster, config, facts),
             "decode": cluster.decode,
         }
-        collectors = {"audit": COLLECTOR, "decode": gc.get_threshold()}
+        collectors = {"audit": GC_THRESHOLDS, "decode": gc.get_threshold()}
         found = interleaved({name: partial(_ms, job, collectors[name]) for name, job in measures.items()}, _ROUNDS)
         yield Figure(f"{what}; {_DECODING}", found["audit"], "ms", found["decode"], ratio_at_most=most)
 

@@ -38,11 +38,11 @@ class GroupKind(NamedTuple):
 
     @property
     def full_resource(self) -> str:
-        """The plural as kubectl takes it: "pods", "deployments.apps"."""
-        return _full_resource(self.group, self.resource)
+        return full_resource(self.group, self.resource)
 
 
-def _full_resource(group: str, resource: str) -> str:
+def full_resource(group: str, resource: str) -> str:
+    """A plural as kubectl takes it: "pods", "deployments.apps"."""
     return f"{resource}.{group}" if group else resource
 
 
@@ -117,7 +117,7 @@ class FactKind(Generic[RecordKey, FactRecord]):
     @property
     def full_resource(self) -> str:
         """The plural as kubectl takes it: "nodes", "storageclasses.storage.k8s.io"."""
-        return _full_resource(self.group, self.resource)
+        return full_resource(self.group, self.resource)
 
     @property
     def is_namespaced(self) -> bool:

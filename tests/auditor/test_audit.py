@@ -18,7 +18,8 @@ from webhook.audit.judge import Judgement, audit
 from webhook.auditor.audit import Auditor
 from webhook.auditor.inventory import Inventory, kinds_to_judge
 from webhook.auditor.kept import Kept
-from webhook.auditor.watching import METADATA_LIST, METADATA_OBJECT, Followed
+from webhook.auditor.watching import Followed
+from webhook.cluster.lists import METADATA_LIST, METADATA_OBJECT
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.findings import Finding
 from webhook.objects.pods import OPERATED

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from tests.auditor.findings import finding
 from webhook.auditor.kept import Counted, Kept
-from webhook.findings import IN_CLUSTER, Finding, JudgedObject
-from webhook.policy import Mode, Outcome, Reference, Verdict, Violation
+from webhook.findings import Finding
+from webhook.policy import Reference
 
-WEB = Reference("StatefulSet", "shop", "web")
+WEB = Reference("Deployment", "shop", "web")
 NODE = Reference("Node", "", "a")
 
 
-def finding(outcome: Outcome = "denied", message: str = "no limit", enforced: Mode | None = None) -> Finding:
-    mode: Mode = "deny" if outcome == "denied" else "audit"
-    verdict = Verdict("memory-limits", mode, outcome, Violation("spec", "web", message), enforced=enforced)
-    return Finding(JudgedObject(IN_CLUSTER, "apps/v1", "StatefulSet", "shop", "web"), verdict)
-
-
 def kept(*findings: Finding) -> Kept:
-    """The findings on StatefulSet shop/web of team red, not counted as changed."""
+    """The findings on Deployment shop/web of team red, not counted as changed."""
     found = Kept()
     found.put(WEB, "apps", "red", findings)
     found.clear_changed()
@@ -31,18 +26,18 @@ def contents(of: Kept) -> dict[str, dict[Reference, tuple[Finding, ...]]]:
 
 
 def test_findings_come_back_as_they_were_put_in() -> None:
-    found = kept(finding(), finding("audited", enforced="patch"))
+    found = kept(finding(), finding(enforced="patch"))
     found.put(NODE, "", "blue", [finding()])
     assert contents(found) == {
-        "shop": {WEB: (finding(), finding("audited", enforced="patch"))},
+        "shop": {WEB: (finding(), finding(enforced="patch"))},
         "": {NODE: (finding(),)},
     }
     assert found.teams("shop") == {WEB: "red"}
     assert found.teams("elsewhere") == {}
     assert found.counts == {
-        Counted("memory-limits", "denied", "deny", "shop", "red"): 1,
+        Counted("memory-limits", "audited", "deny", "shop", "red"): 1,
         Counted("memory-limits", "audited", "patch", "shop", "red"): 1,
-        Counted("memory-limits", "denied", "deny", "", "blue"): 1,
+        Counted("memory-limits", "audited", "deny", "", "blue"): 1,
     }
     assert found.changed == {""}
 
@@ -59,7 +54,7 @@ def test_an_unchanged_verdict_is_no_change() -> None:
     [
         pytest.param("red", [finding(message="another")], id="another-message"),
         pytest.param("blue", [finding()], id="another-team"),
-        pytest.param("red", [finding(), finding("audited")], id="one-more"),
+        pytest.param("red", [finding(), finding(enforced="patch")], id="one-more"),
     ],
 )
 def test_another_verdict_replaces_the_one_before(team: str, after: list[Finding]) -> None:
@@ -85,7 +80,7 @@ def test_what_is_mended_or_gone_leaves_nothing(is_put: bool) -> None:
 
 def test_forgetting_what_is_not_known_changes_nothing() -> None:
     found = kept(finding())
-    found.drop(Reference("StatefulSet", "shop", "other"), "apps")
+    found.drop(WEB._replace(name="other"), "apps")
     found.drop(WEB, "apps.kruise.io")
     assert contents(found) == {"shop": {WEB: (finding(),)}}
     assert found.changed == set()
@@ -100,12 +95,15 @@ def test_two_groups_may_have_a_kind_of_one_name() -> None:
 
 
 def test_of_an_object_the_worst_findings_are_kept_and_all_are_counted() -> None:
-    found = kept(*(finding("audited", f"{index}") for index in range(200)), finding(message="denied"))
+    found = kept(*(finding(enforced=None, message=f"{index}") for index in range(200)), finding(message="denied"))
     (of_object,) = found.by_namespace["shop"].values()
     assert (len(of_object), of_object[0].verdict.violation.message) == (100, "denied")
     assert found.counts.total() == found.counts_of("shop").total() == 201
     found.put(
-        WEB, "apps", "red", [*(finding("audited", f"{index}") for index in range(199)), finding(message="denied")]
+        WEB,
+        "apps",
+        "red",
+        [*(finding(enforced=None, message=f"{index}") for index in range(199)), finding(message="denied")],
     )
     assert found.counts.total() == 200
     assert found.changed == {"shop"}

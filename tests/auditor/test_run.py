@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.auditor.test_kept import WEB, finding
+from tests.auditor.findings import finding
+from tests.auditor.test_kept import WEB
 from tests.auditor.watched_cluster import WatchedCluster
 from tests.builders import config, every_policy, workload
 from tests.loopback import eventually
@@ -225,7 +226,7 @@ def test_beyond_two_hundred_pairs_the_rest_are_together() -> None:
     assert found["memory-limits", "deny", "others", "others"] == 50
     assert found["memory-limits", "deny", "n249", "red"] == 3
     assert sum(found.values()) == kept.counts.total()
-    assert Counted("memory-limits", "denied", "deny", "n000", "red") in kept.counts
+    assert Counted("memory-limits", "audited", "deny", "n000", "red") in kept.counts
 
 
 def test_a_namespace_with_thousands_of_teams_crowds_out_no_other() -> None:

@@ -33,8 +33,8 @@ Progress = Callable[[float, str, int], None]
 """Called now and then with the part of the kinds that is done, from 0 to 1, the kind that is being judged, and how many
 objects were read."""
 
-COLLECTOR = 10_000, 10, 10
-"""The collector's thresholds that suit an audit: the objects of a page are gone before it would look at them."""
+GC_THRESHOLDS = 10_000, 10, 10
+"""What gc.set_threshold is to be given in an audit: the objects of a page are gone before it would look at them."""
 _STEP = 100
 """Objects after which progress is told."""
 

@@ -11,9 +11,9 @@ from webhook.audit.judge import Judgement, bugs, judge
 from webhook.audit.owners import Owners
 from webhook.audit.run import team_by
 from webhook.auditor.kept import Kept
-from webhook.auditor.watching import Followed, Following, Key, MetadataReader
+from webhook.auditor.watching import Followed, Following, Key
 from webhook.cluster.client import Cluster
-from webhook.cluster.lists import Body, Page, Reader, read_at_once
+from webhook.cluster.lists import Body, MetadataReader, Page, Reader, read_at_once
 from webhook.cluster.lookups import LookUps
 from webhook.cluster.paths import path_of
 from webhook.cluster.served import served_versions

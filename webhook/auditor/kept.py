@@ -125,7 +125,7 @@ class Kept:
         return [(reference, group) for reference, by_group in entries.items() for group in by_group]
 
     def put(self, reference: Reference, group: str, team: str, findings: Iterable[Finding]) -> None:
-        """Take in what was found on an object of an API group now: none is as good as `drop`."""
+        """Take in what is found on an object of an API group now; where nothing is, the object is forgotten."""
         every = tuple(findings)
         if not every:
             self.drop(reference, group)

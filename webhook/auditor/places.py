@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from webhook.auditor.watching import MetadataReader
+from webhook.cluster.lists import MetadataReader
 from webhook.cluster.paths import api_path
 from webhook.cluster.stored import read_objects, readable
 from webhook.errors import ClusterRefused

@@ -147,7 +147,7 @@ class Reports:
         # It comes last the next time: it may be this report alone that there is no answer to.
         self._due[namespace] = self._due.pop(namespace)
         try:
-            self._bring(place, kept, now)
+            self._update(place, kept, now)
         except Conflict:  # somebody wrote it in between: it is looked at again
             self._due[namespace] = self._clock() + _NAMESPACE_EVERY
             return False
@@ -158,6 +158,7 @@ class Reports:
         return True
 
     def _refused(self, place: Place, answer: ClusterRefused) -> bool:
+        """Take in that a report can't be written; whether nothing is left to do."""
         if answer.is_gone:  # the namespace, or the kind: the next look tells what is left to write
             self._look_soon()
             return True
@@ -168,7 +169,7 @@ class Reports:
     def _look_soon(self) -> None:
         self._look_at = min(self._look_at, self._clock() + _NAMESPACE_EVERY)
 
-    def _bring(self, place: Place, kept: Kept, now: datetime) -> None:
+    def _update(self, place: Place, kept: Kept, now: datetime) -> None:
         there = self._cluster.get(place.path)
         if there is not None and not self._is_ours(place, there):
             self._troubles.tell(place.path, "somebody else's object has this name, and is left alone")
@@ -179,9 +180,8 @@ class Reports:
             def since(finding: Finding) -> int:
                 return self._seen.since(finding, place.namespace, now)
 
-            content = report_content(
-                findings, kept.counts_of(place.namespace), kept.teams(place.namespace), since, self._most
-            )
+            counts, teams = kept.counts_of(place.namespace), kept.teams(place.namespace)
+            content = report_content(findings, counts, teams, since, self._most)
             self._store(place, there, filled(place, there, content))
         elif there is not None:
             self._delete(StoredReport(place, there["metadata"]["uid"], there["metadata"]["resourceVersion"]))

@@ -24,6 +24,7 @@ from webhook.policy import Reference
 _MOST = 40_000
 """Findings that are remembered beyond a restart, the oldest; each takes 16 of the bytes that a ConfigMap has."""
 _DIGEST, _TIME = 8, 4
+"""Bytes of a finding's digest, and of the time when it was seen first, as the record holds them."""
 _INDEX = re.compile(r"\[\d+\]")
 _WRITE_EVERY = timedelta(minutes=1)
 _MOST_NEWS = 300
@@ -72,7 +73,7 @@ class News:
 
 
 class Seen:
-    """Knows of each finding when it was seen first; `take` comes before those that ask.
+    """Knows when each finding was seen first. Its `take` has to run before that of whoever asks it.
 
     since_record  what is new or mended compared with the record, whoever has led meanwhile
     since_start   the same, without what changed before this leader's first audit had ended

@@ -13,39 +13,28 @@ import structlog
 import urllib3
 
 from webhook.cluster.client import Cluster
-from webhook.cluster.lists import Body
+from webhook.cluster.lists import METADATA_OBJECT, Body
 from webhook.cluster.paths import path_of
 from webhook.cluster.watch_stream import backoff, hang_up, is_expired, watch_events
 from webhook.errors import ClusterRefused, one_line
 from webhook.objects.wire import UNDECODABLE, read_name
 from webhook.policy import GroupKind
 
-_METADATA = "g=meta.k8s.io;v=v1,application/json"
-METADATA_OBJECT = f"application/json;as=PartialObjectMetadata;{_METADATA}"
-METADATA_LIST = f"application/json;as=PartialObjectMetadataList;{_METADATA}"
 _WAITING, _WAITING_BYTES = 500, 16 << 20
 """Objects whose changes wait to be taken, and bytes of them. Beyond either, watches aren't read meanwhile, and the API
 server holds the changes."""
 _GOOD_SECONDS = 10.0
+"""Seconds for which a watch has to last so that its end doesn't count as a failure."""
 _LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to watch, at most."""
 _TICK = 0.5
+"""Seconds after which whoever waits looks whether it is to stop."""
 _NOT_SERVED = 404
 
 log = structlog.get_logger()
 
 Key = tuple[str, str]
 """Namespace and name."""
-
-
-class MetadataReader:
-    """A cluster whose lists hold the metadata of objects alone."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self.get = cluster.get
-
-    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytearray:
-        return self._cluster.read(path, query, timeout, most, METADATA_LIST)
 
 
 class Known(NamedTuple):

@@ -86,7 +86,7 @@ def audit(
     forestall audit
     forestall audit --as-if deny --output csv > findings.csv
     """
-    from webhook.audit.judge import COLLECTOR  # noqa: PLC0415
+    from webhook.audit.judge import GC_THRESHOLDS  # noqa: PLC0415
     from webhook.audit.progress import Bar  # noqa: PLC0415
     from webhook.audit.run import AuditOptions, audit_cluster  # noqa: PLC0415
 
@@ -94,7 +94,7 @@ def audit(
         if output not in ("text", "csv"):
             raise click.UsageError("--history is printed as text or csv")
         return _print_history(kubeconfig, contexts, output)
-    gc.set_threshold(*COLLECTOR)
+    gc.set_threshold(*GC_THRESHOLDS)
     today = datetime.now(UTC).date()
     options = AuditOptions(config, as_if, group_by, namespaces)
     audits, code = [], 0

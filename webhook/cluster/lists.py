@@ -7,7 +7,7 @@ bounded by its bytes as well, and where objects are large it holds fewer of them
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -16,6 +16,9 @@ from webhook.objects.wire import ITEM, UNDECODABLE, cut, find, read_name
 from webhook.policy import Object
 from webhook.prepared import prepare
 
+if TYPE_CHECKING:
+    from webhook.cluster.client import Cluster
+
 PAGE = 500
 """Objects that one answer to a list holds at most."""
 PAGE_BYTES = 8 << 20
@@ -23,6 +26,11 @@ PAGE_BYTES = 8 << 20
 WHOLE_BYTES = 64 << 20
 """Bytes that a list has at most where it is read at once, which is done only if it expired while it was paged."""
 _PAGE_SECONDS = 60.0
+
+_METADATA = "g=meta.k8s.io;v=v1,application/json"
+METADATA_OBJECT = f"application/json;as=PartialObjectMetadata;{_METADATA}"
+METADATA_LIST = f"application/json;as=PartialObjectMetadataList;{_METADATA}"
+"""What a call accepts that asks for the metadata of objects alone."""
 
 Body = bytes | msgspec.Raw
 """One object's JSON."""
@@ -35,6 +43,17 @@ class Reader(Protocol):
         self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None
     ) -> bytes | bytearray: ...
     def get(self, path: str) -> Object | None: ...
+
+
+class MetadataReader:
+    """A cluster whose lists hold the metadata of objects alone."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.get = cluster.get
+
+    def read(self, path: str, query: Mapping[str, str], timeout: float, most: int | None = None) -> bytearray:
+        return self._cluster.read(path, query, timeout, most, METADATA_LIST)
 
 
 class Page(NamedTuple):

@@ -15,7 +15,7 @@ from webhook.controller.registration import STAGES, configuration_path
 from webhook.installation import AUDITOR, CONTROLLER, LIMIT_RANGES_RECORD, NAME, SECRET, SERVER, STATE
 from webhook.objects.facts import LIMIT_RANGES, NAMESPACES
 from webhook.observing.run import needed_lives, observers
-from webhook.policy import Object
+from webhook.policy import Object, full_resource
 from webhook.scope import judged_kinds, looked_up_facts, needed_facts
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Need(NamedTuple):
     @property
     def full_resource(self) -> str:
         """The plural as kubectl takes it: "storageclasses.storage.k8s.io"."""
-        return f"{self.resource}.{self.group}" if self.group else self.resource
+        return full_resource(self.group, self.resource)
 
 
 class MissingRight(NamedTuple):
