@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from webhook.objects.commands import kubectl
 from webhook.objects.listing import listed
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod
 from webhook.objects.quantities import format_memory
-from webhook.policy import Observation, Reference
+from webhook.policy import Observation, Reference, Severity
 
 _NOT_READY = timedelta(minutes=2)
 _NEW = timedelta(minutes=10)
@@ -55,10 +55,17 @@ def _not_ready(live: Live, node: LiveNode) -> Iterator[Observation]:
         yield _of_node(node, f"{back}{_blamed(pods)}", since=since)
 
 
-def _of_node(node: LiveNode, message: str, **fields: object) -> Observation:
-    reference = Reference("Node", "", node.name)
-    run = (kubectl("describe", "node", node.name),)
-    return Observation(reference, "", message, run=run, **fields)  # type: ignore[arg-type]
+def _of_node(
+    node: LiveNode,
+    message: str,
+    *,
+    since: datetime | None = None,
+    hold: timedelta = timedelta(),
+    value: int | None = None,
+    severity: Severity = "warning",
+) -> Observation:
+    reference, run = Reference("Node", "", node.name), (kubectl("describe", "node", node.name),)
+    return Observation(reference, "", message, run, since=since, hold=hold, value=value, severity=severity)
 
 
 def _blamed(pods: Sequence[LivePod]) -> str:

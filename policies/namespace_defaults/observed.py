@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from webhook.objects.commands import kubectl
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.limitranger import Refusal, refusals
-from webhook.objects.live import Live, LiveWorkload
-from webhook.objects.live.nodes import condition_of
+from webhook.objects.live import Live, LiveWorkload, condition_of
 from webhook.objects.pods import Workload
 from webhook.policy import Observation
 

@@ -14,8 +14,7 @@ from policies.volume_handover.rollout import recreate_command
 from policies.volume_handover.stuck_pods import observe_stuck
 from webhook.objects.commands import kubectl
 from webhook.objects.facts import CLAIMS, ClusterFacts
-from webhook.objects.live import ATTACHMENTS, LIVE_DEPLOYMENTS, LIVE_PODS, Attachment, Live, LivePod
-from webhook.objects.live.nodes import condition_of
+from webhook.objects.live import ATTACHMENTS, LIVE_DEPLOYMENTS, LIVE_PODS, Attachment, Live, LivePod, condition_of
 from webhook.policy import Observation, Reference
 
 _WAITS = timedelta(minutes=2)

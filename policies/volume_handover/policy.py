@@ -184,7 +184,10 @@ def _unknown(
 ) -> Iterator[Violation]:
     if rollout.is_recreate and rollout.replicas == 1:
         return
-    why, unseen = _unseen(FactReference(CLAIMS, workload.namespace, mount.name), claim, facts)
+    if claim is None:
+        why, unseen = facts.missing(FactReference(CLAIMS, workload.namespace, mount.name))
+    else:
+        why, unseen = "which names no accessModes", ()
     wrong = f"cannot tell whether the pods can hand over claim {mount.name!r}, {why}"
     yield Violation(
         mount.path,
@@ -195,22 +198,6 @@ def _unknown(
         at_most="warn",
         is_unknown=True,
         unseen=unseen,
-    )
-
-
-def _unseen(
-    reference: FactReference, claim: Claim | None, facts: ClusterFacts
-) -> tuple[str, tuple[FactReference, ...]]:
-    """Why a claim's access modes aren't known, and what to look up to know them."""
-    if claim is not None:
-        return "which names no accessModes", ()
-    if reference in facts.absent:
-        return "which does not exist", ()
-    if reference in facts.unreadable:
-        return "which can't be read", ()
-    is_known = CLAIMS in facts.known
-    return "which is not in the cluster" if is_known else "unseen: persistentvolumeclaims could not be read", (
-        reference,
     )
 
 

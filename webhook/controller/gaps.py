@@ -23,7 +23,7 @@ from webhook.cluster.record import Record
 from webhook.config import Config
 from webhook.controller import hooks
 from webhook.controller.events import report
-from webhook.controller.parts import told
+from webhook.controller.parts import error_fields
 from webhook.controller.registration import STAGES, configuration_path, fails_closed
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
@@ -144,7 +144,7 @@ class Gaps:
         try:
             self.reconcile(datetime.now(UTC))
         except Exception as error:  # the thread must go on, whatever fails
-            log.error("gaps not recorded", **told(error))  # noqa: TRY400 - a refusal needs no traceback
+            log.error("gaps not recorded", **error_fields(error))  # noqa: TRY400 - a refusal needs no traceback
 
     def _stand_by(self) -> None:
         """Forget the last probe and clear the metric: from now on the new leader reports whether there is a gap."""

@@ -78,10 +78,10 @@ class Part:
     def _failed(self, error: Exception) -> None:
         self.failures += 1
         errors.labels(self.name).inc()
-        log.error("failed", part=self.name, failures=self.failures, **told(error))
+        log.error("failed", part=self.name, failures=self.failures, **error_fields(error))
 
 
-def told(error: Exception) -> dict[str, str]:
+def error_fields(error: Exception) -> dict[str, str]:
     """An error's fields in the log; one that the cluster reported needs no traceback, any other is Forestall's bug."""
     detail = {} if isinstance(error, ForestallError) else {"exception": logs.describe(error)}
     return {"error": str(error), **detail}

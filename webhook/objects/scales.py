@@ -53,5 +53,5 @@ def unseen_scale(request: AdmissionRequest, facts: ClusterFacts) -> Violation:
         brief=Brief(wrong),
         at_most="warn",
         is_unknown=True,
-        unseen=() if reference in facts.absent else (reference,),
+        unseen=facts.missing(reference).unseen,
     )

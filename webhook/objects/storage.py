@@ -209,14 +209,9 @@ def tie_of_bound(name: str, facts: ClusterFacts) -> Tie:
 
 
 def _unseen(reference: FactReference, facts: ClusterFacts) -> Tie:
-    """The tie of an object that the facts lack: it may be absent, or newer than they are; only a look-up tells."""
-    if reference in facts.absent:
-        return Tie("unknown", ("which does not exist",))
-    if reference in facts.unreadable:
-        return Tie("unknown", ("which can't be read",))
-    is_known = reference.kind in facts.known
-    why = "which is not in the cluster" if is_known else f"unseen: {reference.kind.resource} could not be read"
-    return Tie("unknown", (why,), unseen=(reference,))
+    """The tie of a volume that an object would tell of which the facts lack."""
+    missing = facts.missing(reference)
+    return Tie("unknown", (missing.why,), unseen=missing.unseen)
 
 
 def tie_of_class(name: str | None, facts: ClusterFacts) -> Tie:

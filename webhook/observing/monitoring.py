@@ -8,8 +8,16 @@ from typing import Any
 
 from webhook.objects.commands import kubectl
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.live import LIVE_PODS, LIVE_WORKLOADS, ContainerTrouble, Live, LivePod, LiveWorkload, Trouble
-from webhook.objects.live.nodes import condition_of
+from webhook.objects.live import (
+    LIVE_PODS,
+    LIVE_WORKLOADS,
+    ContainerTrouble,
+    Live,
+    LivePod,
+    LiveWorkload,
+    Trouble,
+    condition_of,
+)
 from webhook.objects.monitoring import is_monitoring
 from webhook.objects.pods import Container, Workload
 from webhook.policy import Observation

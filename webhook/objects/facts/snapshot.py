@@ -14,6 +14,13 @@ from webhook.policy import FactKind, FactRecord, FactReference, Object, RecordKe
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
+class Missing(NamedTuple):
+    """Why the facts lack an object, in words that follow its name, and what to look up to know it."""
+
+    why: str
+    unseen: tuple[FactReference, ...] = ()
+
+
 @dataclass(frozen=True)
 class ClusterFacts:
     """What policies may know of the cluster, as of `read_at` (UTC).
@@ -40,6 +47,16 @@ class ClusterFacts:
             for reference in self.unreadable
             if reference.kind == kind and reference.namespace in (namespace, "")  # "": a namespace that isn't known
         ]
+
+    def missing(self, reference: FactReference) -> Missing:
+        """Why these facts lack the record of an object, which may also be newer than they are."""
+        if reference in self.absent:
+            return Missing("which does not exist")
+        if reference in self.unreadable:
+            return Missing("which can't be read")
+        is_known = reference.kind in self.known
+        why = "which is not in the cluster" if is_known else f"unseen: {reference.kind.resource} could not be read"
+        return Missing(why, (reference,))
 
     def joined(self, other: ClusterFacts) -> ClusterFacts:
         """These facts and those of another reading; of a kind that both know, the other's."""

@@ -7,9 +7,10 @@ records. Unlike facts it is read where somebody asks what is broken now (`forest
 from __future__ import annotations
 
 from webhook.objects.live.attachments import ATTACHMENTS, Attachment
+from webhook.objects.live.conditions import Condition, condition_of
 from webhook.objects.live.endpoint_slices import ENDPOINT_SLICES, EndpointSlice
 from webhook.objects.live.kills import Killed, doubled, kills, set_memory
-from webhook.objects.live.nodes import LIVE_NODES, Condition, LiveNode
+from webhook.objects.live.nodes import LIVE_NODES, LiveNode
 from webhook.objects.live.pods import LIVE_PODS, ContainerTrouble, LivePod, Shape, Termination, Trouble
 from webhook.objects.live.snapshot import NOTHING_LIVES, Live
 from webhook.objects.live.top_level import TopLevel
@@ -44,6 +45,7 @@ __all__ = [
     "Termination",
     "TopLevel",
     "Trouble",
+    "condition_of",
     "doubled",
     "kills",
     "set_memory",

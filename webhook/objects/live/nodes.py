@@ -12,18 +12,9 @@ import msgspec
 from webhook.objects.facts import Taint, Wire, WirePart
 from webhook.objects.facts.decoding import read_texts, shared_texts
 from webhook.objects.facts.nodes import WiredTaint, memory_of
+from webhook.objects.live.conditions import Condition, WiredCondition, condition_of
 from webhook.objects.live.top_level import LiveMetadata
 from webhook.policy import FactKind, FactReference
-
-
-class Condition(msgspec.Struct, frozen=True, gc=False):
-    """What a controller says of an object: `status` is "True", "False" or "Unknown", and since when it is so."""
-
-    type: str
-    status: str
-    reason: str
-    message: str
-    since: datetime | None
 
 
 class LiveNode(msgspec.Struct, frozen=True, gc=False):
@@ -50,29 +41,6 @@ class LiveNode(msgspec.Struct, frozen=True, gc=False):
     def takes_pods(self) -> bool:
         """Whether the node is ready, and not cordoned."""
         return self.is_ready and not any(taint.key == "node.kubernetes.io/unschedulable" for taint in self.taints)
-
-
-def condition_of(conditions: tuple[Condition, ...], type_: str) -> Condition | None:
-    return next((condition for condition in conditions if condition.type == type_), None)
-
-
-class WiredCondition(WirePart):
-    """A condition as it arrives; every object's look alike."""
-
-    type: str = ""
-    status: str | None = None
-    reason: str | None = None
-    message: str | None = None
-    last_transition_time: datetime | None = None
-
-    def read(self) -> Condition:
-        return Condition(
-            intern(self.type),
-            intern(self.status or ""),
-            intern(self.reason or ""),
-            self.message or "",
-            self.last_transition_time,
-        )
 
 
 class _Spec(WirePart):

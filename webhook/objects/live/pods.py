@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from webhook.objects.facts import Wire, WirePart
-from webhook.objects.live.nodes import Condition, WiredCondition, condition_of
+from webhook.objects.live.conditions import Condition, WiredCondition, condition_of
 from webhook.objects.live.top_level import LiveMetadata, TopLevel, top_level_of
 from webhook.objects.pods import Workload, read_workload
 from webhook.policy import AdmissionRequest, FactKind, FactReference

@@ -9,7 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from webhook.objects.facts import Metadata, Wire, WirePart
-from webhook.objects.live.nodes import Condition, WiredCondition
+from webhook.objects.live.conditions import Condition, WiredCondition
 from webhook.objects.live.pods import SharedSpec
 from webhook.objects.live.top_level import LiveMetadata, TopLevel, top_level_of
 from webhook.objects.pods import Workload, read_workload
