@@ -20,6 +20,7 @@ from tests.builders import ROOT, container, every_policy, kubeconfig, sized, wor
 from tests.fake_api import FakeApi, Request
 from tests.observing.living import killed, owned, pod, running
 from webhook.cli import main
+from webhook.messages import incident
 from webhook.policy import Object
 
 DENY = every_policy(memory_limits="mode: deny")
@@ -308,8 +309,24 @@ def test_use_against_size(api: FakeApi, run: Run) -> None:
 def test_csv(api: FakeApi, run: Run) -> None:
     api.objects["deployments"] = [deployment()]
     (row,) = csv.DictReader(io.StringIO(run("--output=csv")[1]))
-    assert (row["team"], row["name"], row["outcome"]) == ("namespace shop", "web", "denied")
-    assert row["set"].startswith("spec.template.spec.containers[0].resources.limits.memory: 512Mi")
+    resources = "spec.template.spec.containers[0].resources"
+    assert row == {
+        "cluster": "",
+        "team": "namespace shop",
+        "namespace": "shop",
+        "kind": "Deployment",
+        "name": "web",
+        "policy": "memory-limits",
+        "outcome": "denied",
+        "mode": "deny",
+        "container": "web",
+        "path": f"{resources}.limits.memory",
+        "message": "container 'web' has no memory limit: set limits.memory to 512Mi",
+        "set": f"{resources}.limits.memory: 512Mi; {resources}.requests.memory: 256Mi",
+        "how": "",
+        "uses": "",
+        "incident": incident("memory-limits"),
+    }
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@"])

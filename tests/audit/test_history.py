@@ -74,9 +74,9 @@ def test_one_that_cannot_be_read(api: FakeApi, run: Run) -> None:
 
 
 def test_it_has_two_formats(run: Run) -> None:
-    code, _, err = run("--history", "--output", "json")
-    assert code == 2
-    assert "--history is printed as text or csv" in err
+    code, out, err = run("--history", "--output", "json")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == "Error: --history is printed as text or csv"
 
 
 def test_an_audit_says_whether_it_is_better_than_a_week_ago(api: FakeApi, run: Run) -> None:

@@ -116,7 +116,7 @@ def read_url(notifications: Notifications, cluster: _Reader, namespace: str) -> 
     except (binascii.Error, UnicodeDecodeError, TypeError):
         url = ""
     if not re.fullmatch(URL, url) or not url:
-        raise BadConfig(f"{where} holds no URL under the key {secret.key}")
+        raise BadConfig(f"{where} holds no URL under the key {secret.key}: it begins with https:// or http://")
     return url
 
 
