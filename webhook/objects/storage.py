@@ -1,16 +1,13 @@
 """What a volume is tied to: nodes with certain labels, one of the groups that a label makes of nodes, or nothing.
 
 A volume that is there says so itself: its node affinity and its zone label, else what backs it. Before that its class
-decides, by provisioner and parameters. What is known of provisioners is data, in provisioners.json, whose "about" says
-how to add one. Every Tie tells the way to it: "claim data → class gp2 → ebs.csi.aws.com → one zone".
+decides, by provisioner (provisioners.py) and parameters. Every Tie tells the way to it: "claim data → class gp2 →
+ebs.csi.aws.com → one zone".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -29,6 +26,7 @@ from webhook.objects.facts import (
     claim_class,
 )
 from webhook.objects.nodes import all_nodes, node_labels
+from webhook.objects.provisioners import Rule, makes_disks, may_share_files, rule_of, rule_of_source
 from webhook.objects.topology import (
     HOST_LABEL,
     REGION_LABELS,
@@ -111,50 +109,6 @@ class Tie(msgspec.Struct, frozen=True, gc=False):
     def after(self, *steps: str) -> Tie:
         """This tie, with these steps at the beginning of its chain."""
         return msgspec.structs.replace(self, chain=(*steps, *self.chain))
-
-
-class _Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a parameter of the class changes."""
-
-    parameter: str
-    values: tuple[str, ...] = msgspec.field(name="is")
-    tied: Literal["node", "zone", "nothing", "unknown"]
-    count: int = 1
-
-
-class _Rule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """One line of provisioners.json."""
-
-    tied: Literal["node", "zone", "nothing", "unknown"]
-    keys: tuple[str, ...] = ()
-    unless: tuple[_Case, ...] = ()
-    any_case: bool = False
-    zone: str = ""
-    copies: tuple[str, ...] = ()
-    no_zone: frozenset[str] = frozenset()
-    made: Literal["", "unknown"] = ""
-    files: bool = False
-    disks: bool = False
-    why: str = ""
-
-
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    about: tuple[str, ...]
-    provisioners: Mapping[str, _Rule]
-    sources: Mapping[str, _Rule]
-
-
-_TABLE = msgspec.json.decode(Path(__file__).with_name("provisioners.json").read_bytes(), type=_Table)
-PLUGINS = frozenset(_TABLE.sources)
-"""The volume plugins that the table knows, by the field that a volume names them in: "nfs", "hostPath"."""
-_BY_PATTERN = tuple((name, rule) for name, rule in _TABLE.provisioners.items() if "*" in name)
-
-
-@lru_cache(maxsize=256)
-def _rule_of(provisioner: str) -> _Rule | None:
-    if exact := _TABLE.provisioners.get(provisioner):
-        return exact
-    return next((rule for pattern, rule in _BY_PATTERN if fnmatchcase(provisioner, pattern)), None)
 
 
 def tie_of_claim(namespace: str, name: str, facts: ClusterFacts) -> Tie:
@@ -249,12 +203,7 @@ def classes_to_choose(facts: ClusterFacts, *, takes_files: bool) -> list[str]:
     """
     known = facts.of(STORAGE_CLASSES).values()
     classes = sorted(known, key=lambda storage_class: (not storage_class.is_default, storage_class.name))
-    return [found.name for found in classes[:_MOST_CLASSES] if takes_files or not _may_share_files(found)]
-
-
-def _may_share_files(found: StorageClass) -> bool:
-    rule = _rule_of(found.provisioner)
-    return rule is None or rule.files
+    return [found.name for found in classes[:_MOST_CLASSES] if takes_files or not may_share_files(found.provisioner)]
 
 
 def disk_of(claim: Claim, facts: ClusterFacts) -> str:
@@ -262,19 +211,14 @@ def disk_of(claim: Claim, facts: ClusterFacts) -> str:
     "class gp2 (ebs.csi.aws.com)"; empty if it isn't known to be one."""
     volume = facts.of(VOLUMES).get(claim.volume) if claim.volume else None
     if volume is not None and volume.driver:
-        return f"volume {volume.name} ({volume.driver})" if _makes_disks(volume.driver) else ""
+        return f"volume {volume.name} ({volume.driver})" if makes_disks(volume.driver) else ""
     named = facts.of(STORAGE_CLASSES).get(claim.storage_class) if claim.storage_class else None
     found = default_class(facts) if claim.storage_class is None else named
-    return f"class {found.name} ({found.provisioner})" if found and _makes_disks(found.provisioner) else ""
-
-
-def _makes_disks(provisioner: str) -> bool:
-    rule = _rule_of(provisioner)
-    return rule is not None and rule.disks
+    return f"class {found.name} ({found.provisioner})" if found and makes_disks(found.provisioner) else ""
 
 
 def _tie_of_found(found: StorageClass, facts: ClusterFacts) -> Tie:
-    rule = _rule_of(found.provisioner)
+    rule = rule_of(found.provisioner)
     tie = _tie_by_rule(rule, found.parameters, facts)
     tie = msgspec.structs.replace(tie.after(found.provisioner), binds=found.binding_mode)
     allowed = _told(found.allowed_topologies, facts)
@@ -304,7 +248,7 @@ def tie_of_volume(volume: Volume, facts: ClusterFacts) -> Tie:
     elif labelled:
         tie = Tie("nodes", ("zone label",), labelled, (ZONE_LABEL,))
     elif volume.driver:
-        tie = _tie_by_rule(_rule_of(volume.driver), volume.attributes, facts, is_made=True).after(volume.driver)
+        tie = _tie_by_rule(rule_of(volume.driver), volume.attributes, facts, is_made=True).after(volume.driver)
     else:
         return tie_of_source(volume.source, facts).after(step)
     return msgspec.structs.replace(tie.after(step), is_made=True)
@@ -312,19 +256,19 @@ def tie_of_volume(volume: Volume, facts: ClusterFacts) -> Tie:
 
 def tie_of_source(source: str, facts: ClusterFacts) -> Tie:
     """What a volume plugin's volume is tied to: "awsElasticBlockStore", "nfs", "hostPath"."""
-    tie = _tie_by_rule(_TABLE.sources.get(source), {}, facts, is_made=True).after(source or "no source")
+    tie = _tie_by_rule(rule_of_source(source), {}, facts, is_made=True).after(source or "no source")
     return msgspec.structs.replace(tie, is_made=True)
 
 
 def _tie_by_rule(
-    rule: _Rule | None, parameters: Mapping[str, str], facts: ClusterFacts, *, is_made: bool = False
+    rule: Rule | None, parameters: Mapping[str, str], facts: ClusterFacts, *, is_made: bool = False
 ) -> Tie:
     """The tie by the table of provisioners; an existing volume's parameters are what its attributes still tell."""
     if rule is None:
         return Tie("unknown", ("not in the table of provisioners",))
     if rule.any_case:
         parameters = {name.lower(): value.lower() for name, value in parameters.items()}
-    case = next((case for case in rule.unless if _fits(case, parameters.get(case.parameter))), None)
+    case = next((case for case in rule.unless if case.fits(parameters)), None)
     chain = () if case is None else (f"{case.parameter} {parameters[case.parameter]}",)
     tied = rule.tied if case is None else case.tied
     if is_made and case is None and rule.made == "unknown":
@@ -334,7 +278,7 @@ def _tie_by_rule(
     if tied == "nothing":
         return Tie("nothing", chain)
     if tied == "node":
-        return Tie("group", chain, keys=(*rule.keys, HOST_LABEL), count=_copies(rule, parameters))
+        return Tie("group", chain, keys=(*rule.keys, HOST_LABEL), count=rule.copies_of(parameters))
     keys = (*rule.keys, ZONE_LABEL)
     zone = parameters.get(rule.zone)
     if zone is None:
@@ -343,16 +287,6 @@ def _tie_by_rule(
     if rule.made == "unknown" and not any(label_of(node, key) == zone for node in facts.of(NODES).values()):
         return Tie("unknown", (*chain, f"in zone {zone}, which is no node's: its driver may ignore zones"))
     return Tie("nodes", chain, ((Requirement(key, "In", (zone,)),),), (key,))
-
-
-def _copies(rule: _Rule, parameters: Mapping[str, str]) -> int:
-    """On how many nodes the volume has a copy that its pods can use."""
-    counts = [parameters[name] for name in rule.copies if parameters.get(name, "").isdecimal()]
-    return max(1, int(counts[0])) if counts else 1
-
-
-def _fits(case: _Case, value: str | None) -> bool:
-    return value is not None and any(fnmatchcase(value, pattern) for pattern in case.values)
 
 
 def _told(terms: Iterable[Term], facts: ClusterFacts) -> tuple[Term, ...]:

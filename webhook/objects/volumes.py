@@ -14,7 +14,8 @@ from webhook.objects.facts import CLAIMS, ClusterFacts
 from webhook.objects.fields import items, mapping, text
 from webhook.objects.mounts import mounts_of
 from webhook.objects.pods import Workload
-from webhook.objects.storage import PLUGINS, Tie, kept_volume, tie_of_claim, tie_of_new, tie_of_source
+from webhook.objects.provisioners import PLUGINS
+from webhook.objects.storage import Tie, kept_volume, tie_of_claim, tie_of_new, tie_of_source
 from webhook.policy import FactReference
 
 # Claims of all templates together that are looked at: `replicas` may be any number that somebody typed.
