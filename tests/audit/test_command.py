@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -552,12 +553,15 @@ def test_a_bar_while_a_person_watches(api: FakeApi, tmp_path: Path, is_watched: 
     reader, writer = os.openpty() if is_watched else os.pipe()
     command = [*PROGRAM, "audit", "--kubeconfig", api.kubeconfig(tmp_path), "--output=json"]
     environment = os.environ | {"TERM": "xterm", "FORCE_COLOR": "1"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, env=environment, check=False)
-    told = os.read(reader, 1 << 16) if is_watched else b""
-    os.close(writer)
-    told = told or os.read(reader, 1 << 16)
+    told = b""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer, env=environment) as audit:
+        os.close(writer)
+        with contextlib.suppress(OSError):  # so a terminal ends that nobody writes to any more
+            while chunk := os.read(reader, 1 << 16):
+                told += chunk
+        out, _ = audit.communicate()
     os.close(reader)
-    assert json.loads(done.stdout)["results"]
+    assert [result["name"] for result in json.loads(out)["results"]] == ["web"]
     assert (b"objects so far" in told) == is_watched
 
 

@@ -62,7 +62,7 @@ class TestCredentials:
         if text is not None:
             file.write_text(text)
         with pytest.raises(FactsUnavailable, match=rf"^cannot use kubeconfig {file}: .*{message}.*$"):
-            Cluster.from_kubeconfig(str(file))
+            Cluster.from_kubeconfig(file)
 
     def test_not_in_a_pod(self) -> None:
         with pytest.raises(
@@ -249,19 +249,19 @@ class TestRealControlPlane:
         body["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
         plane.kubectl("apply", "-f", "-", input=json.dumps(body))
         there, missing = (FactReference(CLAIMS, "default", name) for name in ("data", "missing"))
-        found, absent = Cluster.from_kubeconfig(str(plane.kubeconfig)).look_up([there, missing], 5)
+        found, absent = Cluster.from_kubeconfig(plane.kubeconfig).look_up([there, missing], 5)
         assert ([reference for reference, _ in found], absent) == ([there], [missing])
-        assert Cluster.from_kubeconfig(str(plane.dev_kubeconfig)).look_up([there, missing], 5) == ([], [])
+        assert Cluster.from_kubeconfig(plane.dev_kubeconfig).look_up([there, missing], 5) == ([], [])
 
     def test_a_hanging_store_holds_nothing_up(self, plane: ControlPlane) -> None:
-        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        cluster = Cluster.from_kubeconfig(plane.kubeconfig)
         with plane.etcd_paused():
             began = time.monotonic()
             assert cluster.look_up([claim_reference("data")], 0.5) == ([], [])
             assert time.monotonic() - began < 5
 
     def test_writes(self, plane: ControlPlane) -> None:
-        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        cluster = Cluster.from_kubeconfig(plane.kubeconfig)
         maps = "/api/v1/namespaces/default/configmaps"
         body = {"metadata": {"name": "written", "labels": {"made-by": "test"}}, "data": {"is": "new"}}
         cluster.create(maps, body, dry_run=True)
@@ -289,7 +289,7 @@ class TestRealControlPlane:
         container = {"name": "a", "image": "a"}
         twice = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
         pod = {"metadata": {"name": "warned"}, "spec": {"containers": [{**container, "env": twice}]}}
-        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        cluster = Cluster.from_kubeconfig(plane.kubeconfig)
         assert cluster.create("/api/v1/namespaces/default/pods", pod, dry_run=True).warnings == (
             'spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply',
         )
@@ -310,6 +310,6 @@ class TestRealControlPlane:
         assert (raised.value.status, raised.value.reason) == (status, reason)
 
     def test_a_write_that_hangs(self, plane: ControlPlane) -> None:
-        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        cluster = Cluster.from_kubeconfig(plane.kubeconfig)
         with plane.etcd_paused(), pytest.raises(FactsUnavailable, match="no answer"):
             cluster.create("/api/v1/namespaces/default/configmaps", {"metadata": {"name": "hangs"}}, timeout=0.5)

@@ -411,7 +411,7 @@ def test_an_event_of_any_size_takes_the_same_memory(monkeypatch: pytest.MonkeyPa
 
 class TestRealControlPlane:
     def test_what_kubectl_applies_is_seen(self, plane: ControlPlane) -> None:
-        with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), *EVERY_KIND) as watch:
+        with watching(Cluster.from_kubeconfig(plane.kubeconfig), *EVERY_KIND) as watch:
             eventually(lambda: has_listed(watch, *EVERY_KIND))
             assert watch.facts.known == EVERY_KIND
             assert {node.zone for node in watch.facts.of(NODES).values()} == {"zone-a", "zone-b", "zone-c"}
@@ -423,7 +423,7 @@ class TestRealControlPlane:
             eventually(lambda: "seen" not in watch.facts.of(NAMESPACES))
 
     def test_an_api_server_restart_is_survived(self, plane: ControlPlane, caplog: pytest.LogCaptureFixture) -> None:
-        with watching(Cluster.from_kubeconfig(str(plane.kubeconfig)), NAMESPACES, NODES) as watch:
+        with watching(Cluster.from_kubeconfig(plane.kubeconfig), NAMESPACES, NODES) as watch:
             eventually(lambda: has_listed(watch, NAMESPACES, NODES))
             plane.stop_api_server()
             eventually(lambda: set(watch.unread) == {"namespaces", "nodes"})
@@ -436,7 +436,7 @@ class TestRealControlPlane:
             eventually(lambda: not watch.unread)
 
     def test_a_watch_from_a_compacted_version_lists_again(self, plane: ControlPlane) -> None:
-        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        cluster = Cluster.from_kubeconfig(plane.kubeconfig)
         watch = Watch(cluster, [NAMESPACES])
         kind = watch._kinds[0]
         watch._list(kind)
@@ -451,7 +451,7 @@ class TestRealControlPlane:
         watch.stop()
 
     def test_a_user_without_rights(self, plane: ControlPlane) -> None:
-        cluster = Cluster.from_kubeconfig(str(plane.dev_kubeconfig))
+        cluster = Cluster.from_kubeconfig(plane.dev_kubeconfig)
         read = list_facts(cluster, [NODES])
         forbidden = (
             'nodes is forbidden: User "dev" cannot list resource "nodes" in API group "" at the cluster scope (403)'

@@ -150,7 +150,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def on_plane(plane: ControlPlane) -> Iterator[Installation]:
-    installation = Installation(Cluster.from_kubeconfig(str(plane.kubeconfig)))
+    installation = Installation(Cluster.from_kubeconfig(plane.kubeconfig))
     installation.install()
     yield installation
     installation.uninstall()

@@ -259,7 +259,7 @@ class Running:
     """A candidate in a thread."""
 
     def __init__(self, kubeconfig: Path, identity: str) -> None:
-        self.election = Election(Cluster.from_kubeconfig(str(kubeconfig)), "default", "forestall-controller", identity)
+        self.election = Election(Cluster.from_kubeconfig(kubeconfig), "default", "forestall-controller", identity)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self.election.run, args=[self._stopped])
         self._thread.start()

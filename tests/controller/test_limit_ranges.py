@@ -480,7 +480,7 @@ class Kept:
     """Limits on a real cluster, in a loop such as the controller's, until the block ends."""
 
     def __init__(self, plane: ControlPlane, cfg: Any = CONFIG, seconds: float = 0.5) -> None:
-        self.cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        self.cluster = Cluster.from_kubeconfig(plane.kubeconfig)
         ours = Cluster.from_kubeconfig(str(plane.folder / "limits.kubeconfig"))
         self.api = Counted(ours)
         self.quiet = 0

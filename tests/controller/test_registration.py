@@ -453,7 +453,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def cluster(plane: ControlPlane) -> Cluster:
-    return Cluster.from_kubeconfig(str(plane.kubeconfig))
+    return Cluster.from_kubeconfig(plane.kubeconfig)
 
 
 # What the API server's own CEL says -----------------------------------------------------------------------------------
@@ -621,7 +621,7 @@ if (SHARED / "recordings").is_dir():
 
 @pytest.fixture(scope="module")
 def spare(plane: ControlPlane) -> Conditions:
-    return Conditions(plane, Cluster.from_kubeconfig(str(plane.kubeconfig)))
+    return Conditions(plane, Cluster.from_kubeconfig(plane.kubeconfig))
 
 
 @pytest.mark.e2e

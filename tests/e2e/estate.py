@@ -49,7 +49,7 @@ class Estate:
     def __init__(self, guarded: Guarded, prefix: str, *, bound: bool = False) -> None:
         """With `bound`, all claims are there, and their disks are in zone-b."""
         self.guarded, self.prefix, self.is_bound = guarded, prefix, bound
-        self.cluster = Cluster.from_kubeconfig(str(guarded.plane.kubeconfig))
+        self.cluster = Cluster.from_kubeconfig(guarded.plane.kubeconfig)
         self.files: dict[str, str] = {}
         """By namespace, the file that it holds."""
         self.accounts: list[Object] = []

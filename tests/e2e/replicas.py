@@ -63,7 +63,7 @@ class ReplicaPod:
         token = plane.kubectl("create", "token", spec["serviceAccountName"], f"--namespace={SYSTEM}").strip()
         self.port, self.metrics_port = free_ports(2)
         self.log_file = folder / "log"
-        self._cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        self._cluster = Cluster.from_kubeconfig(plane.kubeconfig)
         self._volumes = {volume["name"]: volume for volume in spec["volumes"]}
         self._mounts = {
             mount["name"]: Mount(folder / Path(mount["mountPath"]).name)
@@ -153,7 +153,7 @@ class Replicated:
         self, plane: ControlPlane, folder: Path, values: Sequence[str] = (), *, servers: int = 1, controllers: int = 1
     ) -> None:
         self.plane = plane
-        self.cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        self.cluster = Cluster.from_kubeconfig(plane.kubeconfig)
         self._values = values
         self._helm("install", "--create-namespace")
         self.servers = [ReplicaPod(plane, folder / f"server-{index}", "forestall") for index in range(servers)]

@@ -120,7 +120,7 @@ def test_the_verdicts_are_those_of_check_on_the_same_manifests(
     cluster: Guarded, applied: dict[str, list[Object]], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
-    facts = list_facts(Cluster.from_kubeconfig(str(cluster.plane.kubeconfig)), watched_kinds()).facts
+    facts = list_facts(Cluster.from_kubeconfig(cluster.plane.kubeconfig), watched_kinds()).facts
     expected: set[Row] = set()
     for namespace, objects in applied.items():
         file = tmp_path / f"{namespace}.yaml"

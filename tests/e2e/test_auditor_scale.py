@@ -48,7 +48,7 @@ def megabytes(auditor: Auditor) -> int:
 
 
 def test_what_an_audit_of_many_violators_costs(plane: ControlPlane, tmp_path: Path) -> None:
-    fill(Cluster.from_kubeconfig(str(plane.kubeconfig)), NAMESPACES)
+    fill(Cluster.from_kubeconfig(plane.kubeconfig), NAMESPACES)
     config = tmp_path / "config.yaml"
     config.write_text("mode: audit\n")
     violators, before, began = NAMESPACES * IN_EACH, requests(plane), time.monotonic()

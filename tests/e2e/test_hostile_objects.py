@@ -66,7 +66,7 @@ def post(plane: ControlPlane, kind: str, body: bytes) -> bytes:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_facts_go_on(plane: ControlPlane, attack: str) -> None:
-    cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+    cluster = Cluster.from_kubeconfig(plane.kubeconfig)
     watch = Watch(cluster, [CLAIMS, LIMIT_RANGES])
     watch.start()
     try:
@@ -88,7 +88,7 @@ def test_facts_go_on(plane: ControlPlane, attack: str) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_whatever_lists_goes_on(plane: ControlPlane, attack: str) -> None:
-    cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+    cluster = Cluster.from_kubeconfig(plane.kubeconfig)
     stored = post(plane, "Deployment", with_bytes(plain("Deployment", f"{attack}-web"), FIELDS_V1, ATTACKS[attack]))
     assert ATTACKS[attack] in stored
     found = Stored(cluster, judged_kinds(config("")))
@@ -103,7 +103,7 @@ def test_whatever_lists_goes_on(plane: ControlPlane, attack: str) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_what_was_read_can_be_written_back(plane: ControlPlane, attack: str) -> None:
-    cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+    cluster = Cluster.from_kubeconfig(plane.kubeconfig)
     post(plane, "LimitRange", with_bytes(plain("LimitRange", f"{attack}-own"), FIELDS_V1, ATTACKS[attack]))
     path = f"{PATHS['LimitRange']}/{attack}-own"
     obj = cluster.get(path)

@@ -28,7 +28,7 @@ CONFIG_MAPS = "/api/v1/namespaces/shop/configmaps"
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with control_plane(tmp_path_factory.mktemp("plane"), nodes=0) as plane:
-        cluster = Cluster.from_kubeconfig(str(plane.kubeconfig))
+        cluster = Cluster.from_kubeconfig(plane.kubeconfig)
         for name in (NAMESPACE, "shop"):
             cluster.create("/api/v1/namespaces", {"metadata": {"name": name}})
         service = {"metadata": {"name": "forestall"}, "spec": {"type": "ExternalName", "externalName": "localhost"}}

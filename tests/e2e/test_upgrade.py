@@ -53,7 +53,7 @@ class Load(threading.Thread):
 
     def __init__(self, kubeconfig: Path) -> None:
         super().__init__()
-        self._cluster = Cluster.from_kubeconfig(str(kubeconfig))
+        self._cluster = Cluster.from_kubeconfig(kubeconfig)
         self._ended = threading.Event()
         self.asked = 0
         self.lost: list[str] = []

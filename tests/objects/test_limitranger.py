@@ -106,7 +106,7 @@ def as_made(pod: Object) -> dict[str, Given]:
 
 
 def test_we_refuse_and_fill_in_what_a_real_api_server_does(plane: ControlPlane) -> None:
-    cluster, dice = Cluster.from_kubeconfig(str(plane.kubeconfig)), Dice()
+    cluster, dice = Cluster.from_kubeconfig(plane.kubeconfig), Dice()
     refused = 0
     for number in range(NAMESPACES):
         name = f"n{number}"

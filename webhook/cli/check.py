@@ -197,7 +197,7 @@ def _view(config: Path | None, kubeconfig: Path | None, context: str | None, nam
         return [kind for kind in facts_of(counting) if kind.is_watched] if counting else watched_kinds()
 
     log.silence()
-    cluster = Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
+    cluster = Cluster.from_kubeconfig(kubeconfig, context)
     view = view_cluster(cluster, kinds_for, namespace)
     for text in view.unseen:
         note(text)
@@ -210,7 +210,7 @@ def _look_ups(kubeconfig: Path | None, context: str | None) -> LookUps:
     from webhook.cluster.unseen import Unseen  # noqa: PLC0415
 
     # What can't be read is told by the verdict that needed it.
-    return LookUps(Cluster.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context), Unseen())
+    return LookUps(Cluster.from_kubeconfig(kubeconfig, context), Unseen())
 
 
 def _facts(file: Path | None) -> ClusterFacts:

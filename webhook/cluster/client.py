@@ -111,12 +111,15 @@ class Cluster:
         self._connect()
 
     @classmethod
-    def from_kubeconfig(cls, path: str | None = None, context: str | None = None) -> Self:
+    def from_kubeconfig(cls, path: Path | str | None = None, context: str | None = None) -> Self:
         """A context of a kubeconfig, by default the current one of kubectl's. Raises FactsUnavailable."""
 
         def load(*, client_configuration: Configuration) -> None:
             load_kube_config(  # type: ignore[no-untyped-call]
-                path, context=context, client_configuration=client_configuration, persist_config=False
+                None if path is None else str(path),
+                context=context,
+                client_configuration=client_configuration,
+                persist_config=False,
             )
 
         return cls(load, f"kubeconfig {path}" if path else "the default kubeconfig")
@@ -129,7 +132,7 @@ class Cluster:
         """
         if kubeconfig is None and context is None:
             return cls.in_cluster()
-        return cls.from_kubeconfig(str(kubeconfig) if kubeconfig else None, context)
+        return cls.from_kubeconfig(kubeconfig, context)
 
     @classmethod
     def in_cluster(cls) -> Self:
