@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from webhook.objects.commands import kubectl
-from webhook.objects.listing import listed
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod
 from webhook.objects.quantities import format_memory
+from webhook.objects.wording import listed, utc
 from webhook.policy import Observation, Reference, Severity
 
 _NOT_READY = timedelta(minutes=2)
@@ -51,7 +51,7 @@ def _not_ready(live: Live, node: LiveNode) -> Iterator[Observation]:
         )
     elif live.now - since < _FLAPPED and any(0 < pod.started < since.timestamp() - 60 for pod in pods):
         # After a reboot all of its containers would be younger.
-        back = f"node {node.name} was not ready, and is again since {since:%Y-%m-%d %H:%M:%S} UTC, without a reboot"
+        back = f"node {node.name} was not ready, and is again since {utc(since)}, without a reboot"
         yield _of_node(node, f"{back}{_blamed(pods)}", since=since)
 
 

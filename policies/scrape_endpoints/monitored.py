@@ -13,7 +13,7 @@ from policies.scrape_endpoints.services import SERVICES, SERVICES_IN, Service
 from policies.scrape_endpoints.taken import examine_taking
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import selected_templates
-from webhook.objects.durations import OPERATED_INTERVAL, parse_duration, shown
+from webhook.objects.durations import OPERATED_INTERVAL, format_duration, parse_duration
 from webhook.objects.facts import ClusterFacts, record_of
 from webhook.objects.fields import items, mapping
 from webhook.objects.label_selectors import EVERYTHING, Selector
@@ -64,7 +64,7 @@ def _examine_inherited_interval(scrape: Scrape, takers: Sequence[Prometheus]) ->
         prometheus for prometheus in takers if prometheus.interval is not None and timeout > prometheus.interval
     ]
     if refusing:
-        interval = shown(refusing[0].interval or 0)
+        interval = format_duration(refusing[0].interval or 0)
         yield violation(
             scrape.place(field),
             scrape.subject,
@@ -81,7 +81,7 @@ def _examine_inherited_interval(scrape: Scrape, takers: Sequence[Prometheus]) ->
             scrape.place(field),
             scrape.subject,
             f"{field} is {written}, and no {scrape.fields.interval} stands beside it: cannot tell whether that of the "
-            f"Prometheus that takes it is as long ({shown(OPERATED_INTERVAL)} by default)",
+            f"Prometheus that takes it is as long ({format_duration(OPERATED_INTERVAL)} by default)",
             f"set {scrape.fields.interval} to {written} beside it",
             value=str(written),
             is_unknown=True,
@@ -95,6 +95,7 @@ def selected_services(monitor: Monitor, facts: ClusterFacts) -> list[Service]:
 
 
 def _reached(monitor: Monitor, facts: ClusterFacts) -> Iterable[Service]:
+    """The Services in the namespaces in which the monitor looks for some."""
     if monitor.namespaces is None:
         return facts.of(SERVICES).values()
     return (service for namespace in monitor.namespaces for service in SERVICES_IN.concerning(namespace, facts))

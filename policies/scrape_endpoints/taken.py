@@ -21,10 +21,15 @@ from webhook.objects.label_selectors import Selector
 from webhook.policy import Mode, Set, Violation, join_path
 
 _RELEASE = "release"
+_ELSEWHERE, _NOTHING = 100, 1000
 
 
 class _Reason(NamedTuple):
-    """Why a Prometheus doesn't take a monitor; `distance` tells how far it is from taking it."""
+    """Why a Prometheus doesn't take a monitor.
+
+    distance  how far it is from taking it: the labels that the monitor lacks; a namespace in which it doesn't look is
+              further than any of these, and a Prometheus that selects nothing furthest
+    """
 
     distance: int
     path: str
@@ -65,13 +70,13 @@ def _reason(prometheus: Prometheus, monitor: Monitor, facts: ClusterFacts) -> _R
     field = selector_field(kind)
     if labels is None:
         wrong = f"{prometheus} has no {field}, and without one it takes none"
-        return _Reason(1000, "metadata.labels", wrong, f"give it one; {{}} takes all {kind}s")
+        return _Reason(_NOTHING, "metadata.labels", wrong, f"give it one; {{}} takes all {kind}s")
     if not takes_namespace(prometheus, kind, monitor.namespace, facts):
         only = prometheus.selections[kind].namespaces
         where = f"namespaces with {only}" if only is not None else "its own namespace"
         wrong = f"{prometheus} looks for {kind}s only in {where}"
         remedy = f"move it there, or let {namespace_field(kind)} select namespace {monitor.namespace!r}"
-        return _Reason(100 + len(list(labels.lacking(monitor.labels))), "metadata.namespace", wrong, remedy)
+        return _Reason(_ELSEWHERE + len(list(labels.lacking(monitor.labels))), "metadata.namespace", wrong, remedy)
     lacking = list(labels.lacking(monitor.labels))
     wrong = f"{prometheus} selects by labels, of which this {kind} lacks {', '.join(lacking)}"
     missing = [(key, value) for key, value in labels.labels.items() if monitor.labels.get(key) != value]

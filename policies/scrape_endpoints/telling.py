@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from webhook.objects import listing
+from webhook.objects import wording
 from webhook.policy import Brief, Mode, Set, Violation
 
 _MOST_NAMED = 5
@@ -41,4 +41,4 @@ def violation(
 
 def listed(names: Iterable[object]) -> str:
     """At most five of the names, sorted, and how many more there are: "'http', 'web' and 3 more"; "none"."""
-    return listing.listed(sorted(set(map(repr, names))), _MOST_NAMED) or "none"
+    return wording.listed(sorted(set(map(repr, names))), _MOST_NAMED) or "none"

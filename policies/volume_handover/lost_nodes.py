@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from webhook.objects.commands import kubectl
-from webhook.objects.live import LIVE_NODES, Live
+from webhook.objects.live import LIVE_NODES, Live, LiveNode
+from webhook.objects.wording import utc
 
 TAINT = "node.kubernetes.io/out-of-service"
 FREED = f"its Node, known to be off, is deleted or tainted {TAINT}"
@@ -44,11 +44,7 @@ class LostNodes:
 
     def __init__(self, live: Live) -> None:
         self._sees = live.sees(LIVE_NODES)
-        self._nodes: Mapping[str, LostNode | None] = {
-            node.name: None if ready is None or ready.status == "True" else _lost(node.name, ready.since, ready.reason)
-            for node in live.of(LIVE_NODES).values()
-            for ready in (node.ready,)
-        }
+        self._nodes = {node.name: _lost(node) for node in live.of(LIVE_NODES).values()}
 
     def get(self, name: str) -> LostNode | None:
         if not name or not self._sees:
@@ -58,6 +54,10 @@ class LostNodes:
         return LostNode(name, None, f"node {name}, which is no longer there", is_gone=True)
 
 
-def _lost(name: str, since: datetime | None, reason: str) -> LostNode:
-    for_how_long = f" since {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
-    return LostNode(name, since, f"node {name}, not ready{for_how_long}{f' ({reason})' if reason else ''}")
+def _lost(node: LiveNode) -> LostNode | None:
+    """The node as a lost one; None if it is ready, or doesn't say."""
+    ready = node.ready
+    if ready is None or ready.status == "True":
+        return None
+    since, reason = f" since {utc(ready.since)}" if ready.since else "", f" ({ready.reason})" if ready.reason else ""
+    return LostNode(node.name, ready.since, f"node {node.name}, not ready{since}{reason}")

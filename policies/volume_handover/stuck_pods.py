@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from policies.volume_handover.lost_nodes import FREED, TWO_WRITERS, LostNode, LostNodes
 from webhook.objects.commands import kubectl
-from webhook.objects.listing import listed
 from webhook.objects.live import LIVE_DEPLOYMENTS, LIVE_STATEFUL_SETS, Live, LivePod, LiveWorkload, TopLevel
+from webhook.objects.wording import listed, utc
 from webhook.policy import Observation, Reference
 
 _STUCK = timedelta(minutes=1)
@@ -137,19 +137,26 @@ def _stays_for_ever(pod: LivePod) -> bool:
 
 def _long_ago(live: Live, lost: LostNodes, told: Collection[Reference]) -> Iterator[Observation]:
     """Pods that are being deleted and don't go, those of one owner together."""
-    by_owner: dict[Reference, list[LivePod]] = {}
+    by_owner: dict[Reference, list[_LatePod]] = {}
     for pod in live.troubled():
         owner = live.owner_of(pod)
         deleted_at = _deleted_at(pod)
         if deleted_at is not None and live.now - deleted_at >= _LONG_AGO and owner not in told:
-            by_owner.setdefault(owner, []).append(pod)
+            by_owner.setdefault(owner, []).append(_LatePod(deleted_at, pod))
     for owner, pods in by_owner.items():
         yield _of_owner(owner, pods, lost)
 
 
-def _of_owner(owner: Reference, pods: Sequence[LivePod], lost: LostNodes) -> Observation:
-    pod = min(pods, key=lambda pod: (_deleted_at(pod), pod.name))
-    deleted_at, node = _deleted_at(pod), lost.get(pod.node)
+class _LatePod(NamedTuple):
+    """A pod, and when it should have gone."""
+
+    deleted_at: datetime
+    pod: LivePod
+
+
+def _of_owner(owner: Reference, pods: Sequence[_LatePod], lost: LostNodes) -> Observation:
+    deleted_at, pod = min(pods, key=lambda late: (late.deleted_at, late.pod.name))
+    node = lost.get(pod.node)
     more = f", and {len(pods) - 1} more of its pods" if len(pods) > 1 else ""
     if node is not None:
         where, run = f"on {node.told}", (*node.steps, _force(pod))
@@ -165,7 +172,7 @@ def _of_owner(owner: Reference, pods: Sequence[LivePod], lost: LostNodes) -> Obs
     return Observation(
         owner,
         pod.name,
-        f"pod {pod.name} should have gone at {deleted_at:%Y-%m-%d %H:%M:%S} UTC{more}, and is still there {where}",
+        f"pod {pod.name} should have gone at {utc(deleted_at)}{more}, and is still there {where}",
         run=run,
         since=deleted_at,
         hold=_LONG_AGO,

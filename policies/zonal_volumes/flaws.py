@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from webhook.objects.facts import NODES, ClusterFacts
-from webhook.objects.listing import listed
 from webhook.objects.nodes import Placement, usable_nodes
 from webhook.objects.reach import Reach, reach_of
 from webhook.objects.storage import Tie
 from webhook.objects.topology import PINNING_KEYS, ZONE_LABEL, Pin, called, is_node_key, shown
 from webhook.objects.volumes import StoredVolume
+from webhook.objects.wording import listed
 from webhook.policy import MODES, Mode
 
 _MOST_NAMED = 10

@@ -10,11 +10,11 @@ from functools import cache
 
 from webhook.objects.commands import kubectl
 from webhook.objects.facts import CLAIMS, NODES, VOLUMES, ClusterFacts, Node, Term
-from webhook.objects.listing import listed
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod, Trouble
 from webhook.objects.nodes import all_nodes, read_placement, usable_nodes
 from webhook.objects.storage import Tie, tie_of_claim
 from webhook.objects.topology import ZONE_LABEL, admits, is_node_key, label_of, shown
+from webhook.objects.wording import listed
 from webhook.policy import Observation, Reference
 
 _PENDING = timedelta(seconds=30)

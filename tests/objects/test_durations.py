@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webhook.objects.durations import parse_duration, shown
+from webhook.objects.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_durations(text: object, milliseconds: int | None) -> None:
     ("milliseconds", "text"), [(90_000, "90s"), (60_000, "1m"), (7_200_000, "2h"), (1_500, "1500ms"), (0, "0h")]
 )
 def test_told(milliseconds: int, text: str) -> None:
-    assert shown(milliseconds) == text
+    assert format_duration(milliseconds) == text

@@ -29,6 +29,7 @@ from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.findings import Finding, JudgedObject, findings_of, object_of
 from webhook.installation import PROBE_LABEL, STATE, probe_answer, undecided_answer
 from webhook.objects.owners import controller_of
+from webhook.objects.wording import utc
 from webhook.policy import AdmissionRequest, Decision, Object, Stage
 from webhook.scope import is_judged
 
@@ -217,7 +218,7 @@ class Gaps:
             note = f"The API server's calls of {stages} don't reach Forestall ({after.reason}): what they judge is "
             report(self._cluster, obj, "GapBegan", f"{note}{what}. See `forestall doctor`.", action="Probing")
         elif before is not None:
-            note = f"The API server's calls reach Forestall again; since {before.began:%Y-%m-%d %H:%M:%S} UTC they "
+            note = f"The API server's calls reach Forestall again; since {utc(before.began)} they "
             note += f"didn't ({before.reason}). `forestall doctor` lists what was let through unchecked."
             report(self._cluster, obj, "GapEnded", note, action="Probing", kind="Normal")
 

@@ -9,6 +9,7 @@ from webhook.auditor.status import read_status
 from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.replicas import silence_of
 from webhook.doctor.survey import Survey, seen
+from webhook.objects.wording import utc
 
 _OLD = timedelta(hours=7)
 """The age of an audit of everything above which something keeps it from being made: one is due every six hours."""
@@ -45,8 +46,8 @@ def check_audit(survey: Survey) -> Remarks:
     if not status.whole_at:
         yield Remark("warn", "the first audit of everything has not ended yet", advice)
     elif survey.now - whole_at > _OLD:
-        yield Remark("warn", f"everything was audited last at {whole_at:%Y-%m-%d %H:%M:%S} UTC", advice)
+        yield Remark("warn", f"everything was audited last at {utc(whole_at)}", advice)
     else:
         odd = f", {status.unreadable} that can't be read" if status.unreadable else ""
         counts = f"{status.findings} findings on {status.objects} objects{odd}, {status.broken} things broken now"
-        yield Remark("ok", f"{counts}; everything was audited last at {whole_at:%Y-%m-%d %H:%M:%S} UTC")
+        yield Remark("ok", f"{counts}; everything was audited last at {utc(whole_at)}")

@@ -9,6 +9,7 @@ from webhook.doctor.remark import Remark, Remarks, cannot_tell
 from webhook.doctor.survey import RECENT, Survey, recent_gaps, seen
 from webhook.errors import FactsUnavailable
 from webhook.installation import STATE
+from webhook.objects.wording import utc
 
 _FRESH = timedelta(days=1)
 
@@ -35,7 +36,7 @@ def check_gaps(survey: Survey) -> Remarks:
         yield cannot_tell(FactsUnavailable(f"which {resource} came in: {why}"))
     for unchecked in sorted(slipped.violating, key=lambda unchecked: unchecked.object.owner):
         verdicts = [finding.verdict for finding in unchecked.findings if finding.needs_action]
-        when = f"{unchecked.how} {unchecked.at:%Y-%m-%d %H:%M:%S} UTC"
+        when = f"{unchecked.how} {utc(unchecked.at)}"
         made = f", made by {unchecked.object.owner}," if unchecked.object.owner else ""
         text = f"{unchecked.object}{made} was admitted unchecked ({when}): "
         policies = ", ".join(dict.fromkeys(verdict.policy for verdict in verdicts))

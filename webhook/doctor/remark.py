@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from webhook.errors import BadConfig, ForestallError
-from webhook.objects import listing
+from webhook.objects import wording
 
 Status = Literal["ok", "warn", "fail", "unknown"]
 STATUSES: tuple[Status, ...] = ("ok", "unknown", "warn", "fail")
@@ -42,4 +42,4 @@ def cannot_tell(error: ForestallError) -> Remark:
 
 def listed(texts: Iterable[str]) -> str:
     """The texts, sorted, of which six at most are shown; "nothing" for none."""
-    return listing.listed(sorted(texts), 6) or "nothing"
+    return wording.listed(sorted(texts), 6) or "nothing"

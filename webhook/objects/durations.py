@@ -33,7 +33,7 @@ def parse_duration(text: object) -> int | None:
     return milliseconds if milliseconds <= _LONGEST else None
 
 
-def shown(milliseconds: int) -> str:
+def format_duration(milliseconds: int) -> str:
     """The duration in the longest unit that divides it: 90000 -> "90s"."""
     unit = next(unit for unit in ("h", "m", "s", "ms") if not milliseconds % _UNITS[unit])
     return f"{milliseconds // _UNITS[unit]}{unit}"

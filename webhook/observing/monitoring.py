@@ -20,6 +20,7 @@ from webhook.objects.live import (
 )
 from webhook.objects.monitoring import is_monitoring
 from webhook.objects.pods import Container, Workload
+from webhook.objects.wording import utc
 from webhook.policy import Observation
 
 NAME = "monitoring-down"
@@ -119,7 +120,7 @@ def _loop(container: ContainerTrouble) -> str:
     last = container.last
     ended = ""
     if last is not None and last.at is not None:
-        ended = f", it ended last at {last.at:%Y-%m-%d %H:%M:%S} UTC{f' ({last.reason})' if last.reason else ''}"
+        ended = f", it ended last at {utc(last.at)}{f' ({last.reason})' if last.reason else ''}"
     return f"container {container.name!r} is in {_LOOPING} after {container.restarts} restarts{ended}"
 
 

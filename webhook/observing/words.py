@@ -8,6 +8,7 @@ from typing import Any
 
 from webhook.formats import Style, counted, labelled, wrapped
 from webhook.loader import load_policies
+from webhook.objects.wording import utc
 from webhook.observing.run import Observed
 from webhook.policy import SEVERITIES, Severity
 
@@ -52,7 +53,7 @@ def observed_advice(observed: Observed) -> Iterator[tuple[str, str]]:
     """Since when, what to do and why, with labels; what isn't known is left out."""
     observation = observed.observation
     if observation.since:
-        yield "since", f"{observation.since:%Y-%m-%d %H:%M:%S} UTC"
+        yield "since", utc(observation.since)
     yield from (("run", command) for command in observation.run)
     if observation.hint:
         yield "how", f"Helm value {observation.hint}"

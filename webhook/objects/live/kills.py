@@ -11,6 +11,7 @@ from webhook.objects.live.pods import ContainerTrouble, LivePod
 from webhook.objects.live.snapshot import Live
 from webhook.objects.pods import Container, Workload
 from webhook.objects.quantities import format_memory
+from webhook.objects.wording import utc
 from webhook.policy import Object, Reference
 
 RECENT = timedelta(days=1)
@@ -55,7 +56,7 @@ class Killed(NamedTuple):
         pods = f", in {self.pods} pods" if self.pods > 1 else ""
         restarts = f"{self.restarts} restart{'s' if self.restarts != 1 else ''}"
         down = ", and is down now" if self.is_down else ""
-        return f"{at}{pods}, last in pod {self.pod.name} at {self.at:%Y-%m-%d %H:%M:%S} UTC, {restarts}{down}"
+        return f"{at}{pods}, last in pod {self.pod.name} at {utc(self.at)}, {restarts}{down}"
 
     @property
     def logs(self) -> str:
