@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
-from tests.loopback import eventually
+from tests.loopback import eventually, free_ports
 from tests.memory_cluster import MemoryCluster
 from webhook.config import Config
 from webhook.controller import run as under_test
@@ -289,8 +289,7 @@ class Process:
     """`forestall controller`; its log is in `log`."""
 
     def __init__(self, name: str, plane: ControlPlane, kubeconfig: Path, *arguments: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.log = plane.folder / f"{name}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -89,6 +89,7 @@ class Notifier:
         self._news = news
         self._clock = clock
         self._record: Record[State] = Record(cluster, own, NOTIFIED, "notified", State)
+        self._where = f"ConfigMap {own}/{NOTIFIED}"
         self._recorded: Recorded[State] | None = None
         self._state = State()
         self._written = b""
@@ -129,18 +130,19 @@ class Notifier:
         try:
             recorded = self._record.read()
         except ForestallError as error:
-            self._troubles.tell("what was told", error)
+            self._troubles.tell(self._where, error)
             self._read_at = self._clock() + SHORTEST_PAUSE
             return False
         if recorded.lost:
-            log.warning("what was notified is forgotten", error=recorded.lost)
+            log.warning("what was notified is forgotten, and may be told again", error=recorded.lost)
         self._recorded, self._state = recorded, recorded.value
         self._written = b"" if recorded.object is None else msgspec.json.encode(self._state)
         self._state.day = self._state.day or now.date()
-        self._troubles.over("what was told")
+        self._troubles.over(self._where)
         return True
 
     def _gather(self) -> None:
+        """Take in what is new and mended, for the next summary."""
         news = self._news.take()
         if news and self._changed_at is None:
             self._changed_at = self._clock()
@@ -151,6 +153,7 @@ class Notifier:
         self._state.mended += news.mended
 
     def _tell_broken(self, kept: Kept, now: datetime) -> bool:
+        """Have it told what has broken and what is over, as far as that may be told now; whether anything is."""
         told = self._state.broken
         first = islice(in_turn(kept.broken, lambda one: one.observation.reference.namespace), _MOST_BROKEN)
         broken = {_identity(observed): observed for observed in first}
@@ -176,6 +179,7 @@ class Notifier:
         return self._paces.setdefault(namespace, Pace(*_NAMESPACE_PACE, self._clock)).allows()
 
     def _tell_summary(self, config: Config, notifications: Notifications, now: datetime) -> bool:
+        """Have it told what is new and mended, and what ends soon, if it is time; whether that has to be remembered."""
         ending = dict(self._ending(config, now.date()))
         state, is_new_day = self._state, self._state.day != now.date()
         if not (is_new_day if notifications.when == "daily" else self._is_time(now) or ending):
@@ -224,20 +228,20 @@ class Notifier:
         try:
             self._recorded = self._record.write(self._recorded, self._state)
         except ForestallError as error:
-            self._troubles.tell("what was told", error)
+            self._troubles.tell(self._where, error)
             self._write_at = self._clock() + SHORTEST_PAUSE
             if isinstance(error, Conflict):
                 self._reread()
         else:
             self._written = state
-            self._troubles.over("what was told")
+            self._troubles.over(self._where)
 
     def _reread(self) -> None:
         """Take the version of what somebody has written meanwhile: it is ours."""
         try:
             self._recorded = self._record.read()
         except ForestallError as error:
-            self._troubles.tell("what was told", error)
+            self._troubles.tell(self._where, error)
 
 
 def _add_line(lines: dict[str, list[str]], namespace: str, line: str) -> None:

@@ -42,6 +42,7 @@ from webhook.scope import exclude_own_namespace
 _LOOK_EVERY = 15.0
 """Seconds between two looks at what lives."""
 _URGENT = "notifications"
+"""Who takes what is broken in the middle of an audit of everything as well, which may last for minutes."""
 
 log = structlog.get_logger()
 
@@ -87,7 +88,7 @@ class Leader:
         """What doesn't wait for the end of an audit of everything: to look at what lives, and to tell of it."""
         self._reports: Reports | None = None
         self._pending: dict[str, set[str]] = {}
-        """Who takes the findings -> the namespaces that have changed since then."""
+        """Who takes the findings -> the namespaces that have changed since they last did."""
         self.kept = Kept()
         self.status = Status()
         self.beat: Callable[[], None] = lambda: None
@@ -137,6 +138,7 @@ class Leader:
                 self._pending[name] |= self.kept.changed
 
     def _while_auditing(self) -> None:
+        """Do what is urgent in the middle of an audit, which goes on counting what changes in it."""
         self.beat()
         assert self._config  # noqa: S101 - for types
         changed = self.kept.changed

@@ -153,7 +153,7 @@ class Seen:
         # Of a record that was full, or is lost, what is missing says nothing.
         self._is_first = self._recorded.object is None or bool(self._recorded.lost) or len(stored) >= _MOST
         if self._recorded.lost:
-            log.warning("when findings were first seen is forgotten", error=self._recorded.lost)
+            log.warning("when findings were first seen is forgotten: they count from now", error=self._recorded.lost)
         self._stored = stored
 
     def _write(self) -> None:
