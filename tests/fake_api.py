@@ -126,7 +126,7 @@ class FakeApi:
         for kind in KINDS:
             if kind.is_served:
                 self.objects[kind.resource] = []
-        self.groups = ("apps", "batch")
+        self.groups: tuple[str, ...] = ("apps", "batch")
         self.version = 100
         self.scripts: defaultdict[tuple[str, str], list[Handle]] = defaultdict(list)
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str]]] = []

@@ -93,7 +93,7 @@ TEXTS = st.sampled_from(
         *("*", "[a-", "[!]", "a" * 300, "٣", "true", "off", "deny"),
     ]
 )
-VALUES = st.sampled_from(
+VALUES: st.SearchStrategy[object] = st.sampled_from(
     [None, True, 0, -1, 10**400, 1.5, float("inf"), "", "x", "1e5000", "1e-5000", "9" * 5000 + "d", "[a-", "*", "\0",
      "\u2028", [], ["x"], [None], [[]], {}, {"x": "y"}, {"namespaces": ["*"]}]
 )  # fmt: skip

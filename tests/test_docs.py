@@ -133,9 +133,8 @@ def test_costs_are_those_of_the_chart() -> None:
 def _amounts(resources: Any) -> tuple[int, int, int]:
     """CPU in millicores and memory in Mi requested, and the memory limit in Mi."""
     requests, limit = resources["requests"], resources["limits"]["memory"]
-    return int(requests["cpu"].removesuffix("m")), *(
-        int(text.removesuffix("Mi")) for text in (requests["memory"], limit)
-    )
+    request, most = (int(text.removesuffix("Mi")) for text in (requests["memory"], limit))
+    return int(requests["cpu"].removesuffix("m")), request, most
 
 
 def _sum(parts: Iterable[tuple[int, Any]]) -> tuple[int, ...]:

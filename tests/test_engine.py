@@ -76,7 +76,7 @@ def settings(
     """A configuration in which `policy` is the only policy; `text` is the rest of the file."""
     # The file's own check would refuse a policy that no folder holds, so a real name stands in for it there.
     parsed = config(text.replace("POLICY", "memory-limits"))
-    active = ActivePolicy(policy, mode, otherwise, on_error, policy.params(**params))  # type: ignore[arg-type]
+    active = ActivePolicy(policy, mode, otherwise, on_error, policy.params(**params))
     exemptions = tuple(msgspec.structs.replace(exemption, policy=policy.id) for exemption in parsed.exemptions)
     overrides = tuple(
         msgspec.structs.replace(override, policies={policy.id: override.policies["memory-limits"]})
@@ -230,7 +230,7 @@ def test_the_ratchet_knows_a_container_that_becomes_a_sidecar() -> None:
 
 def test_what_was_only_noted_before_excuses_no_denial() -> None:
     def examine_pin(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
-        spec = req.object["spec"]["template"]["spec"]  # type: ignore[index]
+        spec = req.object["spec"]["template"]["spec"]
         yield Violation("volume", "data", "zonal", value="gp2", at_most="audit" if "nodeSelector" in spec else "deny")
 
     cfg = settings("deny", policy=replace(SIZE, examine=examine_pin))
@@ -254,7 +254,7 @@ def test_what_was_only_noted_before_excuses_no_denial() -> None:
 )
 def test_the_ratchet_compares_values(old: str | int | None, new: str | int | None, outcome: str) -> None:
     def examine_value(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
-        yield Violation("volume", "data", "wrong", value=req.object["value"])  # type: ignore[index]
+        yield Violation("volume", "data", "wrong", value=req.object["value"])
 
     before, after = {**workload(), "value": old}, {**workload(), "value": new}
     cfg = settings("deny", policy=replace(SIZE, examine=examine_value))
@@ -636,7 +636,7 @@ def test_a_comparison_that_fails_is_no_denial() -> None:
 
 def test_fixes_that_undo_each_other_are_our_failure() -> None:
     def flip(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
-        size = req.object["spec"]["template"]["spec"]["containers"][0]["size"]  # type: ignore[index]
+        size = req.object["spec"]["template"]["spec"]["containers"][0]["size"]
         yield Violation("size", "web", "flip", fix=Set("spec.template.spec.containers[0].size", -size))
 
     decision = judged(request(SMALL), settings("patch", policy=replace(SIZE, examine=flip)))
@@ -647,7 +647,7 @@ def test_fixes_that_undo_each_other_are_our_failure() -> None:
 @pytest.mark.parametrize(("steps", "outcome"), [(7, "patched"), (8, "patched"), (9, "failed")])
 def test_fixes_settle_in_eight_rounds(steps: int, outcome: str) -> None:
     def step(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
-        replicas = req.object["spec"].get("replicas", 0)  # type: ignore[index]
+        replicas = req.object["spec"].get("replicas", 0)
         if replicas < steps:
             yield Violation("spec.replicas", "", "one more", fix=Set("spec.replicas", replicas + 1))
 
@@ -702,7 +702,7 @@ def test_what_was_worse_before_excuses_the_same_kind_alone() -> None:
 
 def test_what_others_patch_stands_beside_a_failure() -> None:
     def flip(req: AdmissionRequest, _: Any, params: Params) -> Iterator[Violation]:
-        replicas = req.object["spec"].get("replicas", 1)  # type: ignore[index]
+        replicas = req.object["spec"].get("replicas", 1)
         yield Violation("spec.replicas", "", "flip", fix=Set("spec.replicas", -replicas))
 
     cfg = settings("patch")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from policies.memory_limits.policy import Params, examine
+from policies.memory_limits.params import Params
+from policies.memory_limits.policy import examine
 from tests.builders import KINDS, container, custom, facts, limit_range, pod_spec, request, sized, workload
 from webhook.errors import BadObject, FactsUnavailable
 from webhook.fixes import apply_sets

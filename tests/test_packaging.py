@@ -257,7 +257,7 @@ def test_image_serves(image: Path, readable: Path, confined: tuple[str, ...]) ->
     """With nothing that its dependencies don't declare, and without a home."""
     facts = readable / "facts.yaml"
     facts.write_text("apiVersion: v1\nkind: Node\nmetadata: {name: a}\n")
-    command = [*confined, image / "bin" / "forestall", "serve", "--self-signed", "--facts", facts]
+    command = [*confined, str(image / "bin" / "forestall"), "serve", "--self-signed", "--facts", str(facts)]
     with subprocess.Popen(
         [*command, "--port", "0", "--metrics-port", "0"], cwd="/", env={}, stdout=subprocess.PIPE, text=True
     ) as server:

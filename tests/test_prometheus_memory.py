@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from policies.prometheus_memory.policy import Params, examine
+from policies.prometheus_memory.floor import Params
+from policies.prometheus_memory.policy import examine
 from tests.builders import TODAY, config, container, custom, facts, limit_range, request, sized, workload
 from webhook.engine import decide
 from webhook.errors import FactsUnavailable

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from webhook import reloading
 from webhook.errors import BadConfig, ForestallError
 from webhook.reloading import FileContents, Reloaded, follow_config
 
@@ -96,8 +96,8 @@ def test_how_long_values_are_remembered(tmp_path: Path, keep: float, earlier: li
 def test_they_are_forgotten_in_time(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     files.write("2")
     files.reloaded.poll()
-    later = reloading.time.monotonic() + 61
-    monkeypatch.setattr(reloading.time, "monotonic", lambda: later)
+    later = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert files.reloaded.earlier() == []
 
 

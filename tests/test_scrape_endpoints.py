@@ -84,7 +84,7 @@ def monitor(*endpoints: Object, kind: str = "ServiceMonitor", labels: Object | N
 
 
 def prometheus(kind: str = "Prometheus", namespace: str = "shop", **spec: Any) -> Object:
-    everything = {f"{kind}Selector": {} for kind in ("serviceMonitor", "podMonitor", "probe", "scrapeConfig")}
+    everything: Object = {f"{kind}Selector": {} for kind in ("serviceMonitor", "podMonitor", "probe", "scrapeConfig")}
     obj = custom(kind, {**everything, **spec})
     obj["metadata"]["namespace"] = namespace
     return obj
@@ -670,7 +670,7 @@ DECLARED = [annotated(), service("blackbox", port("http", 9115))]
         ),
         pytest.param(configuration({"job_name": "a", "metrics_path": "m"}), [], [(WRONG[0][0], "deny")], id="path"),
         pytest.param(configuration({"job_name": "a", "scheme": "htp"}), [], [(WRONG[0][0], "deny")], id="scheme"),
-        pytest.param(configuration("no job", {"job_name": None}), [], [], id="no-jobs"),  # type: ignore[arg-type]
+        pytest.param(configuration("no job", {"job_name": None}), [], [], id="no-jobs"),
         pytest.param(
             configuration(key="notes.txt", scrape_timeout="2m"), [], [('data["notes.txt"]', "deny")], id="key"
         ),

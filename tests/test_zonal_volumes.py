@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from policies.zonal_volumes.policy import Params, Replacement, Workloads, examine
+from policies.zonal_volumes.policy import Params, Replacement, examine
 from tests.builders import (
     KINDS,
     SHARED,
@@ -27,6 +27,7 @@ from tests.builders import (
 from webhook.engine import decide
 from webhook.files.manifests import read_manifests
 from webhook.objects.facts import CLAIMS, NO_FACTS, STORAGE_CLASSES, ClusterFacts
+from webhook.objects.workloads import Workloads
 from webhook.policy import AdmissionRequest, FactReference, Object, Set, Violation
 
 ZONE = "topology.kubernetes.io/zone"

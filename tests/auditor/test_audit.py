@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -46,7 +45,7 @@ class Auditing:
         self.during: Callable[[], None] = lambda: None
         self.now = NOW
         self.kept = Kept()
-        self.auditor = Auditor(cluster, config(text), self.kept, self._beat, lambda: self.seconds)  # type: ignore[arg-type]
+        self.auditor = Auditor(cluster, config(text), self.kept, self._beat, lambda: self.seconds)
 
     def _beat(self) -> None:
         self.beats += 1
@@ -352,7 +351,7 @@ class TestWhole:
 class AsItWas(WatchedCluster):
     """Every page of a list shows the cluster as it was at the first one, as an API server's does."""
 
-    was: Mapping[str, Object] = MappingProxyType({})
+    was: dict[str, Object]
 
     def read(self, path: str, query: Mapping[str, str], *rest: Any, **named: Any) -> bytes:
         if "continue" not in query:

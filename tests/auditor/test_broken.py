@@ -36,7 +36,7 @@ def cluster() -> WatchedCluster:
 
 @pytest.fixture
 def broken(cluster: WatchedCluster) -> Iterator[Broken]:
-    broken = Broken(cluster, config(), "forestall-system")  # type: ignore[arg-type]
+    broken = Broken(cluster, config(), "forestall-system")
     eventually(lambda: broken.is_listed, "what lives isn't listed", 10)
     yield broken
     broken.stop()

@@ -439,7 +439,7 @@ def test_an_answer_that_is_lost_doubles_nothing() -> None:
         raise FactsUnavailable("killed in the middle")
 
     here.seen.take(here.kept, here.now)
-    here.cluster.create = lost  # type: ignore[method-assign, assignment]
+    here.cluster.create = lost  # type: ignore[method-assign]
     here.pass_time(10)
     assert here.paths() == {SHOP}
     assert here.written() == [f"create {SHOP.rpartition('/')[0]}"]

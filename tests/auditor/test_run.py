@@ -55,7 +55,7 @@ class Leading:
         for namespace in ("shop", "other"):
             self.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         self.cluster.put(workload())
-        self.leader = Leader(self.cluster, "forestall-system")  # type: ignore[arg-type]
+        self.leader = Leader(self.cluster, "forestall-system")
         self.parts = self.leader.begin(takers)
         self.config = config(TEXT)
 

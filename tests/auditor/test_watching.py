@@ -83,7 +83,7 @@ class TestFollowing:
         return Followed(DEPLOYMENTS, "v1")
 
     def follow(self, cluster: WatchedCluster, followed: Followed) -> Following:
-        following = Following(cluster)  # type: ignore[arg-type]
+        following = Following(cluster)
         following.follow(followed, "1")
         eventually(lambda: cluster.is_watched("deployments"), "it isn't watched", 5)
         return following

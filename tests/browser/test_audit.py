@@ -100,7 +100,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 
 def chromium(url: str, tmp_path: Path, *options: str) -> str:
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET]
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET]
     return subprocess.run(
         [*command, f"--user-data-dir={tmp_path}/profile", *options, url],
         capture_output=True,

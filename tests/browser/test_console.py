@@ -52,7 +52,7 @@ def browse(shown: Shown, tmp_path: Path) -> Callable[..., str]:
     """Opens the console; what Chromium prints about it."""
 
     def browse(*options: str) -> str:
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET]
+        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET]
         url = f"http://127.0.0.1:{shown.port}/"
         done = subprocess.run(
             [*command, f"--user-data-dir={tmp_path}/profile", *options, url],

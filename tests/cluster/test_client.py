@@ -4,6 +4,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import certifi
@@ -83,15 +84,15 @@ class TestCredentials:
 
         class OverHttp(incluster.InClusterConfigLoader):
             def _load_config(self) -> None:
-                super()._load_config()
+                super()._load_config()  # type: ignore[no-untyped-call]
                 self.host = api.url
-                self.token_expires_at = incluster.datetime.datetime.min
+                self.token_expires_at = datetime.min
 
         monkeypatch.setattr(incluster, "InClusterConfigLoader", OverHttp)
         monkeypatch.setattr(incluster, "SERVICE_TOKEN_FILENAME", str(token))
         monkeypatch.setattr(incluster, "SERVICE_CERT_FILENAME", str(certificate))
-        monkeypatch.setitem(incluster.os.environ, "KUBERNETES_SERVICE_HOST", "127.0.0.1")
-        monkeypatch.setitem(incluster.os.environ, "KUBERNETES_SERVICE_PORT", "443")
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
         cluster = Cluster.in_cluster()
         token.write_text("new")
         list_facts(cluster, [NODES])

@@ -31,7 +31,7 @@ def in_force(text: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {CONFIG_KEY: text}}
 
 
-def refused(what: str) -> list[ClusterRefused]:
+def refused(what: str) -> list[Exception]:
     return [ClusterRefused(403, "Forbidden", f"{what} is forbidden")]
 
 

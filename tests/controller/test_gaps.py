@@ -173,7 +173,7 @@ class Probing:
 
     def __init__(self) -> None:
         self.cluster = MemoryCluster()
-        self.gaps = Gaps(self.cluster, "forestall-system")  # type: ignore[arg-type]
+        self.gaps = Gaps(self.cluster, "forestall-system")
         self.register()
         self.cluster.put({**CLUSTER_ROLE, "metadata": {"name": "forestall-controller", "uid": "role"}})
         self.remember(HooksState("role", dict.fromkeys(BOTH, "uid")))
@@ -323,7 +323,7 @@ class TestProbing:
 
     def test_a_new_leader_goes_on_with_the_same_gap(self, probing: Probing) -> None:
         probing.at(0)
-        probing.gaps = Gaps(probing.cluster, "forestall-system")  # type: ignore[arg-type]
+        probing.gaps = Gaps(probing.cluster, "forestall-system")
         assert probing.at(15) == GapRecord((gap(0, None),))
         assert probing.at(25, *BOTH) == GapRecord((gap(0, 25),))
 
@@ -349,8 +349,8 @@ class TestProbing:
             return leading
 
         waits: list[float] = []
-        stopped.wait = lambda timeout=None: waits.append(timeout or 0) or stopped.is_set()  # type: ignore[method-assign, func-returns-value]
-        probing.cluster.answers = set()
+        stopped.wait = lambda timeout=None: waits.append(timeout or 0) or stopped.is_set()  # type: ignore[method-assign]
+        probing.cluster.answering = set()
         probing.gaps.run(is_leading, stopped)
         assert len(probing.cluster.probes) == 1
         # What is so now is for the new leader to say.
@@ -381,7 +381,7 @@ def stored(
 ) -> Object:
     """An object as the API server has it: without a memory limit, unless `how` says so."""
     made = workload(kind.kind, container(**how.pop("resources", {})), name=name, **how.pop("spec", {}))
-    metadata = {
+    metadata: Object = {
         "name": name,
         "namespace": "shop",
         "uid": f"{kind.kind} {name}",

@@ -84,7 +84,7 @@ class Installation:
         metadata = {"name": name} | ({"namespace": NAMESPACE} if "/namespaces/" in collection else {})
         metadata |= fields.pop("metadata", {})
         obj = {"apiVersion": api, "kind": kind, "metadata": metadata, **fields}
-        return self.cluster.create(collection, obj).object  # type: ignore[no-any-return]
+        return self.cluster.create(collection, obj).object
 
     def edit(self, path: str, change: Callable[[Object], object]) -> None:
         """Somebody's edit."""

@@ -126,7 +126,7 @@ def test_what_was_made_anew_since_it_was_read_stays() -> None:
             api.put({**there, "metadata": {**there["metadata"], "uid": "theirs"}})
         return found
 
-    api.read = stale  # type: ignore[method-assign]
+    api.read = stale  # type: ignore[assignment, method-assign]
     run(api, limits, cfg=config())
     assert api.limit_range()
 

@@ -553,7 +553,7 @@ class Conditions:
             name = warning.rpartition(": ")[2]
             assert name in self._expressions, warning
             configuration, stage, name = name.split("/")
-            found[configuration][stage].add(name)  # type: ignore[index]
+            found[configuration][stage].add(name)
         return found
 
 

@@ -381,7 +381,7 @@ def test_facts_by_kind_are_as_the_watch_has_them_when_scraped() -> None:
         facts = ClusterFacts()
 
     watch = Watched()
-    under_test._show_facts(watch)  # type: ignore[arg-type]
+    under_test._show_facts(watch)
 
     def value(metric: str, kind: str) -> float | None:
         return REGISTRY.get_sample_value(metric, {"kind": kind})

@@ -192,7 +192,7 @@ GROUPS = (
 def test_what_is_asked_is_what_they_need() -> None:
     cluster = Authorizing()
     text = every_policy(memory_limits="mode: patch")
-    assert missing_rights(cluster, SYSTEM, config(text)) == []  # type: ignore[arg-type]
+    assert missing_rights(cluster, SYSTEM, config(text)) == []
     of_servers = [attributes for account, attributes in cluster.asked if account == "forestall-server"]
     assert of_servers == [{"verb": verb, "resource": "limitranges"} for verb in ("get", "list", "watch")]
     of_controllers = [attributes for account, attributes in cluster.asked if account == "forestall-controller"]
@@ -203,7 +203,7 @@ def test_what_is_asked_is_what_they_need() -> None:
 def test_where_limit_ranges_are_to_be_made_more_is_asked() -> None:
     cluster = Authorizing()
     text = "limitRanges: [{namespaces: [a], default: {memory: 1Gi}}]"
-    assert missing_rights(cluster, SYSTEM, config(text)) == []  # type: ignore[arg-type]
+    assert missing_rights(cluster, SYSTEM, config(text)) == []
     attributes = [attributes for _, attributes in cluster.asked]
     assert {"verb": "create", "resource": "limitranges"} in attributes
     assert {"verb": "list", "resource": "deployments", "group": "apps"} in attributes
@@ -234,12 +234,12 @@ def controllers(*containers: str) -> Object:
 def test_a_right_that_only_auditors_need_is_asked_for_where_there_is_one(verb: str, resource: str) -> None:
     cluster = Authorizing(("forestall-controller", verb, resource))
     cluster.put(controllers("controller", "auditor"))
-    missing = missing_rights(cluster, SYSTEM, config(""))  # type: ignore[arg-type]
+    missing = missing_rights(cluster, SYSTEM, config(""))
     assert [(right.who, right.need.verbs, right.need.full_resource) for right in missing] == [
         ("auditors", (verb,), resource)
     ]
     cluster.put(controllers("controller"))
-    assert missing_rights(cluster, SYSTEM, config("")) == []  # type: ignore[arg-type]
+    assert missing_rights(cluster, SYSTEM, config("")) == []
 
 
 @pytest.mark.parametrize(
@@ -252,13 +252,13 @@ def test_a_right_that_only_auditors_need_is_asked_for_where_there_is_one(verb: s
 def test_an_auditor_needs_objects_of_its_own(resource: str, name: str) -> None:
     cluster = Authorizing(("forestall-controller", "get", resource))
     notifying = config("notifications: {secret: {name: hook}}")
-    missing = missing_rights(cluster, SYSTEM, notifying)  # type: ignore[arg-type]
+    missing = missing_rights(cluster, SYSTEM, notifying)
     assert [right.need.name for right in missing if right.who == "auditors"] == [name]
 
 
 def test_what_controllers_and_auditors_lack_is_told_once() -> None:
     cluster = Authorizing(("forestall-controller", "create", "configmaps"))
-    missing = missing_rights(cluster, SYSTEM, config(""))  # type: ignore[arg-type]
+    missing = missing_rights(cluster, SYSTEM, config(""))
     assert [(right.who, right.need.verbs) for right in missing] == [("controllers", ("create",))]
 
 
@@ -283,7 +283,7 @@ def test_missing_bindings(present: tuple[Binding, ...], missing: list[Binding]) 
     for binding in present:
         metadata = {"name": binding.name} | ({"namespace": SYSTEM} if binding.kind == "RoleBinding" else {})
         cluster.put({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": binding.kind, "metadata": metadata})
-    assert missing_bindings(cluster, SYSTEM) == missing  # type: ignore[arg-type]
+    assert missing_bindings(cluster, SYSTEM) == missing
 
 
 def test_missing_ones_are_named_with_their_verbs_and_group() -> None:
@@ -296,7 +296,7 @@ def test_missing_ones_are_named_with_their_verbs_and_group() -> None:
     metadata = {"name": "forestall", "namespace": SYSTEM}
     spec = {"template": {"spec": {"serviceAccountName": "somebody"}}}
     cluster.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
-    assert missing_rights(cluster, SYSTEM, config("")) == [  # type: ignore[arg-type]
+    assert missing_rights(cluster, SYSTEM, config("")) == [
         MissingRight("somebody", "servers", Need(("list", "watch"), "storageclasses", "storage.k8s.io")),
         MissingRight("forestall-controller", "controllers", Need(("watch",), "namespaces")),
     ]

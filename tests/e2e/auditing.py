@@ -15,10 +15,10 @@ import yaml
 
 from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane
+from tests.e2e.replicas import SYSTEM
 from tests.loopback import eventually, free_ports
 from webhook.policy import Object
 
-SYSTEM = "forestall-system"
 LIMITED = {"name": "web", "image": "nginx:1.29", "resources": {"limits": {"memory": "64Mi"}}}
 UNLIMITED = {"name": "web", "image": "nginx:1.29"}
 WITHIN = 10

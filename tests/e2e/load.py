@@ -19,6 +19,7 @@ from tests.e2e.test_policies import TOO_LITTLE, prometheus
 Outcome = Literal["answered", "refused by the API server", "failed by admission", "unchecked"]
 OUTCOMES: tuple[Outcome, ...] = ("answered", "refused by the API server", "failed by admission", "unchecked")
 How = Literal["patched", "warned", "unjudged"]
+_PATCHED: tuple[How, ...] = ("patched",)
 
 _SECONDS = 90.0
 """For one request: the API server itself ends it after a minute."""
@@ -33,7 +34,7 @@ class Load:
     `admitted` says how the first may come back: by one configuration in one way, while it changes in either.
     """
 
-    def __init__(self, plane: ControlPlane, namespace: str, admitted: Collection[How] = ("patched",)) -> None:
+    def __init__(self, plane: ControlPlane, namespace: str, admitted: Collection[How] = _PATCHED) -> None:
         self.strange: list[str] = []
         """The first of what wasn't answered, in the API server's words."""
         self._plane = plane
@@ -162,7 +163,7 @@ class Calls(NamedTuple):
     failed_closed: int = 0
     """Refused for want of an answer, not by one."""
 
-    def __add__(self, other: Calls) -> Calls:  # type: ignore[override]
+    def __add__(self, other: Calls) -> Calls:
         return Calls(*map(sum, zip(self, other, strict=True)))
 
     def __sub__(self, other: Calls) -> Calls:

@@ -178,7 +178,7 @@ def _stored(cluster: Guarded, objects: list[Object]) -> set[tuple[str, str, str]
     found = set()
     for kind in sorted(kinds):
         done = cluster.try_kubectl("get", kind, "-A", "--no-headers", "-o", columns)  # some are not served
-        found |= {tuple(line.split()) for line in done.stdout.splitlines()}
+        found |= {(namespace, kind, name) for namespace, kind, name in map(str.split, done.stdout.splitlines())}
     return found
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster_fixture import ControlPlane, control_plane
-from tests.e2e.auditing import LIMITED, SYSTEM, UNLIMITED, WITHIN, Auditor, apply, auditing, grant, make_namespace
+from tests.e2e.auditing import LIMITED, UNLIMITED, WITHIN, Auditor, apply, auditing, grant, make_namespace
 from tests.e2e.guarded import deployment, has_helm
+from tests.e2e.replicas import SYSTEM
 from tests.loopback import eventually
 from webhook.policy import Object
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster_fixture import ControlPlane, control_plane
-from tests.e2e.auditing import SYSTEM, Auditor, auditing, grant
+from tests.e2e.auditing import Auditor, auditing, grant
 from tests.e2e.guarded import has_helm
+from tests.e2e.replicas import SYSTEM
 from tests.e2e.violators import CONTAINERS, IN_EACH, fill
 from tests.loopback import eventually
 from webhook.cluster.client import Cluster

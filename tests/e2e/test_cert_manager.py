@@ -14,7 +14,8 @@ from charts.generate import CHART
 from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
-from tests.e2e.installed import SYSTEM, Installation, helm
+from tests.e2e.installed import Installation, helm
+from tests.e2e.replicas import SYSTEM
 from tests.loopback import eventually
 from webhook.certs import read_certificates
 

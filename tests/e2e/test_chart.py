@@ -22,7 +22,8 @@ from charts.generate import CHART
 from tests.builders import SHARED
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
-from tests.e2e.installed import SYSTEM, Installation, helm, try_helm
+from tests.e2e.installed import Installation, helm, try_helm
+from tests.e2e.replicas import SYSTEM
 from tests.e2e.test_cert_manager import ASSETS as CERT_MANAGER
 from tests.loopback import eventually
 from tests.test_chart import VARIANTS, render

@@ -19,7 +19,8 @@ from charts.generate import CHART
 from tests.builders import container, limit_range
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import deployment, has_helm
-from tests.e2e.installed import SYSTEM, Installation, helm, own_address
+from tests.e2e.installed import Installation, helm, own_address
+from tests.e2e.replicas import SYSTEM
 from tests.loopback import eventually
 from webhook.certs import make_self_signed
 from webhook.policy import Object

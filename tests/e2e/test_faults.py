@@ -122,7 +122,7 @@ def amounts_from_hell(guarded: Guarded) -> None:
 def a_review_of_28_mb(guarded: Guarded) -> None:
     """By a status, which the API server fills with defaults and then drops."""
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "large", "namespace": "attacked"}}
-    pod["spec"] = {"containers": [{"name": "web", "image": "nginx:1.27"}]}  # type: ignore[assignment]
+    pod["spec"] = {"containers": [{"name": "web", "image": "nginx:1.27"}]}
     body = with_bytes(pod, ("status", "containerStatuses"), b"[" + b",".join([b"{}"] * 300_000) + b"]")
     create(guarded, PODS, body, 403)
 

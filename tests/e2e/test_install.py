@@ -14,7 +14,8 @@ import pytest
 from tests.builders import ROOT
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import has_helm
-from tests.e2e.installed import SYSTEM, Installation, typed
+from tests.e2e.installed import Installation, typed
+from tests.e2e.replicas import SYSTEM
 from tests.loopback import eventually
 from tests.test_readme import blocks
 

@@ -18,8 +18,9 @@ import pytest
 
 from tests.builders import SHARED
 from tests.cluster_fixture import ControlPlane, control_plane
-from tests.e2e.auditing import LIMITED, SYSTEM, UNLIMITED, WITHIN, apply, auditing, grant
+from tests.e2e.auditing import LIMITED, UNLIMITED, WITHIN, apply, auditing, grant
 from tests.e2e.guarded import claim, deployment, has_helm, storage_class, volume
+from tests.e2e.replicas import SYSTEM
 from tests.loopback import eventually
 from tests.receiver import receiver
 from webhook.audit.history import read_history

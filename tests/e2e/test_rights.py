@@ -12,11 +12,11 @@ import pytest
 
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import Server
+from tests.e2e.replicas import SYSTEM
 from tests.loopback import eventually
 
 pytestmark = pytest.mark.e2e
 
-SYSTEM = "forestall-system"
 ROLE, BINDING = "clusterrole/forestall-server", "clusterrolebinding/forestall-server"
 READS = "nodes,persistentvolumes,persistentvolumeclaims,storageclasses.storage.k8s.io"
 ENFORCED = "onError: deny\nwebhooks: {failurePolicy: Fail}\n"

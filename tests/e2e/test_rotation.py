@@ -16,7 +16,7 @@ from tests.cluster_fixture import control_plane
 from tests.controller.test_rotation import HOOKS, NAMESPACE, SECRET, config, decoded
 from tests.loopback import eventually
 from tests.mounted import Mount
-from tests.served import served
+from tests.served import Server, served
 from webhook.certs import read_certificates
 from webhook.cluster.client import Cluster
 from webhook.controller.rotation import Rotation
@@ -123,7 +123,7 @@ def _create_hook(plane: Cluster, path: str, port: int, bundle: str) -> None:
     plane.create(path.rpartition("/")[0], {"metadata": {"name": "forestall"}, "webhooks": [webhook]})
 
 
-def _asks(plane: Cluster, servers: list) -> bool:
+def _asks(plane: Cluster, servers: list[Server]) -> bool:
     plane.create(CONFIG_MAPS, {"metadata": {"generateName": "x-"}}, dry_run=True)
     return all(server.logged("review") for server in servers)
 

@@ -47,7 +47,7 @@ def monitor(namespace: str, labels: Object | None = None, **endpoint: Any) -> Ob
 
 def service(namespace: str, **annotations: str) -> Object:
     metadata = {"name": "web", "namespace": namespace, "labels": {"app": "web"}}
-    metadata["annotations"] = {f"prometheus.io/{key}": value for key, value in annotations.items()}  # type: ignore[assignment]
+    metadata["annotations"] = {f"prometheus.io/{key}": value for key, value in annotations.items()}
     spec = {"selector": {"app": "web"}, "ports": [{"name": "metrics", "port": 9102}]}
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 

@@ -18,7 +18,8 @@ from charts.generate import CHART
 from tests.builders import ROOT, container, limit_range, sized
 from tests.cluster_fixture import ControlPlane, control_plane
 from tests.e2e.guarded import CONFIG, Guarded, Object, claim, deployment, has_helm, volume
-from tests.e2e.installed import SYSTEM, Installation, helm, try_helm, typed
+from tests.e2e.installed import Installation, helm, try_helm, typed
+from tests.e2e.replicas import SYSTEM
 from tests.loopback import eventually
 from webhook.certs import make_self_signed
 

@@ -378,4 +378,4 @@ def check_bytes(data: bytes) -> None:
         assert "\n" not in str(error)
         return
     for stage in ("mutate", "validate"):
-        _judge(request, _facts(json.dumps(FACTS)), _config(""), stage)  # type: ignore[arg-type]
+        _judge(request, _facts(json.dumps(FACTS)), _config(""), stage)

@@ -456,7 +456,9 @@ class TestFactKind:
         assert kind.full_resource == name
 
     def test_kinds_of_one_name_in_two_groups_are_two(self) -> None:
-        other = FactKind(group="longhorn.io", kind="Node", resource="nodes", wire=Wire, read=lambda *_: None)
+        other: FactKind[str, None] = FactKind(
+            group="longhorn.io", kind="Node", resource="nodes", wire=Wire, read=lambda *_: None
+        )
         assert NODES not in {other}
         facts = objects_facts.facts_of([an("Node", "a")], [other, NODES])
         assert (set(facts.of(NODES)), set(facts.of(other))) == ({"a"}, set())

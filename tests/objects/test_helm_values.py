@@ -295,7 +295,7 @@ def memory_of(resources: dict[str, Any] | None) -> list[Any]:
 
 def set_values(values: Any, key: str, above: str = "") -> set[str]:
     """The paths of every value of that name, but for what a claim's template asks for."""
-    found = set()
+    found: set[str] = set()
     for name, value in values.items() if isinstance(values, dict) else ():
         path = f"{above}.{name}" if above else name
         found |= {path} if name == key and "volumeClaimTemplate" not in above else set_values(value, key, path)

@@ -88,8 +88,8 @@ def test_nulls_read_as_absent(obj: Object) -> None:
         (workload("Pod", initContainers={}), "spec.initContainers is a map, not a list"),
         (workload("Pod", initContainers=["x"]), "spec.initContainers[0] is a string ('x'), not a map"),
         (workload("Pod", container(resources=1)), "spec.containers[0].resources is a number, not a map"),
-        (workload("Pod", container(True)), "spec.containers[0].name is a boolean, not a string"),  # type: ignore[arg-type]
-        (workload("Pod", container(image=1.27)), "spec.containers[0].image is a number, not a string"),  # type: ignore[arg-type]
+        (workload("Pod", container(True)), "spec.containers[0].name is a boolean, not a string"),
+        (workload("Pod", container(image=1.27)), "spec.containers[0].image is a number, not a string"),
         (custom("Prometheus", {"containers": [{"name": []}]}), "spec.containers[0].name is a list, not a string"),
         (
             custom("Prometheus", {"containers": [{"name": "prometheus", "image": True}]}),
@@ -267,8 +267,8 @@ def test_an_operator_s_image(spec: Object, image: str) -> None:
 def test_a_workload_is_read_once_and_kept_with_its_request_alone() -> None:
     first, second = request(workload(name="a")), request(workload(name="b"))
     found = read_workload(first)
-    assert [read_workload(pod).name for pod in (first, second, first)] == ["a", "b", "a"]  # type: ignore[union-attr]
+    assert [read_workload(pod).name for pod in (first, second, first)] == ["a", "b", "a"]
     assert read_workload(first) is found
     patched = msgspec.structs.replace(first, object=second.object)
-    assert read_workload(patched).object is second.object  # type: ignore[union-attr]
+    assert read_workload(patched).object is second.object
     assert read_workload(AdmissionRequest("DELETE", "apps", "v1", "Deployment", "shop", "web", None)) is None

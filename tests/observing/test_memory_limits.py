@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from policies.memory_limits.policy import POLICY, Params
+from policies.memory_limits.params import Params
+from policies.memory_limits.policy import POLICY
 from tests.builders import container, sized
 from tests.observing.living import WEB, ago, killed, live, node, owned, pod, running, told
 from webhook.objects.facts import NO_FACTS
@@ -24,7 +25,7 @@ def oom(name: str = "web-5d9c-x1", *containers: Object, status: Object | None = 
     """A pod whose first container was OOM-killed half an hour ago."""
     first = containers[0]["name"] if containers else "web"
     given = running(first, **{first: status or killed(ago(minutes=30))})
-    return pod(name, *(containers or (WEB,)), status=given, **fields)  # type: ignore[arg-type]
+    return pod(name, *(containers or (WEB,)), status=given, **fields)
 
 
 ELASTALERT = container("elastalert", "jertel/elastalert2:2.20.0", **sized("256Mi"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from policies.prometheus_memory.policy import POLICY, Params
+from policies.prometheus_memory.floor import Params
+from policies.prometheus_memory.policy import POLICY
 from tests.builders import container, sized
 from tests.observing.living import ago, condition, killed, live, owned, pod, running, told
 from webhook.objects.facts import NO_FACTS
@@ -28,7 +29,7 @@ def prometheus(
 
 def observed(*objects: Object, **params: int) -> list[Observation]:
     assert POLICY.observe is not None
-    return list(POLICY.observe(live(*objects), NO_FACTS, Params(**params)))  # type: ignore[arg-type]
+    return list(POLICY.observe(live(*objects), NO_FACTS, Params(**params)))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.builders import KINDS, ROOT, SHARED, request, workload
 from tests.loopback import eventually
 from tests.served import Client, Server, post, review, served
+from webhook import log as logs
 from webhook.certs import make_self_signed
 from webhook.config import Config, load_config
 from webhook.engine import decide
@@ -616,7 +617,7 @@ def test_look_up(
     source = Source(answers)
     judge = Judge(lambda: load_config(b"", ""), source, Metrics(tmp_path, 0, set(), []))
     now = time.monotonic()
-    answer = json.loads(asyncio.run(judge.answer(request(workload()), "validate", now, now + 2)))  # type: ignore[arg-type]
+    answer = json.loads(asyncio.run(judge.answer(request(workload()), "validate", now, now + 2)))
     assert source.asked == asked
     assert text in answer["response"]["warnings"][0]
     assert time.monotonic() - now < 0.75
@@ -648,7 +649,7 @@ def test_the_log_tells_exempted_from_violated(
     outcomes: list[tuple[str, str]],
 ) -> None:
     lines: list[ReviewLine] = []
-    monkeypatch.setattr(judge_module.logs, "write_review", lines.append)
+    monkeypatch.setattr(logs, "write_review", lines.append)
     judge = Judge(lambda: load_config(EXEMPTED, ""), Source([]), Metrics(tmp_path, 0, set(), []))
     now = time.monotonic()
     judge.answer(request(workload("Deployment", *containers)), "validate", now, now + 2)
