@@ -22,8 +22,9 @@ class Port(NamedTuple):
     number: int | None
 
 
-class Annotated(NamedTuple):
-    """An object with annotations. `path` is theirs; `whose` names what is scraped: "the pods", "Service 'web'"."""
+class AnnotatedObject(NamedTuple):
+    """An object whose annotations may have it scraped. `path` is theirs, `whose` names what is scraped: "the pods",
+    "Service 'web'"."""
 
     path: str
     annotations: Mapping[str, Any]
@@ -41,7 +42,7 @@ class _Entry(NamedTuple):
     value: str
 
 
-def examine_annotations(annotated: Annotated) -> Iterator[Violation]:
+def examine_annotations(annotated: AnnotatedObject) -> Iterator[Violation]:
     entries: dict[str, _Entry] = {}
     for key, value in annotated.annotations.items():
         if "prom" not in key.casefold():
@@ -64,7 +65,7 @@ def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
-def _misspelt(annotated: Annotated, key: str, value: Any, meant: str) -> Violation:
+def _misspelt(annotated: AnnotatedObject, key: str, value: Any, meant: str) -> Violation:
     return violation(
         annotated.place(key),
         key,
@@ -74,7 +75,7 @@ def _misspelt(annotated: Annotated, key: str, value: Any, meant: str) -> Violati
     )
 
 
-def _unquoted(annotated: Annotated, key: str, value: Any) -> Violation:
+def _unquoted(annotated: AnnotatedObject, key: str, value: Any) -> Violation:
     return violation(
         annotated.place(key),
         key,
@@ -87,7 +88,7 @@ def _unquoted(annotated: Annotated, key: str, value: Any) -> Violation:
     )
 
 
-def _examine_switches(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
+def _examine_switches(annotated: AnnotatedObject, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
     for name in (SCRAPE, SLOW):
         if name not in entries or entries[name].value in ("true", "false"):
             continue
@@ -105,7 +106,7 @@ def _examine_switches(annotated: Annotated, entries: Mapping[str, _Entry]) -> It
         )
 
 
-def _examine_port(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
+def _examine_port(annotated: AnnotatedObject, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
     if "port" not in entries:
         yield from _examine_unnamed_port(annotated, entries.get(SCRAPE) or entries[SLOW])
         return
@@ -133,7 +134,7 @@ def _examine_port(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterat
         )
 
 
-def _examine_unnamed_port(annotated: Annotated, switch: _Entry) -> Iterator[Violation]:
+def _examine_unnamed_port(annotated: AnnotatedObject, switch: _Entry) -> Iterator[Violation]:
     if len(annotated.ports) > 1:
         yield violation(
             annotated.place(switch.key),
@@ -152,7 +153,7 @@ def _examine_unnamed_port(annotated: Annotated, switch: _Entry) -> Iterator[Viol
         )
 
 
-def _examine_path(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
+def _examine_path(annotated: AnnotatedObject, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
     if "path" not in entries:
         return
     key, value = entries["path"]
@@ -178,7 +179,7 @@ def _examine_path(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterat
         )
 
 
-def _examine_scheme(annotated: Annotated, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
+def _examine_scheme(annotated: AnnotatedObject, entries: Mapping[str, _Entry]) -> Iterator[Violation]:
     if "scheme" not in entries or entries["scheme"].value in ("http", "https"):
         return
     key, value = entries["scheme"]

@@ -14,8 +14,11 @@ from webhook.objects.commands import kubectl
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.label_selectors import EVERYTHING, Selector
 from webhook.objects.live import ENDPOINT_SLICES, EndpointSlice, Live, LiveWorkload
+from webhook.objects.wording import listed
 from webhook.policy import Observation, Reference
 
+_MOST_NAMED = 5
+"""Namespaces of a monitor that are told, and looked at by a command."""
 _ROLLOUT = timedelta(minutes=10)
 """How long something may be so before it is reported: a Deployment's rollout counts as failed by then."""
 
@@ -87,16 +90,18 @@ def _observation(
 
 def _empty(monitor: Monitor, what: str) -> Observation:
     selector = monitor.selector or EVERYTHING
-    where = "any namespace" if monitor.namespaces is None else f"namespace {', '.join(monitor.namespaces)}"
-    plural = "services" if what == "Services" else "pods"
-    places = [["-A"]] if monitor.namespaces is None else [["-n", name] for name in monitor.namespaces[:5]]
+    if monitor.namespaces is None:
+        where, places = "any namespace", [["-A"]]
+    else:
+        where = f"namespace {listed(monitor.namespaces, _MOST_NAMED)}"
+        places = [["-n", name] for name in monitor.namespaces[:_MOST_NAMED]]
     labels = [] if selector.is_everything else ["-l", str(selector)]
     return Observation(
         Reference(monitor.kind, monitor.namespace, monitor.name),
         monitor.name,
-        f"it selects no {what} ({selector or 'any'} in {where}), and nothing is scraped: select by labels that they "
-        "have, in the namespaces where they are",
-        run=tuple(kubectl("get", plural, *place, *labels) for place in places),
+        f"{monitor.kind} {monitor.name!r} selects no {what} ({selector or 'any'} in {where}), and nothing is scraped: "
+        "select by labels that they have, in the namespaces where they are",
+        run=tuple(kubectl("get", what.lower(), *place, *labels) for place in places),
         since=datetime.fromisoformat(monitor.created) if monitor.created else None,
         hold=_ROLLOUT,
     )

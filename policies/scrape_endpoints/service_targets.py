@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from policies.scrape_endpoints import prometheuses, templates
-from policies.scrape_endpoints.annotations import Annotated, Port, examine_annotations
+from policies.scrape_endpoints.annotations import AnnotatedObject, Port, examine_annotations
 from policies.scrape_endpoints.monitors import SERVICE_MONITORS_OF, Monitor
 from policies.scrape_endpoints.prometheuses import all_prometheuses, takes
 from policies.scrape_endpoints.services import SERVICES, Service, ServicePort
@@ -30,7 +30,7 @@ def examine_service(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[
     ports = [Port(port.name, _number(port, pods)) for port in service.ports]
     whose = f"Service {service.name!r}"
     yield from _examine_own_annotations(
-        Annotated("metadata.annotations", annotations, ports, whose, f"{whose} sends to"), service
+        AnnotatedObject("metadata.annotations", annotations, ports, whose, f"{whose} sends to"), service
     )
     why = why_scraped(service, facts)
     if service.selector is None or not why:
@@ -69,7 +69,7 @@ def _number(port: ServicePort, pods: Sequence[Template]) -> int | None:
     return next((declared.number for pod in pods for declared in pod.ports if declared.name == port.target), None)
 
 
-def _examine_own_annotations(annotated: Annotated, service: Service) -> Iterator[Violation]:
+def _examine_own_annotations(annotated: AnnotatedObject, service: Service) -> Iterator[Violation]:
     for found in examine_annotations(annotated):
         mistaken = [port for port in service.ports if str(port.port) == found.value and port.target != port.port]
         if found.at_most == "warn" and found.subject.endswith("port") and mistaken:

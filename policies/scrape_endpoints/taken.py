@@ -107,7 +107,7 @@ def examine_selections(prometheus: Prometheus, facts: ClusterFacts) -> Iterator[
         yield violation(
             selector_field(kind),
             kind,
-            f"it takes none of the {kind}s {others} ({len(known)}), since it selects {selection.labels}",
+            f"{prometheus} takes none of the {kind}s {others} ({len(known)}), since it selects {selection.labels}",
             f"select by labels that they have; {{}} takes all {kind}s",
             value=str(selection.labels),
             is_unknown=not is_known,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from policies.scrape_endpoints.annotations import Annotated, Port, examine_annotations
+from policies.scrape_endpoints.annotations import AnnotatedObject, Port, examine_annotations
 from policies.scrape_endpoints.keys import Keys, keys_of, port_of
 from policies.scrape_endpoints.services import SERVICES_IN, Service
 from policies.scrape_endpoints.telling import listed, violation
@@ -21,7 +21,7 @@ def examine_workload(workload: Workload, facts: ClusterFacts) -> Iterator[Violat
     # An operator gives its containers ports of its own.
     ports = [Port("", None)] if workload.is_operated else list(_ports(workload))
     path = f"{workload.metadata_path}.annotations"
-    annotated = Annotated(path, annotations, ports, "the pods", "containers declare")
+    annotated = AnnotatedObject(path, annotations, ports, "the pods", "containers declare")
     yield from examine_annotations(annotated)
     keys = keys_of(annotations)
     if keys is not None and keys.is_scraped:
@@ -39,7 +39,9 @@ def _ports(workload: Workload) -> Iterator[Port]:
                 yield found
 
 
-def _examine_twice(workload: Workload, annotated: Annotated, keys: Keys, facts: ClusterFacts) -> Iterator[Violation]:
+def _examine_twice(
+    workload: Workload, annotated: AnnotatedObject, keys: Keys, facts: ClusterFacts
+) -> Iterator[Violation]:
     """The same targets by the pods' annotations and by those of a Service."""
     own = _scraped(keys, annotated.ports)
     key = next(key for key in annotated.annotations if (one := keys_of({key: "true"})) and one.is_scraped)
@@ -66,7 +68,7 @@ def _scraped(keys: Keys, ports: Sequence[Port]) -> set[int]:
     return {port.number for port in ports if port.number is not None}
 
 
-def _targets(service: Service, annotated: Annotated) -> list[Port]:
+def _targets(service: Service, annotated: AnnotatedObject) -> list[Port]:
     """The pods' ports that the Service sends to, where the pods declare them."""
     by_name = {port.name: port.number for port in annotated.ports if port.name}
     return [

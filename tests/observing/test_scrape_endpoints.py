@@ -101,17 +101,24 @@ def made(obj: Object, created: str) -> Object:
         pytest.param([monitor(), service()], "", id="a-service"),
         pytest.param(
             [made(monitor(), ago(minutes=11))],
-            "warning ServiceMonitor shop/web: it selects no Services (app=web in namespace shop), and nothing is "
-            "scraped: select by labels that they have, in the namespaces where they are",
+            "warning ServiceMonitor shop/web: ServiceMonitor 'web' selects no Services (app=web in namespace shop), "
+            "and nothing is scraped: select by labels that they have, in the namespaces where they are",
             id="none",
         ),
         pytest.param([made(monitor(), ago(minutes=9))], "", id="none-for-a-moment"),
         pytest.param([made(monitor(kind="PodMonitor"), ago(days=1)), WEB], "", id="pods"),
         pytest.param(
             [made(monitor(kind="PodMonitor", namespaceSelector={"any": True}), ago(days=1))],
-            "warning PodMonitor shop/web: it selects no pods (app=web in any namespace), and nothing is "
+            "warning PodMonitor shop/web: PodMonitor 'web' selects no pods (app=web in any namespace), and nothing is "
             "scraped: select by labels that they have, in the namespaces where they are",
             id="no-pods",
+        ),
+        pytest.param(
+            [made(monitor(namespaceSelector={"matchNames": list("abcdefg")}), ago(days=1))],
+            "warning ServiceMonitor shop/web: ServiceMonitor 'web' selects no Services (app=web in namespace a, b, c, "
+            "d, e and 2 more), and nothing is scraped: select by labels that they have, in the namespaces where they "
+            "are",
+            id="of-many-namespaces-five-are-named",
         ),
         pytest.param([made(monitor(kind="Probe"), ago(days=1))], "", id="a-probe-selects-neither"),
     ],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from webhook.controller.hooks import DELETED, ON_PURPOSE, read_state
 from webhook.controller.registration import STAGES, configurations
 from webhook.doctor.asked import asked_about, covers, show_asked
-from webhook.doctor.remark import Remark, Remarks, listed
+from webhook.doctor.remark import Remark, Remarks, listed, or_ok
 from webhook.doctor.survey import Survey, seen
 from webhook.installation import NAME
 from webhook.policy import Object, Stage
@@ -51,8 +51,8 @@ def check_rules(survey: Survey) -> Remarks:
         if registered is None:
             yield Remark("fail", f"{STAGES[stage]} {NAME} is not there: nothing is asked", "see hooks")
         else:
-            problems = list(_compare(needed["webhooks"], registered.get("webhooks") or [], STAGES[stage]))
-            yield from problems or [Remark("ok", f"{STAGES[stage]} {NAME} asks what the configuration needs")]
+            differences = _compare(needed["webhooks"], registered.get("webhooks") or [], STAGES[stage])
+            yield from or_ok(differences, f"{STAGES[stage]} {NAME} asks what the configuration needs")
 
 
 def _compare(needed: Sequence[Object], registered: Sequence[Object], kind: str) -> Remarks:

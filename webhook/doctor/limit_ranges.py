@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from fnmatch import fnmatchcase
+from itertools import chain
 
 import msgspec
 
 from webhook.config import Config
-from webhook.doctor.remark import Remark, Remarks, cannot_tell, listed
-from webhook.doctor.survey import Survey, seen
+from webhook.doctor.remark import Remark, Remarks, cannot_tell, listed, or_ok
+from webhook.doctor.survey import Survey, Templates, seen
 from webhook.engine import decide
 from webhook.errors import FactsUnavailable
 from webhook.findings import findings_of
@@ -27,34 +28,36 @@ from webhook.policy import AdmissionRequest, Object, Verdict
 
 
 def check_limit_ranges(survey: Survey) -> Remarks:
-    """LimitRanges that refuse every pod, or that stand against what policies ask for."""
+    """LimitRanges that aren't made, that refuse every pod, or that stand against what policies ask for."""
     config, facts, templates = seen(survey.config), seen(survey.facts), seen(survey.templates)
-    not_made = [*_not_made(survey), *_unwanted(config, facts)]
-    yield from not_made
     by_namespace: dict[str, list[Object]] = defaultdict(list)
     for limit_range in seen(survey.limit_ranges):
         by_namespace[limit_range["metadata"]["namespace"]].append(limit_range)
-    found = len(not_made)
+    remarks = chain(
+        _not_made(survey),
+        _unwanted(config, facts),
+        _unseen(templates),
+        *(_in_namespace(name, there, survey) for name, there in sorted(by_namespace.items())),
+    )
+    return or_ok(remarks, f"LimitRanges of {len(by_namespace)} namespaces contradict no policy")
+
+
+def _unseen(templates: Templates) -> Remarks:
     for resource, why in templates.unseen.resources.items():
-        found += 1
         yield cannot_tell(FactsUnavailable(f"whether LimitRanges suit {resource}: {why}"))
-    for namespace, limit_ranges in sorted(by_namespace.items()):
-        plain = _plain(namespace)
-        names = listed(limit_range["metadata"]["name"] for limit_range in limit_ranges)
-        items = [item for limit_range in limit_ranges for item in read_items(limit_range.get("spec") or {})]
-        workload = read_workload(plain)
-        for refusal in refusals(workload, items)[:1] if workload else ():
-            found += 1
-            text = (
-                f"LimitRange {names} of {namespace}: pods without resources of their own are refused: {refusal.wrong}"
-            )
-            yield Remark("fail", text, f"change its default or its bounds of {refusal.resource}")
-        requests = [plain, *(request for request in templates.requests if request.namespace == namespace)]
-        for remark in _against_policies(requests, config, facts, survey.now.date()):
-            found += 1
-            yield remark
-    if not found:
-        yield Remark("ok", f"LimitRanges of {len(by_namespace)} namespaces contradict no policy")
+
+
+def _in_namespace(namespace: str, limit_ranges: Sequence[Object], survey: Survey) -> Remarks:
+    """What a namespace's LimitRanges do to pods without resources of their own, and to its workloads."""
+    plain = _plain(namespace)
+    names = listed(limit_range["metadata"]["name"] for limit_range in limit_ranges)
+    items = [item for limit_range in limit_ranges for item in read_items(limit_range.get("spec") or {})]
+    workload = read_workload(plain)
+    for refusal in refusals(workload, items)[:1] if workload else ():
+        text = f"LimitRange {names} of {namespace}: pods without resources of their own are refused: {refusal.wrong}"
+        yield Remark("fail", text, f"change its default or its bounds of {refusal.resource}")
+    requests = [plain, *(request for request in seen(survey.templates).requests if request.namespace == namespace)]
+    yield from _against_policies(requests, seen(survey.config), seen(survey.facts), survey.now.date())
 
 
 class _NotMade(msgspec.Struct):

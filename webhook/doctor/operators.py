@@ -5,30 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from webhook.doctor.remark import Remark, Remarks, cannot_tell, listed
+from webhook.doctor.remark import Remark, Remarks, cannot_tell, listed, or_ok
 from webhook.doctor.survey import Survey, seen
 from webhook.errors import FactsUnavailable
 
 
 def check_operators(survey: Survey) -> Remarks:
+    """Whether what operators make is warned of for want of their users in `controllers`."""
+    return or_ok(_warned_of(survey), "nothing that operators made is warned of")
+
+
+def _warned_of(survey: Survey) -> Remarks:
     """An operator's user isn't stored with what it makes: it is known by its name in managedFields."""
     config, stored = seen(survey.config), seen(survey.stored)
-    found = 0
     for resource, why in stored.unseen.resources.items():
-        found += 1
         yield cannot_tell(FactsUnavailable(f"what operators made of {resource}: {why}"))
     for (kind, manager), objects in sorted(stored.operated.items()):
         if _is_named(manager, config.controllers):
             continue
-        found += 1
         by = f", written by {manager}," if manager else ""
         text = f"what an operator makes for {kind} resources{by} is warned of: {listed(map(str, objects))}"
         advice = (
             "mend it at the owner, or let it pass: name the operator's user in controllers; the servers' logs have it"
         )
         yield Remark("warn", text, f"{advice} as user in the lines of these objects")
-    if not found:
-        yield Remark("ok", "nothing that operators made is warned of")
 
 
 def _is_named(manager: str, controllers: Iterable[str]) -> bool:

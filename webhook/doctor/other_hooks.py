@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webhook.controller.registration import STAGES
 from webhook.doctor.asked import asked_about, covers, show_resource
-from webhook.doctor.remark import Remark, Remarks, listed
+from webhook.doctor.remark import Remark, Remarks, listed, or_ok
 from webhook.doctor.survey import Survey, seen
 from webhook.installation import NAME
 from webhook.policy import Object
@@ -47,19 +47,18 @@ def _timeout(webhook: Object) -> int:
 
 def check_other_hooks(survey: Survey) -> Remarks:
     """Webhooks of others that can hold up everything, us included."""
-    found = 0
+    return or_ok(_holding_up_everything(survey), "no other webhook is asked about everything and fails closed")
+
+
+def _holding_up_everything(survey: Survey) -> Remarks:
+    advice = f"narrow its rules, or exclude kube-system and {survey.namespace} in its namespaceSelector"
     for stage, kind in STAGES.items():
         for config in seen(survey.hooks[stage]):
             for webhook in config.get("webhooks") or ():
                 if config["metadata"]["name"] != NAME and _holds_up_everything(webhook):
-                    found += 1
+                    where = "" if _spares(webhook, "kube-system") else ", in kube-system as well"
                     name = f"{kind} {config['metadata']['name']}: {webhook['name']}"
-                    text = f"{name} is asked about everything and fails "
-                    text += "closed" if _spares(webhook, "kube-system") else "closed, in kube-system as well"
-                    advice = f"narrow its rules, or exclude kube-system and {survey.namespace} in its namespaceSelector"
-                    yield Remark("warn", text, advice)
-    if not found:
-        yield Remark("ok", "no other webhook is asked about everything and fails closed")
+                    yield Remark("warn", f"{name} is asked about everything and fails closed{where}", advice)
 
 
 def _holds_up_everything(webhook: Object) -> bool:
@@ -94,19 +93,19 @@ def check_order(survey: Survey) -> Remarks:
     Mutating webhooks are called in the order of their configurations' names, and once again after a change by another
     one where reinvocationPolicy is IfNeeded, as ours is: of those, too, the last in that order has the last word.
     """
+    return or_ok(_changing_after_us(survey), "no other webhook changes objects after ours")
+
+
+def _changing_after_us(survey: Survey) -> Remarks:
+    advice = "see that it leaves what policies ask for: what it undoes is refused or warned of at /validate"
     ours = survey.registered("mutate")
     patched = {asked for webhook in (ours or {}).get("webhooks") or () for asked in asked_about(webhook)}
-    found = 0
     for config in seen(survey.hooks["mutate"]):
         name = config["metadata"]["name"]
         for webhook in config.get("webhooks") or ():
             asked = asked_about(webhook)
             shared = sorted(triple for triple in patched if triple[1] != "configmaps" and covers(asked, triple))
             if name > NAME and webhook.get("reinvocationPolicy") == "IfNeeded" and shared:
-                found += 1
                 about = listed(set(map(show_resource, shared)))
                 text = f"{STAGES['mutate']} {name}: {webhook['name']} has the last word on {about}, after our patches"
-                advice = "see that it leaves what policies ask for: what it undoes is refused or warned of at /validate"
                 yield Remark("warn", text, advice)
-    if not found:
-        yield Remark("ok", "no other webhook changes objects after ours")

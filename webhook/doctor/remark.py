@@ -40,6 +40,15 @@ def cannot_tell(error: ForestallError) -> Remark:
     return Remark("unknown", f"cannot tell: {error}", advice)
 
 
+def or_ok(remarks: Remarks, text: str) -> Remarks:
+    """The remarks, or, where there are none, that all is well."""
+    remark = None
+    for remark in remarks:
+        yield remark
+    if remark is None:
+        yield Remark("ok", text)
+
+
 def listed(texts: Iterable[str]) -> str:
     """The texts, sorted, of which six at most are shown; "nothing" for none."""
     return wording.listed(sorted(texts), 6) or "nothing"
