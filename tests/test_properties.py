@@ -40,7 +40,8 @@ from webhook.files.manifests import read_manifests
 from webhook.messages import denial, warnings
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.facts.limit_ranges import Item, read_items
-from webhook.objects.limitranger import Refusal, refusals, wrong_with
+from webhook.objects.limit_range_validation import wrong_with
+from webhook.objects.limitranger import Refusal, refusals
 from webhook.objects.pods import read_workload
 from webhook.objects.predecessors import predecessors
 from webhook.objects.quantities import is_fraction_of_byte, parse_memory

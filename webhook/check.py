@@ -28,7 +28,8 @@ from webhook.halves import in_two, is_worth_two, split
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
 from webhook.objects.facts.limit_ranges import read_items
 from webhook.objects.fields import mapping
-from webhook.objects.limitranger import refusals, wrong_with_items
+from webhook.objects.limit_range_validation import wrong_with_items
+from webhook.objects.limitranger import refusals
 from webhook.objects.owners import controller_of, metadata_of
 from webhook.objects.pods import is_validated, read_workload
 from webhook.objects.unjudged import Unjudged, unjudged_kind

@@ -14,7 +14,7 @@ from msgspec import Meta
 from webhook.files.typed_yaml import Duration, suggest
 from webhook.loader import load_policies
 from webhook.objects.facts.limit_ranges import read_items
-from webhook.objects.limitranger import wrong_with
+from webhook.objects.limit_range_validation import wrong_with
 from webhook.objects.names import FieldPath, Group, KindName, NamespaceGlob, ObjectName, Plural, ResourceName
 from webhook.objects.pods import WORKLOADS
 from webhook.objects.quantities import Quantity

@@ -21,7 +21,8 @@ from webhook.config import load_config
 from webhook.errors import UNREADABLE, BadConfig, BadQuantity
 from webhook.objects.facts import NO_FACTS
 from webhook.objects.facts.limit_ranges import read_items
-from webhook.objects.limitranger import show_amount, wrong_with
+from webhook.objects.limit_range_validation import wrong_with
+from webhook.objects.limitranger import show_amount
 from webhook.objects.quantities import (
     Memory,
     Quantity,

@@ -15,7 +15,8 @@ from tests.cluster_fixture import ControlPlane, control_plane
 from webhook.cluster.client import Cluster
 from webhook.errors import ClusterRefused
 from webhook.objects.facts.limit_ranges import read_items
-from webhook.objects.limitranger import Given, given, read_amounts, refusals, show_amount, wrong_with
+from webhook.objects.limit_range_validation import wrong_with
+from webhook.objects.limitranger import Given, given, read_amounts, refusals, show_amount
 from webhook.objects.pods import read_workload
 from webhook.objects.quantities import parse_quantity
 from webhook.policy import Object
