@@ -19,11 +19,11 @@ import msgspec
 from webhook.cluster.lookups import LookUp, decide_looking
 from webhook.config import Config
 from webhook.engine import decide
-from webhook.errors import NOT_OURS, UNREADABLE, BadManifest, BadObject
+from webhook.errors import UNREADABLE, BadManifest, BadObject
 from webhook.files.dump import Identity, Member, Members, identity_of, is_judged_elsewhere, member_of
 from webhook.files.manifests import STDIN, Manifest, take_file
 from webhook.files.templates import fill
-from webhook.findings import Finding, JudgedObject, Place, findings_of, object_of
+from webhook.findings import Finding, JudgedObject, Place, bugs_of, findings_of, object_of
 from webhook.halves import in_two, is_worth_two, split
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, read_fact
 from webhook.objects.facts.limit_ranges import read_items
@@ -302,9 +302,8 @@ class _Run:
             lambda path: Place(manifest.file, manifest.line_of(path)),
         )
         manifest.forget_lines()
-        for policy_id, failure in decision.failures.items():
-            if not isinstance(failure, NOT_OURS):
-                report.bugs.setdefault(policy_id, f"{judged}: {''.join(traceback.format_exception(failure))}")
+        for policy_id, bug in bugs_of(decision).items():
+            report.bugs.setdefault(policy_id, f"{judged}: {''.join(traceback.format_exception(bug))}")
 
     def _left_open(self, parameters: frozenset[str], request: AdmissionRequest, decision: Decision) -> Decision:
         """The decision, with a "cannot tell" for each finding that depends on a Template's parameter without a value:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from webhook.config import Config
-from webhook.errors import UNREADABLE
+from webhook.errors import NOT_OURS, UNREADABLE
 from webhook.objects.owners import operator_of
 from webhook.objects.pods import readable_workload
 from webhook.policy import AdmissionRequest, Decision, Reference, Verdict
@@ -129,6 +129,11 @@ def findings_of(
             )
         )
     return findings
+
+
+def bugs_of(decision: Decision) -> dict[str, BaseException]:
+    """The policies that failed by a bug of theirs, and not for what could not be read, with what they raised."""
+    return {policy: error for policy, error in decision.failures.items() if not isinstance(error, NOT_OURS)}
 
 
 def _is_ratcheted(verdict: Verdict, decision: Decision, config: Config) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from webhook.auditor import delivery, history, notifications, pace, reports, seen
+from webhook.auditor import broken, delivery, history, inventory, notifications, pace, reports, seen
 
 
 class Logged:
@@ -33,6 +33,6 @@ class Logged:
 def logged(monkeypatch: pytest.MonkeyPatch) -> Logged:
     told = Logged()
     logger = structlog.wrap_logger(structlog.PrintLogger(), processors=[told.take])
-    for module in (delivery, history, notifications, pace, reports, seen):
+    for module in (broken, delivery, history, inventory, notifications, pace, reports, seen):
         monkeypatch.setattr(module, "log", logger)
     return told

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.audit.test_judge import owned, with_uid
+from tests.auditor.conftest import Logged
 from tests.auditor.watched_cluster import Response, WatchedCluster
 from tests.builders import config, config_map, container, custom, every_policy, limit_range, sized, workload
 from tests.loopback import eventually
 from tests.test_corpus import manifests
-from webhook.audit.judge import Judgement, audit
+from webhook.audit.judge import Judgement, audit, judge
 from webhook.auditor.audit import Auditor
 from webhook.auditor.inventory import Inventory, kinds_to_judge
 from webhook.auditor.kept import Kept
@@ -493,3 +495,18 @@ def test_what_an_object_names_is_looked_up_when_it_is_judged(audit_of: AuditOf) 
     volumes = [volumes[0], {"name": "config", "configMap": {"name": "it2"}}]
     audited.cluster.put(workload("Deployment", server, name="keeps", volumes=volumes))
     audited.sees("Deployment shop/keeps")
+
+
+def test_a_policy_s_bug_is_logged_once_and_quotes_no_object(
+    audit_of: AuditOf, monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    def failing(*given: Any) -> Judgement | None:
+        found = judge(*given)
+        failures = {"memory-limits": ValueError("s3cret" * 1000)}
+        return found and found._replace(decision=msgspec.structs.replace(found.decision, failures=failures))
+
+    monkeypatch.setattr("webhook.auditor.inventory.judge", failing)
+    audit_of(workload(), workload(name="other"))
+    (line,) = (line for line in logged.lines if line["event"] == "policy failed")
+    assert (line["policy"], line["object"]) == ("memory-limits", "Deployment shop/other")
+    assert line["exception"] == f"ValueError: {'s3cret' * 1000}"[:500] + "\n"

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.auditor.conftest import Logged
 from tests.auditor.watched_cluster import WatchedCluster
 from tests.builders import config, container
 from tests.loopback import eventually
 from tests.observing.living import NOW, ago, condition, owned, pod, scaled
 from webhook.auditor.broken import Broken
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.objects.facts import NO_FACTS
+from webhook.objects.facts import NO_FACTS, ClusterFacts
+from webhook.objects.live import Live
 from webhook.objects.live.workloads import LIVE_STATEFUL_SETS
-from webhook.policy import Object
+from webhook.observing.run import Observer
+from webhook.policy import Object, Observation
 
 GRAFANA = container("grafana", "grafana/grafana:12.3.1")
 
@@ -76,6 +79,17 @@ def test_gaps_are_told(cluster: WatchedCluster, broken: Broken) -> None:
     cluster.fail["get", "/forestall-state"] = [ClusterRefused(500, "InternalError", "no")]
     assert seen(broken) == ["admitted-unchecked forestall", "monitoring-down grafana"]
     assert cluster.fail["get", "/forestall-state"] == []
+
+
+def test_an_observer_s_bug_is_logged_once_and_quotes_no_object(broken: Broken, logged: Logged) -> None:
+    def bug(_live: Live, _facts: ClusterFacts) -> Iterator[Observation]:
+        raise ValueError("s3cret" * 1000)
+
+    broken._observers.append(Observer("mine", (), bug))
+    assert seen(broken) == seen(broken) == ["monitoring-down grafana"]
+    (line,) = (line for line in logged.lines if line["event"] == "observer failed")
+    assert line["observer"] == "mine"
+    assert line["exception"].splitlines()[-1] == f"ValueError: {'s3cret' * 1000}"[:500]
 
 
 def test_without_the_cluster_s_time_nothing_is_told(

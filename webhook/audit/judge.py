@@ -21,8 +21,8 @@ from webhook.cluster.stored import Stored
 from webhook.cluster.unseen import Unreadable, Unseen
 from webhook.config import Config
 from webhook.engine import decide
-from webhook.errors import NOT_OURS, UNREADABLE, ClusterRefused, FactsUnavailable
-from webhook.findings import Finding, JudgedObject, findings_of, object_of
+from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
+from webhook.findings import Finding, JudgedObject, bugs_of, findings_of, object_of
 from webhook.objects.ended import is_over
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
 from webhook.objects.pods import read_workload
@@ -128,13 +128,6 @@ def _refuses(finding: Finding, config: Config) -> bool:
     return finding.verdict.denies and is_asked and "CREATE" in policy.operations
 
 
-def bugs(judgement: Judgement) -> Iterator[tuple[str, str]]:
-    """The policies that failed on the object by a bug of theirs, by id: the object, and the traceback."""
-    for policy_id, failure in judgement.decision.failures.items():
-        if not isinstance(failure, NOT_OURS):
-            yield policy_id, f"{judgement.object}: {''.join(traceback.format_exception(failure))}"
-
-
 class _Run:
     """One audit: its configuration and facts, which owners were seen, and what was found."""
 
@@ -180,5 +173,5 @@ class _Run:
             self.found.tally.add(added(judgement.asked, decision.object, items_of_them))
         if findings:
             self.found.findings.add(team, findings)
-        for policy_id, bug in bugs(judgement):
-            self.found.bugs.setdefault(policy_id, bug)
+        for policy_id, bug in bugs_of(decision).items():
+            self.found.bugs.setdefault(policy_id, f"{judgement.object}: {''.join(traceback.format_exception(bug))}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from webhook.audit.history import Day, read_history
 from webhook.audit.judge import Audit, Progress, audit
+from webhook.audit.tally import team_of
 from webhook.cluster.facts import list_facts
 from webhook.cluster.gap_record import read_record
 from webhook.cluster.in_force import config_in_force
@@ -21,11 +23,10 @@ from webhook.config import Config, load_config, read_config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.installation import CONFIG, HISTORY, NAMESPACE, STATE
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
-from webhook.objects.owners import metadata_of
 from webhook.observing import unchecked
 from webhook.observing.read import read_live
 from webhook.observing.run import Observing, needed_lives, observe, observers
-from webhook.policy import AdmissionRequest, FactKind, Mode, Reference
+from webhook.policy import FactKind, Mode, Reference
 from webhook.scope import exclude_own_namespace, facts_of
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     listed = {kind for kind in facts_of(config) if kind.is_watched}
     kinds = {*listed, *((NAMESPACES,) if options.group_by or config.team_label else ())}
     facts = _facts(cluster, kinds, options.namespaces, unseen)
-    team_of = team_by(options.group_by or config.team_label, facts.of(NAMESPACES))
-    found = audit(cluster, config, facts, team_of, today=today, namespaces=options.namespaces, progress=progress)
+    label, labels = options.group_by or config.team_label, facts.of(NAMESPACES)
+    teams = partial(team_of, label=label, namespaces=labels)
+    found = audit(cluster, config, facts, teams, today=today, namespaces=options.namespaces, progress=progress)
     found.unseen.add(unseen)
     observing = _observing(cluster, config, facts, options.namespaces, found)
     odd = [Unreadable(Reference(str(odd.kind), odd.namespace, odd.name), why) for odd, why in facts.unreadable.items()]
@@ -205,14 +207,3 @@ def _facts(
         unseen.add(read.unseen)
         facts = facts.joined(read.facts)
     return facts
-
-
-def team_by(label: str, namespaces: Mapping[str, Mapping[str, str]]) -> Callable[[AdmissionRequest], str]:
-    """The team that an object belongs to: the label's value on it or on its namespace, else its namespace."""
-
-    def team_of(request: AdmissionRequest) -> str:
-        labels = metadata_of(request.object).get("labels") or {}
-        team = label and (labels.get(label) or namespaces.get(request.namespace, {}).get(label))
-        return str(team or f"namespace {request.namespace}")
-
-    return team_of

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from webhook.findings import Finding, JudgedObject
-from webhook.policy import Outcome
+from webhook.objects.owners import metadata_of
+from webhook.policy import AdmissionRequest, Outcome
 
 
 @dataclass(slots=True)
@@ -66,3 +67,10 @@ class Tally:
     def teams(self) -> dict[str, Counter[Outcome]]:
         """Team -> its findings, the one with most that would be denied first."""
         return dict(sorted(self.by_team.items(), key=lambda item: (-item[1]["denied"], -item[1].total(), item[0])))
+
+
+def team_of(request: AdmissionRequest, label: str, namespaces: Mapping[str, Mapping[str, str]]) -> str:
+    """The team that a stored object belongs to: the label's value on it or on its namespace, else its namespace."""
+    labels = metadata_of(request.object).get("labels") or {}
+    team = label and (labels.get(label) or namespaces.get(request.namespace, {}).get(label))
+    return str(team or f"namespace {request.namespace}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 
 import structlog
 
+from webhook import log as logs
 from webhook.cluster.client import Cluster
 from webhook.cluster.facts import Watch
 from webhook.cluster.gap_record import read_record
@@ -58,7 +58,7 @@ class Broken:
         for name, bug in result.bugs.items():
             if name not in self._bugs:
                 self._bugs.add(name)
-                log.error("an observer failed", observer=name, exception="".join(traceback.format_exception(bug)))
+                log.error("observer failed", observer=name, exception=logs.describe(bug))
         untold = {*result.unknown, *result.bugs, *(() if gaps else (unchecked.NAME,))}
         earlier = (told for told in self._observed if told.observer in untold)
         self._observed = sorted([*result.observed, *earlier], key=rank)

@@ -7,9 +7,10 @@ from datetime import date
 
 import structlog
 
-from webhook.audit.judge import Judgement, bugs, judge
+from webhook import log as logs
+from webhook.audit.judge import Judgement, judge
 from webhook.audit.owners import Owners
-from webhook.audit.run import team_by
+from webhook.audit.tally import team_of
 from webhook.auditor.kept import Kept
 from webhook.auditor.watching import Followed, Following, Key
 from webhook.cluster.client import Cluster
@@ -21,6 +22,7 @@ from webhook.cluster.stored import Stored, is_namespace, owner_first, request_of
 from webhook.cluster.unseen import Unseen, unreadable
 from webhook.config import Config
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
+from webhook.findings import bugs_of
 from webhook.objects.ended import is_over
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.wire import UNDECODABLE, read_object
@@ -253,12 +255,12 @@ class Inventory:
         if judgement is None:
             self._kept.drop(reference, group)
             return
-        team = team_by(self._config.team_label, self.facts.of(NAMESPACES))(judgement.asked)
+        team = team_of(judgement.asked, self._config.team_label, self.facts.of(NAMESPACES))
         self._kept.put(reference, group, team, judgement.findings)
-        for policy_id, bug in bugs(judgement):
+        for policy_id, bug in bugs_of(judgement.decision).items():
             if policy_id not in self._bugs:
                 self._bugs.add(policy_id)
-                log.error("a policy failed", policy=policy_id, exception=bug)
+                log.error("policy failed", policy=policy_id, object=str(reference), exception=logs.describe(bug))
 
     def _forget(self, followed: Followed, key: Key) -> None:
         known = followed.objects.pop(key, None)
