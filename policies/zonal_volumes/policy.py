@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from policies.zonal_volumes.advice import Advice, Remedy, has_source
+from policies.zonal_volumes.advice import Advice, Remedy
 from policies.zonal_volumes.flaws import Flaw, Pods, flaw_of, flaw_of_tie
 from policies.zonal_volumes.observed import observe
-from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, VOLUMES, ClusterFacts, claim_class
-from webhook.objects.fields import items, mapping
+from policies.zonal_volumes.replacement import Mends, Replacement, as_class, class_of, mends_of
+from webhook.objects.facts import CLAIMS, NODES, STORAGE_CLASSES, VOLUMES, ClusterFacts
+from webhook.objects.fields import mapping
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
 from webhook.objects.monitoring import is_monitoring, is_monitoring_claim
-from webhook.objects.names import ObjectName
 from webhook.objects.nodes import ANYWHERE, read_placement
 from webhook.objects.pods import Workload, read_workload
-from webhook.objects.quantities import Quantity
-from webhook.objects.storage import tie_of_claim, tie_of_class, tie_of_new
+from webhook.objects.storage import tie_of_claim, tie_of_new
 from webhook.objects.volumes import StoredVolume, volumes_of
 from webhook.objects.workloads import Workloads
-from webhook.policy import AdmissionRequest, Brief, FactReference, GroupKind, Policy, Set, Violation
+from webhook.policy import AdmissionRequest, Brief, GroupKind, Policy, Violation
 
 CLAIM = GroupKind("", "PersistentVolumeClaim", "persistentvolumeclaims")
 
-# Claims that are looked up before a template may become an emptyDir; all within 500 ms.
-_MOST_LOOK_UPS = 10
 # The controllers that make claims from templates and ephemeral volumes, which were judged in the workload.
 _CLAIM_MAKERS = frozenset(
     {
@@ -36,30 +33,6 @@ _CLAIM_MAKERS = frozenset(
         "system:serviceaccount:kube-system:statefulset-controller",
     }
 )
-
-
-class Replacement(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """The replacement for the volume of a new claim or template: a class or an emptyDir."""
-
-    storage_class: Annotated[
-        ObjectName,
-        Meta(description="The class that a new claim or template gets: one whose disks are reached from every zone."),
-    ] = ""
-    empty_dir: Annotated[
-        bool, Meta(description="Whether a template becomes an emptyDir where its claims don't exist yet.")
-    ] = False
-    size_limit: Annotated[
-        Quantity | None,
-        Meta(
-            description="The sizeLimit of such an emptyDir; where it isn't given, the size that the template asks for."
-        ),
-    ] = None
-
-    def __post_init__(self) -> None:
-        if self.empty_dir == bool(self.storage_class):
-            raise ValueError("name either storageClass or emptyDir: true")
-        if self.size_limit is not None and not self.empty_dir:
-            raise ValueError("sizeLimit belongs to emptyDir: true")
 
 
 class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -88,10 +61,11 @@ def examine(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> I
         return
     pods = Pods(read_placement(workload), facts, params.zones)
     found = _together([(volume, flaw) for volume in volumes_of(workload, facts) if (flaw := flaw_of(volume, pods))])
-    mends = _mend(workload, [volume for volume, flaw in found if _is_mendable(request, volume, flaw)], facts, params)
+    mendable = [volume for volume, flaw in found if _is_mendable(request, volume, flaw)]
+    mends = mends_of(workload, mendable, facts, params.replacement)
     advice = _advice(request, pods, facts, params, workload)
     for volume, flaw in found:
-        yield _violation(volume, flaw, mends.get(volume.path, _Mends()), advice)
+        yield _violation(volume, flaw, mends.get(volume.path, Mends()), advice)
 
 
 def _together(found: list[tuple[StoredVolume, Flaw]]) -> list[tuple[StoredVolume, Flaw]]:
@@ -105,16 +79,10 @@ def _together(found: list[tuple[StoredVolume, Flaw]]) -> list[tuple[StoredVolume
 def _advice(
     request: AdmissionRequest, pods: Pods, facts: ClusterFacts, params: Params, workload: Workload | None = None
 ) -> Advice:
-    replacement = params.replacement or Replacement(empty_dir=True)
-    name = replacement.storage_class
-    return Advice(
-        request,
-        facts,
-        pods,
-        workload,
-        replacement="" if not name or _is_tied(name, facts) else name,
-        empty_dir=params.replacement is not None and replacement.empty_dir,
-    )
+    replacement = params.replacement
+    is_empty_dir = replacement is not None and replacement.empty_dir
+    name = class_of(replacement, facts)
+    return Advice(request, facts, pods, workload, replacement=name, empty_dir=is_empty_dir)
 
 
 def _is_meant(workload: Workload, params: Params) -> bool:
@@ -131,7 +99,7 @@ def _is_mendable(request: AdmissionRequest, volume: StoredVolume, flaw: Flaw) ->
     return is_new and not (flaw.tie.is_made or flaw.tie.is_kept) and flaw.at_most == "deny"
 
 
-def _violation(volume: StoredVolume, flaw: Flaw, mends: _Mends, advice: Advice) -> Violation:
+def _violation(volume: StoredVolume, flaw: Flaw, mends: Mends, advice: Advice) -> Violation:
     remedies = advice.remedies(volume, flaw, has_fix=mends.fix is not None) if flaw.is_for_somebody else []
     return _told(
         Violation(
@@ -166,79 +134,6 @@ def _told(violation: Violation, flaw: Flaw, remedies: Sequence[Remedy]) -> Viola
     )
 
 
-class _Mends(NamedTuple):
-    """What mends a template of new claims, and the claims that must be looked up before that is safe."""
-
-    fix: Set | tuple[Set, ...] | None = None
-    unseen: tuple[FactReference, ...] = ()
-
-
-def _mend(
-    workload: Workload, volumes: Sequence[StoredVolume], facts: ClusterFacts, params: Params
-) -> Mapping[str, _Mends]:
-    """What mends these templates, by path. What turns them into emptyDirs does so with all of them at once."""
-    replacement = params.replacement
-    if replacement is None:
-        return {}
-    if not replacement.empty_dir:
-        return {volume.path: _Mends(_as_class(volume.path, volume.source, facts, params)) for volume in volumes}
-    mends = {}
-    sizes: dict[str, tuple[StoredVolume, Any]] = {}
-    for volume in volumes:
-        is_block = (volume.source.get("spec") or {}).get("volumeMode") == "Block"
-        # OpenKruise's reserved ordinals make other claims than these.
-        if is_block or has_source(volume.source) or workload.group == "apps.kruise.io":
-            continue
-        # A reinstallation is a CREATE too: a claim that may be there may hold data.
-        doubtful = tuple(claim for claim in volume.claims if claim not in facts.absent)
-        if doubtful or not volume.claims:
-            mends[volume.path] = _Mends(unseen=doubtful if len(volume.claims) <= _MOST_LOOK_UPS else ())
-        elif (size := _size(volume, replacement.size_limit)) is not None:
-            sizes[volume.path] = volume, size
-    fix = _as_empty_dirs(workload, sizes.values())
-    return mends | dict.fromkeys(sizes, _Mends(fix))
-
-
-def _size(volume: StoredVolume, size_limit: Quantity | None) -> Any:
-    """What the template asks, unless `size_limit` says; nothing where neither does: it could fill the node's disk."""
-    spec = volume.source.get("spec") or {}
-    asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    return asked if size_limit is None else str(size_limit)
-
-
-def _as_empty_dirs(workload: Workload, sized: Collection[tuple[StoredVolume, Any]]) -> tuple[Set, ...]:
-    """What turns templates into emptyDirs of the pods, with these sizes."""
-    made = [{"name": volume.name, "emptyDir": {"sizeLimit": size}} for volume, size in sized]
-    if workload.is_operated:
-        return tuple(Set("spec.storage", {"emptyDir": volume["emptyDir"]}) for volume in made)
-    replaced, names = {id(volume.source) for volume, _ in sized}, {volume.name for volume, _ in sized}
-    templates = items(mapping(workload.object, "spec", ""), "volumeClaimTemplates", "spec")
-    volumes = [volume for name, (volume, _) in workload.volumes.items() if name not in names]
-    return (
-        Set("spec.volumeClaimTemplates", [template for template in templates if id(template) not in replaced]),
-        Set(f"{workload.spec_path}.volumes", [*volumes, *made]),
-    )
-
-
-def _as_class(path: str, template: Mapping[str, Any], facts: ClusterFacts, params: Params) -> Set | None:
-    """The replacement's class, unless the old annotation would outvote it."""
-    name = _replacement_class(template, facts, params)
-    is_outvoted = claim_class(template.get("metadata") or {}, {}) is not None
-    return None if not name or is_outvoted or has_source(template) else Set(path, name)
-
-
-def _replacement_class(claim: Mapping[str, Any], facts: ClusterFacts, params: Params) -> str:
-    """The replacement's class; empty if the claim, or the template of one, has it already, or it is tied itself."""
-    name = params.replacement.storage_class if params.replacement else ""
-    is_there = name and claim_class(claim.get("metadata") or {}, claim.get("spec") or {}) == name
-    return "" if not name or is_there or _is_tied(name, facts) else name
-
-
-def _is_tied(name: str, facts: ClusterFacts) -> bool:
-    tie = tie_of_class(name, facts)
-    return tie.extent == "nodes" or (tie.extent == "group" and tie.count == 1)
-
-
 def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Params) -> Iterator[Violation]:
     """A claim by itself, while its class can still be changed; where its pods may run is not known here.
 
@@ -261,7 +156,7 @@ def _examine_claim(request: AdmissionRequest, facts: ClusterFacts, params: Param
     is_bound = bool(spec.get("volumeName"))
     is_fixed = flaw.at_most == "deny" and not tie.is_made
     path = f"spec.{'volumeName' if is_bound else 'storageClassName'}"
-    fix = _as_class(path, claim, facts, params) if is_fixed else None
+    fix = as_class(path, claim, facts, params.replacement) if is_fixed else None
     volume = StoredVolume(request.name, "template", path, (tie,), claim)
     violation = Violation(
         path,
