@@ -384,6 +384,13 @@ def test_closed_output_is_one_line(write: Write) -> None:
     assert process.returncode == 2
 
 
+def test_closed_standard_error_hides_no_result(write: Write) -> None:
+    write("a.yaml", BARE)
+    with forestall("check", "a.yaml", "missing.yaml", stderr=None, preexec_fn=partial(os.close, 2)) as process:
+        assert b"memory-limits" in process.communicate()[0]
+    assert process.returncode == 2
+
+
 def test_closed_input_is_an_error_among_others(write: Write) -> None:
     write("a.yaml", BARE)
     closed = partial(os.close, 0)

@@ -154,6 +154,7 @@ def test_exemptions(api: FakeApi, run: Run, names: str, until: str, mode: str, s
 
 def test_of_an_exemption_nothing_is_said_that_was_not_seen(api: FakeApi, run: Run) -> None:
     text = f"{DENY}\nexemptions: [{EXEMPTION % ('web', '2099-01-01')}]"
+    api.objects["namespaces"] = [{"metadata": {"name": "other"}}]
     _, out, _ = run("--namespace", "other", text=text)
     assert "exemptions[0] (memory-limits, owner sre, until 2099-01-01): covers nothing of what was seen" in out
 
@@ -203,6 +204,7 @@ def test_a_right_that_is_missing_in_one_namespace(api: FakeApi, run: Run) -> Non
     """The other namespace is judged, and the line grants no more than is missing."""
     api.objects["deployments"] = [deployment()]
     api.script("list", "deployments", Request.behave, forbidden("deployments.apps"))
+    api.objects["namespaces"] = [{"metadata": {"name": name}} for name in ("shop", "web")]
     _, out, _ = run("--namespace=shop", "--namespace=web")
     assert "  denied    memory-limits: container 'web' has no memory limit" in out
     (line,) = (line for line in out.splitlines() if "not seen" in line)
@@ -211,6 +213,25 @@ def test_a_right_that_is_missing_in_one_namespace(api: FakeApi, run: Run) -> Non
         "kubectl create role forestall-audit --namespace=web --verb=get,list --resource=deployments.apps && "
         "kubectl create rolebinding forestall-audit --namespace=web --role=forestall-audit --user=jane"
     )
+
+
+def test_a_namespace_that_is_not_there_is_no_success(api: FakeApi, run: Run) -> None:
+    api.objects["namespaces"] = [{"metadata": {"name": "shop"}}]
+    assert run("--namespace=shop", "--namespace=shpo") == (2, "", "forestall: there is no namespace shpo (404)\n")
+
+
+def test_whoever_may_not_read_namespaces_is_told_what_is_in_theirs(api: FakeApi, run: Run) -> None:
+    api.objects["deployments"] = [deployment()]
+    api.script("get", "namespaces", forbidden("namespaces"))
+    code, out, _ = run("--namespace=shop")
+    assert (code, "container 'web' has no memory limit" in out) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["", "Shop", "../x", "a b"])
+def test_what_can_be_no_namespace_is_refused(run: Run, name: str) -> None:
+    code, out, err = run(f"--namespace={name}")
+    assert (code, out) == (2, "")
+    assert err.endswith(f"Invalid value for '--namespace' / '-n': {name!r} can be no namespace's name\n")
 
 
 def test_programs_output_stays_clean(api: FakeApi, run: Run) -> None:

@@ -79,6 +79,23 @@ def test_it_has_two_formats(run: Run) -> None:
     assert err.splitlines()[-1] == "Error: --history is printed as text or csv"
 
 
+@pytest.mark.parametrize(
+    "option", ["--namespace=shop", "--as-if=deny", "--group-by=team", "--strict", "--config=config.yaml"]
+)
+def test_it_judges_nothing(run: Run, option: str) -> None:
+    code, out, err = run("--history", option)
+    assert (code, out) == (2, "")
+    assert "--history judges nothing: beside it --kubeconfig, --context and --output count alone" in err
+
+
+def test_a_cluster_that_cannot_be_asked_is_named_and_the_others_are_shown(api: FakeApi, run: Run) -> None:
+    api.objects["configmaps"] = [stored(write_history(DAYS[:1]))]
+    code, out, err = run("--history", "--context=away", "--context=test")
+    assert (code, out.splitlines()[:2]) == (2, ["Cluster test", "2026-11-01      30 findings  30 denied"])
+    assert err.startswith("forestall: context away: cannot use kubeconfig ")
+    assert err.endswith(": it has no context 'away'\n")
+
+
 def test_an_audit_says_whether_it_is_better_than_a_week_ago(api: FakeApi, run: Run) -> None:
     then = TODAY - timedelta(days=7)
     api.objects["configmaps"] = [stored(write_history([OLD._replace(day=then)]))]
@@ -86,6 +103,7 @@ def test_an_audit_says_whether_it_is_better_than_a_week_ago(api: FakeApi, run: R
     api.objects["deployments"] = [web | {"metadata": {**web["metadata"], "uid": "u"}}]
     line = f"29 findings fewer than on {then}: 30 then, 1 now (memory-limits -29)."
     assert line in run()[1].splitlines()
+    api.objects["namespaces"] = [{"metadata": {"name": "shop"}}]
     assert line not in run("--namespace", "shop")[1].splitlines()
 
 

@@ -238,6 +238,16 @@ class TestElection:
         assert election.is_leading
         assert api.lease["metadata"]["labels"] == {"edited": "yes"}
 
+    def test_a_namespace_that_is_not_there_is_told(
+        self, api: OneLease, join: Callable[[str], Election], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[str] = []
+        monkeypatch.setattr("webhook.controller.lease.log.warning", lambda _event, error: told.append(error))
+        api.fail["create", "/leases"] = [ClusterRefused(404, "NotFound", 'namespaces "ns" not found')]
+        election = join("a")
+        election.step()
+        assert (election.is_leading, told) == (False, ['namespaces "ns" not found (404)'])
+
     def test_somebody_deletes_the_lease(self, api: OneLease, clock: Clock, join: Callable[[str], Election]) -> None:
         election = join("a")
         election.step()

@@ -120,9 +120,11 @@ def _where(resource: str, namespaces: Set[str]) -> str:
 
 
 def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: date, progress: Progress) -> Audited:
-    """Audit one cluster. Raises FactsUnavailable or ClusterRefused if it can't be asked at all, BadConfig."""
+    """Audit one cluster. Raises FactsUnavailable or ClusterRefused if it can't be asked at all, or if one of the
+    namespaces isn't there; BadConfig."""
     unseen = Unseen()
     config, source = _configuration(cluster, options, unseen)
+    _check_namespaces(cluster, options.namespaces)
     listed = {kind for kind in facts_of(config) if kind.is_watched}
     kinds = {*listed, *((NAMESPACES,) if options.group_by or config.team_label else ())}
     facts = _facts(cluster, kinds, options.namespaces, unseen)
@@ -137,6 +139,19 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     # Counted by another configuration, or elsewhere, it can't be compared.
     history = _history(cluster) if is_whole and options.config is None else ()
     return Audited(name, source, config, is_whole=is_whole, found=found, observing=observing, history=history)
+
+
+def _check_namespaces(cluster: Cluster, namespaces: Sequence[str]) -> None:
+    """Refuse a name of which there is no namespace, as far as that may be asked: nothing would be found in it."""
+    for namespace in namespaces:
+        try:
+            is_there = cluster.get(f"/api/v1/namespaces/{namespace}") is not None
+        except ClusterRefused as answer:
+            if not is_forbidden(answer):
+                raise
+        else:
+            if not is_there:
+                raise ClusterRefused(404, "NotFound", f"there is no namespace {namespace}")
 
 
 def _history(cluster: Cluster) -> Sequence[Day]:

@@ -5,6 +5,7 @@ Imports what a command needs when it runs: `forestall version` answers before th
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         click.echo("forestall: standard output is closed", err=True)
         return 2
+    if sys.stderr is None:  # what is said there is said to nobody
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it is needed to the end
     try:
         return _run(argv)
     except click.exceptions.Exit as stop:

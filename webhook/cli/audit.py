@@ -16,6 +16,7 @@ from webhook.cli.options import AS_IF, FILE, KUBECONFIG
 from webhook.cli.terminal import note, put, style_of, tell_bugs, width
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.installation import HISTORY, NAMESPACE
+from webhook.objects.names import is_object_name
 from webhook.policy import MODES, Mode
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ _STRICT_AUDIT = (
 )
 
 
+def _namespaces(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not is_object_name(name):
+            raise click.BadParameter(f"{name!r} can be no namespace's name")
+    return names
+
+
 @click.command()
 @KUBECONFIG
 @click.option(
@@ -43,7 +51,13 @@ _STRICT_AUDIT = (
     help="The kubeconfig's context to audit; may be repeated for several clusters.",
 )
 @click.option(
-    "--namespace", "-n", "namespaces", metavar="NS", multiple=True, help="Audit only this namespace; may be repeated."
+    "--namespace",
+    "-n",
+    "namespaces",
+    metavar="NS",
+    multiple=True,
+    callback=_namespaces,
+    help="Audit only this namespace; may be repeated.",
 )
 @click.option(
     "--config",
@@ -93,6 +107,10 @@ def audit(
     if is_history:
         if output not in ("text", "csv"):
             raise click.UsageError("--history is printed as text or csv")
+        if namespaces or config or as_if or group_by or strict:
+            raise click.UsageError(
+                "--history judges nothing: beside it --kubeconfig, --context and --output count alone"
+            )
         return _print_history(kubeconfig, contexts, output)
     gc.set_threshold(*GC_THRESHOLDS)
     today = datetime.now(UTC).date()
@@ -104,10 +122,7 @@ def audit(
                 cluster = reach_patiently(kubeconfig, context)
                 audits.append(audit_cluster(cluster, context or "", options, today=today, progress=bar.show))
         except (ClusterRefused, FactsUnavailable) as error:
-            if len(contexts) < 2:
-                raise
-            click.echo(f"forestall: context {context}: {error}", err=True)
-            code = 2
+            code = _go_on_without(context, contexts, error)
     code = max([code, *(audited.exit_code(strict=strict) for audited in audits)])
     for audited in audits:
         tell_bugs(audited.found.bugs)
@@ -118,6 +133,15 @@ def audit(
     return code
 
 
+def _go_on_without(context: str | None, contexts: Sequence[str], error: ClusterRefused | FactsUnavailable) -> int:
+    """Name the cluster that can't be asked, of several, and return the exit code for that; raise the error of a single
+    one."""
+    if len(contexts) < 2:
+        raise error
+    click.echo(f"forestall: context {context}: {error}", err=True)
+    return 2
+
+
 def _print_history(kubeconfig: Path | None, contexts: tuple[str, ...], output: AuditFormat) -> int:
     """Print what the auditors of the clusters have counted; 2 if a history can't be read."""
     from webhook.audit.history import history_csv, history_lines, read_history  # noqa: PLC0415
@@ -125,7 +149,11 @@ def _print_history(kubeconfig: Path | None, contexts: tuple[str, ...], output: A
 
     clusters, code = {}, 0
     for context in contexts or (None,):
-        read = read_history(reach_patiently(kubeconfig, context).get(config_map_path(NAMESPACE, HISTORY)))
+        try:
+            read = read_history(reach_patiently(kubeconfig, context).get(config_map_path(NAMESPACE, HISTORY)))
+        except (ClusterRefused, FactsUnavailable) as error:
+            code = _go_on_without(context, contexts, error)
+            continue
         clusters[context or ""] = read.days
         if read.lost:
             where = f"context {context}: " if context else ""

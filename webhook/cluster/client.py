@@ -41,6 +41,8 @@ log = structlog.get_logger()
 
 _WARNING = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
 
+_NOT_IN_KUBECONFIG = re.compile("Expected object with name (.*) in .*/(context|cluster|user)s list$")
+
 _CONNECT_SECONDS = 5.0
 _RECONNECT_SECONDS = 10.0
 _LOOK_UPS_AT_ONCE = 8
@@ -309,7 +311,7 @@ class Cluster:
             if configuration.host.startswith("https"):
                 pool.connection_pool_kw.update(_NO_FILES, ssl_context=_ssl_context(configuration))
         except Exception as error:  # the package lets a KeyError or a TypeError out for a malformed kubeconfig
-            raise FactsUnavailable(f"cannot use {self._source}: {one_line(error)}") from error
+            raise FactsUnavailable(f"cannot use {self._source}: {_why_unusable(error)}") from error
         self._connection = pool, configuration
         self._connected_at = time.monotonic()
 
@@ -326,6 +328,21 @@ class Cluster:
     @property
     def host(self) -> str:
         return str(self._connection[1].host)
+
+
+def _why_unusable(error: Exception) -> str:
+    """What is wrong with a kubeconfig, or with the environment of what should be a pod, in the package's words only
+    where they say it."""
+    if isinstance(error, (AttributeError, IndexError, KeyError, TypeError)):
+        return "it is no kubeconfig"
+    text = one_line(error)
+    if absent := _NOT_IN_KUBECONFIG.search(text):
+        return f"it has no {absent[2]} {absent[1]!r}"
+    if "No configuration found" in text:
+        return "there is none"
+    if "host/port is not set" in text:
+        return "this runs in no cluster: name one with --kubeconfig"
+    return text
 
 
 def _refusal(response: urllib3.BaseHTTPResponse, call: Call) -> ClusterRefused:

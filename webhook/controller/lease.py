@@ -173,7 +173,7 @@ class Election:
         except Conflict:
             return False
         except ClusterRefused as answer:
-            if answer.status == 404:  # the Lease was deleted since it was read
+            if answer.status == 404 and "metadata" in bid:  # the Lease was deleted since it was read
                 return False
             raise
         self._candidate.won(lease, began, self._clock())
