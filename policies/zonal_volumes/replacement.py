@@ -100,8 +100,8 @@ def _as_empty_dirs(workload: Workload, sized: Collection[tuple[StoredVolume, Any
 
 
 def as_class(path: str, claim: Mapping[str, Any], facts: ClusterFacts, replacement: Replacement | None) -> Set | None:
-    """What gives a claim, or the template of one, the replacement's class; None where it has that already, where the old
-    annotation would outvote it, and where the class would lose it its data."""
+    """What gives a claim, or the template of one, the replacement's class; None where it has that already, where an old
+    annotation would outvote it, and where it says itself what its data comes from."""
     name = class_of(replacement, facts)
     metadata, spec = claim.get("metadata") or {}, claim.get("spec") or {}
     is_named_before = claim_class(metadata, spec) == name or claim_class(metadata, {}) is not None
