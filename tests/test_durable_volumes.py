@@ -10,7 +10,7 @@ import pytest
 
 from policies.metrics_durability import policy as durability
 from policies.zonal_volumes import policy as zonal
-from policies.zonal_volumes.policy import Replacement
+from policies.zonal_volumes.replacement import Replacement
 from tests.builders import SHARED, custom, facts_of, request
 from tests.test_zonal_volumes import THREE_ZONES, storage_class
 from webhook.files.manifests import read_manifests

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from policies.zonal_volumes.policy import Params, Replacement, examine
+from policies.zonal_volumes.policy import Params, examine
+from policies.zonal_volumes.replacement import Replacement
 from tests.builders import (
     KINDS,
     SHARED,
