@@ -85,3 +85,19 @@ def test_a_log_that_is_closed_costs_lines_alone() -> None:
     lines.warning(line(2))
     os.close(stdout)
     assert lines.dropped == 2
+
+
+def fail() -> None:
+    raise ValueError("s3cret" * 1000)
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["exc_info=error", "log.exception"])
+def test_an_exception_is_told_with_its_last_frames_and_quotes_no_object(is_named: bool) -> None:
+    try:
+        fail()
+    except ValueError as error:
+        said = json.loads(logs._render(None, "error", {"event": "failed", "exc_info": error if is_named else True}))
+    first, *_, last = said.pop("exception").splitlines()
+    assert (first, last) == ("Traceback (most recent call last):", f"ValueError: {'s3cret' * 1000}"[:500])
+    del said["time"]
+    assert said == {"level": "error", "event": "failed"}

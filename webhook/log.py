@@ -30,12 +30,18 @@ _LAST_SECONDS = 1.0
 """Seconds that the end of the process waits for somebody to take the last lines."""
 
 _MESSAGE_LENGTH = 500
+"""Characters of an exception's line that are logged: it may quote an object, which may be a Secret."""
 
 # Nested objects are ours; what can't be encoded is shown rather than lost.
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 def _render(_logger: object, level: str, event: MutableMapping[str, Any]) -> bytes:
+    error = event.pop("exc_info", None)
+    if error is True:  # log.exception: the error that is being handled
+        error = sys.exception()
+    if isinstance(error, BaseException):
+        event["exception"] = describe(error)
     return _encode({"time": datetime.now(UTC), "level": level, **event}) + b"\n"
 
 
@@ -236,9 +242,9 @@ class _Forward(logging.Handler):
     """Hands a library's record to our log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields = {"logger": record.name}
+        fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info and record.exc_info[1]:
-            fields["exception"] = describe(record.exc_info[1])
+            fields["exc_info"] = record.exc_info[1]
         structlog.get_logger().log(record.levelno, record.getMessage(), **fields)
 
 

@@ -12,6 +12,7 @@ import msgspec
 from webhook.audit.run import Audited
 from webhook.audit.spreadsheet import csv_row
 from webhook.audit.text import exemptions, sentences
+from webhook.cluster.paths import path_of
 from webhook.findings import Finding
 from webhook.formats import dump, json_finding, sarif_document, sarif_result
 from webhook.messages import advice, incident, told
@@ -118,22 +119,19 @@ def _place(audited: Audited, reference: Reference) -> dict[str, Any]:
     known = (judged.kind for judged in audited.config.judged.values() if judged.kind.kind == reference.kind)
     group = "admissionregistration.k8s.io" if reference.kind == "ValidatingWebhookConfiguration" else ""
     kind = next(known, GroupKind(group, reference.kind, f"{reference.kind.lower()}s"))
-    version = f"{kind.group}/v1" if kind.group else "v1"
-    return _location(audited, version, kind.resource, reference.namespace, reference.name)
+    return _location(audited, path_of(kind, "v1", reference.namespace, reference.name))
 
 
 def _address(audited: Audited, finding: Finding) -> dict[str, Any]:
     judged = finding.object
-    group, _, _ = judged.api_version.rpartition("/")
-    plural = audited.config.judged[group, judged.kind].kind.resource
-    return _location(audited, judged.api_version, plural, judged.namespace, judged.name)
+    group, _, version = judged.api_version.rpartition("/")
+    kind = audited.config.judged[group, judged.kind].kind
+    return _location(audited, path_of(kind, version, judged.namespace, judged.name))
 
 
-def _location(audited: Audited, version: str, plural: str, namespace: str, name: str) -> dict[str, Any]:
-    where = f"namespaces/{namespace}/" if namespace else ""
-    path = f"{'apis' if '/' in version else 'api'}/{version}/{where}{plural}/{name}"
-    cluster = f"{audited.name}/" if audited.name else ""
-    return {"physicalLocation": {"artifactLocation": {"uri": cluster + path}}}
+def _location(audited: Audited, path: str) -> dict[str, Any]:
+    """The location at an API path of the cluster: a relative address, as SARIF wants it."""
+    return {"physicalLocation": {"artifactLocation": {"uri": f"{audited.name}{path}".removeprefix("/")}}}
 
 
 def _observed(audits: Sequence[Audited]) -> Iterator[tuple[Audited, Observed]]:
