@@ -276,6 +276,22 @@ class TestFacts:
         assert ("list", f"{SHOP}/deployments") in audited.cluster.calls
         assert audited.auditor.inventory.stale == set()
 
+    def test_a_large_namespace_that_is_stale_all_the_time_holds_up_no_other(self, audit_of: AuditOf) -> None:
+        audited = audit_of(workload(), named("a-large-one"))
+
+        def change() -> None:
+            audited.auditor.inventory.stale.add("a-large-one")
+            if any(verb == "list" and "/a-large-one/" in path for verb, path in audited.cluster.calls):
+                audited.pass_time(20)
+            audited.cluster.calls.clear()
+
+        audited.during = change
+        audited.auditor.inventory.stale |= {"a-large-one", "shop"}
+        for _ in range(5):
+            audited.reconcile()
+            audited.auditor.inventory.stale.add("a-large-one")
+        assert audited.auditor.inventory.stale == {"a-large-one"}
+
     def test_changed_nodes_judge_everything_again_at_most_every_five_minutes(self, audit_of: AuditOf) -> None:
         text = every_policy(prometheus_memory="mode: deny")
         audited = audit_of(workload(), text=text)

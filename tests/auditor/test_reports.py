@@ -10,8 +10,10 @@ import pytest
 
 from tests.auditor.conftest import Logged
 from tests.auditor.findings import drop, finding, put
+from tests.builders import ROOT
 from tests.memory_cluster import MemoryCluster
 from webhook.auditor.kept import Kept
+from webhook.auditor.places import CUSTOM
 from webhook.auditor.report import MOST_BYTES, report_content
 from webhook.auditor.reports import Reports, delete_all
 from webhook.auditor.seen import Seen
@@ -20,6 +22,7 @@ from webhook.auditor.uninstall import remove_all
 from webhook.cluster.client import Cluster
 from webhook.errors import ClusterRefused, Conflict, FactsUnavailable
 from webhook.findings import Finding
+from webhook.installation import AUDITOR, HISTORY, NOTIFIED, REPORT_LABEL, SEEN
 from webhook.messages import incident
 from webhook.policy import Object
 
@@ -501,3 +504,13 @@ def test_a_lease_that_is_renewed_meanwhile_is_taken_all_the_same() -> None:
     here.cluster.put(lease("a"))
     here.cluster.fail["replace", "forestall-auditor"] = [Conflict(409, "Conflict", "modified")] * 2
     assert remove_all(cast("Cluster", here.cluster), OWN, lambda _: None) == 1
+
+
+def test_the_page_deletes_every_kind_of_report_and_every_record() -> None:
+    page = (ROOT / "docs" / "auditor.md").read_text()
+    for group in {form.group for form in CUSTOM}:
+        resources = ",".join(f"{form.resource}.{group}" for form in CUSTOM if form.group == group)
+        assert f"kubectl delete {resources} --all-namespaces \\\n  --selector {REPORT_LABEL}=true\n" in page
+    assert f"kubectl delete configmaps --namespace {OWN} --selector {REPORT_LABEL}=true\n" in page
+    assert all(f"configmap/{name}" in page for name in (HISTORY, SEEN, NOTIFIED))
+    assert f"lease/{AUDITOR}" in page

@@ -169,11 +169,14 @@ class Auditor:
         began = self._clock()
         self._list_at = {namespace: at for namespace, at in self._list_at.items() if at > began}
         for namespace in sorted(self.inventory.stale - self._list_at.keys()):
-            self._list_at[namespace] = self._clock() + _NAMESPACE_AFTER
+            begun = self._clock()
             try:
                 self.inventory.list_namespace(namespace, self._beat)
             except (ClusterRefused, FactsUnavailable):
                 return  # tried again; if it goes on, the kind's watch says so as well
+            finally:
+                # The others have as much time as this one took, if it is stale again and again.
+                self._list_at[namespace] = self._clock() + max(_NAMESPACE_AFTER, self._clock() - begun)
             self.inventory.stale.discard(namespace)
             if self._clock() > began + _BUDGET:
                 return
