@@ -1,6 +1,7 @@
 """Findings: violations that were met on objects, what becomes of them, and where to look.
 
-`forestall check` meets them in files, `forestall doctor` in the cluster; messages and formats put them into words.
+`forestall check` meets them in files, audits and `forestall doctor` in the cluster; messages and formats put them into
+words.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Deployments, of which one is looked up where its scale changes: a Scale says nothing of what it scales.
 
-They are no fact that a policy declares, and aren't watched.
+They are no fact that a policy declares, and aren't watched. A policy may declare a kind of Deployments with records of
+its own (scrape-endpoints does), and both count as one kind: these records stand in the facts of a request for a Scale
+alone.
 """
 
 from __future__ import annotations

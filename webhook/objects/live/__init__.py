@@ -1,7 +1,8 @@
 """What lives in a cluster at one moment: slim records of pods, nodes, volume attachments and workloads' status.
 
 Each kind is a FactKind with a module here, read from the same lists as facts are, and `Live.of(LIVE_PODS)` are its
-records. Unlike facts it is read where somebody asks what is broken now (`forestall audit`), and never watched.
+records. Unlike facts it is read for what is broken now alone: `forestall audit` lists it, the auditor keeps it current
+by watches, and servers never see it.
 """
 
 from __future__ import annotations
