@@ -27,23 +27,21 @@ from webhook.objects.ended import is_over
 from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.objects.wire import UNDECODABLE, read_object
 from webhook.policy import AdmissionRequest, GroupKind, Reference
-from webhook.scope import modes_of
+from webhook.scope import active_policies
 
 log = structlog.get_logger()
 
 
 def kinds_to_judge(config: Config) -> list[GroupKind]:
-    """The kinds that some policy judges that isn't off everywhere, owners before what they own.
+    """The kinds that active policies judge, owners before what they own.
 
     What the API server is never asked about isn't among them: locks in ConfigMaps change every second.
     """
+    active = {one.policy.id for one in active_policies(config)}
     kinds = {
         judged.kind
         for judged in config.judged.values()
-        if any(
-            modes_of(active, config) != {"off"} and judged.kind not in active.policy.unasked
-            for active in judged.policies
-        )
+        if any(one.policy.id in active and judged.kind not in one.policy.unasked for one in judged.policies)
     }
     return sorted(kinds, key=owner_first)
 
@@ -53,7 +51,6 @@ class Inventory:
 
     facts       what objects are judged by, as is `today`
     stale       namespaces whose objects have to be judged again, since what they are judged by has changed
-    unread      kind -> why it could not be listed
     unreadable  object -> why it can't be read
     """
 
@@ -72,13 +69,18 @@ class Inventory:
         self.facts: ClusterFacts = NO_FACTS
         self.today = date.min
         self.stale: set[str] = set()
-        self.unread: dict[GroupKind, str] = {}
         self.unreadable: dict[Reference, str] = {}
 
     @property
     def kinds(self) -> list[GroupKind]:
         """The kinds to list, owners before what they own."""
         return list(self._stored.kinds)
+
+    @property
+    def unread(self) -> Mapping[GroupKind, str]:
+        """Kind -> why it could not be listed."""
+        resources = self._stored.unseen.resources
+        return {kind: resources[kind.full_resource] for kind in self.kinds if kind.full_resource in resources}
 
     @property
     def count(self) -> int:
@@ -122,7 +124,6 @@ class Inventory:
             self._note_unread(kind, error)
             raise
         else:
-            self.unread.pop(kind, None)
             self._stored.unseen.resources.pop(kind.full_resource, None)
 
     def list_namespace(self, namespace: str, on_page: Callable[[], None]) -> None:
@@ -275,13 +276,12 @@ class Inventory:
         followed.stop()
         for key in list(followed.objects):
             self._forget(followed, key)
-        self.unread.pop(kind, None)
+        self._stored.unseen.resources.pop(kind.full_resource, None)
 
     def _note_unread(self, kind: GroupKind, error: ClusterRefused | FactsUnavailable) -> None:
         if self.unread.get(kind) != str(error):
             log.warning("cannot list", resource=kind.full_resource, error=str(error))
-        self.unread[kind] = str(error)
-        self._stored.unseen.note(kind.full_resource, error)
+        self._stored.unseen.resources[kind.full_resource] = str(error)
 
     def _pass_over(self, kind: GroupKind, reference: Reference, why: str) -> None:
         if self.unreadable.get(reference) != why:

@@ -12,7 +12,7 @@ from webhook.objects.facts import ClusterFacts
 from webhook.objects.live import Live
 from webhook.observing import monitoring
 from webhook.policy import SEVERITIES, FactKind, Observation
-from webhook.scope import is_excluded, modes_of
+from webhook.scope import active_policies, is_excluded
 
 
 class Observer(NamedTuple):
@@ -43,9 +43,9 @@ def observers(config: Config) -> list[Observer]:
     """The observers to run, by name: those of policies that the configuration doesn't turn off everywhere, and those
     that belong to no policy."""
     found = [Observer(monitoring.NAME, monitoring.LIVES, monitoring.observe_monitoring)]
-    for active in config.policies.values():
+    for active in active_policies(config):
         policy, params = active.policy, active.params
-        if policy.observe is not None and modes_of(active, config) != {"off"}:
+        if policy.observe is not None:
             found.append(Observer(policy.id, policy.lives, _with_params(policy.observe, params)))
     return found
 
