@@ -36,9 +36,9 @@ class Form(NamedTuple):
     resource: str
     is_namespaced: bool
 
-    def collection(self, namespace: str) -> str:
-        """The API path of its objects in a namespace, or of all."""
-        return api_path(self.group, self.version, self.resource, namespace)
+    def path(self, namespace: str, name: str = "") -> str:
+        """The API path of its objects in a namespace, or of all, or of one."""
+        return api_path(self.group, self.version, self.resource, namespace, name)
 
     @property
     def root(self) -> str:
@@ -61,22 +61,29 @@ CUSTOM = (
 
 
 class Place(NamedTuple):
-    """Where the report about `namespace` is stored, which is empty for objects that have none."""
+    """Where a report is stored.
+
+    namespace  the namespace that it is about; empty for objects that have none
+    within     the namespace that it is in; empty for a report that has none
+    """
 
     form: Form
     namespace: str
-    collection: str
+    within: str
     name: str
 
     @property
+    def collection(self) -> str:
+        return self.form.path(self.within)
+
+    @property
     def path(self) -> str:
-        return f"{self.collection}/{self.name}"
+        return self.form.path(self.within, self.name)
 
     @property
     def metadata(self) -> Object:
         """The name and the namespace of a new report."""
-        _, _, within = self.collection.partition("/namespaces/")
-        return {"name": self.name} | ({"namespace": within.partition("/")[0]} if within else {})
+        return {"name": self.name} | ({"namespace": self.within} if self.within else {})
 
 
 class StoredReport(NamedTuple):
@@ -103,17 +110,17 @@ def served_forms(cluster: Cluster) -> tuple[Form, ...]:
 def place_of(form: Form, namespace: str, own: str) -> Place | None:
     """Where a report of this form about the namespace is stored; None if the form isn't for it."""
     if form.is_config_map:
-        return Place(form, namespace, form.collection(own), f"{_PREFIX}{namespace or _CLUSTER}")
+        return Place(form, namespace, own, f"{_PREFIX}{namespace or _CLUSTER}")
     if form.is_namespaced != bool(namespace):
         return None
-    return Place(form, namespace, form.collection(namespace), NAME)
+    return Place(form, namespace, namespace, NAME)
 
 
 def stored_reports(cluster: Cluster, forms: Sequence[Form], own: str) -> Iterator[StoredReport]:
     """Forestall's reports of these kinds. Raises ClusterRefused or FactsUnavailable; a kind that has just ceased to be
     served has none."""
     for form in forms:
-        path = form.collection(own if form.is_config_map else "")
+        path = form.path(own if form.is_config_map else "")
         # Of others that bear the label there may be any number.
         fields = "" if form.is_config_map else f"metadata.name={NAME}"
         found = read_objects(MetadataReader(cluster), path, form.kind, labels=_SELECTOR, fields=fields)
