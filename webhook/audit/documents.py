@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from webhook.audit.run import Audited
+from webhook.audit.audited import Audited
 from webhook.audit.spreadsheet import csv_row
 from webhook.audit.text import exemptions, sentences
 from webhook.cluster.paths import path_of

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from webhook.audit.run import Audited
+from webhook.audit.audited import Audited
 from webhook.audit.spill import WORST_FIRST
 from webhook.audit.text import exemptions, judged, sentences
 from webhook.formats import whereabouts

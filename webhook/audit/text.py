@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import groupby, islice
 
+from webhook.audit.audited import Audited
 from webhook.audit.history import Counts, since_last_week
-from webhook.audit.run import Audited
 from webhook.config import Config
 from webhook.formats import COLOURS, Style, counted, object_lines
 from webhook.objects.limitranger import show_amount

@@ -20,7 +20,7 @@ from webhook.objects.names import is_object_name
 from webhook.policy import MODES, Mode
 
 if TYPE_CHECKING:
-    from webhook.audit.run import Audited
+    from webhook.audit.audited import Audited
 
 
 AuditFormat = Literal["text", "json", "csv", "sarif", "html"]
