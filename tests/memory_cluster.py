@@ -108,8 +108,8 @@ class MemoryCluster:
         self.writes += 1
         return copy.deepcopy(self._store(path, obj["metadata"], obj))
 
-    def delete(self, path: str, uid: str = "", version: str = "", *, timeout: float = 10.0) -> None:
-        self._called("delete", path, timeout)
+    def delete(self, path: str, uid: str = "", version: str = "") -> None:
+        self._called("delete", path, 10.0)
         metadata = self.objects[path]["metadata"] if path in self.objects else {}
         if metadata and ((uid or metadata["uid"]), (version or metadata["resourceVersion"])) != (
             metadata["uid"],

@@ -16,12 +16,10 @@ from tests.memory_cluster import MemoryCluster
 from webhook.audit.history import (
     MOST_BYTES,
     Day,
-    history_csv,
-    history_lines,
     read_history,
-    since_last_week,
     write_history,
 )
+from webhook.audit.history_text import history_csv, history_lines, since_last_week
 from webhook.auditor.history import History
 from webhook.auditor.kept import Kept
 from webhook.errors import FactsUnavailable

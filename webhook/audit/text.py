@@ -8,7 +8,8 @@ from datetime import date
 from itertools import groupby, islice
 
 from webhook.audit.audited import Audited
-from webhook.audit.history import Counts, since_last_week
+from webhook.audit.history import Counts
+from webhook.audit.history_text import since_last_week
 from webhook.config import Config
 from webhook.formats import COLOURS, Style, counted, object_lines
 from webhook.objects.limitranger import show_amount

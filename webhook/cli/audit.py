@@ -144,7 +144,8 @@ def _go_on_without(context: str | None, contexts: Sequence[str], error: ClusterR
 
 def _print_history(kubeconfig: Path | None, contexts: tuple[str, ...], output: AuditFormat) -> int:
     """Print what the auditors of the clusters have counted; 2 if a history can't be read."""
-    from webhook.audit.history import history_csv, history_lines, read_history  # noqa: PLC0415
+    from webhook.audit.history import read_history  # noqa: PLC0415
+    from webhook.audit.history_text import history_csv, history_lines  # noqa: PLC0415
     from webhook.cluster.paths import config_map_path  # noqa: PLC0415
 
     clusters, code = {}, 0
