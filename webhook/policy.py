@@ -238,12 +238,23 @@ class Brief(NamedTuple):
     remedy: str = ""
 
 
+def printable(text: str) -> str:
+    """The text with an escape in place of every character that a terminal would obey, not show: objects hold what
+    anybody wrote, and messages quote it. Ends of lines stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 class Violation(msgspec.Struct, frozen=True):
     """One way in which an object breaks a policy.
 
     path      where, from the object's root and counted from zero
     subject   whom it concerns, a container's or volume's name: the ratchet compares it
-    message   what is wrong and what to write instead
+    message   what is wrong and what to write instead; kept as `printable`
     value     what was found: an int where more is better, so that "worse than before" can be told
     fix       what mends it, all or nothing
     advice    where nothing may be applied by us, sets that mend it once somebody does them
@@ -275,6 +286,9 @@ class Violation(msgspec.Struct, frozen=True):
     is_unknown: bool = False
     unseen: tuple[FactReference, ...] = ()
 
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "message", printable(self.message))
+
 
 Severity = Literal["error", "warning"]
 """An observation's severity: "error" if something doesn't work now, "warning" if it is about to fail or has failed
@@ -305,6 +319,9 @@ class Observation(msgspec.Struct, frozen=True):
     value: int | str | None = None
     hint: str | None = None
     severity: Severity = "warning"
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "message", printable(self.message))
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,6 +334,13 @@ def test_slack_is_sent_text_that_calls_nobody(receiving: Receiver) -> None:
     assert "image &lt;!here&gt; @\u200bchannel &amp; co" in here.texts[0]
 
 
+def test_slack_is_sent_text_that_leads_nowhere(receiving: Receiver) -> None:
+    here = world(receiving, "when: change, form: slack")
+    put(here.kept, finding(message="port [80](https://evil.example) ![](http://evil.example)"))
+    here.pass_time(70)
+    assert "port [80]\u200b(https:\u200b//evil.example) ![]\u200b(http:\u200b//evil.example)" in here.texts[0]
+
+
 def test_a_namespace_with_much_that_is_new_crowds_out_no_other(receiving: Receiver) -> None:
     here = world(receiving)
     put(here.kept, *(finding(f"web-{number:04}", namespace="evil") for number in range(1000)))

@@ -25,6 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _SECONDS = 10.0
+_APART = "\u200b"
+"""A space of no width."""
+_NOT_PLAIN = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "@": f"@{_APART}",
+    "](": f"]{_APART}(",
+    "://": f":{_APART}//",
+}
 """Seconds that a receiver has for its answer."""
 SHORTEST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
 """Seconds until what failed is tried again: twice as many after each failure."""
@@ -128,9 +138,9 @@ def body_of(notice: Notice, notifications: Notifications) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """The text without what Slack and Mattermost take for a link or a call: names in it may be anybody's."""
-    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "@\u200b")):
-        text = text.replace(character, escaped)
+    """The text without what Slack and Mattermost take for a link, an image or a call: names in it may be anybody's."""
+    for taken, escaped in _NOT_PLAIN.items():
+        text = text.replace(taken, escaped)
     return text
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from webhook.objects.fields import items, mapping
 from webhook.objects.names import SERVICE_ACCOUNT
-from webhook.policy import AdmissionRequest, Object
+from webhook.policy import AdmissionRequest, Object, printable
 
 _KUBE_SYSTEM = f"{SERVICE_ACCOUNT}kube-system:"
 IDENTITIES: Mapping[tuple[str, str], str] = {
@@ -56,7 +56,7 @@ class Owner(NamedTuple):
     is_judged: bool
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return printable(f"{self.kind} {self.name}")
 
 
 def owner_of(
@@ -93,7 +93,7 @@ def operator_of(obj: Object | None) -> str:
     reference = _controller_reference(obj)
     if reference is None or _key(reference) in IDENTITIES:
         return ""
-    return f"{reference.get('kind') or ''} {reference.get('name') or ''}"
+    return printable(f"{reference.get('kind') or ''} {reference.get('name') or ''}")
 
 
 class ControllerReference(NamedTuple):
