@@ -16,7 +16,8 @@ from webhook.config import Config
 from webhook.fixes import can_change, fails_again, sets_of
 from webhook.loader import load_policies
 from webhook.objects.commands import kubectl
-from webhook.objects.pods import Container, readable_workload
+from webhook.objects.containers import Container
+from webhook.objects.pods import readable_workload
 from webhook.objects.topology import as_yaml
 from webhook.policy import AdmissionRequest, Brief, Decision, Set, Verdict, Violation
 

@@ -15,11 +15,12 @@ import msgspec
 
 from webhook.config import ActivePolicy, Config
 from webhook.fixes import FIXED_AT_CREATION
+from webhook.objects.containers import Container
 from webhook.objects.facts.deployments import DEPLOYMENTS
 from webhook.objects.fields import mapping
 from webhook.objects.images import match_image
 from webhook.objects.owners import AUTOSCALERS, Owner, is_mirror, metadata_of, owner_of, top_level
-from webhook.objects.pods import Container, readable_workload
+from webhook.objects.pods import readable_workload
 from webhook.policy import (
     OPERATIONS,
     SUBRESOURCES,

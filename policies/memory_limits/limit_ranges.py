@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from policies.memory_limits.pod import Pod, pods_of
+from webhook.objects.containers import Container
 from webhook.objects.helm_values import resources_value
-from webhook.objects.pods import Container
 from webhook.objects.quantities import format_memory
 from webhook.objects.sizes import Size, Wish, admitted, refused
 from webhook.policy import Brief, Set, Violation

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from policies.memory_limits.pod import Pod, meant_request
+from webhook.objects.containers import Container
 from webhook.objects.memory_volumes import size_limit_path, written_by
-from webhook.objects.pods import Container
 from webhook.objects.products import AGENTS, product_of
 from webhook.objects.prometheus import LEAST_LIMIT, LEAST_REQUEST, holds_series, is_agent
 from webhook.objects.quantities import format_memory

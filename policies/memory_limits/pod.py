@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from policies.memory_limits.params import Params
+from webhook.objects.containers import Container
 from webhook.objects.facts import LimitRange
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Workload
 from webhook.objects.quantities import is_fraction_of_byte
 from webhook.objects.sizes import Bounds
 

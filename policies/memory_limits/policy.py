@@ -13,11 +13,12 @@ from policies.memory_limits.pod import Pod, why_no_limit
 from policies.memory_limits.sizes import named_size, sizes_of
 from policies.memory_limits.updates import left_behind, lost_pod_limit
 from webhook.errors import FactsUnavailable
+from webhook.objects.containers import Container
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts
 from webhook.objects.helm_values import resources_value
 from webhook.objects.live import LIVE_NODES, LIVE_PODS, LIVE_STATEFUL_SETS
 from webhook.objects.memory_volumes import memory_volumes
-from webhook.objects.pods import Container, read_workload
+from webhook.objects.pods import read_workload
 from webhook.objects.predecessors import predecessors
 from webhook.objects.quantities import format_memory
 from webhook.objects.sizes import Bounds, exceeds_itself, spell, unread_ranges

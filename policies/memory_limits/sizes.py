@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 from policies.memory_limits.no_default import limit_of_whole, why_no_default
 from policies.memory_limits.params import Params
 from policies.memory_limits.pod import Pod, meant_request
+from webhook.objects.containers import Container
 from webhook.objects.images import match_image
 from webhook.objects.memory_volumes import written_by
-from webhook.objects.pods import Container
 from webhook.objects.quantities import Memory, format_memory, parse_memory
 from webhook.objects.sizes import NO_MOST, Bound, Size, Wish, admitted, share
 

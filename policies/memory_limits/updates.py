@@ -8,8 +8,9 @@ import msgspec
 
 from policies.memory_limits.pod import Pod, why_no_limit
 from policies.memory_limits.sizes import size_of, sizes_of
+from webhook.objects.containers import Container, ResourcePart
 from webhook.objects.limitranger import Refusal
-from webhook.objects.pods import Container, ResourcePart, read_workload
+from webhook.objects.pods import read_workload
 from webhook.objects.quantities import format_memory
 from webhook.objects.sizes import Size, refused
 from webhook.policy import AdmissionRequest, Brief, Set, Violation

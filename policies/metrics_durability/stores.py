@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from posixpath import join, normpath
 from typing import Literal, NamedTuple
 
+from webhook.objects.containers import Container
 from webhook.objects.fields import items
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Workload
 from webhook.objects.products import product_of
 from webhook.objects.prometheus import flag_value, holds_series, is_agent
 

@@ -7,7 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from webhook.objects.pods import Container, Workload
+from webhook.objects.containers import Container
+from webhook.objects.pods import Workload
 from webhook.objects.prometheus import LEAST_LIMIT, LEAST_REQUEST, SERVER_NAMES, series_containers
 from webhook.objects.quantities import Memory
 from webhook.objects.workloads import Workloads

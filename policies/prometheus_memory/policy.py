@@ -8,11 +8,12 @@ from typing import NamedTuple
 from policies.prometheus_memory.floor import Floor, Params, find_series, floor_of
 from policies.prometheus_memory.observed import observe
 from webhook.errors import FactsUnavailable
+from webhook.objects.containers import Container, ResourcePart
 from webhook.objects.facts import LIMIT_RANGES, NODES, ClusterFacts, LimitRange
 from webhook.objects.helm_values import resources_value
 from webhook.objects.live import LIVE_PODS, LIVE_STATEFUL_SETS
 from webhook.objects.nodes import largest_node
-from webhook.objects.pods import Container, ResourcePart, Workload, read_workload
+from webhook.objects.pods import Workload, read_workload
 from webhook.objects.predecessors import predecessors
 from webhook.objects.prometheus import is_agent
 from webhook.objects.quantities import MAX_BYTES, format_memory

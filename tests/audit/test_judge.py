@@ -11,7 +11,7 @@ from tests.memory_cluster import MemoryCluster
 from webhook.audit.judge import Audit, audit
 from webhook.cluster.unseen import Unreadable
 from webhook.errors import ClusterRefused, FactsUnavailable
-from webhook.objects.pods import OPERATED
+from webhook.objects.operated import OPERATED
 from webhook.policy import Object
 
 GROUPS = {"apps": "v1", "batch": "v1", "monitoring.coreos.com": "v1"}

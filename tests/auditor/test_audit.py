@@ -23,7 +23,7 @@ from webhook.auditor.watching import Followed
 from webhook.cluster.lists import METADATA_LIST, METADATA_OBJECT
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.findings import Finding
-from webhook.objects.pods import OPERATED
+from webhook.objects.operated import OPERATED
 from webhook.policy import GroupKind, Object, Reference
 
 DENY = every_policy(memory_limits="mode: deny")

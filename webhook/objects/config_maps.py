@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from webhook.objects.containers import Container
 from webhook.objects.facts import ClusterFacts, Metadata, Wire
 from webhook.objects.fields import items, mapping, text
 from webhook.objects.mounts import mount_at
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Workload
 from webhook.policy import FactKind, FactReference
 
 

@@ -23,8 +23,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from webhook.objects.containers import Container
 from webhook.objects.fields import mapping
-from webhook.objects.pods import Container
 from webhook.policy import Object, Set
 
 Value = Literal[

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_UP, Decimal
 from typing import Any, NamedTuple
 
+from webhook.objects.containers import Container, ResourcePart
 from webhook.objects.facts.limit_ranges import Amounts, Item
 from webhook.objects.fields import mapping
-from webhook.objects.pods import Container, ResourcePart, Workload
+from webhook.objects.pods import Workload
 from webhook.objects.quantities import format_memory, parse_quantity
 
 _MILLI = Decimal("0.001")

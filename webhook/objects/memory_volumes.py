@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from webhook.objects.containers import Container
 from webhook.objects.fields import bytes_at, mapping
 from webhook.objects.mounts import mounts_of
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Workload
 from webhook.objects.volumes import operated_storage
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
+from webhook.objects.containers import Container
 from webhook.objects.fields import mapping
 from webhook.objects.images import base_of
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Workload
 from webhook.objects.products import WORDS, product_of
 from webhook.objects.prometheus import find_flag
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from posixpath import normpath
 from typing import NamedTuple
 
+from webhook.objects.containers import Container
 from webhook.objects.fields import items, text
-from webhook.objects.pods import Container
 
 
 class Mount(NamedTuple):

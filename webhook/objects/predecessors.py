@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from webhook.errors import BadImage
+from webhook.objects.containers import Container
 from webhook.objects.images import parse_image
-from webhook.objects.pods import Container, read_workload
+from webhook.objects.pods import read_workload
 from webhook.policy import AdmissionRequest
 
 

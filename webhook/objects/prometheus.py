@@ -12,8 +12,9 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
+from webhook.objects.containers import Container
 from webhook.objects.fields import items
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Workload
 from webhook.objects.products import AGENTS, product_of
 from webhook.objects.quantities import Memory
 

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from webhook.objects import limitranger
+from webhook.objects.containers import Container, ResourcePart
 from webhook.objects.facts import LIMIT_RANGES, ClusterFacts, LimitRange
 from webhook.objects.facts.limit_ranges import Amounts, Item
 from webhook.objects.limitranger import Refusal, refusals
-from webhook.objects.pods import Container, ResourcePart, Workload
+from webhook.objects.pods import Workload
 from webhook.objects.quantities import MAX_BYTES, format_memory
 from webhook.policy import Set
 

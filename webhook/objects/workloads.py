@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from webhook.objects.containers import Container
 from webhook.objects.fields import mapping
 from webhook.objects.images import match_image
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Workload
 
 
 class Workloads(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhook.objects.commands import kubectl
+from webhook.objects.containers import Container
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.live import (
     LIVE_PODS,
@@ -19,7 +20,7 @@ from webhook.objects.live import (
     condition_of,
 )
 from webhook.objects.monitoring import is_monitoring
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Workload
 from webhook.objects.wording import utc
 from webhook.policy import Observation
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from webhook.objects.commands import kubectl
+from webhook.objects.containers import Container
 from webhook.objects.live.pods import ContainerTrouble, LivePod
 from webhook.objects.live.snapshot import Live
-from webhook.objects.pods import Container, Workload
+from webhook.objects.pods import Workload
 from webhook.objects.quantities import format_memory
 from webhook.objects.wording import utc
 from webhook.policy import Object, Reference
