@@ -510,7 +510,8 @@ def test_the_page_deletes_every_kind_of_report_and_every_record() -> None:
     page = (ROOT / "docs" / "auditor.md").read_text()
     for group in {form.group for form in CUSTOM}:
         resources = ",".join(f"{form.resource}.{group}" for form in CUSTOM if form.group == group)
-        assert f"kubectl delete {resources} --all-namespaces \\\n  --selector {REPORT_LABEL}=true --wait=false\n" in page
+        options = f"--all-namespaces \\\n  --selector {REPORT_LABEL}=true --wait=false"
+        assert f"kubectl delete {resources} {options}\n" in page
     assert f"kubectl delete configmaps --namespace {OWN} --selector {REPORT_LABEL}=true\n" in page
     assert all(f"configmap/{name}" in page for name in (HISTORY, SEEN, NOTIFIED))
     assert f"lease/{AUDITOR}" in page
