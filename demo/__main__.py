@@ -43,6 +43,9 @@ STORIES = {
     "prometheus-mended.yaml": "The same Prometheus, mended as the two messages say.",
     "cart.yaml": "No limits, but the namespace's LimitRange gives them: nothing to say.",
     "invoices.yaml": "A namespace that is only warned for now.",
+    "hub.yaml": "A rolling update whose new pod waits for the volume that the old one holds.",
+    "prometheus-emptydir.yaml": "Metrics that are gone with a deleted pod: the newer policies warn until you raise them.",
+    "scraped.yaml": "A Service that nobody scrapes, for one capital letter.",
 }
 
 _PLURALS = {(kind.group, kind.kind): kind.resource for kind in WORKLOADS}

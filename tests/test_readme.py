@@ -166,6 +166,9 @@ def test_readme_shows_what_the_demo_prints(told: str) -> None:
         pytest.param("prometheus-mended", "deployment.apps/kubecost-prometheus-server created", id="mended"),
         pytest.param("cart", "deployment.apps/cart created", id="limit-range"),
         pytest.param("invoices", "cronjob.batch/invoices created", id="warned"),
+        pytest.param("hub", "deployment.apps/hub created", id="handed-over"),
+        pytest.param("prometheus-emptydir", "prometheus.monitoring.coreos.com/main created", id="lost-metrics"),
+        pytest.param("scraped", "service/executor created", id="not-scraped"),
     ],
 )
 def test_demo_tells(told: str, file: str, line: str) -> None:
@@ -173,7 +176,15 @@ def test_demo_tells(told: str, file: str, line: str) -> None:
         rf"^\$ kubectl apply -f demo/{file}\.yaml\n(.+?)\n\n(?:#|That)", told, re.MULTILINE | re.DOTALL
     )
     assert line in story.splitlines()
-    assert ("Warning: " in story) == (file in ("elastalert", "invoices"))
+    warned_by = {
+        "elastalert": "memory-limits",
+        "invoices": "memory-limits",
+        "hub": "volume-handover",
+        "prometheus-emptydir": "metrics-durability",
+        "scraped": "scrape-endpoints",
+    }
+    warned = re.findall(r"^Warning: [^:]+: ([a-z-]+): ", story, re.MULTILINE)
+    assert warned == ([warned_by[file]] if file in warned_by else [])
 
 
 def test_make_serve_and_a_file_of_ones_own(tmp_path: Path) -> None:
