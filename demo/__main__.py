@@ -44,7 +44,7 @@ STORIES = {
     "cart.yaml": "No limits, but the namespace's LimitRange gives them: nothing to say.",
     "invoices.yaml": "A namespace that is only warned for now.",
     "hub.yaml": "A rolling update whose new pod waits for the volume that the old one holds.",
-    "prometheus-emptydir.yaml": "Metrics that are gone with a deleted pod: the newer policies warn until you raise them.",
+    "prometheus-emptydir.yaml": "Metrics that go with their pod: the newer policies warn, until you let them deny.",
     "scraped.yaml": "A Service that nobody scrapes, for one capital letter.",
 }
 
