@@ -26,7 +26,7 @@ from webhook.engine import decide
 from webhook.objects.config_maps import CONFIG_MAPS
 from webhook.objects.facts import NO_FACTS, ClusterFacts
 from webhook.objects.quantities import Memory
-from webhook.policy import FactReference, Object, Set, Violation
+from webhook.policy import Brief, FactReference, Object, Set, Violation
 
 PROMETHEUS = "quay.io/prometheus/prometheus:v3.9.1"
 THANOS = "quay.io/thanos/thanos:v0.39.0"
@@ -452,6 +452,8 @@ PERMIT = "is in ConfigMap 'prometheus', which was not seen (parameter readConfig
 def test_what_can_not_be_told(obj: Object, known: ClusterFacts, why: str) -> None:
     [violation] = found(obj, known)
     assert violation.message == CANNOT_TELL.format(why=why)
+    reason = f"its configuration /etc/config/prometheus.yml {why}"
+    assert violation.brief == Brief("cannot tell whether Prometheus keeps its series on an emptyDir alone", reason)
     assert (violation.at_most, violation.is_unknown, violation.unseen) == ("warn", True, ())
 
 

@@ -94,16 +94,17 @@ def _lost(kept: Kept, place: Place, remedies: Remedies) -> Violation:
 
 
 def _unknown(kept: Kept, place: Place, way: Sent, remedies: Remedies, params: Params) -> Violation:
-    wrong = f"keeps {kept.store.data} {place.told}, gone with its {place.owner}, has them elsewhere, too"
+    keeps = f"keeps {kept.store.data} {place.told}"
     why = way.why
     if way.unseen and not params.read_config_maps:
         why += " (parameter readConfigMaps has it looked up)"
     return Violation(
         place.path,
         kept.container.name,
-        f"cannot tell whether {_named(kept)}, which {wrong}: {why}; if it doesn't, {remedies.words}",
+        f"cannot tell whether {_named(kept)}, which {keeps}, gone with its {place.owner}, has them elsewhere, too: "
+        f"{why}; if it doesn't, {remedies.words}",
         value=place.lifetime,
-        brief=Brief(f"cannot tell whether {kept.store.name}, which {wrong}"),
+        brief=Brief(f"cannot tell whether {kept.store.name} {keeps} alone", why),
         hint=remedies.hint,
         at_most="warn",
         is_unknown=True,
