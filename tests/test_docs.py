@@ -18,9 +18,8 @@ from tests.builders import ROOT
 from tests.served import post, review, served
 from tests.test_readme import PAGES, blocks, relative
 from webhook import __version__
-from webhook.config import load_config
+from webhook.config import iter_expired, load_config
 from webhook.config_schema import config_schema
-from webhook.engine import iter_expired
 from webhook.loader import load_policies
 from webhook.scope import ALWAYS_EXCLUDED
 

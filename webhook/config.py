@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property, partial
 from typing import Annotated, Any, NamedTuple
 
@@ -387,3 +388,8 @@ def capped_overrides(config: Config) -> Iterator[tuple[str, Mode]]:
         for policy, section in override.policies.items():
             if section.mode and is_weaker(config.mode, section.mode):
                 yield f"overrides[{index}].policies.{policy}.mode", section.mode
+
+
+def iter_expired(config: Config, today: date) -> Iterator[tuple[int, Exemption]]:
+    """The exemptions that no longer count, with their index."""
+    return ((index, exemption) for index, exemption in enumerate(config.exemptions) if exemption.until < today)

@@ -242,7 +242,7 @@ def _render(report: Report, output: Format, code: int, pages: str, *, strict: bo
 
 def _tell_exemptions(config: Config, file: str, report: Report) -> None:
     """Print a note for each exemption that has expired or covers nothing: both should be deleted."""
-    from webhook.engine import iter_expired  # noqa: PLC0415
+    from webhook.config import iter_expired  # noqa: PLC0415
 
     expired = dict(iter_expired(config, datetime.now(UTC).date()))
     for index, exemption in enumerate(config.exemptions):

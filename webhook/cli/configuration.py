@@ -35,8 +35,12 @@ def check_config(file: str, is_values: bool) -> None:
     \b
     helm get values forestall -n forestall-system | forestall config check --values -
     """
-    from webhook.config import capped_overrides, load_config, read_text  # noqa: PLC0415
-    from webhook.engine import iter_expired  # noqa: PLC0415
+    from webhook.config import (  # noqa: PLC0415
+        capped_overrides,
+        iter_expired,
+        load_config,
+        read_text,
+    )
 
     if file == "-":
         if sys.stdin is None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from webhook.config import Config, capped_overrides
+from webhook.config import Config, capped_overrides, iter_expired
 from webhook.doctor.remark import Remark, Remarks
 from webhook.doctor.survey import Survey, seen
-from webhook.engine import iter_expired
 from webhook.errors import BadConfig, ForestallError
 from webhook.installation import CONFIG
 from webhook.sections import Exemption
