@@ -137,7 +137,7 @@ class _Judgement:
     failures: dict[str, BaseException] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._rules = Rules(self.scope, self.config, self.today, self.stage, self._examine_one)
+        self._rules = Rules(self.scope, self.config, self.today, self.stage)
 
     def decide(self) -> Decision:
         submitted = self._examine(self.scope.request)
@@ -162,7 +162,7 @@ class _Judgement:
         ]
         # The rulings are complete before any is returned: a policy may still fail on the old object, and then none of
         # its own count.
-        rulings = [self._rules.rule(found) for found in met]
+        rulings = [self._rules.rule(found, self._examine_one) for found in met]
         return [ruling for ruling in rulings if ruling.found.active.policy.id not in self.failures]
 
     def _examine_one(self, active: ActivePolicy, request: AdmissionRequest) -> list[Violation]:

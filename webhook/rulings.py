@@ -62,24 +62,25 @@ class Ruling(NamedTuple):
         return Verdict(policy, self.mode, outcome, violation, self.note, self.exemption, self.enforced)
 
 
-class Rules:
-    """What holds for the violations of one request; `examine` gives a policy's violations of an object."""
+Examine = Callable[[ActivePolicy, AdmissionRequest], list[Violation]]
+"""What a policy finds in a request's object."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        config: Config,
-        today: date,
-        stage: AnyStage,
-        examine: Callable[[ActivePolicy, AdmissionRequest], list[Violation]],
-    ) -> None:
-        self._scope, self._config, self._today, self._stage, self._examine = scope, config, today, stage, examine
+
+class Rules:
+    """What holds for the violations of one request."""
+
+    def __init__(self, scope: Scope, config: Config, today: date, stage: AnyStage) -> None:
+        self._scope, self._config, self._today, self._stage = scope, config, today, stage
         self._old: dict[str, OldViolations] = {}
         """By policy id: what it finds in the object as it was before the change."""
         self._imaged: dict[tuple[str, ...], bool] = {}
         """By patterns of images: whether the image of every container matches one of them."""
 
-    def rule(self, found: Found) -> Ruling:
+    def rule(self, found: Found, examine: Examine) -> Ruling:
+        """What becomes of the violation; `examine` is for the object as it was before the change, if need be.
+
+        It isn't kept here: the two would hold each other, and `forestall check` runs without Python's collector.
+        """
         violation = found.violation
         mode = weakest(found.active.mode, self._config.mode, violation.at_most)
         index = self._exemption(found)
@@ -91,7 +92,7 @@ class Rules:
             exemption = self._config.exemptions[index]
             note = f"exempted by {exemption.owner} until {exemption.until}: {exemption.reason}"
             return Ruling(found, mode, note, index)
-        if self._is_ratcheted(found):
+        if self._is_ratcheted(found, examine):
             note = "it was so before this change"
             if fixable and self._config.patch_existing:
                 return Ruling(found, "patch", note)
@@ -139,14 +140,14 @@ class Rules:
             return violation.fix_named and may_patch(kind, owner, self._config)
         return leniency is None or leniency.patches or violation.fix_named
 
-    def _is_ratcheted(self, found: Found) -> bool:
+    def _is_ratcheted(self, found: Found, examine: Examine) -> bool:
         """Whether the old object had the violation, which therefore doesn't stop the update."""
         old, policy_id = self._scope.request.before, found.active.policy.id
         if not self._config.ratchet or old is None:
             return False
         if policy_id not in self._old:
             # A policy that fails on the old object has failed as a whole: the engine drops its rulings.
-            self._old[policy_id] = OldViolations(self._examine(found.active, old))
+            self._old[policy_id] = OldViolations(examine(found.active, old))
         return self._old[policy_id].excuse(found.violation, self._scope.request)
 
     def _exemption(self, found: Found) -> int | None:
