@@ -32,7 +32,7 @@ class _Entry(NamedTuple):
     """An object's findings: `body` holds the worst of them pickled, which takes a fifth of the memory."""
 
     team: str
-    counts: Mapping[Counted, int]
+    counts: tuple[tuple[Counted, int], ...]
     body: bytes
 
 
@@ -116,7 +116,7 @@ class Kept:
         counts: Counter[Counted] = Counter()
         for by_group in self._namespaces.get(namespace, {}).values():
             for entry in by_group.values():
-                counts.update(entry.counts)
+                counts.update(dict(entry.counts))
         return counts
 
     def objects(self, namespace: str) -> list[tuple[Reference, str]]:
@@ -130,11 +130,12 @@ class Kept:
         if not every:
             self.drop(reference, group)
             return
-        counts = Counter(
+        counted = Counter(
             Counted(finding.verdict.policy, finding.verdict.outcome, finding.enforcement, reference.namespace, team)
             for finding in every
         )
         found = tuple(sorted(every, key=severity)[:MOST_OF_OBJECT]) if len(every) > MOST_OF_OBJECT else every
+        counts = tuple(counted.items())
         entry = _Entry(team, counts, pickle.dumps(found, pickle.HIGHEST_PROTOCOL))
         entries = self._namespaces.setdefault(reference.namespace, {})
         before = entries.get(reference, {}).get(group)
@@ -159,8 +160,8 @@ class Kept:
         self.changed.add(reference.namespace)
 
     def _count(self, before: _Entry | None, after: _Entry | None) -> None:
-        self.counts.update(after.counts if after else {})
-        for counted, count in (before.counts if before else {}).items():
+        self.counts.update(dict(after.counts) if after else {})
+        for counted, count in before.counts if before else ():
             self.counts[counted] -= count
             if not self.counts[counted]:
                 del self.counts[counted]
