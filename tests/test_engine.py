@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from webhook.messages import audit_annotations
 from webhook.objects.facts import CLAIMS, NO_FACTS
 from webhook.objects.pods import read_workload
 from webhook.policy import AdmissionRequest, Decision, FactReference, Object, Policy, Set, Stage, Violation
+from webhook.rulings import Rules
 
 CLAIM = FactReference(CLAIMS, "shop", "data")
 RS_CONTROLLER = "system:serviceaccount:kube-system:replicaset-controller"
@@ -877,3 +879,20 @@ def test_what_a_pod_spec_of_a_list_had_before_is_only_told() -> None:
     decision = decide(request(new, old), NO_FACTS, config(text), today=TODAY)
     outcomes = [(verdict.violation.path[:26], verdict.outcome) for verdict in decision.verdicts]
     assert outcomes == [("spec.workerGroupSpecs[0].t", "warned"), ("spec.workerGroupSpecs[1].t", "denied")]
+
+
+def test_a_decision_leaves_nothing_for_the_collector() -> None:
+    """`forestall check` runs without it, and makes a decision for each object of its files."""
+
+    def alive() -> int:
+        return sum(isinstance(thing, Rules) for thing in gc.get_objects())
+
+    asked = request(workload("Deployment"), workload("Deployment"))
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        decide(asked, NO_FACTS, config(""), today=TODAY)
+        assert alive() == before
+    finally:
+        gc.enable()

@@ -27,8 +27,8 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     read_config_maps: Annotated[
         bool,
         Meta(
-            description="Look up the ConfigMaps that a store's own pod names, to see whether it sends its data "
-            "elsewhere; the servers then need the right to get ConfigMaps, which the chart gives them."
+            description="Whether the ConfigMaps that a store's own pod names are looked up, to see whether it sends "
+            "its data elsewhere: the servers then need the right to get ConfigMaps, which the chart gives them."
         ),
     ] = False
     remote_write: Annotated[
@@ -36,8 +36,8 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
         Meta(
             title="an address: it begins with https:// or http:// and holds no spaces",
             pattern=r"^(https?://\S+)?$",
-            description="Where the Prometheus of this cluster send their series: messages name it, and mode patch "
-            "gives it to Prometheus resources of the operator.",
+            description="The address to which every Prometheus of this cluster is to send its series: messages name "
+            "it, and mode patch gives it to Prometheus resources of the operator.",
         ),
     ] = ""
     empty_dir_size: Annotated[
@@ -46,7 +46,8 @@ class Params(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     ingestion_per_day: Annotated[
         Memory | None,
         Meta(
-            description="Bytes that a Prometheus writes to its volume in a day; its retention in days is judged by it."
+            description="Bytes that a Prometheus writes to its volume in a day: a retention in days is judged by them, "
+            "and isn't where none are given."
         ),
     ] = None
 
