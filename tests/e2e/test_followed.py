@@ -6,6 +6,7 @@ What isn't is printed, and why. Beside that, every warning of the corpus is kept
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,19 +14,19 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import pytest
+import yaml
 
 from tests.builders import ROOT
 from tests.e2e.estate import Estate, corpus_cluster
 from tests.e2e.followed import Key, denials, follow, key_of
 from tests.e2e.guarded import OPERATOR, Guarded, Object, storage_class
 from tests.test_corpus import CORPUS
+from webhook.loader import load_policies
 
 pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason="needs the corpus of rendered charts beside the checkout")
 
 REGIONAL = {**storage_class("regional", "pd.csi.storage.gke.io"), "parameters": {"replication-type": "regional-pd"}}
-WARNING = re.compile(
-    r"Warning: [A-Z]\w+ \S+(?:, container \S+)?: (?:memory-limits|prometheus-memory|zonal-volumes|and )"
-)
+WARNING = re.compile(rf"Warning: [A-Z]\w+ \S+(?:, container \S+)?: (?:{'|'.join(load_policies())}|and )")
 
 
 class Situation(NamedTuple):
@@ -120,10 +121,9 @@ def test_a_denial_that_is_followed_mends(
 
 
 DOCUMENT = ROOT / "docs" / "warnings.md"
-MODES = {
-    "patch": "{}",
-    "warn": "{memory-limits: {mode: warn}, prometheus-memory: {mode: warn}, zonal-volumes: {mode: warn}}",
-}
+INSTALLED = yaml.safe_load((ROOT / "charts" / "forestall" / "values.yaml").read_text())["config"]["policies"]
+WARNING_ALONE = {policy: {"mode": "warn"} for policy in ("memory-limits", "prometheus-memory", "zonal-volumes")}
+MODES = {"patch": INSTALLED, "warn": INSTALLED | WARNING_ALONE}
 
 
 def test_the_page_shows_every_warning_as_kubectl_prints_it(guarded: Guarded) -> None:
@@ -134,7 +134,7 @@ def test_the_page_shows_every_warning_as_kubectl_prints_it(guarded: Guarded) -> 
     seen: dict[str, dict[str, list[str]]] = {file: {} for file in sorted(estate.files.values())}
     for objects, arguments in ((estate.claims, ()), (estate.workloads, ("--dry-run=server",))):
         for mode, policies in MODES.items():
-            with guarded.server.configured(f"controllers: [{OPERATOR}]\npolicies: {policies}\n"):
+            with guarded.server.configured(f"controllers: [{OPERATOR}]\npolicies: {json.dumps(policies)}\n"):
                 for namespace in estate.namespaces:
                     own = [obj for obj in objects if obj["metadata"]["namespace"] == namespace]
                     dry = arguments or (("--dry-run=server",) if mode == "patch" else ())
