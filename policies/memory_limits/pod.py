@@ -14,13 +14,18 @@ from webhook.objects.sizes import Bounds
 
 
 class Pod(NamedTuple):
-    """A workload, what its namespace's LimitRanges are, and what its containers were before the change, by path."""
+    """A workload, and what its memory is judged by.
+
+    ranges          its namespace's LimitRanges; `bounds` are what they ask of each container together
+    unread          a sentence's subject that names the LimitRanges that could not be read; empty if all could
+    before          its containers as they were before the change, by the path that they have now
+    memory_volumes  its volumes in memory by name, with the bytes that each may hold, None for any number
+    """
 
     workload: Workload
     ranges: tuple[LimitRange, ...]
     bounds: Bounds
     unread: str
-    """A sentence's subject that names the LimitRanges that could not be read; empty if all could."""
     params: Params
     before: Mapping[str, Container]
     memory_volumes: Mapping[str, int | None]
