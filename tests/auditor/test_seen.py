@@ -116,6 +116,21 @@ def test_a_write_that_fails_is_made_up_for() -> None:
     assert summary(seen.since_record) == NOTHING
 
 
+def test_a_record_that_somebody_edits_is_written_anew() -> None:
+    cluster = MemoryCluster()
+    kept, seen = audited(cluster, finding())
+    cluster.put({**cluster.objects[RECORD], "data": {"findings": "{"}})
+    put(kept, finding("new"))
+    later = NOON + timedelta(minutes=2)
+    seen.take(kept, later)
+    other = seen_of(cluster)
+    other.take(kept, later + timedelta(hours=1))
+    assert [other.since(finding(name), "shop", NOON) for name in ("web", "new")] == [
+        int(NOON.timestamp()),
+        int(later.timestamp()),
+    ]
+
+
 def test_an_unreachable_record_is_waited_for() -> None:
     cluster = MemoryCluster()
     cluster.trouble = FactsUnavailable("no answer")

@@ -72,6 +72,14 @@ def test_of_two_writers_one_is_told_to_look_again() -> None:
         record(cluster).write(first._replace(object=None), Value(("c",)))
 
 
+def test_whose_value_it_is_alone_overwrites_what_somebody_wrote() -> None:
+    cluster = MemoryCluster()
+    first = record(cluster).write(record(cluster).read(), Value(("a",)))
+    record(cluster).write(first, Value(("b",)))
+    written = record(cluster).overwrite(first, Value(("c",)))
+    assert written == record(cluster).read() == (Value(("c",)), cluster.objects[PATH], "")
+
+
 def test_it_goes_with_its_owner() -> None:
     cluster = MemoryCluster()
     owner = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "uid": "u", "labels": {}}, "spec": {}}

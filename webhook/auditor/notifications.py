@@ -24,7 +24,7 @@ from webhook.auditor.pace import Pace, Troubles
 from webhook.auditor.seen import News
 from webhook.cluster.record import Record, Recorded
 from webhook.config import Config
-from webhook.errors import Conflict, ForestallError
+from webhook.errors import ForestallError
 from webhook.installation import NOTIFIED
 from webhook.observing.run import Observed
 from webhook.sections import Exemption, Notifications
@@ -226,22 +226,13 @@ class Notifier:
             return
         self._write_at = self._clock() + _WRITE_EVERY
         try:
-            self._recorded = self._record.write(self._recorded, self._state)
+            self._recorded = self._record.overwrite(self._recorded, self._state)
         except ForestallError as error:
             self._troubles.tell(self._where, error)
             self._write_at = self._clock() + SHORTEST_PAUSE
-            if isinstance(error, Conflict):
-                self._reread()
         else:
             self._written = state
             self._troubles.over(self._where)
-
-    def _reread(self) -> None:
-        """Take the version of what somebody has written meanwhile: it is ours."""
-        try:
-            self._recorded = self._record.read()
-        except ForestallError as error:
-            self._troubles.tell(self._where, error)
 
 
 def _add_line(lines: dict[str, list[str]], namespace: str, line: str) -> None:

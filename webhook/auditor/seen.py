@@ -16,7 +16,6 @@ from webhook.auditor.in_turn import InTurn
 from webhook.auditor.kept import Kept
 from webhook.cluster.client import Cluster
 from webhook.cluster.record import Record, Recorded
-from webhook.errors import ForestallError
 from webhook.findings import Finding
 from webhook.installation import SEEN
 from webhook.policy import Reference
@@ -160,11 +159,7 @@ class Seen:
         assert self._recorded  # noqa: S101 - for types
         entries = sorted((time, digest) for times in self._times.values() for digest, time in times.items())[:_MOST]
         value = b"".join(digest + time.to_bytes(_TIME, "big") for time, digest in sorted(entries, key=lambda of: of[1]))
-        try:
-            self._recorded = self._record.write(self._recorded, value)
-        except ForestallError:
-            self._recorded = self._record.read()  # whoever has written it meanwhile, it is ours
-            raise
+        self._recorded = self._record.overwrite(self._recorded, value)
         self._is_dirty = False
 
 

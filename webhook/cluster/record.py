@@ -110,6 +110,13 @@ class Record(Generic[T]):
                 raise
             raise Conflict(answer.status, answer.reason, answer.message) from answer
 
+    def overwrite(self, kept: Recorded[T], value: T) -> Recorded[T]:
+        """As `write`, for a value that only one process decides on: what somebody has written meanwhile is replaced."""
+        try:
+            return self.write(kept, value)
+        except Conflict:
+            return self.write(self.read(), value)
+
 
 def _excess(data: Mapping[str, str]) -> str:
     size = sum(len(key) + len(text.encode()) for key, text in data.items())
