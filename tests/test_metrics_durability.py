@@ -453,6 +453,8 @@ def test_what_can_not_be_told(obj: Object, known: ClusterFacts, why: str) -> Non
     [violation] = found(obj, known)
     assert violation.message == CANNOT_TELL.format(why=why)
     reason = f"its configuration /etc/config/prometheus.yml {why}"
+    if why == PERMIT:
+        reason = "without readConfigMaps, ConfigMap 'prometheus' is not looked up"
     assert violation.brief == Brief("cannot tell whether Prometheus keeps its series on an emptyDir alone", reason)
     assert (violation.at_most, violation.is_unknown, violation.unseen) == ("warn", True, ())
 

@@ -16,7 +16,7 @@ from webhook.objects.facts import CLAIMS, NO_FACTS, ClusterFacts
 from webhook.objects.facts.deployments import DEPLOYMENTS
 from webhook.objects.owners import AUTOSCALER
 from webhook.objects.topology import HOST_LABEL, ZONE_LABEL
-from webhook.policy import AdmissionRequest, FactReference, Object, Set
+from webhook.policy import AdmissionRequest, Brief, FactReference, Object, Set
 
 NO_SURGE = {"maxSurge": 0, "maxUnavailable": 0}
 ONE_LESS = {"maxSurge": 1, "maxUnavailable": 1}
@@ -185,6 +185,34 @@ TEMPLATE = "spec.volumeClaimTemplates[0]"
 )
 def test_violations(obj: Object, facts: ClusterFacts, found: list[tuple[str, str]]) -> None:
     assert [(violation.path, violation.at_most) for violation in examine(request(obj), facts, Params())] == found
+
+
+@pytest.mark.parametrize(
+    ("obj", "known", "wrong"),
+    [
+        pytest.param(
+            deployment(),
+            RWO,
+            "a rollout never ends: its new pod waits for claim 'db', which the old pod's node holds",
+            id="waits-for-itself",
+        ),
+        pytest.param(
+            deployment(),
+            RWOP,
+            "a rollout never ends: its new pod waits for claim 'db', which the old pod holds",
+            id="one-pod's",
+        ),
+        pytest.param(
+            deployment(rolling(**ONE_LESS)),
+            RWO,
+            "a rollout's new pod may wait a while for claim 'db', which the old pod's node holds",
+            id="waits-a-while",
+        ),
+    ],
+)
+def test_a_warning_says_it_in_brief(obj: Object, known: ClusterFacts, wrong: str) -> None:
+    [violation] = examine(request(obj), known, Params())
+    assert violation.brief == Brief(wrong, "set spec.strategy to {type: Recreate}, without rollingUpdate")
 
 
 @pytest.mark.parametrize(

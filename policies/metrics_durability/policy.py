@@ -88,7 +88,7 @@ def _lost(kept: Kept, place: Place, remedies: Remedies) -> Violation:
         value=place.lifetime,
         fix=remedies.fix,
         advice=() if remedies.fix else remedies.advice,
-        brief=Brief(f"{kept.store.name} {wrong}", remedies.first),
+        brief=Brief(f"{kept.store.name} {wrong}", remedies.brief),
         hint=remedies.hint,
         at_most="deny" if kept.store.grows else "warn",
     )
@@ -96,16 +96,17 @@ def _lost(kept: Kept, place: Place, remedies: Remedies) -> Violation:
 
 def _unknown(kept: Kept, place: Place, way: Sent, remedies: Remedies, params: Params) -> Violation:
     keeps = f"keeps {kept.store.data} {place.told}"
-    why = way.why
+    why = in_brief = way.why
     if way.unseen and not params.read_config_maps:
         why += " (parameter readConfigMaps has it looked up)"
+        in_brief = f"without readConfigMaps, ConfigMap {way.unseen[0].name!r} is not looked up"
     return Violation(
         place.path,
         kept.container.name,
         f"cannot tell whether {_named(kept)}, which {keeps}, gone with its {place.owner}, has them elsewhere, too: "
         f"{why}; if it doesn't, {remedies.words}",
         value=place.lifetime,
-        brief=Brief(f"cannot tell whether {kept.store.name} {keeps} alone", why),
+        brief=Brief(f"cannot tell whether {kept.store.name} {keeps} alone", in_brief),
         hint=remedies.hint,
         at_most="warn",
         is_unknown=True,

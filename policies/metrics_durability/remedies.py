@@ -37,12 +37,22 @@ class Remedies:
         return self._kept.store.remedy.format(where=f"{where}{to}")
 
     @property
+    def brief(self) -> str:
+        """The way that goes by the Helm value that `hint` names first; the first way where it names none."""
+        is_by_volume = self._value("persistence") and not self._value("remoteWrite")
+        return self._on_a_volume if is_by_volume else self.first
+
+    @property
     def words(self) -> str:
+        return f"{self.first}, or {self._on_a_volume}"
+
+    @property
+    def _on_a_volume(self) -> str:
         name, pin = self._reached
         reached = f" of class {name}" if name else " that its pods reach in every zone"
         if pin:
             reached = f", with its pods pinned to one {called(pin.key, 1)} ({pin})"
-        return f"{self.first}, or keep them on a persistent volume{reached}"
+        return f"keep them on a persistent volume{reached}"
 
     @property
     def fix(self) -> Set | None:

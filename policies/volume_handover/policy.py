@@ -121,14 +121,18 @@ def _held(workload: Workload, mount: _Mount, rollout: Rollout, access: Access) -
 
 
 def _rolled(workload: Workload, mount: _Mount, rollout: Rollout, access: Access, named: str) -> Violation:
+    holder = "the old pod" if access.holder == "one pod" else "the old pod's node"
     if rollout.keeps_the_old:
         wrong = f"{named}, and a rollout keeps the old pod until the new one is ready ({rollout.told})"
         message = f"{wrong}, which waits for the volume: it never ends"
+        brief = f"a rollout never ends: its new pod waits for claim {mount.name!r}, which {holder} holds"
         mode: Mode = "deny" if access.is_certain else "warn"
     else:
         wrong = f"{named}, and a rollout may start the new pod before the old one is gone ({rollout.told})"
-        message, mode = f"{wrong}, so that it waits for the volume a while", "warn"
-    return _strategy(workload, mount, message, wrong, rollout, at_most=mode)
+        message = f"{wrong}, so that it waits for the volume a while"
+        brief = f"a rollout's new pod may wait a while for claim {mount.name!r}, which {holder} holds"
+        mode = "warn"
+    return _strategy(workload, mount, message, brief, rollout, at_most=mode)
 
 
 _ONE_REPLICA = "set spec.replicas to 1"
@@ -147,7 +151,7 @@ def _replicas(mount: _Mount, rollout: Rollout, message: str, wrong: str, *, at_m
 
 
 def _strategy(
-    workload: Workload, mount: _Mount, message: str, wrong: str, rollout: Rollout, *, at_most: Mode
+    workload: Workload, mount: _Mount, message: str, brief: str, rollout: Rollout, *, at_most: Mode
 ) -> Violation:
     value = helm_value(workload.object, mount.volume, "strategy")
     # Defaulting has filled rollingUpdate by now, which type Recreate forbids: the strategy is replaced as a whole.
@@ -159,7 +163,7 @@ def _strategy(
         value=rollout.told,
         fix=mend if at_most == "deny" else None,
         advice=() if at_most == "deny" else (mend,),
-        brief=Brief(wrong, _NEXT),
+        brief=Brief(brief, _NEXT),
         hint=f"{value}: {{type: Recreate}}" if value else None,
         at_most=at_most,
     )
