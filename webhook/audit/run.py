@@ -18,7 +18,7 @@ from webhook.cluster.facts import list_facts
 from webhook.cluster.gap_record import read_record
 from webhook.cluster.in_force import config_in_force
 from webhook.cluster.paths import config_map_path
-from webhook.cluster.unseen import Unreadable, Unseen, is_forbidden
+from webhook.cluster.unseen import Unseen, is_forbidden, unreadable_facts
 from webhook.config import Config, load_config, read_config
 from webhook.errors import ClusterRefused, FactsUnavailable
 from webhook.installation import CONFIG, HISTORY, NAMESPACE, STATE
@@ -26,7 +26,7 @@ from webhook.objects.facts import NAMESPACES, NO_FACTS, ClusterFacts
 from webhook.observing import unchecked
 from webhook.observing.read import read_live
 from webhook.observing.run import Observing, needed_lives, observe, observers
-from webhook.policy import FactKind, Mode, Reference
+from webhook.policy import FactKind, Mode
 from webhook.scope import exclude_own_namespace, facts_of
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def audit_cluster(cluster: Cluster, name: str, options: AuditOptions, *, today: 
     found = audit(cluster, config, facts, teams, today=today, namespaces=options.namespaces, progress=progress)
     found.unseen.add(unseen)
     observing = _observing(cluster, config, facts, options.namespaces, found)
-    odd = [Unreadable(Reference(str(odd.kind), odd.namespace, odd.name), why) for odd, why in facts.unreadable.items()]
-    found.unseen.add(Unseen(objects=odd))
+    found.unseen.add(Unseen(objects=unreadable_facts(facts.unreadable)))
     is_whole = not options.namespaces
     # Counted by another configuration, or elsewhere, it can't be compared.
     history = _history(cluster) if is_whole and options.config is None else ()

@@ -12,7 +12,7 @@ import structlog
 import urllib3
 
 from webhook.cluster.client import Cluster
-from webhook.cluster.lists import Body, read_at_once
+from webhook.cluster.lists import Body, Reader, read_at_once
 from webhook.cluster.paths import fact_path
 from webhook.cluster.unseen import Unreadable, Unseen, unreadable
 from webhook.cluster.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
@@ -80,7 +80,7 @@ class Listed(NamedTuple):
     version: str
 
 
-def list_kind(cluster: Cluster, kind: FactKind[Any, Any], namespace: str = "") -> Listed:
+def list_kind(cluster: Reader, kind: FactKind[Any, Any], namespace: str = "") -> Listed:
     """List all of one kind, in a namespace or in all. Raises ClusterRefused or FactsUnavailable."""
     listed = Listed({}, {}, "")
     for page in read_at_once(cluster, fact_path(kind, namespace)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from webhook.cluster.lists import Body
 from webhook.errors import ClusterRefused, ForestallError, one_line
 from webhook.objects.wire import read_name
-from webhook.policy import Reference
+from webhook.policy import FactReference, Reference
 
 
 class Unreadable(NamedTuple):
@@ -51,6 +52,11 @@ def unreadable(kind: str, body: Body, error: Exception) -> Unreadable:
     reference = Reference(kind, *read_name(body))
     why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(error)
     return Unreadable(reference, why.removeprefix(f"{reference}: "))
+
+
+def unreadable_facts(why: Mapping[FactReference, str]) -> list[Unreadable]:
+    """Facts that can't be read, and why, as objects."""
+    return [Unreadable(Reference(str(odd.kind), odd.namespace, odd.name), text) for odd, text in why.items()]
 
 
 def is_forbidden(error: ForestallError) -> bool:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from webhook.cluster.lists import Reader, read_bodies
-from webhook.cluster.paths import fact_path
-from webhook.cluster.unseen import Unreadable, Unseen, unreadable
-from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable, ForestallError
-from webhook.objects.facts import decode_fact
+from webhook.cluster.facts import list_kind
+from webhook.cluster.lists import Reader
+from webhook.cluster.unseen import Unseen, unreadable_facts
+from webhook.errors import ClusterRefused, FactsUnavailable, ForestallError
 from webhook.objects.live import Live
-from webhook.objects.wire import UNDECODABLE
 from webhook.policy import FactKind
 
 
@@ -23,12 +20,11 @@ class Clock(Reader, Protocol):
     def now(self) -> datetime: ...
 
 
-@dataclass
-class LiveRead:
+class LiveRead(NamedTuple):
     """What lives, and what of it could not be read."""
 
     live: Live
-    unseen: Unseen = field(default_factory=Unseen)
+    unseen: Unseen
 
 
 def read_live(cluster: Clock, kinds: Iterable[FactKind[Any, Any]], namespaces: Sequence[str] = ()) -> LiveRead:
@@ -36,7 +32,7 @@ def read_live(cluster: Clock, kinds: Iterable[FactKind[Any, Any]], namespaces: S
     seen: with half of the pods the others would look lost.
     Raises ClusterRefused or FactsUnavailable if the cluster doesn't even say what time it is.
     """
-    read = LiveRead(Live())
+    unseen = Unseen()
     records: dict[FactKind[Any, Any], Mapping[Any, Any]] = {}
     read_at = {}
     for kind in sorted(kinds, key=lambda kind: kind.full_resource):
@@ -45,27 +41,17 @@ def read_live(cluster: Clock, kinds: Iterable[FactKind[Any, Any]], namespaces: S
         is_whole = True
         for namespace in (kind.is_namespaced and namespaces) or ("",):
             try:
-                found |= _list(cluster, kind, namespace, read.unseen.objects)
+                listed = list_kind(cluster, kind, namespace)
             except (ClusterRefused, FactsUnavailable) as error:
                 is_whole = False
                 if not _is_absent(error):
-                    read.unseen.note(kind.full_resource, error, namespace)
+                    unseen.note(kind.full_resource, error, namespace)
+            else:
+                found |= listed.records
+                unseen.objects += unreadable_facts(listed.unreadable)
         if is_whole:
             records[kind], read_at[kind] = found, begun
-    read.live = Live(records, read_at, cluster.now())
-    return read
-
-
-def _list(cluster: Reader, kind: FactKind[Any, Any], namespace: str, odd: list[Unreadable]) -> dict[Any, Any]:
-    records = {}
-    for body in read_bodies(cluster, fact_path(kind, namespace)):
-        try:
-            reference, record = decode_fact(kind, body)
-        except (*UNREADABLE, *UNDECODABLE) as error:
-            odd.append(unreadable(kind.kind, body, error))
-        else:
-            records[(reference.namespace, reference.name) if kind.is_namespaced else reference.name] = record
-    return records
+    return LiveRead(Live(records, read_at, cluster.now()), unseen)
 
 
 def _is_absent(error: ForestallError) -> bool:
