@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from policies.prometheus_memory.floor import Params, find_series, floor_of
 from webhook.objects.facts import ClusterFacts
@@ -15,9 +16,10 @@ _REPLAY = "each start replays the write-ahead log, which may take more than it h
 
 
 def observe(live: Live, _facts: ClusterFacts, params: Params) -> Iterator[Observation]:
-    for killed in kills(live):
-        if killed.container.path in {container.path for container in find_series(killed.workload, params.workloads)}:
-            yield _observation(killed, params)
+    for _, of_pod in groupby(kills(live), key=lambda killed: (killed.pod.namespace, killed.pod.name)):
+        killed_together = list(of_pod)
+        series = {container.path for container in find_series(killed_together[0].workload, params.workloads)}
+        yield from (_observation(killed, params) for killed in killed_together if killed.container.path in series)
 
 
 def _observation(killed: Killed, params: Params) -> Observation:

@@ -45,9 +45,10 @@ def _unanswered(live: Live, facts: ClusterFacts) -> Iterator[Observation]:
         own = slices.get((service.namespace, service.name), [])
         if service.selector is None or any(endpoint_slice.ready for endpoint_slice in own):
             continue
-        why = why_scraped(service, facts)
+        if not (why := why_scraped(service, facts)):
+            continue
         pods = selected_templates(service.selector, (service.namespace,), facts)
-        if why and not _is_scaled_down(pods, workloads):
+        if not _is_scaled_down(pods, workloads):
             yield _observation(service, service.selector, why, own, pods, workloads)
 
 

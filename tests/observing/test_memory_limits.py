@@ -215,3 +215,10 @@ def test_the_worst_three_nodes_are_named() -> None:
     messages = [observation.message for observation in observed(*objects)]
     assert [message.partition(" add")[0].rpartition(" ")[2] for message in messages] == ["e", "d", "c"]
     assert [message.partition("; ")[2] for message in messages] == ["", "", "2 more nodes are like it"]
+
+
+def test_of_a_pod_whose_status_names_thousands_of_containers_the_first_are_told() -> None:
+    names = [f"c{number}" for number in range(3000)]
+    status = running(*names, **{name: killed(ago(minutes=30)) for name in names})
+    found = observed(pod("web-5d9c-x1", *map(container, names), status=status))
+    assert [observation.subject for observation in found] == names[:50]

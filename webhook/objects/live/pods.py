@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from sys import intern
 from typing import Any
 
@@ -21,6 +22,8 @@ from webhook.objects.pods import Workload, read_workload
 from webhook.policy import AdmissionRequest, FactKind, FactReference
 
 _OVER = ("Succeeded", "Failed")
+_MOST_TROUBLES = 50
+"""Containers of a pod whose trouble is kept, the first: a status may name thousands."""
 # Labels that differ between the pods of a workload.
 _OWN_LABELS = frozenset(
     {
@@ -258,7 +261,8 @@ def _started(status: _Status) -> int:
 
 def _trouble(metadata: LiveMetadata, status: _Status) -> Trouble | None:
     statuses = [*(status.init_container_statuses or ()), *(status.container_statuses or ())]
-    containers = tuple(found for status in statuses if (found := _container_trouble(status)) is not None)
+    troubles = (found for status in statuses if (found := _container_trouble(status)) is not None)
+    containers = tuple(islice(troubles, _MOST_TROUBLES))
     conditions = {condition.type: condition for condition in status.conditions or ()}
     ready = conditions.get("Ready")
     is_well = status.phase == "Succeeded" or (
