@@ -361,6 +361,10 @@ class TestWhole:
         audited.sees("Prometheus shop/main")
         eventually(lambda: sum(map(is_of_prometheus, cluster.watches)) == 1, "the watch before goes on", 5)
 
+    def test_an_audit_of_many_objects_beats_among_them(self, audit_of: AuditOf) -> None:
+        audited = audit_of(*(workload(name=f"web-{number}") for number in range(120)))
+        assert audited.beats == len(audited.served()) + 2
+
     def test_a_whole_audit_beats_on_every_page(self, audit_of: AuditOf) -> None:
         audited = audit_of(*(workload(name=f"web-{number}") for number in range(3)))
         assert audited.beats == len(audited.served())

@@ -88,7 +88,7 @@ class Auditor:
         if self._began_at is None and not self._has_facts():
             return
         self._take_facts()
-        self.inventory.take_changes()
+        self.inventory.take_changes(self._beat)
         self._begin(now)
         self._list_kinds()
         if self._is_under_way and not self._due:

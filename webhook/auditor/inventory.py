@@ -29,6 +29,9 @@ from webhook.objects.wire import UNDECODABLE, read_object
 from webhook.policy import AdmissionRequest, GroupKind, Reference
 from webhook.scope import active_policies
 
+_BEAT_EVERY = 50
+"""Objects that are judged between two signs of life at most: each may be large, and one of ReplicaSets is asked for."""
+
 log = structlog.get_logger()
 
 
@@ -105,7 +108,7 @@ class Inventory:
         """Ask in which version kinds are served. Raises ClusterRefused or FactsUnavailable."""
         self._stored.versions = served_versions(self._cluster)
 
-    def list(self, kind: GroupKind, on_page: Callable[[], None]) -> None:
+    def list(self, kind: GroupKind, beat: Callable[[], None]) -> None:
         """Judge every object of the kind, whether or not it has changed, and forget those that are gone.
 
         Raises ClusterRefused or FactsUnavailable; a kind that isn't served has no objects.
@@ -114,7 +117,7 @@ class Inventory:
         if followed is None:
             return
         try:
-            self._list(followed, "", on_page)
+            self._list(followed, "", beat)
         except ClusterRefused as answer:
             if answer.status != 404:
                 self._note_unread(kind, answer)
@@ -126,15 +129,17 @@ class Inventory:
         else:
             self._stored.unseen.resources.pop(kind.full_resource, None)
 
-    def list_namespace(self, namespace: str, on_page: Callable[[], None]) -> None:
+    def list_namespace(self, namespace: str, beat: Callable[[], None]) -> None:
         """Judge every object in a namespace, and the Namespace itself. Raises ClusterRefused or FactsUnavailable."""
         for kind in self.kinds:
             if self.is_current(kind):
-                self._list(self._followed[kind], namespace, on_page)
+                self._list(self._followed[kind], namespace, beat)
 
-    def take_changes(self) -> None:
+    def take_changes(self, beat: Callable[[], None]) -> None:
         """Take in the changes that the watches have heard of."""
-        for change in self._following.take():
+        for number, change in enumerate(self._following.take(), 1):
+            if not number % _BEAT_EVERY:
+                beat()
             followed, key, known = change.followed, change.key, change.known
             if self._touched is not None:
                 self._touched.add((followed.kind, key))
@@ -160,16 +165,16 @@ class Inventory:
             self._followed[kind] = Followed(kind, version)
         return self._followed[kind]
 
-    def _list(self, followed: Followed, namespace: str, on_page: Callable[[], None]) -> None:
+    def _list(self, followed: Followed, namespace: str, beat: Callable[[], None]) -> None:
         self._touched = set()
         try:
-            since = self._take_list(followed, namespace, on_page)
+            since = self._take_list(followed, namespace, beat)
         finally:
             self._touched = None
         if not namespace and not self.is_current(followed.kind):
             self._following.follow(followed, since)
 
-    def _take_list(self, followed: Followed, namespace: str, on_page: Callable[[], None]) -> str:
+    def _take_list(self, followed: Followed, namespace: str, beat: Callable[[], None]) -> str:
         """Judge all that is listed, forget all that isn't; returns the list's version."""
         seen: set[Key] = set()
         since = ""
@@ -177,10 +182,12 @@ class Inventory:
             if page.begins:
                 seen.clear()
                 since = page.version
-            for body in page.items:
+            for number, body in enumerate(page.items, 1):
                 seen.add(self._take(followed, body, is_change=False))
-            on_page()
-            self.take_changes()
+                if not number % _BEAT_EVERY:
+                    beat()
+            beat()
+            self.take_changes(beat)
         for key in followed.objects.keys() - seen:
             is_meant = not namespace or namespace == _namespace_of(followed.kind, key)
             if is_meant and not self._is_touched(followed, key):
