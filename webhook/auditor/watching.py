@@ -15,7 +15,7 @@ import urllib3
 from webhook.cluster.client import Cluster
 from webhook.cluster.lists import METADATA_OBJECT, Body
 from webhook.cluster.paths import path_of
-from webhook.cluster.watch_stream import backoff, hang_up, is_expired, watch_events
+from webhook.cluster.watch_stream import backoff, hang_up, is_expired, is_lasting, watch_events
 from webhook.errors import ClusterRefused, one_line
 from webhook.objects.wire import UNDECODABLE, read_name
 from webhook.policy import GroupKind
@@ -23,8 +23,6 @@ from webhook.policy import GroupKind
 _WAITING, _WAITING_BYTES = 500, 16 << 20
 """Objects whose changes wait to be taken, and bytes of them. Beyond either, watches aren't read meanwhile, and the API
 server holds the changes."""
-_GOOD_SECONDS = 10.0
-"""Seconds for which a watch has to last so that its end doesn't count as a failure."""
 _LONGEST_PAUSE = 30.0
 """Seconds between two attempts to watch, at most."""
 _TICK = 0.5
@@ -155,7 +153,7 @@ class Following:
                 _failed(followed, answer)
             except Exception as error:
                 _failed(followed, error)
-            failures = 0 if time.monotonic() - began > _GOOD_SECONDS else failures + 1
+            failures = 0 if is_lasting(began) else failures + 1
             if failures:
                 self._wait(followed, max(pause, backoff(failures, _LONGEST_PAUSE)))
         followed.trouble = followed.since = ""

@@ -15,13 +15,12 @@ from webhook.cluster.client import Cluster
 from webhook.cluster.lists import Body, Reader, read_at_once
 from webhook.cluster.paths import fact_path
 from webhook.cluster.unseen import Unreadable, Unseen, unreadable
-from webhook.cluster.watch_stream import backoff, hang_up, is_expired, is_refusal, watch_events
+from webhook.cluster.watch_stream import backoff, hang_up, is_expired, is_lasting, is_refusal, watch_events
 from webhook.errors import ClusterRefused, FactsUnavailable, one_line
 from webhook.objects.facts import ClusterFacts, decode_fact
 from webhook.objects.facts.snapshot import drop_fact, put_fact
 from webhook.policy import FactKind, FactReference
 
-_GOOD_SECONDS = 10.0
 _COALESCE_SECONDS = 0.1
 _LONGEST_PAUSE = {False: 10.0, True: 60.0}
 """Seconds between two attempts, at most; True is for a kind that may not be read, until somebody changes RBAC."""
@@ -234,8 +233,7 @@ class Watch:
                     followed.version = ""
             except Exception as error:
                 self._failed(followed, error)
-            lasted = time.monotonic() - began
-            failures = 0 if lasted > _GOOD_SECONDS else failures + 1
+            failures = 0 if is_lasting(began) else failures + 1
             if failures:
                 self._stopped.wait(max(pause, backoff(failures, _LONGEST_PAUSE[followed.is_refused])))
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection
 
 from webhook.cluster.lists import Reader
 from webhook.cluster.paths import fact_path
-from webhook.cluster.unseen import Unreadable, Unseen
+from webhook.cluster.unseen import Unseen, unreadable_facts
 from webhook.errors import UNREADABLE, ClusterRefused, FactsUnavailable
 from webhook.objects.facts import ClusterFacts, Found, read_fact
 from webhook.objects.names import is_object_name
-from webhook.policy import Decision, FactReference, Reference
+from webhook.policy import Decision, FactReference
 
 LookUp = Callable[[Collection[FactReference]], Found]
 
@@ -57,7 +57,7 @@ class LookUps:
         except (ClusterRefused, FactsUnavailable) as error:
             self._unseen.note(kind.full_resource, error, namespace)
         except UNREADABLE as error:
-            self._unseen.objects.append(Unreadable(Reference(str(kind), namespace, name), str(error)))
+            self._unseen.objects += unreadable_facts({reference: str(error)})
         else:
             return Found([fact], []) if fact else Found([], [reference])
         return Found([], [])

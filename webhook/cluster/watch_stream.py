@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from webhook.prepared import prepare
 
 _WATCH_SECONDS = (240, 300)
 _GRACE_SECONDS = 15.0
+_GOOD_SECONDS = 10.0
 EVENT_BYTES = 16 << 20
 """Bytes of a watch event that are held at most, more than any object has by the 1.5 MiB that can be stored of it, six
 times that once escaped. The object of a larger event can't be read, and is named from the event's beginning."""
@@ -136,7 +138,13 @@ def hang_up(response: urllib3.BaseHTTPResponse) -> None:
         response.shutdown()
 
 
+def is_lasting(began: float) -> bool:
+    """Whether a watch that was begun then, on the monotonic clock, lasted so long that its end is no failure."""
+    return time.monotonic() - began > _GOOD_SECONDS
+
+
 def backoff(failures: int, longest: float) -> float:
+    """Seconds to wait after so many failures in a row, twice as many after each, and not the same for everybody."""
     return min(longest, 0.1 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
 
 

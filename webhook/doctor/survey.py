@@ -16,7 +16,7 @@ from webhook.cluster.gap_record import Gap, GapRecord, read_record
 from webhook.cluster.in_force import config_in_force
 from webhook.cluster.lists import Reader
 from webhook.cluster.stored import Stored, read_objects, readable
-from webhook.cluster.unseen import Unreadable, Unseen, is_forbidden
+from webhook.cluster.unseen import Unreadable, Unseen, is_forbidden, unreadable_facts
 from webhook.config import Config, read_config
 from webhook.controller.endpoints import ServerEndpoint, list_endpoints
 from webhook.controller.gaps import Unchecked, admitted_unchecked
@@ -30,7 +30,7 @@ from webhook.installation import AUDITOR, CONFIG, CONTROLLER, LIMIT_RANGES_RECOR
 from webhook.loader import watched_kinds
 from webhook.objects.facts import NAMESPACES, ClusterFacts
 from webhook.objects.owners import operator_of
-from webhook.policy import AdmissionRequest, Object, Reference, Stage
+from webhook.policy import AdmissionRequest, Object, Stage
 from webhook.scope import exclude_own_namespace, judged_kinds
 
 if TYPE_CHECKING:
@@ -128,8 +128,7 @@ class Survey:
     def unreadable(self) -> Iterator[Unreadable]:
         """The objects that could not be read, of all that was looked at; some may come twice."""
         if not isinstance(self.facts, ForestallError):
-            for reference, why in self.facts.unreadable.items():
-                yield Unreadable(Reference(str(reference.kind), reference.namespace, reference.name), why)
+            yield from unreadable_facts(self.facts.unreadable)
         for answer in (self.templates, self.slipped):
             if not isinstance(answer, ForestallError):
                 yield from answer.unseen.objects
