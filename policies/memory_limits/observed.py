@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from policies.memory_limits.nodes import observe_nodes
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.helm_values import helm_value
 from webhook.objects.live import Live, doubled, kills
 from webhook.objects.products import product_of
 from webhook.objects.prometheus import holds_series, is_agent
@@ -33,13 +32,5 @@ def _killed(live: Live) -> Iterator[Observation]:
             remedy = "set limits.memory to what it may take: without a limit its node had no memory left"
         if product_of(container.image).name in _ELASTALERT:
             remedy += f", {_FEWER}"
-        yield Observation(
-            killed.owner,
-            container.name,
-            f"container {container.name!r} was OOM-killed {killed.told}: {remedy}",
-            run=(*doubled(killed), killed.logs),
-            since=killed.down_since,
-            value=killed.restarts,
-            hint=helm_value(killed.labelled, container.name, "resources"),
-            severity="error" if killed.is_down else "warning",
-        )
+        message = f"container {container.name!r} was OOM-killed {killed.told}: {remedy}"
+        yield killed.observation(message, *doubled(killed))

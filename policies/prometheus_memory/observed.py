@@ -7,7 +7,6 @@ from itertools import groupby
 
 from policies.prometheus_memory.floor import Params, find_series, floor_of
 from webhook.objects.facts import ClusterFacts
-from webhook.objects.helm_values import helm_value
 from webhook.objects.live import Killed, Live, kills, set_memory
 from webhook.objects.quantities import format_memory
 from webhook.policy import Observation
@@ -34,13 +33,5 @@ def _observation(killed: Killed, params: Params) -> Observation:
         enough = floor.limit
         remedy = f"set requests.memory to {format_memory(request)} and limits.memory to {format_memory(enough)} or more"
         remedy += floor.reason
-    return Observation(
-        killed.owner,
-        container.name,
-        f"Prometheus container {container.name!r} was OOM-killed {killed.told}; {_REPLAY}: {remedy}",
-        run=(*set_memory(killed.owner, container.name, requests=request, limits=enough), killed.logs),
-        since=killed.down_since,
-        value=killed.restarts,
-        hint=helm_value(killed.labelled, container.name, "resources"),
-        severity="error" if killed.is_down else "warning",
-    )
+    message = f"Prometheus container {container.name!r} was OOM-killed {killed.told}; {_REPLAY}: {remedy}"
+    return killed.observation(message, *set_memory(killed.owner, container.name, requests=request, limits=enough))

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from webhook.objects.commands import kubectl
 from webhook.objects.containers import Container
+from webhook.objects.helm_values import helm_value
 from webhook.objects.live.pods import ContainerTrouble, LivePod
 from webhook.objects.live.snapshot import Live
 from webhook.objects.pods import Workload
 from webhook.objects.quantities import format_memory
 from webhook.objects.wording import utc
-from webhook.policy import Object, Reference
+from webhook.policy import Observation, Reference
 
 RECENT = timedelta(days=1)
 _OOM = "OOMKilled"
@@ -64,10 +65,20 @@ class Killed(NamedTuple):
         """The command that shows what it did before it was killed."""
         return kubectl("logs", self.pod.name, "-c", self.container.name, "--previous", namespace=self.pod.namespace)
 
-    @property
-    def labelled(self) -> Object:
-        """What tells the chart that it is from, for helm_value."""
-        return {"kind": self.owner.kind, "metadata": {"labels": self.workload.labels}}
+    def observation(self, message: str, *run: str) -> Observation:
+        """What is told of the container; commands to `run` that help come before the one that shows its logs."""
+        # The labels tell the chart that it is from.
+        labelled = {"kind": self.owner.kind, "metadata": {"labels": self.workload.labels}}
+        return Observation(
+            self.owner,
+            self.container.name,
+            message,
+            run=(*run, self.logs),
+            since=self.down_since,
+            value=self.restarts,
+            hint=helm_value(labelled, self.container.name, "resources"),
+            severity="error" if self.is_down else "warning",
+        )
 
 
 _RESIZABLE = ("Deployment", "StatefulSet", "DaemonSet")
