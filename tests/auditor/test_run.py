@@ -13,7 +13,7 @@ from tests.auditor.test_kept import WEB
 from tests.auditor.watched_cluster import WatchedCluster
 from tests.builders import config, every_policy, workload
 from tests.loopback import eventually
-from webhook.auditor import metrics
+from webhook.auditor import metrics, run
 from webhook.auditor.breaker import Breaker
 from webhook.auditor.broken import Broken
 from webhook.auditor.kept import Counted, Kept
@@ -173,6 +173,21 @@ def test_what_is_broken_is_told_while_everything_is_audited(monkeypatch: pytest.
         assert (len(looks), len(other.changed) - before[0], len(notifications.changed) - before[1]) == (1, 0, 1)
         running.parts[2].run(running.config, lambda: 1e9)
         assert "other" in other.changed[-1]
+    finally:
+        running.leader.end()
+
+
+def test_after_a_long_look_the_audit_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_LONG_LOOK", 0.0)
+    monkeypatch.setattr(run, "_LOOK_PAUSE", 1e9)
+    looks: list[int] = []
+    monkeypatch.setattr(Broken, "look", lambda *_: looks.append(1) or [])
+    running = Leading()
+    try:
+        running.whole()
+        eventually(lambda: running.round() or looks, "nothing is looked at", 10)
+        running.round()
+        assert len(looks) == 1
     finally:
         running.leader.end()
 

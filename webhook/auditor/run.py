@@ -41,6 +41,8 @@ from webhook.scope import exclude_own_namespace
 
 _LOOK_EVERY = 15.0
 """Seconds between two looks at what lives."""
+_LONG_LOOK, _LOOK_PAUSE = 2.0, 4.0
+"""Seconds of a look above which the next one is made after so many times as long, at least."""
 _URGENT = "notifications"
 """Who takes what is broken in the middle of an audit of everything as well, which may last for minutes."""
 
@@ -89,6 +91,8 @@ class Leader:
         self._reports: Reports | None = None
         self._pending: dict[str, set[str]] = {}
         """Who takes the findings -> the namespaces that have changed since they last did."""
+        self._look_at = 0.0
+        """When to look again at what lives."""
         self.kept = Kept()
         self.status = Status()
         self.beat: Callable[[], None] = lambda: None
@@ -147,10 +151,17 @@ class Leader:
         self.kept.changed = changed
 
     def _look(self, _config: Config, _now: datetime) -> None:
-        if self._cluster.breaker.stopped == "everything":
+        began = time.monotonic()
+        if self._cluster.breaker.stopped == "everything" or began < self._look_at:
             return
         if self._auditor and self._broken and self._broken.is_listed:
-            self.kept.broken = self._broken.look(self._auditor.inventory.facts)
+            try:
+                self.kept.broken = self._broken.look(self._auditor.inventory.facts)
+            finally:
+                # Where there is so much to look at that it takes long, most of the time is the audit's all the same.
+                ended = time.monotonic()
+                if ended - began > _LONG_LOOK:
+                    self._look_at = ended + _LOOK_PAUSE * (ended - began)
 
     def _hand_on(self, name: str, taker: Taker, _config: Config, now: datetime) -> None:
         if not self.kept.whole_at:
