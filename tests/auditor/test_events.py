@@ -2,60 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.auditor.conftest import Logged
 from tests.auditor.findings import drop, finding, put
-from tests.memory_cluster import MemoryCluster
+from tests.auditor.world import OWN, World
 from webhook.auditor import events
 from webhook.auditor.events import Events
-from webhook.auditor.kept import Kept
-from webhook.auditor.seen import Seen
 from webhook.config import load_config
 from webhook.errors import ClusterRefused, FactsUnavailable
 
 if TYPE_CHECKING:
     from webhook.cluster.client import Cluster
 
-OWN = "forestall-system"
 CONFIG = load_config(b"", "")
 
 
-class World:
-    """A cluster that was audited without a finding; `found` has the audit find something."""
+class Told(World):
+    """A cluster that was audited without a finding, and the Events about what is found then."""
 
-    def __init__(self) -> None:
-        self.cluster = MemoryCluster()
-        self.kept = Kept()
-        self.seconds = 0.0
-        self.lead()
+    def make(self, cluster: Cluster) -> Events:
+        return Events(cluster, lambda: CONFIG, self.seen.since_start, self.clock)
 
     def lead(self) -> None:
-        cluster = cast("Cluster", self.cluster)
-        self.seen = Seen(cluster, OWN)
-        self.events = Events(cluster, lambda: CONFIG, self.seen.since_start, lambda: self.seconds)
-        self.kept.changed = set(self.kept.by_namespace)
+        super().lead()
         self.take()
-
-    def take(self) -> None:
-        now = datetime(2026, 11, 27, 12, tzinfo=UTC) + timedelta(seconds=self.seconds)
-        if self.cluster.trouble is None:
-            self.seen.take(self.kept, now)
-        self.events.take(self.kept, now)
-        self.kept.clear_changed()
 
     def store(self, *names: str, namespace: str = "shop") -> None:
         for name in names:
             metadata = {"name": name, "namespace": namespace, "uid": f"uid-of-{name}"}
             self.cluster.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata})
-
-    def pass_time(self, seconds: int) -> None:
-        for _ in range(seconds):
-            self.seconds += 1
-            self.take()
 
     @property
     def notes(self) -> list[str]:
@@ -63,11 +41,11 @@ class World:
 
 
 @pytest.fixture
-def here() -> World:
-    return World()
+def here() -> Told:
+    return Told()
 
 
-def test_a_new_finding_is_told_on_its_object(here: World) -> None:
+def test_a_new_finding_is_told_on_its_object(here: Told) -> None:
     here.store("web")
     put(here.kept, finding(), finding(subject="sidecar"), finding(policy="zonal-volumes", message="a zone"))
     here.pass_time(1)
@@ -88,7 +66,7 @@ def test_a_new_finding_is_told_on_its_object(here: World) -> None:
     assert second["note"] == "zonal-volumes: a zone (would be denied) [container app]"
 
 
-def test_an_object_without_a_namespace_is_told_of_in_default(here: World) -> None:
+def test_an_object_without_a_namespace_is_told_of_in_default(here: Told) -> None:
     here.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a", "uid": "u"}})
     put(here.kept, finding("team-a", namespace="", policy="namespace-defaults"))
     here.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})
@@ -100,7 +78,7 @@ def test_an_object_without_a_namespace_is_told_of_in_default(here: World) -> Non
 
 
 def test_neither_a_first_audit_nor_a_failover_tells_anything() -> None:
-    here = World()
+    here = Told()
     here.store("web", "new")
     here.cluster.objects = {path: obj for path, obj in here.cluster.objects.items() if "audit-seen" not in path}
     put(here.kept, finding())
@@ -112,7 +90,7 @@ def test_neither_a_first_audit_nor_a_failover_tells_anything() -> None:
     assert here.notes == []
 
 
-def test_an_object_and_policy_are_told_of_once_a_day(here: World) -> None:
+def test_an_object_and_policy_are_told_of_once_a_day(here: Told) -> None:
     here.store("web")
     for _ in range(3):
         put(here.kept, finding())
@@ -126,7 +104,7 @@ def test_an_object_and_policy_are_told_of_once_a_day(here: World) -> None:
     assert len(here.notes) == 2
 
 
-def test_thirty_are_written_in_a_minute(here: World) -> None:
+def test_thirty_are_written_in_a_minute(here: Told) -> None:
     names = [f"web-{number:02}" for number in range(70)]
     here.store(*names)
     put(here.kept, *map(finding, names))
@@ -138,7 +116,7 @@ def test_thirty_are_written_in_a_minute(here: World) -> None:
     assert len(here.notes) == 70
 
 
-def test_a_namespace_with_much_that_is_new_crowds_out_no_other(here: World) -> None:
+def test_a_namespace_with_much_that_is_new_crowds_out_no_other(here: Told) -> None:
     names = [f"web-{number:03}" for number in range(400)]
     here.store(*names, namespace="evil")
     here.store("web")
@@ -153,7 +131,7 @@ def test_a_namespace_with_much_that_is_new_crowds_out_no_other(here: World) -> N
     assert "memory-limits: later" in [note.split(" (")[0] for note in here.notes]
 
 
-def test_an_object_to_which_there_is_no_answer_holds_up_no_other(here: World) -> None:
+def test_an_object_to_which_there_is_no_answer_holds_up_no_other(here: Told) -> None:
     here.store("web", "hanging")
     here.cluster.fail["get", "/deployments/hanging"] = [FactsUnavailable("no answer")] * 9
     put(here.kept, finding("hanging"), finding(message="of web"))
@@ -161,7 +139,7 @@ def test_an_object_to_which_there_is_no_answer_holds_up_no_other(here: World) ->
     assert [note.split(" (")[0] for note in here.notes] == ["memory-limits: of web"]
 
 
-def test_what_was_told_today_is_bounded(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_told_today_is_bounded(here: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_MOST_TOLD", 2)
     here.store("one", "two", "three")
     for _ in range(2):
@@ -174,7 +152,7 @@ def test_what_was_told_today_is_bounded(here: World, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("is_mended", [True, False], ids=["mended", "gone"])
-def test_what_no_longer_breaks_a_policy_is_not_told(here: World, is_mended: bool) -> None:
+def test_what_no_longer_breaks_a_policy_is_not_told(here: Told, is_mended: bool) -> None:
     here.store("web")
     put(here.kept, finding())
     here.cluster.fail["create", "events"] = [FactsUnavailable("no answer")]
@@ -187,7 +165,7 @@ def test_what_no_longer_breaks_a_policy_is_not_told(here: World, is_mended: bool
     assert here.notes == []
 
 
-def test_what_the_api_server_did_not_answer_is_told_later(here: World, logged: Logged) -> None:
+def test_what_the_api_server_did_not_answer_is_told_later(here: Told, logged: Logged) -> None:
     here.store("web", "going")
     put(here.kept, finding("going"), finding())
     here.cluster.fail["create", "events"] = [

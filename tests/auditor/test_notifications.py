@@ -5,20 +5,18 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.auditor.conftest import Logged
 from tests.auditor.findings import drop, finding, put
+from tests.auditor.world import NOON, OWN, World
 from tests.memory_cluster import MemoryCluster
 from tests.receiver import Receiver, receiver
-from webhook.auditor.kept import Kept
 from webhook.auditor.notices import broken_now, summary
 from webhook.auditor.notifications import Notifier
-from webhook.auditor.seen import Seen
 from webhook.cli import main
 from webhook.config import Config, load_config
 from webhook.errors import BadConfig, ClusterRefused, FactsUnavailable
@@ -28,8 +26,6 @@ from webhook.policy import Observation, Reference
 if TYPE_CHECKING:
     from webhook.cluster.client import Cluster
 
-OWN = "forestall-system"
-NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 DAY = 86400
 
 
@@ -51,50 +47,38 @@ def broken(name: str = "prometheus", namespace: str = "monitoring") -> Observed:
     )
 
 
-class World:
+class Told(World):
     """A cluster that was audited without a finding, and whoever notifies."""
 
     def __init__(self, receiving: Receiver, config: Config) -> None:
-        self.cluster = MemoryCluster()
-        self.kept = Kept()
         self.config = config
-        self.seconds = 1000.0
         self.receiving = receiving
-        self.lead()
+        super().__init__()
+
+    def make(self, cluster: Cluster) -> Notifier:
+        return Notifier(cluster, OWN, lambda: self.config, self.seen.since_record, self.clock)
 
     def lead(self) -> None:
-        cluster = cast("Cluster", self.cluster)
-        self.seen = Seen(cluster, OWN)
-        self.notifications = Notifier(cluster, OWN, lambda: self.config, self.seen.since_record, lambda: self.seconds)
-        self.kept.changed = set(self.kept.by_namespace)
+        super().lead()
         self.take()
 
     def take(self) -> None:
-        now = NOON + timedelta(seconds=self.seconds - 1000)
-        if self.cluster.trouble is None:
-            self.seen.take(self.kept, now)
-        self.notifications.take(self.kept, now)
-        self.kept.clear_changed()
+        super().take()
         for thread in threading.enumerate():
             if thread.name == "notification":
                 thread.join()
-
-    def pass_time(self, seconds: int) -> None:
-        for _ in range(seconds):
-            self.seconds += 1
-            self.take()
 
     @property
     def texts(self) -> list[str]:
         return [posted["text"] for posted in self.receiving.posted]
 
 
-def world(receiving: Receiver, rest: str = "when: change", more: str = "") -> World:
-    return World(receiving, config_of(f"url: '{receiving.url}'", rest, more))
+def world(receiving: Receiver, rest: str = "when: change", more: str = "") -> Told:
+    return Told(receiving, config_of(f"url: '{receiving.url}'", rest, more))
 
 
 def test_nobody_is_told_by_default(receiving: Receiver) -> None:
-    here = World(receiving, load_config(b"", ""))
+    here = Told(receiving, load_config(b"", ""))
     put(here.kept, finding())
     here.kept.broken = [broken()]
     here.pass_time(1000)
@@ -273,7 +257,7 @@ def encoded(text: str) -> str:
 
 
 def test_the_url_of_a_secret_is_read_anew_and_kept(receiving: Receiver) -> None:
-    here = World(receiving, config_of("secret: {name: hook}"))
+    here = Told(receiving, config_of("secret: {name: hook}"))
     here.kept.broken = [broken()]
     here.pass_time(20)
     assert here.texts == []
@@ -308,7 +292,7 @@ def test_the_url_of_a_secret_is_read_anew_and_kept(receiving: Receiver) -> None:
 def test_a_secret_without_a_url_is_said(
     receiving: Receiver, data: dict[str, str] | None, why: str, logged: Logged
 ) -> None:
-    here = World(receiving, config_of("secret: {name: hook}"))
+    here = Told(receiving, config_of("secret: {name: hook}"))
     if data is not None:
         secret(here.cluster, data)
     here.kept.broken = [broken()]
@@ -319,7 +303,7 @@ def test_a_secret_without_a_url_is_said(
 
 
 def test_a_right_that_is_missing_is_said_once(receiving: Receiver, logged: Logged) -> None:
-    here = World(receiving, config_of("secret: {name: hook}"))
+    here = Told(receiving, config_of("secret: {name: hook}"))
     here.cluster.fail["get", "hook"] = [ClusterRefused(403, "Forbidden", "may not get it")] * 9
     here.kept.broken = [broken()]
     here.pass_time(100)

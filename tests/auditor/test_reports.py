@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import msgspec
@@ -10,13 +9,13 @@ import pytest
 
 from tests.auditor.conftest import Logged
 from tests.auditor.findings import drop, finding, put
+from tests.auditor.world import OWN, World
 from tests.builders import ROOT
 from tests.memory_cluster import MemoryCluster
 from webhook.auditor.kept import Kept
 from webhook.auditor.places import CUSTOM
 from webhook.auditor.report import MOST_BYTES, report_content
 from webhook.auditor.reports import Reports, delete_all
-from webhook.auditor.seen import Seen
 from webhook.auditor.severity import result_of
 from webhook.auditor.uninstall import remove_all
 from webhook.cluster.client import Cluster
@@ -26,7 +25,6 @@ from webhook.installation import AUDITOR, HISTORY, NOTIFIED, REPORT_LABEL, SEEN
 from webhook.messages import incident
 from webhook.policy import Object
 
-OWN = "forestall-system"
 WG = "/apis/wgpolicyk8s.io/v1alpha2"
 OPEN = "/apis/openreports.io/v1alpha1"
 SHOP = f"{WG}/namespaces/shop/policyreports/forestall"
@@ -37,41 +35,19 @@ def serve(cluster: MemoryCluster, root: str, *resources: str) -> None:
     cluster.objects[root] = {"metadata": {}, "resources": [{"name": resource} for resource in resources]}
 
 
-class World:
-    """A cluster, what is found in it, and the reports that are kept; `pass_time` lets seconds go by."""
+class Reported(World):
+    """A cluster that serves these groups of reports, and the reports of what is found in it."""
 
     def __init__(self, *roots: str) -> None:
-        self.cluster = MemoryCluster()
+        self.most = 100
+        super().__init__()
         if WG in roots:
             serve(self.cluster, WG, "policyreports", "clusterpolicyreports")
         if OPEN in roots:
             serve(self.cluster, OPEN, "reports", "clusterreports")
-        self.kept = Kept()
-        self.seconds = 0.0
-        self.most = 100
-        self.lead()
 
-    @property
-    def now(self) -> datetime:
-        return datetime(2026, 11, 27, 12, tzinfo=UTC) + timedelta(seconds=self.seconds)
-
-    def lead(self) -> None:
-        """Begin anew, as another leader does."""
-        cluster = cast("Cluster", self.cluster)
-        self.seen = Seen(cluster, OWN)
-        self.reports = Reports(cluster, OWN, self.seen, self.most, lambda: self.seconds)
-        self.kept.changed = set(self.kept.by_namespace)
-
-    def take(self) -> None:
-        if self.cluster.trouble is None:
-            self.seen.take(self.kept, self.now)
-        self.reports.take(self.kept, self.now)
-        self.kept.clear_changed()
-
-    def pass_time(self, seconds: int) -> None:
-        for _ in range(seconds):
-            self.seconds += 1
-            self.take()
+    def make(self, cluster: Cluster) -> Reports:
+        return Reports(cluster, OWN, self.seen, self.most, self.clock)
 
     def written(self) -> list[str]:
         """The writes of reports since the last time."""
@@ -86,9 +62,9 @@ class World:
         return self.cluster.objects[path]
 
 
-def world(*roots: str) -> World:
+def world(*roots: str) -> Reported:
     """A cluster with one finding in namespace shop, whose report is written."""
-    made = World(*(roots or (WG,)))
+    made = Reported(*(roots or (WG,)))
     put(made.kept, finding())
     made.take()
     made.written()
@@ -107,7 +83,7 @@ def world(*roots: str) -> World:
     ],
 )
 def test_reports_are_what_the_cluster_serves(roots: list[str], paths: set[str]) -> None:
-    here = World(*roots)
+    here = Reported(*roots)
     put(here.kept, finding(), finding("team-a", namespace=""))
     here.take()
     assert here.paths() == paths
@@ -238,7 +214,7 @@ def test_a_namespace_is_written_every_five_seconds_at_most() -> None:
 
 
 def test_ten_reports_are_written_in_a_second() -> None:
-    here = World(WG)
+    here = Reported(WG)
     put(here.kept, *(finding(namespace=f"ns-{number:02}") for number in range(25)))
     here.take()
     here.take()
@@ -309,7 +285,7 @@ def theirs(name: str, labels: dict[str, str]) -> Object:
 
 
 def test_reports_of_others_are_left_alone() -> None:
-    here = World(WG)
+    here = Reported(WG)
     taken = here.cluster.put(theirs("forestall", {"app.kubernetes.io/managed-by": "kyverno"}))
     other = here.cluster.put(theirs("cpol-x", {"app.kubernetes.io/managed-by": "kyverno"}))
     copied = here.cluster.put(theirs("mine", {"forestall.dev/report": "true"}))
@@ -341,7 +317,7 @@ def test_a_kind_that_goes_and_comes_back_leaves_nothing_behind() -> None:
 
 
 def test_a_namespace_that_is_being_deleted_gets_no_report() -> None:
-    here = World(WG)
+    here = Reported(WG)
     going = {"name": "shop", "deletionTimestamp": "2026-11-27T12:00:00Z"}
     here.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": going})
     here.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN}})
@@ -361,7 +337,7 @@ def test_a_namespace_that_is_being_deleted_gets_no_report() -> None:
     ],
 )
 def test_an_api_server_in_trouble_is_asked_again(error: Exception, logged: Logged) -> None:
-    here = World(WG)
+    here = Reported(WG)
     here.take()
     put(here.kept, finding())
     here.seen.take(here.kept, here.now)
@@ -387,7 +363,7 @@ REFUSALS = [
 @pytest.mark.parametrize("error", REFUSALS)
 def test_a_report_that_is_never_taken_holds_up_no_other(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever may write a namespace's reports can make theirs too large to be written."""
-    here = World(WG)
+    here = Reported(WG)
     create = here.cluster.create
 
     def create_others(path: str, obj: Object, **options: Any) -> Any:
@@ -405,7 +381,7 @@ def test_a_report_that_is_never_taken_holds_up_no_other(error: Exception, monkey
 
 @pytest.mark.parametrize("error", REFUSALS)
 def test_a_report_that_can_t_be_deleted_holds_up_no_other(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = World(WG)
+    here = Reported(WG)
     delete = here.cluster.delete
 
     def delete_others(path: str, *conditions: str) -> None:
@@ -423,16 +399,16 @@ def test_a_report_that_can_t_be_deleted_holds_up_no_other(error: Exception, monk
 
 
 def test_nothing_is_written_before_it_is_known_when_findings_were_seen() -> None:
-    here = World(WG)
+    here = Reported(WG)
     put(here.kept, finding())
-    here.reports.take(here.kept, here.now)
+    here.taker.take(here.kept, here.now)
     assert (here.cluster.calls, here.paths()) == ([], set())
     here.pass_time(1)
     assert here.paths() == {SHOP}
 
 
 def test_an_answer_that_is_lost_doubles_nothing() -> None:
-    here = World(WG)
+    here = Reported(WG)
     put(here.kept, finding())
     create = here.cluster.create
 
