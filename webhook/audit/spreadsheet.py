@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Characters that a spreadsheet takes for the beginning of a formula."""
 
 
-def csv_row(*values: Any) -> str:
+def csv_row(*values: object) -> str:
     """A line of CSV. What a spreadsheet would take for a formula begins with an apostrophe, which makes it text."""
     text = io.StringIO()
     csv.writer(text).writerow(
