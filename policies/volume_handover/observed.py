@@ -87,7 +87,7 @@ def _by_claim(live: Live) -> Mapping[_Claim, list[LivePod]]:
 def _is_new_and_unready(pod: LivePod) -> bool:
     """Whether the pod hasn't begun to run yet, or runs and has never been ready since."""
     trouble = pod.trouble
-    if trouble is None or trouble.deleted_at is not None or pod.is_over:
+    if trouble.deleted_at is not None or pod.is_over:
         return False
     unready = trouble.unready
     if pod.phase == "Pending":
@@ -132,7 +132,7 @@ class _Lost(NamedTuple):
             wait.claim,
             message,
             run=run,
-            since=pod.trouble.created if pod.trouble else None,
+            since=pod.trouble.created,
             hold=_DETACHED if node.is_gone else _WAITS,
             severity="error",
         )
@@ -157,7 +157,7 @@ def _held_by_lost(wait: _Wait, lost: LostNodes) -> _Lost | None:
 
 def _blocks(pod: LivePod, wait: _Wait) -> bool:
     """Whether this pod, which isn't being deleted, keeps the volume from the one that waits."""
-    if wait.pod.phase != "Pending" or (pod.trouble and pod.trouble.deleted_at):
+    if wait.pod.phase != "Pending" or pod.trouble.deleted_at:
         return False
     if wait.access.holder == "one pod":
         return True
@@ -188,7 +188,7 @@ def _of_holder(live: Live, wait: _Wait, holder: LivePod) -> Observation:
         wait.claim,
         message,
         run=run,
-        since=pod.trouble.created if pod.trouble else None,
+        since=pod.trouble.created,
         hold=_WAITS,
         severity="error",
     )
@@ -199,7 +199,7 @@ def _beside(live: Live, wait: _Wait) -> Observation | None:
     pod, owner = wait.pod, live.owner_of(wait.pod)
     deployment = live.of(LIVE_DEPLOYMENTS).get((owner.namespace, owner.name)) if owner.kind == "Deployment" else None
     progressing = condition_of(deployment.conditions, "Progressing") if deployment else None
-    old = next((other for other in wait.pods if _is_old(other, pod) and not other.trouble), None)
+    old = next((other for other in wait.pods if _is_old(other, pod) and other.is_healthy), None)
     if progressing is None or progressing.reason != "ProgressDeadlineExceeded" or old is None:
         return None
     return Observation(

@@ -57,8 +57,8 @@ def _lacking(
             pods = lost_pods.get((lacking.namespace, owner), [])
             if lacking.ready >= lacking.desired or not pods or lacking.reference in told:
                 continue
-            if lacking.kind == "StatefulSet" and any(_deleted_at(lost.pod) for lost in pods):
-                yield _stuck(lacking, [lost for lost in pods if _deleted_at(lost.pod)])
+            if lacking.kind == "StatefulSet" and any(lost.pod.trouble.deleted_at for lost in pods):
+                yield _stuck(lacking, [lost for lost in pods if lost.pod.trouble.deleted_at])
             else:
                 yield _below(live, lacking, pods)
 
@@ -72,7 +72,7 @@ def _stuck(lacking: LiveWorkload, pods: Sequence[_LostPod]) -> Observation:
         f"{_count(lacking)}, and {_named(pods)} should have gone, but {_where(pods)}: no other takes its place until "
         f"the node is back, or {FREED}",
         run=(*_steps(pods), _force(pod)),
-        since=min(filter(None, (_deleted_at(lost.pod) for lost in pods)), default=None),
+        since=min(filter(None, (lost.pod.trouble.deleted_at for lost in pods)), default=None),
         hold=_STUCK,
         value=lacking.ready,
         severity="error",
@@ -87,7 +87,7 @@ def _below(live: Live, lacking: LiveWorkload, pods: Sequence[_LostPod]) -> Obser
     if waiting is not None:
         message += f": pod {waiting.name} in its place {_fares(waiting)}"
         run = (kubectl("describe", f"pod/{waiting.name}", namespace=waiting.namespace), *run)
-    elif not _deleted_at(pod) and _stays_for_ever(pod):
+    elif not pod.trouble.deleted_at and _stays_for_ever(pod):
         message += ": it tolerates that for ever, so that no other takes its place"
         why = "another is made elsewhere"
         run = (kubectl("delete", f"pod/{pod.name}", namespace=pod.namespace, why=why), *run)
@@ -96,7 +96,7 @@ def _below(live: Live, lacking: LiveWorkload, pods: Sequence[_LostPod]) -> Obser
         pod.name,
         message,
         run=run,
-        since=pods[0].node.since or _deleted_at(pod) or _unready_since(pod) or live.now,
+        since=pods[0].node.since or pod.trouble.deleted_at or _unready_since(pod) or live.now,
         hold=_EVICTED,
         value=lacking.ready,
         severity="error",
@@ -108,18 +108,21 @@ def _in_place(live: Live, lacking: LiveWorkload, pods: Sequence[_LostPod]) -> Li
     owner, gone = TopLevel("apps", lacking.kind, lacking.name), {lost.pod.name for lost in pods}
     for pod in live.troubled():
         is_its = (pod.namespace, pod.owner) == (lacking.namespace, owner) and pod.name not in gone
-        if is_its and not pod.is_over and not _deleted_at(pod) and (pod.phase == "Pending" or _unready_since(pod)):
+        if (
+            is_its
+            and not pod.is_over
+            and not pod.trouble.deleted_at
+            and (pod.phase == "Pending" or _unready_since(pod))
+        ):
             return pod
     return None
 
 
 def _fares(pod: LivePod) -> str:
-    unscheduled = pod.trouble.unscheduled if pod.trouble else None
+    unscheduled = pod.trouble.unscheduled
     if unscheduled is not None:
         return f"is Pending{f' (the scheduler: {unscheduled.message!r})' if unscheduled.message else ''}"
-    waiting = next(
-        (container for container in (pod.trouble.containers if pod.trouble else ()) if container.waiting), None
-    )
+    waiting = next((container for container in pod.trouble.containers if container.waiting), None)
     return f"isn't ready{f', container {waiting.name!r} waits: {waiting.waiting}' if waiting else ''}"
 
 
@@ -140,7 +143,7 @@ def _long_ago(live: Live, lost: LostNodes, told: Collection[Reference]) -> Itera
     by_owner: dict[Reference, list[_LatePod]] = {}
     for pod in live.troubled():
         owner = live.owner_of(pod)
-        deleted_at = _deleted_at(pod)
+        deleted_at = pod.trouble.deleted_at
         if deleted_at is not None and live.now - deleted_at >= _LONG_AGO and owner not in told:
             by_owner.setdefault(owner, []).append(_LatePod(deleted_at, pod))
     for owner, pods in by_owner.items():
@@ -180,12 +183,8 @@ def _of_owner(owner: Reference, pods: Sequence[_LatePod], lost: LostNodes) -> Ob
     )
 
 
-def _deleted_at(pod: LivePod) -> datetime | None:
-    return pod.trouble.deleted_at if pod.trouble else None
-
-
 def _unready_since(pod: LivePod) -> datetime | None:
-    unready = pod.trouble.unready if pod.trouble else None
+    unready = pod.trouble.unready
     return unready.since if unready else None
 
 

@@ -10,7 +10,7 @@ from functools import cache
 
 from webhook.objects.commands import kubectl
 from webhook.objects.facts import CLAIMS, NODES, VOLUMES, ClusterFacts, Node, Term
-from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod, Trouble
+from webhook.objects.live import LIVE_NODES, LIVE_PODS, Live, LiveNode, LivePod
 from webhook.objects.nodes import all_nodes, read_placement, usable_nodes
 from webhook.objects.storage import Tie, tie_of_claim
 from webhook.objects.topology import ZONE_LABEL, admits, is_node_key, label_of, shown
@@ -36,8 +36,8 @@ def observe(live: Live, facts: ClusterFacts, _params: object) -> Iterator[Observ
     open_now = _with_nodes(facts, live, lambda node: node.takes_pods)
     told: set[tuple[str, str]] = set()
     for pod in live.troubled():
-        if pod.trouble and not pod.node and not pod.is_over and not pod.trouble.deleted_at and pod.trouble.unscheduled:
-            for observation in _pending(live, pod, pod.trouble, open_now):
+        if not pod.node and not pod.is_over and not pod.trouble.deleted_at and pod.trouble.unscheduled:
+            for observation in _pending(live, pod, open_now):
                 told.add((pod.namespace, observation.subject))
                 yield observation
     yield from _unreachable(live, _with_nodes(facts, live, lambda node: not _is_lost(node, live)), told)
@@ -57,7 +57,7 @@ def _is_lost(node: LiveNode, live: Live) -> bool:
     return ready is not None and ready.status != "True" and ready.since is not None and live.now - ready.since >= _LOST
 
 
-def _pending(live: Live, pod: LivePod, trouble: Trouble, facts: ClusterFacts) -> Iterator[Observation]:
+def _pending(live: Live, pod: LivePod, facts: ClusterFacts) -> Iterator[Observation]:
     """The claims whose volumes none of the nodes that the pod may use reaches."""
     placement = read_placement(pod.shape.workload)
     for claim in pod.claims:
@@ -68,7 +68,7 @@ def _pending(live: Live, pod: LivePod, trouble: Trouble, facts: ClusterFacts) ->
         if any(admits(tie.terms, node) for node in usable):
             continue
         there = [node for group in all_nodes(facts, tie.asked) for node in group if admits(tie.terms, node)]
-        scheduler = trouble.unscheduled
+        scheduler = pod.trouble.unscheduled
         said = _SCHEDULER.search(scheduler.message) if scheduler else None
         yield Observation(
             live.owner_of(pod),

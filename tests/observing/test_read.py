@@ -60,4 +60,4 @@ def test_an_object_that_cannot_be_read_is_named(api: FakeApi, tmp_path: Path) ->
 def test_siblings_share_what_they_have_in_common() -> None:
     one, other = live(pod("web-5d9c-x1"), pod("web-5d9c-x2")).of(LIVE_PODS).values()
     assert one.shape is other.shape
-    assert (one.trouble, one.owner.kind, one.owner.name) == (None, "Deployment", "web")
+    assert (one.is_healthy, one.owner.kind, one.owner.name) == (True, "Deployment", "web")

@@ -78,7 +78,7 @@ def _of_pods(live: Live, pods: Sequence[LivePod]) -> Iterator[Observation]:
     workload = pod.shape.workload
     if not (sign := is_monitoring(workload)):
         return
-    unready = pod.trouble.unready if pod.trouble else None
+    unready = pod.trouble.unready
     yield Observation(
         live.owner_of(pod),
         container.name,
@@ -92,12 +92,7 @@ def _of_pods(live: Live, pods: Sequence[LivePod]) -> Iterator[Observation]:
 
 def _worst(pods: Sequence[LivePod]) -> tuple[LivePod, ContainerTrouble] | None:
     """The container in a crash loop that has restarted most."""
-    found = [
-        (pod, container)
-        for pod in pods
-        for container in (pod.trouble.containers if pod.trouble else ())
-        if container.waiting == _LOOPING
-    ]
+    found = [(pod, container) for pod in pods for container in pod.trouble.containers if container.waiting == _LOOPING]
     return max(found, key=lambda looping: (looping[1].restarts, looping[0].name), default=None)
 
 
@@ -107,11 +102,11 @@ def _why(lacking: LiveWorkload, pods: Sequence[LivePod], looping: tuple[LivePod,
     if not lacking.there:
         return "it has no pod"
     for pod in pods:
-        unscheduled = pod.trouble.unscheduled if pod.trouble else None
+        unscheduled = pod.trouble.unscheduled
         if unscheduled is not None:
             said = f" (the scheduler: {unscheduled.message!r})" if unscheduled.message else ""
             return f"pod {pod.name} is Pending{said}"
-        for container in pod.trouble.containers if pod.trouble else ():
+        for container in pod.trouble.containers:
             if container.waiting:
                 return f"container {container.name!r} waits: {container.waiting}"
     return "its readiness probe fails, or its containers are still starting"
@@ -141,7 +136,7 @@ def _logs(pod: LivePod, container: ContainerTrouble) -> str:
 
 def _since(lacking: LiveWorkload, pods: Sequence[LivePod]) -> datetime | None:
     """When the last of its pods ceased to be ready, or was made."""
-    found = [since for pod in pods if pod.trouble and (since := _down_since(pod.trouble))]
+    found = [since for pod in pods if (since := _down_since(pod.trouble))]
     if found:
         return max(found)
     available = condition_of(lacking.conditions, "Available")

@@ -104,7 +104,7 @@ def kills(live: Live) -> Iterator[Killed]:
     """The containers that were OOM-killed, each once for its workload."""
     found: dict[tuple[Reference, str], Killed] = {}
     for pod in live.troubled():
-        for trouble in pod.trouble.containers if pod.trouble else ():
+        for trouble in pod.trouble.containers:
             if (killed := _killed(live, pod, trouble)) is None:
                 continue
             key = killed.owner, trouble.name
@@ -129,6 +129,6 @@ def _killed(live: Live, pod: LivePod, trouble: ContainerTrouble) -> Killed | Non
     if container is None:  # an ephemeral one
         return None
     is_down = bool(trouble.waiting) or pod.phase == "Failed"
-    unready = pod.trouble.unready if pod.trouble and is_down else None
+    unready = pod.trouble.unready if is_down else None
     since = unready.since if unready else None
     return Killed(live.owner_of(pod), pod, workload, container, last.at, trouble.restarts, 1, is_down, since)

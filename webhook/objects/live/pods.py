@@ -92,13 +92,17 @@ class Trouble(msgspec.Struct, frozen=True, gc=False):
         return ready if ready is not None and ready.status != "True" else None
 
 
+HEALTHY = Trouble((), (), None, None, 0)
+"""The trouble of a pod that is healthy, and always was."""
+
+
 class LivePod(msgspec.Struct, frozen=True, gc=False):
     """A pod.
 
     owner    whom it names as its controller, a Deployment in place of its ReplicaSet
     claims   the names of the claims that it mounts
     started  when the oldest of its running containers was started, in seconds since 1970; 0 if none runs
-    trouble  None if it is healthy, and always was
+    trouble  what keeps it from being healthy, or has; HEALTHY if nothing ever did
     """
 
     namespace: str
@@ -109,7 +113,11 @@ class LivePod(msgspec.Struct, frozen=True, gc=False):
     shape: Shape
     claims: tuple[str, ...]
     started: int
-    trouble: Trouble | None
+    trouble: Trouble
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.trouble is HEALTHY
 
     @property
     def is_over(self) -> bool:
@@ -259,7 +267,7 @@ def _started(status: _Status) -> int:
     return int(min((begun.started_at.timestamp() for begun in running if begun.started_at), default=0))
 
 
-def _trouble(metadata: LiveMetadata, status: _Status) -> Trouble | None:
+def _trouble(metadata: LiveMetadata, status: _Status) -> Trouble:
     statuses = [*(status.init_container_statuses or ()), *(status.container_statuses or ())]
     troubles = (found for status in statuses if (found := _container_trouble(status)) is not None)
     containers = tuple(islice(troubles, _MOST_TROUBLES))
@@ -269,7 +277,7 @@ def _trouble(metadata: LiveMetadata, status: _Status) -> Trouble | None:
         status.phase == "Running" and ready is not None and ready.status == "True"
     )
     if is_well and not containers and metadata.deletion_timestamp is None:
-        return None
+        return HEALTHY
     return Trouble(
         conditions=tuple(conditions[name].read() for name in ("PodScheduled", "Ready") if name in conditions),
         containers=containers,

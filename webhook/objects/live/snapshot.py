@@ -44,7 +44,7 @@ class Live:
 
     def troubled(self) -> Iterator[LivePod]:
         """The pods that are not healthy."""
-        return (pod for pod in self.of(LIVE_PODS).values() if pod.trouble is not None)
+        return (pod for pod in self.of(LIVE_PODS).values() if not pod.is_healthy)
 
     @cached_property
     def pods_by_node(self) -> Mapping[str, list[LivePod]]:
