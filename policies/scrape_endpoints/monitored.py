@@ -106,12 +106,14 @@ def _examine_services(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violati
     if not selected:
         yield _without_services(monitor, monitor.selector or EVERYTHING, list(_reached(monitor, facts)), facts)
         return
-    pods = [
-        pod
-        for service in selected
-        if service.selector is not None
-        for pod in selected_templates(service.selector, (service.namespace,), facts)
-    ]
+    selectors = dict.fromkeys((service.selector, service.namespace) for service in selected)
+    # Many Services may select the same pods.
+    pods = {
+        (pod.kind, pod.namespace, pod.name): pod
+        for selector, namespace in selectors
+        if selector is not None
+        for pod in selected_templates(selector, (namespace,), facts)
+    }.values()
     declared = {port.name for pod in pods for port in pod.ports} | {port.number for pod in pods for port in pod.ports}
     for index, endpoint in enumerate(monitor.endpoints):
         path = f"spec.endpoints[{index}]"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from policies.scrape_endpoints.grouped import Grouped
 from webhook.objects.facts import ClusterFacts, Metadata, Wire, WirePart
 from webhook.objects.facts.decoding import read_texts
 from webhook.objects.label_selectors import Selector
@@ -91,6 +92,7 @@ def _kind(kind: str, resource: str) -> FactKind[tuple[str, str], Template]:
 
 
 TEMPLATES = (_kind("DaemonSet", "daemonsets"), _kind("Deployment", "deployments"), _kind("StatefulSet", "statefulsets"))
+_TEMPLATES_IN = tuple(Grouped(kind, lambda template: (template.namespace,)) for kind in TEMPLATES)
 
 
 def all_templates(facts: ClusterFacts) -> Iterator[Template]:
@@ -100,12 +102,17 @@ def all_templates(facts: ClusterFacts) -> Iterator[Template]:
 
 def selected_templates(selector: Selector, namespaces: Iterable[str] | None, facts: ClusterFacts) -> list[Template]:
     """The templates whose pods the selector selects, in these namespaces or, for None, in all."""
-    within = None if namespaces is None else frozenset(namespaces)
-    return [
+    found = all_templates(facts) if namespaces is None else _within(dict.fromkeys(namespaces), facts)
+    return [template for template in found if selector.selects(template.labels)]
+
+
+def _within(namespaces: Iterable[str], facts: ClusterFacts) -> Iterator[Template]:
+    return (
         template
-        for template in all_templates(facts)
-        if (within is None or template.namespace in within) and selector.selects(template.labels)
-    ]
+        for grouped in _TEMPLATES_IN
+        for namespace in namespaces
+        for template in grouped.concerning(namespace, facts)
+    )
 
 
 def are_known(facts: ClusterFacts) -> bool:
