@@ -9,6 +9,9 @@ import msgspec
 
 from webhook.objects.facts import WirePart
 
+_MOST_TEXT = 4000
+"""Characters of a condition's message that are kept: whoever may write a status writes any text."""
+
 
 class Condition(msgspec.Struct, frozen=True, gc=False):
     """What a controller says of an object: `status` is "True", "False" or "Unknown", and since when it is so."""
@@ -39,6 +42,6 @@ class WiredCondition(WirePart):
             intern(self.type),
             intern(self.status or ""),
             intern(self.reason or ""),
-            self.message or "",
+            (self.message or "")[:_MOST_TEXT],
             self.last_transition_time,
         )

@@ -22,8 +22,13 @@ from webhook.objects.pods import Workload, read_workload
 from webhook.policy import AdmissionRequest, FactKind, FactReference
 
 _OVER = ("Succeeded", "Failed")
-_MOST_TROUBLES = 50
-"""Containers of a pod whose trouble is kept, the first: a status may name thousands."""
+_MOST_TROUBLES = _MOST_CONTAINERS = 50
+"""Containers of a pod whose trouble is kept, and that the shape of a large pod has, the first: a pod and its status may
+have thousands."""
+_MOST_CLAIMS = 128
+_MOST_SHAPE, _MOST_SHARED = 64 * 1024, 16 * 1024
+"""Bytes of a shape at most, and of one that is remembered for other pods. Whoever may create pods decides how large
+they are, and how many of them differ."""
 # Labels that differ between the pods of a workload.
 _OWN_LABELS = frozenset(
     {
@@ -49,7 +54,7 @@ class Shape(msgspec.Struct, frozen=True, gc=False):
     @property
     def workload(self) -> Workload:
         """A pod of this shape, without its own name and volumes. Raises BadObject."""
-        return _workload(self.body)
+        return _workload(self.body) if len(self.body) <= _MOST_SHARED else _read_workload(self.body)
 
 
 class Termination(msgspec.Struct, frozen=True, gc=False):
@@ -216,7 +221,7 @@ def _read(reference: FactReference, metadata: LiveMetadata, wired: _Pod) -> Live
         node=intern(spec.node_name or ""),
         phase=intern(status.phase or ""),
         shape=_shape(metadata, spec),
-        claims=tuple(_claims(reference.name, spec)),
+        claims=tuple(_claims(reference.name, spec)[:_MOST_CLAIMS]),
         started=_started(status),
         trouble=_trouble(metadata, status),
     )
@@ -235,13 +240,49 @@ def _claims(pod: str, spec: _Spec) -> list[str]:
 def _shape(metadata: LiveMetadata, spec: _Spec) -> Shape:
     labels = {key: value for key, value in (metadata.labels or {}).items() if key not in _OWN_LABELS}
     common = SharedSpec(*(getattr(spec, field) for field in SharedSpec.__struct_fields__))
-    return _shared_shape(msgspec.json.encode({"labels": labels, "spec": common}))
+    body = _body(labels, common)
+    if len(body) <= _MOST_SHARED:
+        return _shared_shape(body)
+    if len(body) <= _MOST_SHAPE:
+        return _shape_of(body, _read_workload(body))
+    whole, without = _shape_of(body, _read_workload(body)), _body(labels, _without_commands(common))
+    kept = without if len(without) <= _MOST_SHAPE else _body({}, _beginning(common))
+    return Shape(kept, whole.limit, whole.unlimited[:_MOST_CONTAINERS])
+
+
+def _body(labels: Mapping[str, str], spec: SharedSpec) -> bytes:
+    return msgspec.json.encode({"labels": labels, "spec": spec})
+
+
+def _without_commands(spec: SharedSpec) -> SharedSpec:
+    """The spec without what is long in honest pods: scripts."""
+    lists = (spec.containers, spec.init_containers)
+    containers, init_containers = (
+        found and [msgspec.structs.replace(container, command=None, args=None) for container in found]
+        for found in lists
+    )
+    return msgspec.structs.replace(spec, containers=containers, init_containers=init_containers)
+
+
+def _beginning(spec: SharedSpec) -> SharedSpec:
+    """As many of the first containers as there is room for, and nothing else."""
+    kept: list[_Container] = []
+    room = _MOST_SHAPE
+    for container in (_without_commands(spec).containers or ())[:_MOST_CONTAINERS]:
+        room -= len(msgspec.json.encode(container)) + 1
+        if room < _MOST_SHAPE // 64:
+            break
+        kept.append(container)
+    return SharedSpec(containers=kept)
 
 
 # Pods share their shape: a hundred thousand pods have a few thousand shapes.
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def _shared_shape(body: bytes) -> Shape:
-    workload = _workload(body)
+    return _shape_of(body, _workload(body))
+
+
+def _shape_of(body: bytes, workload: Workload) -> Shape:
     side_by_side = [container for container in workload.containers if container.role != "init"]
     limits = {container.name: container.amount("limits") for container in side_by_side}
     own = workload.amount("limits")
@@ -253,6 +294,10 @@ def _shared_shape(body: bytes) -> Shape:
 
 @lru_cache(maxsize=256)
 def _workload(body: bytes) -> Workload:
+    return _read_workload(body)
+
+
+def _read_workload(body: bytes) -> Workload:
     shape: Mapping[str, Any] = msgspec.json.decode(body)
     obj = {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": shape["labels"]}, "spec": shape["spec"]}
     workload = read_workload(AdmissionRequest("CREATE", "", "v1", "Pod", "", "", obj))
