@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import msgspec
 import pytest
 
 from policies.scrape_endpoints.keys import Keys, keys_of, meant_by
-from policies.scrape_endpoints.monitors import PROBES
+from policies.scrape_endpoints.monitors import PROBES, SERVICE_MONITORS
 from policies.scrape_endpoints.policy import POLICY, Params, examine
+from policies.scrape_endpoints.prometheuses import PROMETHEUSES
 from policies.scrape_endpoints.services import SERVICES
 from policies.scrape_endpoints.templates import TEMPLATES
 from tests.builders import (
@@ -33,7 +35,7 @@ from webhook.cluster.facts import list_facts
 from webhook.engine import decide
 from webhook.files.facts import kubectl_get
 from webhook.objects.facts import LIMIT_RANGES, NO_FACTS, ClusterFacts
-from webhook.policy import Object, Set
+from webhook.policy import FactReference, Object, Set
 from webhook.scope import calls
 
 Found = list[tuple[str, str]]
@@ -590,6 +592,37 @@ def test_a_selector_that_cannot_be_read_costs_its_object_alone(api: FakeApi, tmp
         ("spec.endpoints[0].scrapeTimeout", "deny"),
         ("spec.selector", "warn"),
     ]
+
+
+TEAM_A = prometheus(serviceMonitorSelector={"matchLabels": {"team": "a"}})
+
+
+@pytest.mark.parametrize(
+    ("obj", "others", "odd", "message"),
+    [
+        pytest.param(
+            monitor(),
+            [WEB, TEAM_A],
+            FactReference(PROMETHEUSES, "shop", "odd"),
+            "no Prometheus that is seen here takes this ServiceMonitor: Prometheus shop/main selects by labels, of "
+            "which this ServiceMonitor lacks team=a: give the ServiceMonitor that label",
+            id="a-prometheus-may-take-the-monitor",
+        ),
+        pytest.param(
+            TEAM_A,
+            [monitor()],
+            FactReference(SERVICE_MONITORS, "shop", "odd"),
+            "Prometheus shop/main takes none of the ServiceMonitors that are seen here (1), since it selects team=a: "
+            "select by labels that they have; {} takes all ServiceMonitors",
+            id="a-monitor-may-be-what-is-taken",
+        ),
+    ],
+)
+def test_what_cannot_be_read_may_be_what_is_missing(
+    obj: Object, others: list[Object], odd: FactReference, message: str
+) -> None:
+    [violation] = examine(request(obj), replace(facts_of(others), unreadable={odd: "why"}), Params())
+    assert (violation.message, violation.is_unknown, violation.at_most) == (message, True, "warn")
 
 
 def test_a_folder_is_judged_as_a_whole(write: Any) -> None:

@@ -104,7 +104,7 @@ def all_prometheuses(facts: ClusterFacts) -> Iterator[Prometheus]:
 
 def are_known(facts: ClusterFacts) -> bool:
     """Whether every Prometheus of the cluster is among the facts."""
-    return {PROMETHEUSES, PROMETHEUS_AGENTS} <= facts.known
+    return facts.knows_all(PROMETHEUSES, PROMETHEUS_AGENTS)
 
 
 def selector_field(kind: str) -> str:

@@ -102,7 +102,7 @@ def examine_selections(prometheus: Prometheus, facts: ClusterFacts) -> Iterator[
             continue
         if any(takes(prometheus, monitor, facts) for monitor in known.values()):
             continue
-        is_known = MONITORS[kind] in facts.known
+        is_known = facts.knows_all(MONITORS[kind])
         others = "in the cluster" if is_known else "that are seen here"
         yield violation(
             selector_field(kind),

@@ -40,6 +40,10 @@ class ClusterFacts:
         """The records of a kind, by what its declaration says is their key; the same mapping until they change."""
         return self.records.get(kind, _NONE)
 
+    def knows_all(self, *kinds: FactKind[Any, Any]) -> bool:
+        """Whether every object of these kinds is among the records: they could be listed, and each be read."""
+        return self.known.issuperset(kinds) and not any(reference.kind in kinds for reference in self.unreadable)
+
     def unreadable_in(self, kind: FactKind[Any, Any], namespace: str) -> list[FactReference]:
         """The objects of a kind in a namespace that can't be read: what they hold is missing among the records."""
         return [
