@@ -280,6 +280,12 @@ def test_limit_range_items(items: list[Object], facts: list[tuple[str, int | Non
     ] == facts
 
 
+def test_of_a_limit_range_with_thousands_of_resources_few_are_kept() -> None:
+    amounts = {f"hugepages-{number}Ki": "1" for number in range(3000)} | {"memory": "1Gi"}
+    (_, (found,)) = read_fact(limits({"type": "Container", "max": amounts}), KINDS) or pytest.fail("no fact")
+    assert (found.max, found.default, len(found.item.max)) == (1 << 30, 1 << 30, 101)
+
+
 NULLS = json.loads((DATA / "nulls.json").read_text())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -13,6 +14,10 @@ from webhook.objects.facts.decoding import Metadata, Wire, WirePart
 from webhook.objects.quantities import MAX_BYTES, parse_quantity
 from webhook.policy import FactKind, FactReference
 from webhook.prepared import prepare
+
+_ALWAYS_READ = frozenset({"cpu", "memory", "ephemeral-storage", "storage"})
+_MOST_OTHERS = 100
+"""Other resources of which an item's amounts are kept, the first: there may be thousands, of hugepages and others."""
 
 Amounts = Mapping[str, Decimal]
 """Resource -> amount."""
@@ -131,10 +136,17 @@ def _read_item(item: _Limits, path: str) -> Item:
     return Item(item.type or "", default, request, least, most, ratio)
 
 
+def _known(amounts: Mapping[str, Any]) -> Mapping[str, Any]:
+    if len(amounts) <= _MOST_OTHERS:
+        return amounts
+    kept = _ALWAYS_READ.union(islice(amounts, _MOST_OTHERS))
+    return {resource: amount for resource, amount in amounts.items() if resource in kept}
+
+
 def _amounts(amounts: Mapping[str, Any] | None, path: str, *, null: int | None = 0) -> dict[str, Decimal]:
     """The amounts as numbers; one of null counts as `null` says, and is left out where that is None."""
     read = {}
-    for resource, written in (amounts or {}).items():
+    for resource, written in _known(amounts or {}).items():
         amount = null if written is None else written
         if amount is None:
             continue
