@@ -53,6 +53,8 @@ def workload(kind: str = "Deployment", *containers: Object, name: str = "web", *
         "ReplicationController": "v1",
         "CronJob": "batch/v1",
         "Job": "batch/v1",
+        "DeploymentConfig": "apps.openshift.io/v1",
+        "Rollout": "argoproj.io/v1alpha1",
     }
     top = {"apiVersion": versions.get(kind, "apps/v1"), "kind": kind, "metadata": metadata}
     match kind:

@@ -42,6 +42,7 @@ Found = list[tuple[str, str]]
 """Path and strongest mode of each violation."""
 
 POD_ANNOTATIONS = "spec.template.metadata.annotations"
+NO_PODS: Found = [("spec.selector", "warn")]
 
 
 def annotated(kind: str = "Deployment", ports: tuple[int, ...] = (9102,), **keys: Any) -> Object:
@@ -95,6 +96,11 @@ def prometheus(kind: str = "Prometheus", namespace: str = "shop", **spec: Any) -
 def elsewhere() -> Object:
     """A Prometheus of another namespace, which takes monitors of namespaces of team a."""
     return prometheus(namespace="monitoring", serviceMonitorNamespaceSelector={"matchLabels": {"team": "a"}})
+
+
+def central(interval: str) -> Object:
+    """A Prometheus of another namespace, which takes the monitors of all."""
+    return prometheus(namespace="monitoring", serviceMonitorNamespaceSelector={}, scrapeInterval=interval)
 
 
 def namespace(**labels: str) -> Object:
@@ -298,6 +304,40 @@ def test_services(obj: Object, known: ClusterFacts, violations: Found) -> None:
     assert found(obj, known) == violations
 
 
+def made(kind: str, owner: str = "", *, controls: bool = True) -> Object:
+    """A workload that is something else's, which controls it or not; it has the labels of its pods, as pods do."""
+    reference = {"apiVersion": "x/v1", "kind": owner, "name": "web", "controller": controls}
+    obj = workload(kind)
+    obj["metadata"] |= {"labels": {"app": "web"}, "ownerReferences": [reference] if owner else []}
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("obj", "violations"),
+    [
+        *(
+            pytest.param(made(kind), [], id=kind)
+            for kind in (
+                *("CronJob", "DaemonSet", "Deployment", "DeploymentConfig", "Job", "Pod", "ReplicaSet"),
+                *("ReplicationController", "Rollout", "StatefulSet"),
+            )
+        ),
+        pytest.param(made("Pod", "ReplicaSet"), NO_PODS, id="a-pod-of-a-workload-that-is-gone"),
+        pytest.param(made("ReplicaSet", "Deployment"), NO_PODS, id="of-an-earlier-rollout"),
+        pytest.param(made("ReplicaSet", "Rollout"), NO_PODS, id="of-a-rollout-s-earlier-one"),
+        pytest.param(made("Job", "CronJob"), NO_PODS, id="a-job-of-a-cron-job"),
+        pytest.param(made("Pod", "StrimziPodSet"), [], id="an-operator-s-pod"),
+        pytest.param(made("Pod", "ReplicaSet", controls=False), [], id="a-pod-that-nothing-controls"),
+    ],
+)
+def test_what_counts_as_pods_of_a_service(obj: Object, violations: Found) -> None:
+    assert found(service(scrape="true"), facts_of([obj])) == violations
+    monitored = [
+        (path, mode) for path, mode in found(monitor(kind="PodMonitor"), facts_of([obj])) if path == NO_PODS[0][0]
+    ]
+    assert monitored == violations
+
+
 def test_an_object_of_a_list_names_no_kind() -> None:
     """The API server leaves apiVersion and kind out of a list's items."""
     for obj, path in (
@@ -310,7 +350,7 @@ def test_an_object_of_a_list_names_no_kind() -> None:
 
 
 def test_what_is_seen_in_some_namespaces_alone_is_not_known(api: FakeApi, tmp_path: Path) -> None:
-    api.objects["services"], api.objects["daemonsets"] = [service()], []
+    api.objects["services"], api.objects[TEMPLATES[0].resource] = [service()], []
     cluster = Cluster.from_kubeconfig(api.kubeconfig(tmp_path))
     read = list_facts(cluster, [SERVICES, *TEMPLATES[:1]], ["shop"]).facts
     assert (read.known, list(read.of(SERVICES))) == (frozenset(TEMPLATES[:1]), [("shop", "web")])
@@ -556,15 +596,20 @@ def test_prometheuses(obj: Object, others: list[Object], violations: Found) -> N
 
 
 @pytest.mark.parametrize(
-    ("of_its_own", "mode"),
+    ("others", "mode"),
     [
-        pytest.param("30s", "warn", id="another-one-scrapes-it"),
-        pytest.param("5s", "deny", id="all-pass-it-over"),
+        pytest.param([prometheus(scrapeInterval="30s")], "warn", id="its-own-one-scrapes-it"),
+        pytest.param([prometheus(scrapeInterval="5s")], "deny", id="all-pass-it-over"),
+        pytest.param([], "warn", id="none-of-its-own"),
+        pytest.param([central("5s")], "warn", id="only-those-of-other-namespaces"),
+        pytest.param([prometheus(scrapeInterval="5s"), central("30s")], "warn", id="a-third-one-scrapes-it"),
     ],
 )
-def test_a_prometheus_of_another_namespace_denies_no_monitor_that_is_scraped(of_its_own: str, mode: str) -> None:
+def test_what_a_foreign_prometheus_says_of_a_monitor_denies_it_only_where_its_own_does(
+    others: list[Object], mode: str
+) -> None:
     foreign = prometheus(namespace="foreign", serviceMonitorNamespaceSelector={}, scrapeInterval="1ms")
-    known = facts_of([WEB, prometheus(scrapeInterval=of_its_own), foreign])
+    known = facts_of([WEB, *others, foreign])
     assert found(monitor(slow(scrapeTimeout="10s")), known) == [("spec.endpoints[0].scrapeTimeout", mode)]
 
 

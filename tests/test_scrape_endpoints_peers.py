@@ -26,7 +26,6 @@ UNSEEN = "what isn't in the files may be in the cluster: with its facts it is a 
 OWN_NAMESPACE = "without a namespaceSelector a monitor looks in its own namespace alone, and the Service is in another"
 SELECTS_ALL = "an empty selector selects every Service of its namespaces"
 NUMBER = "a port needs no declaration to be listened on: only a name has to be declared"
-OTHER_MAKERS = "of what makes pods, Deployments, StatefulSets and DaemonSets count here: the files alone can't tell"
 SCRAPED = {"scrape": "true", "port": "8080"}
 
 
@@ -145,8 +144,11 @@ def elsewhere(namespace: str) -> Object:
             "",
             id="an-undeclared-name",
         ),
-        pytest.param("kics", serving("a"), [made("Pod", "a", "a")], "", ["unknown"], OTHER_MAKERS, id="a-pod"),
-        pytest.param("kics", serving("a"), [made("Job", "a", "a")], "", ["unknown"], OTHER_MAKERS, id="a-job"),
+        pytest.param("kics", serving("a"), [made("Pod", "a", "a")], "", [], "", id="a-pod"),
+        pytest.param("kics", serving("a"), [made("Job", "a", "a")], "", [], "", id="a-job"),
+        pytest.param(
+            "kube-linter", serving("app"), [made("DeploymentConfig", "a", "app")], "", [], "", id="a-deployment-config"
+        ),
         pytest.param(
             "operator",
             monitoring("web", scrapeTimeout="10s"),

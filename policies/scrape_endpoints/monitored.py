@@ -30,7 +30,7 @@ def examine_monitor(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[
     spec = mapping(obj, "spec", "")
     for scrape in _scrapes(monitor, spec):
         yield from examine_times(scrape)
-        yield from _examine_inherited_interval(scrape, takers)
+        yield from _examine_inherited_interval(scrape, monitor, takers)
         yield from examine_request(scrape)
     if monitor.kind == "ServiceMonitor":
         yield from _examine_services(monitor, facts)
@@ -54,7 +54,7 @@ def _scrapes(monitor: Monitor, spec: Mapping[str, Any]) -> Iterator[Scrape]:
         yield Scrape(monitor.name, Fields(), mapping(spec, "prober", "spec"), at("spec.prober"))
 
 
-def _examine_inherited_interval(scrape: Scrape, takers: Sequence[Prometheus]) -> Iterator[Violation]:
+def _examine_inherited_interval(scrape: Scrape, monitor: Monitor, takers: Sequence[Prometheus]) -> Iterator[Violation]:
     """A timeout without an interval, which is then that of the Prometheus that takes the monitor."""
     field, written = scrape.fields.timeout, scrape.values.get(scrape.fields.timeout)
     timeout = parse_duration(written)
@@ -64,6 +64,10 @@ def _examine_inherited_interval(scrape: Scrape, takers: Sequence[Prometheus]) ->
         prometheus for prometheus in takers if prometheus.interval is not None and timeout > prometheus.interval
     ]
     if refusing:
+        # Anybody may make a Prometheus that takes the monitors of others, whatever else reads them.
+        is_certain = len(refusing) == len(takers) and any(
+            prometheus.namespace == monitor.namespace for prometheus in refusing
+        )
         interval = format_duration(refusing[0].interval or 0)
         yield violation(
             scrape.place(field),
@@ -71,8 +75,7 @@ def _examine_inherited_interval(scrape: Scrape, takers: Sequence[Prometheus]) ->
             f"{field} {written} is longer than the interval of {interval} at which {refusing[0]} scrapes, so that its "
             "operator passes the monitor over",
             f"set {field} to {interval} at most, or {scrape.fields.interval} to {written} beside it",
-            # Anybody may make a Prometheus that takes the monitors of others: where one scrapes it, it is scraped.
-            at_most="deny" if len(refusing) == len(takers) else "warn",
+            at_most="deny" if is_certain else "warn",
             value=f"{written} of {interval}",
             advice=(Set(scrape.place(field), interval),),
         )
@@ -191,7 +194,7 @@ def _examine_pods(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
     if not pods:
         # Servers don't know what workloads there are; the audit and check do.
         if is_known or SERVICES not in facts.known:
-            wrong = "no Deployment, StatefulSet or DaemonSet has pods with the labels that this PodMonitor selects "
+            wrong = "no workload has pods with the labels that this PodMonitor selects "
             wrong += f"({selector})"
             if not is_known:
                 wrong = f"{wrong}, as far as is seen here: cannot tell whether the cluster has one"

@@ -98,7 +98,7 @@ def _without_pods(service: Service, selector: Selector, why: str, facts: Cluster
     # Servers don't know what workloads there are; the audit and check do.
     if not is_known and (SERVICES in facts.known or not _OPERATED.isdisjoint(selector.labels.keys)):
         return
-    wrong = f"Service {service.name!r} is to be scraped ({why}), and no Deployment, StatefulSet or DaemonSet "
+    wrong = f"Service {service.name!r} is to be scraped ({why}), and no workload "
     if is_known:
         wrong += f"of namespace {service.namespace!r} has pods with its labels ({selector})"
     else:

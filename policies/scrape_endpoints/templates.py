@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator
+from functools import lru_cache, partial
 from sys import intern
 from typing import NamedTuple
 
@@ -11,8 +11,8 @@ import msgspec
 
 from policies.scrape_endpoints.grouped import Grouped
 from webhook.objects.facts import ClusterFacts, Metadata, Wire, WirePart
-from webhook.objects.facts.decoding import read_texts
-from webhook.objects.label_selectors import Selector
+from webhook.objects.label_selectors import Labels, Selector, read_labels
+from webhook.objects.live.top_level import LiveMetadata
 from webhook.policy import FactKind, FactReference
 
 
@@ -24,13 +24,17 @@ class DeclaredPort(NamedTuple):
 
 
 class Template(msgspec.Struct, frozen=True, gc=False):
-    """What a Deployment, StatefulSet or DaemonSet makes its pods from."""
+    """What a workload makes its pods from, or a pod that no such workload made.
+
+    Of what another workload made, the labels are none: it counts as little as the ReplicaSets of earlier rollouts do.
+    """
 
     kind: str
     namespace: str
     name: str
-    labels: Mapping[str, str]
-    ports: tuple[DeclaredPort, ...]
+    labels: Labels = Labels()
+    ports: tuple[DeclaredPort, ...] = ()
+    is_made: bool = False
 
 
 class _Port(WirePart):
@@ -42,79 +46,106 @@ class _Container(WirePart):
     ports: list[_Port] | None = None
 
 
-class _PodSpec(WirePart):
+class _JobTemplate(WirePart):
+    spec: _Spec | None = None
+
+
+class _Spec(WirePart):
+    """The spec of a workload, or of a pod."""
+
+    template: _Template | None = None
+    job_template: _JobTemplate | None = None
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
 
 
 class _Template(WirePart):
     metadata: Metadata | None = None
-    spec: _PodSpec | None = None
-
-
-class _Spec(WirePart):
-    template: _Template | None = None
-
-
-class _Workload(Wire):
     spec: _Spec | None = None
 
 
-def _read(kind: str, reference: FactReference, _metadata: Metadata, wired: _Workload) -> Template:
-    template = (wired.spec or _Spec()).template or _Template()
-    pod = template.spec or _PodSpec()
-    containers = (*(pod.containers or ()), *(pod.init_containers or ()))
+class _Workload(Wire):
+    metadata: LiveMetadata | None = None
+    spec: _Spec | None = None
+
+
+def _read(kind: str, reference: FactReference, metadata: LiveMetadata, wired: _Workload) -> Template:
+    if any(owner.controller and owner.kind in _MAKERS for owner in metadata.owner_references or ()):
+        return Template(kind, reference.namespace, reference.name, is_made=True)
+    spec = wired.spec or _Spec()
+    spec = (spec.job_template or _JobTemplate()).spec or spec
+    template = _Template(metadata, spec) if kind == "Pod" else spec.template or _Template()
+    pod = template.spec or _Spec()
+    path = "metadata.labels" if kind == "Pod" else "spec.template.metadata.labels"
     return Template(
-        kind=kind,
-        namespace=reference.namespace,
-        name=reference.name,
-        labels=read_texts((template.metadata or Metadata()).labels, "spec.template.metadata.labels"),
-        ports=tuple(
-            DeclaredPort(intern(port.name or ""), port.container_port or 0)
-            for container in containers
-            for port in container.ports or ()
+        kind,
+        reference.namespace,
+        reference.name,
+        read_labels((template.metadata or Metadata()).labels, path),
+        _shared_ports(
+            tuple(
+                DeclaredPort(intern(port.name or ""), port.container_port or 0)
+                for container in (*(pod.containers or ()), *(pod.init_containers or ()))
+                for port in container.ports or ()
+            )
         ),
     )
 
 
-def _kind(kind: str, resource: str) -> FactKind[tuple[str, str], Template]:
+# Thousands of pods have the same few ports.
+@lru_cache(maxsize=1024)
+def _shared_ports(ports: tuple[DeclaredPort, ...]) -> tuple[DeclaredPort, ...]:
+    return ports
+
+
+def _kind(group: str, kind: str, resource: str, version: str = "v1") -> FactKind[tuple[str, str], Template]:
     # A cluster's workloads change all the time, and servers have no need of them: what a Service or monitor selects may
     # come a moment later.
     return FactKind(
-        group="apps",
+        group=group,
         kind=kind,
         resource=resource,
         wire=_Workload,
         read=partial(_read, kind),
         key="namespace and name",
+        version=version,
         on_servers=False,
     )
 
 
-TEMPLATES = (_kind("DaemonSet", "daemonsets"), _kind("Deployment", "deployments"), _kind("StatefulSet", "statefulsets"))
-_TEMPLATES_IN = tuple(Grouped(kind, lambda template: (template.namespace,)) for kind in TEMPLATES)
+TEMPLATES = (
+    _kind("", "Pod", "pods"),
+    _kind("", "ReplicationController", "replicationcontrollers"),
+    _kind("apps", "DaemonSet", "daemonsets"),
+    _kind("apps", "Deployment", "deployments"),
+    _kind("apps", "ReplicaSet", "replicasets"),
+    _kind("apps", "StatefulSet", "statefulsets"),
+    _kind("apps.openshift.io", "DeploymentConfig", "deploymentconfigs"),
+    _kind("argoproj.io", "Rollout", "rollouts", "v1alpha1"),
+    _kind("batch", "CronJob", "cronjobs"),
+    _kind("batch", "Job", "jobs"),
+)
+_MAKERS = frozenset(kind.kind for kind in TEMPLATES)
+_IN_NAMESPACE = tuple(Grouped(kind, lambda template: (template.namespace,)) for kind in TEMPLATES)
 
 
 def all_templates(facts: ClusterFacts) -> Iterator[Template]:
     for kind in TEMPLATES:
-        yield from facts.of(kind).values()
+        yield from (template for template in facts.of(kind).values() if not template.is_made)
 
 
 def selected_templates(selector: Selector, namespaces: Iterable[str] | None, facts: ClusterFacts) -> list[Template]:
     """The templates whose pods the selector selects, in these namespaces or, for None, in all."""
-    found = all_templates(facts) if namespaces is None else _within(dict.fromkeys(namespaces), facts)
-    return [template for template in found if selector.selects(template.labels)]
+    within = all_templates(facts) if namespaces is None else _templates_in(namespaces, facts)
+    return [template for template in within if selector.selects(template.labels)]
 
 
-def _within(namespaces: Iterable[str], facts: ClusterFacts) -> Iterator[Template]:
-    return (
-        template
-        for grouped in _TEMPLATES_IN
-        for namespace in namespaces
-        for template in grouped.concerning(namespace, facts)
-    )
+def _templates_in(namespaces: Iterable[str], facts: ClusterFacts) -> Iterator[Template]:
+    for namespace in dict.fromkeys(namespaces):
+        for kind in _IN_NAMESPACE:
+            yield from (template for template in kind.concerning(namespace, facts) if not template.is_made)
 
 
 def are_known(facts: ClusterFacts) -> bool:
-    """Whether every Deployment, StatefulSet and DaemonSet of the cluster is among the facts."""
-    return facts.known.issuperset(TEMPLATES)
+    """Whether every workload and pod of the cluster is among the facts."""
+    return facts.knows_all(*TEMPLATES)
