@@ -77,6 +77,22 @@ def of_many_containers() -> list[Object]:
     return [deployment(f"large-{number}", "evil", *containers, replicas=0) for number in range(3)]
 
 
+def pods_of_many_containers() -> list[Object]:
+    """Pods that no scheduler sees, each unlike the others."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"crowded-{pod}", "namespace": "evil"},
+            "spec": {
+                "schedulerName": "none",
+                "containers": [{"name": f"c{number}", "image": f"a{pod}"} for number in range(3000)],
+            },
+        }
+        for pod in range(20)
+    ]
+
+
 def own_report() -> Object:
     """What stands where the auditor's report belongs: nearly as large as can be, and never to go."""
     labels = {"forestall.dev/report": "true"} | {f"l{number:05}": "v" * 60 for number in range(15_000)}
@@ -102,6 +118,7 @@ def test_nothing_in_one_namespace_silences_another(plane: ControlPlane, config: 
     with auditing(plane, config) as auditor:
         create(plane, config.parent, own_report(), *owned_by_a_query(), *of_many_containers())
         create(plane, config.parent, *of_many_teams())
+        create(plane, config.parent, *pods_of_many_containers())
         apply(plane, deployment("web", "shop", UNLIMITED))
 
         def shop() -> list[str]:
