@@ -329,6 +329,15 @@ def test_what_a_file_without_objects_is(
     assert run("check", path, *arguments).code == code
 
 
+def test_a_kustomization_that_is_named_is_to_be_built(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDERS)
+    built = "overlay/kustomization.yaml is a kustomization: kustomize build overlay | forestall check -"
+    assert built in noted(run("check", "overlay/kustomization.yaml").err)
+    monkeypatch.chdir(FOLDERS / "overlay")
+    built = "kustomization.yaml is a kustomization: kustomize build . | forestall check -"
+    assert built in noted(run("check", "kustomization.yaml").err)
+
+
 def test_an_object_with_a_slip_is_an_error_in_a_folder_too(write: Write, run: Run) -> None:
     write("deploy/a.yaml", {**DEPLOYMENT, "kind": ""}, "apiVersion: v1\nkind: [unclosed\n")
     assert [error["message"] for error in judged(run, "deploy")["errors"]] == [

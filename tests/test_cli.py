@@ -544,6 +544,24 @@ def test_config_check(write: Write, run: Run) -> None:
             "forestall: <stdin>:3: config.ratchet: 'x' is not true or false\n",
             id="every-error-of-values",
         ),
+        pytest.param(
+            "mode: warn\nconfig: {mode: warn}\n",
+            ["--values"],
+            2,
+            "",
+            "forestall: <stdin>:1: mode: the chart's values have this below `config`; check a configuration itself "
+            "without --values\n",
+            id="a-configuration-as-values",
+        ),
+        pytest.param(
+            "image: {tag: '1'}\nconfig: {mode: warn}\n",
+            [],
+            2,
+            "",
+            "forestall: <stdin>:2: config: unknown field: is this a values file of the chart? `forestall config check "
+            "--values` reads one\n",
+            id="values-as-a-configuration",
+        ),
     ],
 )
 def test_config_check_of_standard_input(

@@ -46,7 +46,7 @@ from webhook.objects.quantities import Memory
         ),
         pytest.param(
             "policies:\n  memory-limits:\n    params: {defaultLimit: {}}",
-            "3: policies.memory-limits.params.defaultLimit: a map is not an amount of memory (512Mi)",
+            "3: policies.memory-limits.params.defaultLimit: a map is not an amount of memory such as 512Mi",
             id="a-map-for-a-quantity",
         ),
         pytest.param(
@@ -77,7 +77,7 @@ from webhook.objects.quantities import Memory
         ),
         pytest.param(
             "exemptions:\n  - {policy: memory-limits, match: {namespaces: [a]}, owner: sre, reason: r, until: soon}",
-            "2: exemptions[0].until: 'soon' is not a date (2027-03-31)",
+            "2: exemptions[0].until: 'soon' is not a date such as 2027-03-31",
             id="and-a-date",
         ),
         pytest.param(
@@ -109,7 +109,7 @@ from webhook.objects.quantities import Memory
         ),
         pytest.param(
             "certificates: {caLife: 30}",
-            "1: certificates.caLife: '30' is not a length of time (90d, 12h, 30m or 10s)",
+            "1: certificates.caLife: '30' is not a length of time such as 90d, 12h, 30m or 10s",
             id="a-duration-needs-a-unit",
         ),
         pytest.param(

@@ -252,7 +252,7 @@ def load_config(text: bytes, file: str, *, is_values: bool = False) -> Config:
     try:
         root = compose(text, file)
         if is_values and root is not None and not root.is_null:
-            root = dict(root.entries()).get("config")
+            root = _at_config(root)
         return _config(ConfigFile(), {}) if root is None or root.is_null else _load(root)
     except BadConfig:
         raise
@@ -263,8 +263,24 @@ def load_config(text: bytes, file: str, *, is_values: bool = False) -> Config:
 UNEXPECTED = "the configuration could not be read, which is a bug in Forestall or in a policy's parameters"
 
 
+def _at_config(values: YamlNode) -> YamlNode | None:
+    """What the chart's values have at `config`. Raises BadConfig for fields of the configuration that stand beside it,
+    where the chart takes none."""
+    entries = dict(values.entries())
+    for field in msgspec.structs.fields(ConfigFile):
+        if misplaced := entries.get(field.encode_name):
+            raise misplaced.error(
+                "the chart's values have this below `config`; check a configuration itself without --values"
+            )
+    return entries.get("config")
+
+
 def _load(root: YamlNode) -> Config:
     entries = dict(root.entries())
+    if values := entries.get("config"):
+        raise values.error(
+            "unknown field: is this a values file of the chart? `forestall config check --values` reads one"
+        )
     reads = (
         partial(_read_policies, entries.get("policies")),
         partial(convert_struct, _without(root, "policies"), ConfigFile),

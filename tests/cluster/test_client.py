@@ -67,6 +67,15 @@ class TestCredentials:
         with pytest.raises(FactsUnavailable, match=rf"^cannot use kubeconfig {file}: {message}$"):
             Cluster.from_kubeconfig(file)
 
+    def test_no_default_kubeconfig(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "absent"))
+        with pytest.raises(FactsUnavailable) as refused:
+            Cluster.from_kubeconfig()
+        assert str(refused.value) == (
+            "cannot use the default kubeconfig (KUBECONFIG, else ~/.kube/config; --kubeconfig names another): "
+            "there is none"
+        )
+
     def test_not_in_a_pod(self) -> None:
         with pytest.raises(
             FactsUnavailable,

@@ -43,6 +43,8 @@ _WARNING = re.compile(r'299 [^ ]+ "((?:[^"\\]|\\.)*)"')
 
 _NOT_IN_KUBECONFIG = re.compile("Expected object with name (.*) in .*/(context|cluster|user)s list$")
 
+_DEFAULT_KUBECONFIG = "the default kubeconfig (KUBECONFIG, else ~/.kube/config; --kubeconfig names another)"
+
 _CONNECT_SECONDS = 5.0
 _RECONNECT_SECONDS = 10.0
 _LOOK_UPS_AT_ONCE = 8
@@ -124,7 +126,7 @@ class Cluster:
                 persist_config=False,
             )
 
-        return cls(load, f"kubeconfig {path}" if path else "the default kubeconfig")
+        return cls(load, f"kubeconfig {path}" if path else _DEFAULT_KUBECONFIG)
 
     @classmethod
     def named(cls, kubeconfig: Path | None, context: str | None) -> Self:

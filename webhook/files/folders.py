@@ -62,6 +62,9 @@ class _Search:
             if not self._is_excluded(path):
                 self.meant.files[path] = None
                 self.meant.found.discard(path)
+                folder, name = os.path.split(path)
+                if name in _KUSTOMIZATIONS:
+                    self._note_kustomization(f"{path} is a kustomization", folder or ".")
         elif any(sign in path for sign in "*?["):
             self._add_glob(path)
         else:
@@ -71,6 +74,9 @@ class _Search:
         name = os.path.basename(path)  # noqa: PTH119
         whole = os.path.normpath(path)
         return any(fnmatchcase(name, glob) or fnmatchcase(whole, os.path.normpath(glob)) for glob in self.exclude)
+
+    def _note_kustomization(self, what: str, folder: str) -> None:
+        self.meant.notes.append(f"{what}: kustomize build {folder} | forestall check -")
 
     def _add_glob(self, pattern: str) -> None:
         import glob  # noqa: PLC0415 - hardly ever needed, and start-up counts
@@ -106,7 +112,7 @@ class _Search:
                 if name in _KUSTOMIZATIONS and (patched := _patches(path)) is not None:
                     patches |= patched
                     if patched:
-                        self.meant.notes.append(f"{parent} has patches: kustomize build {parent} | forestall check -")
+                        self._note_kustomization(f"{parent} has patches", parent)
                 elif not name.endswith(SUFFIXES) or name.startswith("."):
                     continue
                 elif self.exclude and self._is_excluded(path):

@@ -35,7 +35,7 @@ class Duration(int):
     @classmethod
     def parse(cls, text: str) -> Self:
         if not re.fullmatch(cls.PATTERN, text, re.ASCII) or not int(text[:-1]):
-            raise ValueError(f"{text!r} is not a length of time (90d, 12h, 30m or 10s)")
+            raise ValueError(f"{text!r} is not a length of time such as 90d, 12h, 30m or 10s")
         return cls(int(text[:-1]) * cls._SECONDS[text[-1]])
 
     def __str__(self) -> str:
@@ -289,11 +289,11 @@ def _parsed(node: YamlNode, text: str, wanted: Any) -> Any:
 
 _NAMES: dict[Any, str] = {
     bool: "true or false",
-    date: "a date (2027-03-31)",
-    Duration: "a length of time (90d, 12h, 30m or 10s)",
+    date: "a date such as 2027-03-31",
+    Duration: "a length of time such as 90d, 12h, 30m or 10s",
     float: "a number",
     int: "a whole number",
-    Memory: "an amount of memory (512Mi)",
-    Quantity: "a quantity (512Mi)",
+    Memory: "an amount of memory such as 512Mi",
+    Quantity: "a quantity such as 512Mi",
     str: "text",
 }
