@@ -306,7 +306,7 @@ def test_null_amounts_are_read_as_the_api_server_reads_them(case: Any) -> None:
             {"apiVersion": "longhorn.io/v1beta2", "kind": "Node", "metadata": {"name": "a"}}, id="longhorns-node"
         ),
         pytest.param({"apiVersion": "v1", "kind": "StorageClass", "metadata": {"name": "a"}}, id="no-core-class"),
-        pytest.param({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}, id="pod"),
+        pytest.param({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}, id="secret"),
         pytest.param({"kind": "Node", "metadata": {"name": "a"}} | {"apiVersion": "x/v1"}, id="another-group"),
         pytest.param({}, id="nothing"),
     ],
@@ -389,7 +389,7 @@ def test_a_malformed_object_names_itself_the_field_and_the_value(
 
 def test_a_dump_knows_every_kind() -> None:
     read_at = datetime(2026, 11, 21, tzinfo=UTC)
-    facts = facts_of([an("Node", "a"), an("Namespace", "b"), claim(), an("Pod")], read_at=read_at)
+    facts = facts_of([an("Node", "a"), an("Namespace", "b"), claim(), an("Secret")], read_at=read_at)
     assert facts.known == set(KINDS)
     found = {kind: set(facts.of(kind)) for kind in facts.known if facts.of(kind)}
     assert found == {NODES: {"a"}, NAMESPACES: {"b"}, CLAIMS: {("shop", "data")}}
