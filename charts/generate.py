@@ -24,7 +24,7 @@ from webhook.objects.names import NamespaceGlob
 from webhook.objects.pods import WORKLOADS
 from webhook.objects.quantities import Quantity
 from webhook.observing import monitoring
-from webhook.policy import Policy
+from webhook.policy import FactKind, Policy
 
 CHART = Path(__file__).parent / "forestall"
 
@@ -231,7 +231,7 @@ def render_policies() -> str:
             "facts": _by_group((kind.group, kind.resource) for kind in loaded.policy.facts if kind.is_served),
             "lookedUp": _looked_up(loaded.policy),
             "kinds": _by_group((kind.group, kind.resource) for kind in loaded.policy.kinds),
-            "lives": _by_group((kind.group, kind.resource) for kind in loaded.policy.lives),
+            "lives": _by_group((kind.group, kind.resource) for kind in _audited(loaded.policy)),
         }
         for name, loaded in load_policies().items()
     }
@@ -246,6 +246,11 @@ def render_policies() -> str:
             _define("lives", lives),
         ]
     )
+
+
+def _audited(policy: Policy) -> set[FactKind[Any, Any]]:
+    """What audits read for the policy and servers don't: what lives, and facts that come and go all the time."""
+    return {*policy.lives, *(kind for kind in policy.facts if kind.is_watched and not kind.on_servers)}
 
 
 def _looked_up(policy: Policy) -> dict[str, dict[str, list[str]]]:

@@ -446,6 +446,12 @@ PERMIT = "is in ConfigMap 'prometheus', which was not seen (parameter readConfig
             "in ConfigMap 'prometheus' is not YAML that can be read",
             id="a-template",
         ),
+        pytest.param(
+            prometheus(),
+            facts(config_map(prometheus_yml=f"remote_write: []\n#{'x' * (1 << 18)}")),
+            "in ConfigMap 'prometheus' is longer than is read",
+            id="a-long-one",
+        ),
         pytest.param(prometheus(), facts(config_map()), "is missing in ConfigMap 'prometheus'", id="no-such-key"),
     ],
 )

@@ -338,6 +338,42 @@ def test_what_counts_as_pods_of_a_service(obj: Object, violations: Found) -> Non
     assert monitored == violations
 
 
+def probe(**targets: Any) -> Object:
+    return monitor(kind="Probe", targets=targets)
+
+
+def ingress(where: str = "shop") -> Object:
+    metadata = {"name": "web", "namespace": where, "labels": {"app": "web"}}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": {}}
+
+
+NO_INGRESS: Found = [("spec.targets.ingress.selector", "warn")]
+BY_LABEL: Object = {"selector": {"matchLabels": {"app": "web"}}}
+ANYWHERE: Object = {"namespaceSelector": {"any": True}}
+
+
+@pytest.mark.parametrize(
+    ("obj", "known", "violations"),
+    [
+        pytest.param(probe(ingress=BY_LABEL), [ingress()], [], id="one"),
+        pytest.param(probe(ingress=BY_LABEL), [], NO_INGRESS, id="none"),
+        pytest.param(probe(ingress=BY_LABEL), [ingress("a")], NO_INGRESS, id="in-another-namespace"),
+        pytest.param(probe(ingress=BY_LABEL | ANYWHERE), [ingress("a")], [], id="in-any-namespace"),
+        pytest.param(probe(ingress={}), [ingress()], [], id="every-one"),
+        pytest.param(probe(ingress={}), [], NO_INGRESS, id="none-of-any"),
+        pytest.param(probe(ingress=BY_LABEL, staticConfig={"static": ["a"]}), [], [], id="passed-over"),
+        pytest.param(probe(staticConfig={"static": ["a"]}), [], [], id="named-targets"),
+    ],
+)
+def test_ingresses_of_a_probe(obj: Object, known: list[Object], violations: Found) -> None:
+    assert found(obj, facts_of([prometheus(), *known])) == violations
+
+
+def test_whether_there_is_an_ingress_is_not_told_where_none_are_seen() -> None:
+    [violation] = examine(request(probe(ingress=BY_LABEL)), facts(), Params())
+    assert (violation.path, violation.is_unknown) == ("spec.targets.ingress.selector", True)
+
+
 def test_an_object_of_a_list_names_no_kind() -> None:
     """The API server leaves apiVersion and kind out of a list's items."""
     for obj, path in (
@@ -589,6 +625,12 @@ def test_a_timeout_whose_interval_is_unseen() -> None:
             id="selects-one",
         ),
         pytest.param(custom("Alertmanager", {"scrapeTimeout": "40s"}), [], [], id="an-alertmanager"),
+        pytest.param(
+            prometheus(additionalScrapeConfigs={"name": "jobs", "key": "jobs.yaml"}),
+            [],
+            [("spec.additionalScrapeConfigs", "audit")],
+            id="jobs-in-a-secret",
+        ),
     ],
 )
 def test_prometheuses(obj: Object, others: list[Object], violations: Found) -> None:
@@ -613,11 +655,32 @@ def test_what_a_foreign_prometheus_says_of_a_monitor_denies_it_only_where_its_ow
     assert found(monitor(slow(scrapeTimeout="10s")), known) == [("spec.endpoints[0].scrapeTimeout", mode)]
 
 
-def test_a_long_name_of_a_job_is_not_told_whole() -> None:
-    job = {"job_name": "x" * 10_000, "scrape_timeout": "1h"}
-    obj = config_map(prometheus_yml=json.dumps({"scrape_configs": [job]}))
-    (violation,) = examine(request(obj), NO_FACTS, Params())
-    assert len(violation.message) < 500
+LONG = "x" * 10_000
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        pytest.param(annotated(scrape=LONG), id="an-annotation"),
+        pytest.param(annotated(scrape="true", path=LONG), id="a-path-and-the-one-to-set"),
+        pytest.param(monitor({"interval": LONG, "scheme": LONG, "path": LONG}), id="a-monitor-s-fields"),
+        pytest.param(monitor({"port": LONG}, selector={"matchLabels": {"app": LONG}}), id="a-selector"),
+        pytest.param(
+            config_map(prometheus_yml=json.dumps({"scrape_configs": [{"job_name": LONG, "scrape_timeout": "1h"}]})),
+            id="a-job-s-name",
+        ),
+    ],
+)
+def test_of_a_long_value_the_middle_is_not_told(obj: Object) -> None:
+    messages = [violation.message for violation in examine(request(obj), NO_FACTS, Params())]
+    assert messages
+    assert all("…" in message and len(message) < 1000 for message in messages if "xxx" in message)
+
+
+def test_a_configuration_that_is_too_long_is_not_judged() -> None:
+    obj = config_map(prometheus_yml=f"scrape_configs: []\n#{'x' * (1 << 18)}")
+    [violation] = examine(request(obj), NO_FACTS, Params())
+    assert (violation.path, violation.is_unknown) == ('data["prometheus.yml"]', True)
 
 
 def test_a_selector_that_cannot_be_read_costs_its_object_alone(api: FakeApi, tmp_path: Path) -> None:

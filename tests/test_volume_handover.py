@@ -237,6 +237,9 @@ def test_rollout(spec: Object, rollout: Rollout) -> None:
     [
         pytest.param({"replicas": "2"}, "spec.replicas is '2', not a whole number", id="replicas"),
         pytest.param(
+            {"replicas": "2" * 100}, f"spec.replicas is '{'2' * 19}…{'2' * 18}', not a whole number", id="long-replicas"
+        ),
+        pytest.param(
             {"strategy": rolling(maxSurge="a%")},
             "spec.strategy.rollingUpdate.maxSurge is 'a%', neither a whole number nor a percentage",
             id="surge",

@@ -19,6 +19,7 @@ from webhook.objects.commands import kubectl
 from webhook.objects.containers import Container
 from webhook.objects.pods import readable_workload
 from webhook.objects.topology import as_yaml
+from webhook.objects.wording import shortened
 from webhook.policy import AdmissionRequest, Brief, Decision, Set, Verdict, Violation
 
 # Violations that a denial tells of: kubectl would print more, but nobody reads them, and the status would be large.
@@ -198,7 +199,7 @@ def _warning(request: AdmissionRequest, verdict: Verdict, config: Config) -> str
     begin = f"{_who(request, container)}: {verdict.policy}: "
     wrong, tail = _spaced(wrong), _spaced("".join(end))
     if len(violation.subject) > _NAME_LENGTH:
-        wrong = wrong.replace(violation.subject, _shortened(violation.subject))
+        wrong = wrong.replace(violation.subject, shortened(violation.subject, _NAME_LENGTH))
     # Both that may be long are somebody's names: the least is what the reader can't do without.
     tail = cut(tail, _WARNING_LENGTH - len(begin) - len(asked) - _WRONG_LENGTH)
     room = _WARNING_LENGTH - len(begin) - len(tail) - len(asked)
@@ -214,8 +215,8 @@ def _helm_value(hint: str) -> str:
 
 def _who(request: AdmissionRequest, container: Container | None = None) -> str:
     """The object, and the container if there is one: "Deployment web, container app"."""
-    who = f"{request.kind} {_shortened(object_name(request))}"
-    return f"{who}, container {_shortened(container.name)}" if container else who
+    who = f"{request.kind} {shortened(object_name(request), _NAME_LENGTH)}"
+    return f"{who}, container {shortened(container.name, _NAME_LENGTH)}" if container else who
 
 
 def container_of(request: AdmissionRequest, violation: Violation) -> Container | None:
@@ -261,14 +262,6 @@ def audit_annotations(decision: Decision) -> dict[str, str]:
 def cut(text: str, length: int) -> str:
     """The beginning of a text that has more characters than this, with "…" as its last one."""
     return text if len(text) <= length else f"{text[: max(length - 1, 0)]}…"
-
-
-def _shortened(name: str) -> str:
-    """A name of at most 40 characters: of a longer one the middle goes, since charts tell theirs apart at the end."""
-    if len(name) <= _NAME_LENGTH:
-        return name
-    half = (_NAME_LENGTH - 1) // 2
-    return f"{name[: _NAME_LENGTH - 1 - half]}…{name[-half:]}"
 
 
 def _spaced(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from policies.metrics_durability.pod import OBJECT_STORES, Pod
 from policies.metrics_durability.stores import Elsewhere, Kept
 from webhook.objects.config_maps import mounted_file
-from webhook.objects.config_text import inside, read_ini, read_yaml
+from webhook.objects.config_text import inside, is_too_long, read_ini, read_yaml
 from webhook.objects.fields import items, mapping
 from webhook.objects.prometheus import flag_value, sends_elsewhere
 from webhook.policy import FactReference
@@ -55,7 +55,8 @@ def _by_file(pod: Pod, kept: Kept, path: str, tells: Callable[[Mapping[str, Any]
         return Sent(None, f"its configuration {path} {file.why}", unseen=file.unseen)
     found = read_yaml(file.text)
     if found is None:
-        return Sent(None, f"its configuration {path} in ConfigMap {file.source!r} is not YAML that can be read")
+        why = "is longer than is read" if is_too_long(file.text) else "is not YAML that can be read"
+        return Sent(None, f"its configuration {path} in ConfigMap {file.source!r} {why}")
     told = tells(found)
     if told is None:
         return Sent(None, f"its configuration {path} in ConfigMap {file.source!r} doesn't say where its data goes")

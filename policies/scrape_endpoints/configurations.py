@@ -14,16 +14,17 @@ from policies.scrape_endpoints.scrapes import Fields, Scrape, examine_request, e
 from policies.scrape_endpoints.services import SERVICES
 from policies.scrape_endpoints.telling import listed, violation
 from policies.scrape_endpoints.templates import all_templates
-from webhook.objects.config_text import read_yaml
+from webhook.objects.config_text import is_too_long, read_yaml
 from webhook.objects.facts import ClusterFacts
 from webhook.objects.fields import mapping
 from webhook.objects.helm_values import helm_value
+from webhook.objects.wording import shortened
 from webhook.policy import AdmissionRequest, GroupKind, Violation, join_path
 
 CONFIG_MAP = GroupKind("", "ConfigMap", "configmaps")
 
 _JOBS = "scrape_configs"
-_LONGEST_NAME = 200
+_LONGEST_NAME = 100
 """Characters of a job's name that are told; every message on one of its rules has it."""
 _FIELDS = Fields("scrape_interval", "scrape_timeout", "metrics_path")
 _DEFAULT_INTERVAL = "1m"
@@ -53,6 +54,9 @@ def examine_config_map(request: AdmissionRequest, facts: ClusterFacts) -> Iterat
 def _examine_text(
     path: str, key: str, text: str, request: AdmissionRequest, facts: ClusterFacts
 ) -> Iterator[Violation]:
+    if is_too_long(text):
+        yield _unread(path, key, text)
+        return
     root = read_yaml(text)
     # A template of one, or something else, may name the word as well.
     if root is None or not isinstance(root.get(_JOBS), list) or not _OTHERS.isdisjoint(root):
@@ -65,12 +69,23 @@ def _examine_text(
     interval = str(values.get("scrape_interval") or _DEFAULT_INTERVAL)
     ports = _ports(facts)
     for job in _maps(root, _JOBS):
-        name = str(job.get("job_name") or "")[:_LONGEST_NAME]
+        name = shortened(str(job.get("job_name") or ""), _LONGEST_NAME)
         scrape = Scrape(name, _FIELDS, job, lambda _: path, f"job {name!r} of {key}: ", False)
         yield from examine_times(scrape, interval)
         yield from examine_request(scrape)
         for rule in _maps(job, "relabel_configs"):
             yield from _examine_rule(path, scrape, rule, ports, request.namespace, facts)
+
+
+def _unread(path: str, key: str, text: str) -> Violation:
+    return violation(
+        path,
+        key,
+        f"{key} names {_JOBS} and has {len(text)} characters, more than are read: cannot tell whether it is right",
+        "split it by scrape_config_files",
+        at_most="audit",
+        is_unknown=True,
+    )
 
 
 def _ports(facts: ClusterFacts) -> _Ports:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from policies.scrape_endpoints import templates
+from policies.scrape_endpoints.ingresses import examine_ingresses
 from policies.scrape_endpoints.monitors import MONITORS, Monitor
 from policies.scrape_endpoints.prometheuses import Prometheus, all_prometheuses, takes
 from policies.scrape_endpoints.scrapes import Fields, Scrape, at, examine_request, examine_times
@@ -36,6 +37,8 @@ def examine_monitor(request: AdmissionRequest, facts: ClusterFacts) -> Iterator[
         yield from _examine_services(monitor, facts)
     elif monitor.kind == "PodMonitor":
         yield from _examine_pods(monitor, facts)
+    elif monitor.kind == "Probe":
+        yield from examine_ingresses(monitor, facts)
     if not takers:
         yield from examine_taking(monitor, facts)
 

@@ -31,7 +31,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 class Monitor(msgspec.Struct, frozen=True, gc=False):
     """A ServiceMonitor, PodMonitor, Probe or ScrapeConfig.
 
-    selector    what its Services or pods are selected by; a Probe and a ScrapeConfig have none
+    selector    what its Services, pods or Ingresses are selected by; a ScrapeConfig has none, nor a Probe that names
+                its targets
     namespaces  where they are looked for: its own where it names none, None for all
     """
 
@@ -59,7 +60,18 @@ class _Endpoint(WirePart):
     target_port: int | str | None = None
 
 
+class _Ingress(WirePart):
+    selector: WiredSelector | None = None
+    namespace_selector: _NamespaceSelector | None = None
+
+
+class _Targets(WirePart):
+    static_config: dict[str, Any] | None = None
+    ingress: _Ingress | None = None
+
+
 class _Spec(WirePart):
+    targets: _Targets | None = None
     selector: WiredSelector | None = None
     namespace_selector: _NamespaceSelector | None = None
     endpoints: list[_Endpoint] | None = None
@@ -72,13 +84,19 @@ class _Monitor(Wire):
 
 def _read(kind: str, reference: FactReference, metadata: Metadata, wired: _Monitor) -> Monitor:
     spec = wired.spec or _Spec()
+    targets = spec.targets or _Targets()
+    # Where both are named, the operator passes the Ingresses over.
+    ingress = targets.ingress if kind == PROBE.kind and targets.static_config is None else None
+    selected, path = (
+        (ingress.selector or WiredSelector(), "spec.targets.ingress") if ingress else (spec.selector, "spec")
+    )
     return Monitor(
         kind=kind,
         namespace=reference.namespace,
         name=reference.name,
         labels=read_labels(metadata.labels, "metadata.labels"),
-        selector=selector_of(spec.selector, "spec.selector"),
-        namespaces=_namespaces(spec.namespace_selector, reference.namespace),
+        selector=selector_of(selected, f"{path}.selector"),
+        namespaces=_namespaces(ingress.namespace_selector if ingress else spec.namespace_selector, reference.namespace),
         endpoints=_shared(tuple(map(_read_endpoint, spec.endpoints or spec.pod_metrics_endpoints or ()))),
         created=metadata.creation_timestamp or "",
     )

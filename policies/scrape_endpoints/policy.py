@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from policies.scrape_endpoints.configurations import CONFIG_MAP, examine_config_map
+from policies.scrape_endpoints.ingresses import INGRESSES
 from policies.scrape_endpoints.monitored import examine_monitor
 from policies.scrape_endpoints.monitors import (
     GROUP,
@@ -26,14 +27,15 @@ from policies.scrape_endpoints.scrapes import Fields, Scrape, at, examine_times
 from policies.scrape_endpoints.service_targets import examine_service
 from policies.scrape_endpoints.services import SERVICES
 from policies.scrape_endpoints.taken import examine_selections
+from policies.scrape_endpoints.telling import violation
 from policies.scrape_endpoints.templates import TEMPLATES
 from policies.scrape_endpoints.workloads import examine_workload
 from webhook.objects.facts import NAMESPACES, ClusterFacts, record_of
-from webhook.objects.fields import mapping
+from webhook.objects.fields import mapping, text
 from webhook.objects.helm_values import helm_value
 from webhook.objects.live import ENDPOINT_SLICES, LIVE_WORKLOADS
 from webhook.objects.pods import read_workload
-from webhook.policy import AdmissionRequest, GroupKind, Policy, Violation
+from webhook.policy import AdmissionRequest, GroupKind, Object, Policy, Violation
 
 SERVICE = GroupKind("", "Service", "services")
 _SCRAPES = Fields("scrapeInterval", "scrapeTimeout")
@@ -63,7 +65,22 @@ def _examine_prometheus(request: AdmissionRequest, facts: ClusterFacts) -> Itera
     obj = request.object or {}
     value = helm_value(obj, "prometheus", "scrapeTimeout")
     yield from examine_times(Scrape("", _SCRAPES, mapping(obj, "spec", ""), at("spec"), value=value), _DEFAULT_INTERVAL)
+    yield from _examine_additional(obj)
     yield from examine_selections(record_of(_PROMETHEUSES[request.kind], obj, request.namespace), facts)
+
+
+def _examine_additional(obj: Object) -> Iterator[Violation]:
+    """Jobs in a Secret, which is read nowhere."""
+    source = mapping(mapping(obj, "spec", ""), "additionalScrapeConfigs", "spec")
+    if name := text(source, "name", "spec.additionalScrapeConfigs"):
+        yield violation(
+            "spec.additionalScrapeConfigs",
+            name,
+            f"cannot tell whether the jobs in Secret {name!r} can be scraped, since Secrets are not read",
+            "write them as ScrapeConfigs, which are judged",
+            at_most="audit",
+            is_unknown=True,
+        )
 
 
 POLICY = Policy(
@@ -83,6 +100,7 @@ POLICY = Policy(
         PROMETHEUSES,
         PROMETHEUS_AGENTS,
         NAMESPACES,
+        INGRESSES,
         *TEMPLATES,
     ),
     observe=observe,

@@ -8,6 +8,8 @@ from webhook.objects import wording
 from webhook.policy import Brief, Mode, Set, Violation
 
 _MOST_NAMED = 5
+_LONGEST_WRONG, _LONGEST_REMEDY = 600, 300
+"""Characters; five names of labels or ports, with what is said of them, have fewer."""
 
 
 def violation(
@@ -24,6 +26,8 @@ def violation(
     refused: bool = False,
     is_unknown: bool = False,
 ) -> Violation:
+    """The violation; of what is long, which annotations, paths and times may be, the middle isn't told."""
+    wrong, remedy = wording.shortened(wrong, _LONGEST_WRONG), wording.shortened(remedy, _LONGEST_REMEDY)
     return Violation(
         path,
         subject,

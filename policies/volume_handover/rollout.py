@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 from webhook.errors import BadObject
 from webhook.objects.commands import kubectl
 from webhook.objects.fields import mapping
+from webhook.objects.wording import shortened
 
 _DEFAULT = "25%"
+_LONGEST = 40
+"""Characters of a wrong value that are told."""
 
 
 class Rollout(NamedTuple):
@@ -48,7 +51,7 @@ def read_rollout(spec: Mapping[str, Any]) -> Rollout:
     written = spec.get("replicas")
     replicas = 1 if written is None else written
     if isinstance(replicas, bool) or not isinstance(replicas, int):
-        raise BadObject(f"spec.replicas is {replicas!r}, not a whole number")
+        raise BadObject(f"spec.replicas is {shortened(repr(replicas), _LONGEST)}, not a whole number")
     strategy = mapping(spec, "strategy", "spec")
     if strategy.get("type") == "Recreate":
         return Rollout(replicas, True, 0, replicas)
@@ -65,6 +68,7 @@ def _pods(rolling: Mapping[str, Any], key: str, replicas: int, *, round_up: bool
         return value
     number = value.removesuffix("%") if isinstance(value, str) and value.endswith("%") else ""
     if not (number.isascii() and number.isdecimal() and len(number) <= 9):
-        raise BadObject(f"spec.strategy.rollingUpdate.{key} is {value!r}, neither a whole number nor a percentage")
+        told = shortened(repr(value), _LONGEST)
+        raise BadObject(f"spec.strategy.rollingUpdate.{key} is {told}, neither a whole number nor a percentage")
     share = int(number) * replicas
     return -(-share // 100) if round_up else share // 100

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from webhook.objects.wording import listed, utc
+from webhook.objects.wording import listed, shortened, utc
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,15 @@ def test_listed(texts: list[str], line: str) -> None:
 def test_a_time_of_another_zone_is_told_in_utc() -> None:
     moment = datetime(2026, 11, 27, 1, 0, 0, 999, tzinfo=timezone(timedelta(hours=2)))
     assert utc(moment) == "2026-11-26 23:00:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param("abcdefg", "abcdefg", id="as-long-as-it-may-be"),
+        pytest.param("abcdefgh", "abc…fgh", id="its-middle-goes"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_shortened(text: str, line: str) -> None:
+    assert shortened(text, 7) == line

@@ -155,8 +155,7 @@ def needs_of_auditors(config: Config, namespace: str) -> Iterator[Need]:
     for judged in kinds_to_judge(config):
         read[judged.resource, judged.group] |= {"get", "list", "watch"}
     for kind in {*facts_to_watch(config), *needed_lives(observers(config))}:
-        if kind.is_served:
-            read[kind.resource, kind.group] |= {"list", "watch"}
+        read[kind.resource, kind.group] |= {"list", "watch"}
     for resource, group in sorted(read):
         yield Need(tuple(sorted(read[resource, group])), resource, group)
     for form in CUSTOM:

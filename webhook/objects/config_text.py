@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+_LONGEST = 1 << 18
+"""Characters of a text that is read. libyaml reads so many in a third of a second, of the half that a look-up has; a
+ConfigMap may hold four times as many, and the longest Prometheus configurations of charts have 10,000."""
 _MOST = 1 << 20
-"""Characters of a text that is read, with its aliases written out: no ConfigMap has more."""
+"""How much is held of a text, with its aliases written out."""
 _DEEPEST = 200
 """Levels of a text that is read, with its aliases written out, except where one contains itself."""
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -33,8 +36,9 @@ class _Loader(yaml.CSafeLoader):
 # Both hooks, and the second look after a look-up, read the same few texts.
 @lru_cache(maxsize=32)
 def read_yaml(text: str) -> Mapping[str, Any] | None:
-    """The mapping that a YAML text is; None for a text that is none, such as a template that is yet to be filled in."""
-    if len(text) > _MOST:
+    """The mapping that a YAML text is; None for a text that is none, such as a template that is yet to be filled in,
+    and for one that is too long."""
+    if is_too_long(text):
         return None
     try:
         found = yaml.load(text, _Loader)  # noqa: S506 - it is the safe one, in C
@@ -45,6 +49,11 @@ def read_yaml(text: str) -> Mapping[str, Any] | None:
     if found is None:
         return _NONE
     return found if isinstance(found, dict) else None
+
+
+def is_too_long(text: str) -> bool:
+    """Whether the text has more characters than are read of a YAML text: reading it would take too long."""
+    return len(text) > _LONGEST
 
 
 class _Extent(NamedTuple):
