@@ -73,7 +73,8 @@ class FactKind(Generic[RecordKey, FactRecord]):
     group     the API group, empty for the core group
     resource  the plural that URLs and RBAC name: "persistentvolumeclaims"
     wire      the msgspec.Struct that an object's JSON is decoded into: the fields that are read, and no others
-    read      (reference, metadata, wire) -> record; raises BadObject or BadQuantity with the path of the field
+    read      (reference, metadata, wire) -> record, None of an object that nothing has to be known of; raises BadObject
+              or BadQuantity with the path of the field
     key       what a record is looked for by: its name, where the kind is not namespaced, its namespace and name, or its
               namespace alone: the records of all objects in a namespace then stand in one tuple, `read` returns those
               of one object as a tuple, and each has the object's `name`
@@ -92,7 +93,7 @@ class FactKind(Generic[RecordKey, FactRecord]):
     kind: str
     resource: str
     wire: type[Any]
-    read: Callable[[FactReference, Any, Any], FactRecord]
+    read: Callable[[FactReference, Any, Any], FactRecord | None]
     key: FactKey = "name"
     applied: Callable[[FactRecord, FactRecord | None], FactRecord] = _as_written
     version: str = "v1"

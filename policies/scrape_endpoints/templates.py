@@ -24,17 +24,13 @@ class DeclaredPort(NamedTuple):
 
 
 class Template(msgspec.Struct, frozen=True, gc=False):
-    """What a workload makes its pods from, or a pod that no such workload made.
-
-    Of what another workload made, the labels are none: it counts as little as the ReplicaSets of earlier rollouts do.
-    """
+    """What a workload makes its pods from, or a pod that no such workload made."""
 
     kind: str
     namespace: str
     name: str
     labels: Labels = Labels()
     ports: tuple[DeclaredPort, ...] = ()
-    is_made: bool = False
 
 
 class _Port(WirePart):
@@ -69,9 +65,9 @@ class _Workload(Wire):
     spec: _Spec | None = None
 
 
-def _read(kind: str, reference: FactReference, metadata: LiveMetadata, wired: _Workload) -> Template:
+def _read(kind: str, reference: FactReference, metadata: LiveMetadata, wired: _Workload) -> Template | None:
     if any(owner.controller and owner.kind in _MAKERS for owner in metadata.owner_references or ()):
-        return Template(kind, reference.namespace, reference.name, is_made=True)
+        return None  # its maker tells of it, and earlier rollouts' ReplicaSets don't count
     spec = wired.spec or _Spec()
     spec = (spec.job_template or _JobTemplate()).spec or spec
     template = _Template(metadata, spec) if kind == "Pod" else spec.template or _Template()
@@ -131,7 +127,7 @@ _IN_NAMESPACE = tuple(Grouped(kind, lambda template: (template.namespace,)) for 
 
 def all_templates(facts: ClusterFacts) -> Iterator[Template]:
     for kind in TEMPLATES:
-        yield from (template for template in facts.of(kind).values() if not template.is_made)
+        yield from facts.of(kind).values()
 
 
 def selected_templates(selector: Selector, namespaces: Iterable[str] | None, facts: ClusterFacts) -> list[Template]:
@@ -143,7 +139,7 @@ def selected_templates(selector: Selector, namespaces: Iterable[str] | None, fac
 def _templates_in(namespaces: Iterable[str], facts: ClusterFacts) -> Iterator[Template]:
     for namespace in dict.fromkeys(namespaces):
         for kind in _IN_NAMESPACE:
-            yield from (template for template in kind.concerning(namespace, facts) if not template.is_made)
+            yield from kind.concerning(namespace, facts)
 
 
 def are_known(facts: ClusterFacts) -> bool:

@@ -27,6 +27,8 @@ ZONED = named("PersistentVolume", "pv", metadata={"labels": {"topology.kubernete
 NODE = named("Node", "a")
 HEARTBEAT = named("Node", "a", status={"conditions": [{"type": "Ready", "lastHeartbeatTime": "2026-11-27T12:00:00Z"}]})
 TAINTED = named("Node", "a", spec={"taints": [{"key": "k", "effect": "NoSchedule"}]})
+POD = named("Pod", "web", "shop")
+MADE = named("Pod", "web", "shop", metadata={"ownerReferences": [{"kind": "Job", "name": "j", "controller": True}]})
 CLASS = named("StorageClass", "gp3", version="storage.k8s.io/v1", provisioner="ebs.csi.aws.com")
 
 
@@ -45,6 +47,8 @@ CLASS = named("StorageClass", "gp3", version="storage.k8s.io/v1", provisioner="e
         pytest.param([NODE], [HEARTBEAT], [], False, id="a-node-s-heartbeat"),
         pytest.param([NODE], [TAINTED], [], True, id="a-node"),
         pytest.param([], [CLASS], [], True, id="a-class"),
+        pytest.param([], [POD], ["shop"], False, id="a-pod-by-itself"),
+        pytest.param([], [MADE], [], False, id="a-pod-that-a-workload-made"),
         pytest.param([limit_range(namespace="gone", default="1Gi")], [], [], False, id="a-namespace-that-is-gone"),
     ],
 )

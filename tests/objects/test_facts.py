@@ -1,7 +1,8 @@
+import dataclasses
 import json
 import pickle
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,7 +31,7 @@ from webhook.objects.facts import (
     zone_of,
 )
 from webhook.objects.facts.decoding import Wire, WirePart
-from webhook.policy import FactKind, FactReference, Object
+from webhook.policy import FactKey, FactKind, FactReference, Object
 
 ZONE = "topology.kubernetes.io/zone"
 OLD_ZONE = "failure-domain.beta.kubernetes.io/zone"
@@ -418,7 +419,7 @@ class _Engine(Wire):
     spec: _Spec | None = None
 
 
-def engines(key: Literal["name", "namespace and name", "namespace"] = "name") -> FactKind[Any, Any]:
+def engines(key: FactKey = "name") -> FactKind[Any, Any]:
     def read(reference: FactReference, _: object, wired: _Engine) -> Any:
         engine = Engine(reference.name, (wired.spec and wired.spec.size) or 0)
         return (engine,) if key == "namespace" else engine
@@ -448,6 +449,16 @@ def test_records_are_found_by_the_key_of_their_kind(kind: FactKind[Any, Any], re
     before = objects_facts.facts_of([engine("a"), engine("b", 2)], [kind])
     after = before.with_objects([engine("a", 3)], [kind])
     assert (after.of(kind), after.known) == (records, {kind})
+
+
+@pytest.mark.parametrize("key", ["name", "namespace and name", "namespace"])
+def test_nothing_has_to_be_known_of_an_object(key: FactKey) -> None:
+    some = engines(key)
+    large = dataclasses.replace(some, read=lambda *of: some.read(*of) if of[2].spec.size > 1 else None)
+    known = objects_facts.facts_of([engine("a"), engine("b", 2)], [large])
+    assert len(known.of(large)) == 1
+    gone = known.with_objects([engine("b", 1)], [large])
+    assert (dict(gone.of(large)), gone.known) == ({}, {large})
 
 
 class TestFactKind:

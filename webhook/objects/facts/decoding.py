@@ -58,14 +58,17 @@ def read_fact(
 def record_of(kind: FactKind[Any, FactRecord], obj: Object, namespace: str) -> FactRecord:
     """The record of an object that is known to be of the kind: in a list its apiVersion and kind are left out.
 
-    Raises as read_fact.
+    Raises as read_fact, and TypeError for an object of which nothing has to be known.
     """
-    return _read(kind, lambda type_: msgspec.convert(obj, type_), namespace)[1]
+    found = _read(kind, lambda type_: msgspec.convert(obj, type_), namespace)
+    if found[1] is None:
+        raise TypeError(f"{found[0]} has no record")
+    return found[1]
 
 
 def decode_fact(
     kind: FactKind[Any, FactRecord], body: bytes | bytearray | msgspec.Raw
-) -> tuple[FactReference, FactRecord]:
+) -> tuple[FactReference, FactRecord | None]:
     """The record of an object as JSON, with or without its kind and apiVersion, as items of lists are.
 
     Raises BadObject or BadQuantity, which name the object and the field, or one of wire.UNDECODABLE.
@@ -75,8 +78,8 @@ def decode_fact(
 
 def _read(
     kind: FactKind[Any, FactRecord], parse: Callable[[Any], Any], namespace: str = "default"
-) -> tuple[FactReference, FactRecord]:
-    """An object's reference and record; `parse` reads the object as the type that it is given."""
+) -> tuple[FactReference, FactRecord | None]:
+    """An object's reference, and its record or None; `parse` reads the object as the type that it is given."""
     try:
         wired = parse(kind.wire)
     except msgspec.ValidationError as error:

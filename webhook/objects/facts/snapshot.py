@@ -128,7 +128,10 @@ def facts_of(
 
 
 def put_fact(records: MutableMapping[Any, Any], reference: FactReference, fact: Any) -> None:
-    """Add a record to those of its kind, or replace it."""
+    """Add a record to those of its kind, or replace it; None takes away what was there."""
+    if fact is None:
+        drop_fact(records, reference)
+        return
     if reference.kind.key == "namespace":
         fact = (*_others(records, reference), *fact)
     records[_key(reference)] = fact
