@@ -562,6 +562,15 @@ def test_config_check(write: Write, run: Run) -> None:
             "--values` reads one\n",
             id="values-as-a-configuration",
         ),
+        pytest.param(
+            "apiVersion: v1\nkind: ConfigMap\ndata: {config.yaml: 'mode: warn'}\n",
+            [],
+            2,
+            "",
+            "forestall: <stdin>:1: apiVersion: this is a Kubernetes object; the configuration is the text that its data "
+            "holds\n",
+            id="the-ConfigMap-as-a-configuration",
+        ),
     ],
 )
 def test_config_check_of_standard_input(

@@ -277,6 +277,10 @@ def _at_config(values: YamlNode) -> YamlNode | None:
 
 def _load(root: YamlNode) -> Config:
     entries = dict(root.entries())
+    if "apiVersion" in entries:
+        raise entries["apiVersion"].error(
+            "this is a Kubernetes object; the configuration is the text that its data holds"
+        )
     if values := entries.get("config"):
         raise values.error(
             "unknown field: is this a values file of the chart? `forestall config check --values` reads one"
