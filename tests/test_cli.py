@@ -567,8 +567,8 @@ def test_config_check(write: Write, run: Run) -> None:
             [],
             2,
             "",
-            "forestall: <stdin>:1: apiVersion: this is a Kubernetes object; the configuration is the text that its data "
-            "holds\n",
+            "forestall: <stdin>:1: apiVersion: this is a Kubernetes object; the configuration is the text that its "
+            "data holds\n",
             id="the-ConfigMap-as-a-configuration",
         ),
     ],
