@@ -540,7 +540,7 @@ OTHER = ", or by a Thanos sidecar with object storage"
             store(THANOS, "receive"),
             NO_FACTS,
             Params(),
-            "give it object storage, by --objstore.config-file",
+            "give it object storage (--objstore.config-file)",
             id="flags",
         ),
     ],

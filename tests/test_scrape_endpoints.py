@@ -369,6 +369,11 @@ def test_ingresses_of_a_probe(obj: Object, known: list[Object], violations: Foun
     assert found(obj, facts_of([prometheus(), *known])) == violations
 
 
+def test_a_selector_of_everything_is_told_as_any() -> None:
+    violation, *_ = examine(request(monitor(kind="PodMonitor", selector={})), facts_of([prometheus()]), Params())
+    assert violation.message.startswith("no workload has pods with the labels that this PodMonitor selects (any): ")
+
+
 def test_whether_there_is_an_ingress_is_not_told_where_none_are_seen() -> None:
     [violation] = examine(request(probe(ingress=BY_LABEL)), facts(), Params())
     assert (violation.path, violation.is_unknown) == ("spec.targets.ingress.selector", True)

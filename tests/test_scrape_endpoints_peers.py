@@ -6,7 +6,9 @@ be scraped, so that the Services of these cases are annotated.
 
 kube-linter    tests/checks/dangling-service.yml, dangling-servicemonitor.yml
 kics           assets/queries/k8s/service_does_not_target_pod: positive and negative cases
-operator       pkg/prometheus, validateScrapeIntervalAndTimeout: what its resource selector passes over
+operator       pkg/prometheus, validateScrapeIntervalAndTimeout: what its resource selector passes over; and the
+               manifests of its user guides
+istio          samples/addons/extras/prometheus-operator.yaml
 """
 
 from __future__ import annotations
@@ -26,6 +28,15 @@ UNSEEN = "what isn't in the files may be in the cluster: with its facts it is a 
 OWN_NAMESPACE = "without a namespaceSelector a monitor looks in its own namespace alone, and the Service is in another"
 SELECTS_ALL = "an empty selector selects every Service of its namespaces"
 NUMBER = "a port needs no declaration to be listened on: only a name has to be declared"
+FRONTEND = {"matchLabels": {"team": "frontend"}}
+ANY_POD = {
+    "selector": {"matchExpressions": [{"key": "istio-prometheus-ignore", "operator": "DoesNotExist"}]},
+    "namespaceSelector": {"any": True},
+}
+PILOT = {
+    "selector": {"matchExpressions": [{"key": "istio", "operator": "In", "values": ["pilot"]}]},
+    "namespaceSelector": {"any": True},
+}
 SCRAPED = {"scrape": "true", "port": "8080"}
 
 
@@ -145,6 +156,55 @@ def elsewhere(namespace: str) -> Object:
             id="an-undeclared-name",
         ),
         pytest.param("kics", serving("a"), [made("Pod", "a", "a")], "", [], "", id="a-pod"),
+        pytest.param("kics", serving("a"), [made("Rollout", "a", "a")], "", [], "", id="a-rollout"),
+        pytest.param("kics", serving("a"), [made("ReplicaSet", "a", "a")], "", [], "", id="a-replica-set"),
+        pytest.param(
+            "operator",
+            monitor({"port": "web"}, kind="PodMonitor", labels={"team": "frontend"}),
+            [made("Deployment", "web", "web", 8080, "web"), prometheus(podMonitorSelector=FRONTEND)],
+            "",
+            [],
+            "",
+            id="its-guide-s-pod-monitor",
+        ),
+        pytest.param(
+            "operator",
+            monitor({"port": "web"}, labels={"team": "frontend"}),
+            [service("web", port("web", 8080)), prometheus(serviceMonitorSelector=FRONTEND)],
+            "",
+            [],
+            "",
+            id="its-guide-s-service-monitor",
+        ),
+        pytest.param(
+            "operator",
+            prometheus(
+                additionalScrapeConfigs={"name": "additional-scrape-configs", "key": "prometheus-additional.yaml"}
+            ),
+            [],
+            "",
+            ["unknown"],
+            "the jobs are in a Secret, which is not read",
+            id="its-additional-scrape-configs",
+        ),
+        pytest.param(
+            "istio",
+            monitor({"path": "/stats/prometheus", "interval": "15s"}, kind="PodMonitor", **ANY_POD),
+            [made("Deployment", "web", "web"), prometheus()],
+            "",
+            [],
+            "",
+            id="istio-s-pod-monitor",
+        ),
+        pytest.param(
+            "istio",
+            monitor({"port": "http-monitoring", "interval": "15s"}, **PILOT),
+            [prometheus()],
+            "",
+            ["unknown"],
+            UNSEEN,
+            id="istio-s-service-monitor",
+        ),
         pytest.param("kics", serving("a"), [made("Job", "a", "a")], "", [], "", id="a-job"),
         pytest.param(
             "kube-linter", serving("app"), [made("DeploymentConfig", "a", "app")], "", [], "", id="a-deployment-config"

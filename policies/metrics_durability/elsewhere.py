@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from policies.metrics_durability.pod import OBJECT_STORES, Pod
-from policies.metrics_durability.stores import Elsewhere, Kept
+from policies.metrics_durability.stores import Elsewhere, Kept, grafana_argument
 from webhook.objects.config_maps import mounted_file
 from webhook.objects.config_text import inside, is_too_long, read_ini, read_yaml
 from webhook.objects.fields import items, mapping
@@ -67,8 +67,10 @@ def _by_flags(pod: Pod, kept: Kept) -> Sent:
     """Thanos: object storage, or a ruler that writes to another's."""
     if pod.workload.is_operated:
         fields = ("objectStorageConfig", "objectStorageConfigFile", "remoteWrite")
-        return Sent(any(pod.workload.spec.get(field) for field in fields))
-    return Sent(bool(flag_value(kept.container, *OBJECT_STORES, "remote-write.config-file", "remote-write.config")))
+        is_sent = any(pod.workload.spec.get(field) for field in fields)
+        return Sent(is_sent, where=f"{pod.workload.spec_path}.{fields[0]}")
+    is_sent = flag_value(kept.container, *OBJECT_STORES, "remote-write.config-file", "remote-write.config") is not None
+    return Sent(is_sent, where="--objstore.config-file")
 
 
 def _by_configuration(pod: Pod, kept: Kept) -> Sent:
@@ -114,6 +116,9 @@ def _by_peers(pod: Pod, kept: Kept) -> Sent:
 
 def _by_database(pod: Pod, kept: Kept) -> Sent:
     """Grafana: a database of its own is a file beside its other ones."""
+    for key in ("url", "type"):
+        if told := grafana_argument(kept.container, "database", key):
+            return Sent(told.partition(":")[0] in _DATABASES)
     variables = {
         str(variable.get("name")): variable for variable in items(kept.container.spec, "env", kept.container.path)
     }
@@ -124,7 +129,8 @@ def _by_database(pod: Pod, kept: Kept) -> Sent:
             return Sent(str(variable["value"]).partition(":")[0] in _DATABASES)
     if kept.container.spec.get("envFrom"):
         return Sent(None, "its variables come from another object (envFrom)")
-    path = str((variables.get("GF_PATHS_CONFIG") or {}).get("value") or "/etc/grafana/grafana.ini")
+    named = flag_value(kept.container, "config") or (variables.get("GF_PATHS_CONFIG") or {}).get("value")
+    path = str(named or "/etc/grafana/grafana.ini")
     file = mounted_file(pod.workload, kept.container, path, pod.facts)
     if file.text is None:
         # The image's own file names no database.

@@ -27,7 +27,7 @@ class Store(NamedTuple):
     folder      where its files are unless a flag says otherwise; empty where only its configuration file tells
     home        the folder that a relative path in a flag begins at
     flags       the flags that name its files' folder
-    variable    the environment variable that names it
+    setting     the section and key of Grafana's configuration that name it
     parts       which of its parts (flag "target", or Thanos' command) keep data; every one, if none are named
     grows       whether it keeps all that is measured or logged; the others' is little, and their loss only warned of
     """
@@ -39,7 +39,7 @@ class Store(NamedTuple):
     folder: str = ""
     home: str = "/"
     flags: tuple[str, ...] = ()
-    variable: str = ""
+    setting: tuple[str, str] | None = None
     parts: frozenset[str] = frozenset()
     grows: bool = True
 
@@ -52,7 +52,7 @@ PROMETHEUS = Store(
     "send them elsewhere by remote_write{where}, or by a Thanos sidecar with object storage",
     "/prometheus",
     "/prometheus",
-    ("storage.tsdb.path",),
+    ("storage.tsdb.path", "storage.local.path"),  # the second was Prometheus 1's
 )
 ALERTMANAGER = Store(
     "Alertmanager",
@@ -68,7 +68,7 @@ THANOS = Store(
     "Thanos",
     "its series",
     "flags",
-    "give it object storage, by --objstore.config-file",
+    "give it object storage{where}",
     "/data",
     flags=("tsdb.path", "data-dir"),
     parts=frozenset({"receive", "rule", "store"}),
@@ -79,7 +79,7 @@ _GRAFANA = Store(
     "database",
     "give it a database elsewhere (GF_DATABASE_TYPE and GF_DATABASE_URL)",
     "/var/lib/grafana",
-    variable="GF_PATHS_DATA",
+    setting=("paths", "data"),
     grows=False,
 )
 _ELASTALERT = Store("ElastAlert", "its state", "always", "", grows=False)
@@ -176,18 +176,28 @@ def _folder_of(container: Container, store: Store) -> str:
     if folder and _BITNAMI.search(container.image):
         home = f"/opt/bitnami/{store.name.lower()}"
         folder = f"{home}/data"
-    told = flag_value(container, *store.flags) if store.flags else _variable(container, store.variable)
+    told = grafana_setting(container, *store.setting) if store.setting else flag_value(container, *store.flags)
     if not told:
         return folder
     return "" if "$" in told else normpath(join(home, told))
 
 
-def _variable(container: Container, name: str) -> str:
-    """The value that is written for an environment variable; empty without one."""
-    for variable in items(container.spec, "env", container.path) if name else ():
-        if variable.get("name") == name:
+def grafana_setting(container: Container, section: str, key: str) -> str:
+    """A setting that Grafana's command line or environment names a value for; empty if neither does."""
+    if told := grafana_argument(container, section, key):
+        return told
+    for variable in items(container.spec, "env", container.path):
+        if variable.get("name") == f"GF_{section}_{key}".upper():
             return str(variable.get("value") or "")
     return ""
+
+
+def grafana_argument(container: Container, section: str, key: str) -> str:
+    """A setting on Grafana's command line (cfg:default.paths.data=/data), which counts for more than variables."""
+    lists = (container.spec.get(part) for part in ("command", "args"))
+    words = "\n".join(str(word) for part in lists if isinstance(part, list) for word in part)
+    found = re.findall(rf"(?<!\S)cfg:(?:default\.)?{section}\.{key}=(\S+)", words)
+    return str(found[-1]) if found else ""
 
 
 _COMMANDS = frozenset({"compact", "query", "query-frontend", "receive", "rule", "sidecar", "store", "tools"})

@@ -54,7 +54,7 @@ def examine_ingresses(probe: Monitor, facts: ClusterFacts) -> Iterator[Violation
     yield violation(
         "spec.targets.ingress.selector",
         probe.name,
-        f"no Ingress {where} has the labels that this Probe selects ({selector or 'any'}){unsure}",
+        f"no Ingress {where} has the labels that this Probe selects ({selector.told}){unsure}",
         "select by the labels of the Ingress itself, and name its namespace in spec.targets.ingress.namespaceSelector",
         value=str(selector),
         is_unknown=not is_known,

@@ -169,7 +169,7 @@ def _without_services(
         None,
     )
     where = "in any namespace" if monitor.namespaces is None else f"in namespace {listed(monitor.namespaces)}"
-    wrong = f"no Service {where} has the labels that this {monitor.kind} selects ({selector or 'any'})"
+    wrong = f"no Service {where} has the labels that this {monitor.kind} selects ({selector.told})"
     if not is_known:
         wrong = f"{wrong}, as far as is seen here: cannot tell whether the cluster has one"
     path, advice = "spec.selector", tuple[Set, ...]()
@@ -198,7 +198,7 @@ def _examine_pods(monitor: Monitor, facts: ClusterFacts) -> Iterator[Violation]:
         # Servers don't know what workloads there are; the audit and check do.
         if is_known or SERVICES not in facts.known:
             wrong = "no workload has pods with the labels that this PodMonitor selects "
-            wrong += f"({selector})"
+            wrong += f"({selector.told})"
             if not is_known:
                 wrong = f"{wrong}, as far as is seen here: cannot tell whether the cluster has one"
             yield violation(

@@ -100,7 +100,7 @@ def _empty(monitor: Monitor, what: str) -> Observation:
     return Observation(
         Reference(monitor.kind, monitor.namespace, monitor.name),
         monitor.name,
-        f"{monitor.kind} {monitor.name!r} selects no {what} ({selector or 'any'} in {where}), and nothing is scraped: "
+        f"{monitor.kind} {monitor.name!r} selects no {what} ({selector.told} in {where}), and nothing is scraped: "
         "select by labels that they have, in the namespaces where they are",
         run=tuple(kubectl("get", what.lower(), *place, *labels) for place in places),
         since=datetime.fromisoformat(monitor.created) if monitor.created else None,

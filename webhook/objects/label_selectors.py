@@ -66,6 +66,11 @@ class Selector(msgspec.Struct, frozen=True, gc=False):
             _shown(expression) for expression in self.expressions if not holds(expression, labels.get(expression.key))
         )
 
+    @property
+    def told(self) -> str:
+        """The selector in a message: "any" where it selects everything."""
+        return "any" if self.is_everything else str(self)
+
     def __str__(self) -> str:
         return ",".join([*(f"{key}={value}" for key, value in self.labels.items()), *map(_shown, self.expressions)])
 
