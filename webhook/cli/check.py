@@ -36,11 +36,15 @@ _FORMATS = ("text", "json", "sarif", "junit", "github")
     "--config",
     metavar="FILE",
     type=FILE,
-    help="The configuration file; without it, --cluster takes the one in force there.",
+    help="The configuration file; default: with --cluster the one in force there, else the file that FORESTALL_CONFIG "
+    "names, or the nearest .forestall.yaml in the working directory or above it.",
 )
 @click.option("--as-if", metavar="MODE", type=click.Choice(MODES[1:]), help=AS_IF)
 @click.option(
-    "--facts", metavar="FILE", type=FILE, help="The cluster objects that policies read, as kubectl printed them."
+    "--facts",
+    metavar="FILE",
+    type=FILE,
+    help="The cluster objects that policies read, as kubectl printed them; a check that lacks some prints the command.",
 )
 @click.option(
     "--cluster", is_flag=True, help="Take facts and configuration from the cluster of the current kubectl context."

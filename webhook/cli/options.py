@@ -28,5 +28,5 @@ LOG_LEVEL = click.option(
     type=click.Choice(("debug", "info", "warning", "error")),
     default="info",
     show_default=True,
-    help="The lowest level that is logged; a server logs each review at info.",
+    help="The lowest level that is logged; a server logs its reviews at info.",
 )
