@@ -85,7 +85,8 @@ def _read(
     except msgspec.ValidationError as error:
         obj = parse(Any)
         raise BadObject(f"{_called(kind.kind, obj)}: {explain_validation(error, obj)}") from error
-    metadata: Metadata = wired.metadata or Metadata()
+    # A kind may read more of the metadata than Metadata has.
+    metadata: Metadata = wired.metadata or msgspec.convert({"metadata": {}}, kind.wire).metadata
     namespace = intern(metadata.namespace or namespace) if kind.is_namespaced else ""
     # No reference can mean a name that the API server has yet to complete: names don't end in "-".
     reference = FactReference(kind, namespace, metadata.name or metadata.generate_name or "")
