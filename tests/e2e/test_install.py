@@ -19,7 +19,7 @@ from tests.e2e.replicas import SYSTEM
 from tests.loopback import eventually
 from tests.test_readme import blocks
 
-IMAGE, INSTALL, SEE, RAISE, LABEL, TEMPLATE, END, LIMIT_RANGES = (
+IMAGE, INSTALL, SEE, SURVEY, RAISE, LABEL, TEMPLATE, END, LIMIT_RANGES = (
     block.replace("\\\n", " ").splitlines() for block in blocks(ROOT / "docs" / "install.md", "sh")
 )
 
@@ -66,6 +66,9 @@ def test_the_page_installs_and_takes_out(shell: Shell) -> None:
             in warning.group()
         )
 
+        installation.name_endpoints(port)
+        eventually(lambda: "Nothing needs doing" in shell.try_run(SURVEY[:1]).stdout, "doctor has something to say")
+        assert "0 workloads with 0 containers" in shell.run(SURVEY[1:])
         shell.run(RAISE)
         installation.lead_service_to(port)
         installation.mount_configuration()
